@@ -1,0 +1,29 @@
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: demo test install lint clean
+.DEFAULT_GOAL := install
+
+install: $(READY)  ## set up .venv with everything that the demo and the tests need
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bisector needs Python 3.11 or newer; try: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	touch $(READY)
+
+demo: $(READY)  ## compare every loss on long-tailed digits; prints a table, writes runs/demo/report.html
+	$(BIN)/bisector demo --out runs/demo
+
+lint: $(READY)  ## ruff and mypy, both strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint  ## linters, types, doctests and all tests
+	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist

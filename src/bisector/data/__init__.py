@@ -1,0 +1,1 @@
+"""Data sets by name, and the long tail made of them."""

@@ -1,0 +1,1 @@
+"""Computes a margin loss; chooses how."""

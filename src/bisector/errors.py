@@ -1,0 +1,45 @@
+"""The errors of bisector and the few words that raise them.
+
+Every complaint about an argument reads the same way: which argument, what it was, what is legal.
+
+>>> require(3 > 5, "margin", 3, "a number above 5")
+Traceback (most recent call last):
+bisector.errors.ArgumentError: margin: got 3; expected a number above 5
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class ArgumentError(ValueError):
+    """An argument is not legal. The message names it, its value and what is legal."""
+
+
+class MissingExtraError(ImportError):
+    """An optional dependency is not installed. The message names the extra that brings it."""
+
+
+def require(condition: bool, name: str, got: object, expected: str) -> None:
+    """Raise `ArgumentError` unless `condition` holds."""
+    if not condition:
+        raise ArgumentError(f"{name}: got {got}; expected {expected}")
+
+
+def require_choice(name: str, got: str, legal: Iterable[str]) -> str:
+    """Return `got` if it is one of `legal`; otherwise name the nearest legal value.
+
+    >>> require_choice("shrinkage", "oaz", ["none", "oas"])
+    Traceback (most recent call last):
+    bisector.errors.ArgumentError: shrinkage: got 'oaz'; did you mean 'oas'? expected one of none, oas
+    """
+    choices = list(legal)
+    if got in choices:
+        return got
+    near = difflib.get_close_matches(str(got), choices, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise ArgumentError(f"{name}: got {got!r}; {hint}expected one of {', '.join(choices)}")
+
+
+def missing_extra(package: str, extra: str) -> MissingExtraError:
+    """The error for an optional package that is not installed."""
+    return MissingExtraError(f"{package} is not installed; it comes with: pip install 'bisector[{extra}]'")

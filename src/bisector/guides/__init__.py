@@ -1,0 +1,1 @@
+"""What moves a boundary: a number per class turned into pairwise margins."""

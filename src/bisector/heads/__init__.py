@@ -1,0 +1,1 @@
+"""The classifier heads: one file a head."""

@@ -1,0 +1,1 @@
+"""What fairness to every class means in numbers."""

@@ -1,0 +1,1 @@
+"""Streaming moments, covariance shrinkage, correlation: torch alone, nothing about classifiers."""

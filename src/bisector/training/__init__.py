@@ -1,0 +1,1 @@
+"""Training through Lightning: the module, the callback, the comparison of heads."""

@@ -1,0 +1,87 @@
+"""What a comparison of heads leaves behind: plain numbers, read and written as JSON."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Run:
+    """One head trained with one seed. Lists are indexed by class."""
+
+    head: str  # as on the command line, e.g. "igam:preset=paper"
+    seed: int
+    metrics: dict[str, float]  # keys as in `metrics.summary.METRICS`
+    class_accuracy: list[float]  # on the test split, 0 to 1
+    class_amount: list[float]  # bits, of the training embeddings; NaN where unknown
+    amount_history: list[list[float]] = field(default_factory=list)  # one row a refresh; IGAM alone
+    margins: list[list[float]] | None = None  # (C, C) radians, margins[true][competitor]; pairwise heads alone
+    confusion: list[list[int]] = field(default_factory=list)  # (C, C) test counts, [true][predicted]
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One head trained with a two-dimensional embedding, for drawing."""
+
+    head: str
+    points: list[list[float]]  # (N, 2) test embeddings
+    labels: list[int]
+    weights: list[list[float]]  # (C, 2) class weights (the first sub-center)
+    accuracy: float
+    bias: list[float] | None = None  # (C,) for linear-softmax, whose boundaries do not pass through the origin
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything one `bisector compare` found, with what is needed to repeat it."""
+
+    command: str
+    version: str
+    data: str
+    imbalance: float
+    class_names: list[str]
+    train_counts: list[int]
+    test_counts: list[int]
+    recipe: dict[str, Any]
+    runs: list[Run]
+    planes: list[Plane] = field(default_factory=list)
+
+    @property
+    def heads(self) -> list[str]:
+        """The heads in the order in which they were first run."""
+        return list(dict.fromkeys(run.head for run in self.runs))
+
+    def write(self, path: Path) -> None:
+        """Write as JSON; numbers that are not finite become null."""
+        path.write_text(json.dumps(_finite(asdict(self)), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> "Comparison":
+        """Read what `write` wrote; null becomes NaN where a number belongs."""
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw["runs"] = [Run(**_nan_for_null(run)) for run in raw["runs"]]
+        raw["planes"] = [Plane(**plane) for plane in raw["planes"]]
+        return cls(**raw)
+
+
+def _finite(value: Any) -> Any:
+    """Replace NaN and infinities, which JSON has no word for, by None."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and value - value != 0:
+        return None
+    return value
+
+
+def _nan_for_null(run: dict[str, Any]) -> dict[str, Any]:
+    nan = float("nan")
+    fill = lambda numbers: [nan if number is None else number for number in numbers]  # noqa: E731
+    run["metrics"] = {key: nan if number is None else number for key, number in run["metrics"].items()}
+    run["class_accuracy"] = fill(run["class_accuracy"])
+    run["class_amount"] = fill(run["class_amount"])
+    run["amount_history"] = [fill(row) for row in run["amount_history"]]
+    return run
