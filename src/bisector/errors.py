@@ -9,6 +9,9 @@ bisector.errors.ArgumentError: margin: got 3; expected a number above 5
 
 import difflib
 from collections.abc import Iterable
+from typing import TypeVar
+
+Choice = TypeVar("Choice", bound=str)
 
 
 class ArgumentError(ValueError):
@@ -25,7 +28,7 @@ def require(condition: bool, name: str, got: object, expected: str) -> None:
         raise ArgumentError(f"{name}: got {got}; expected {expected}")
 
 
-def require_choice(name: str, got: str, legal: Iterable[str]) -> str:
+def require_choice(name: str, got: str, legal: Iterable[Choice]) -> Choice:
     """Return `got` if it is one of `legal`; otherwise name the nearest legal value.
 
     >>> require_choice("shrinkage", "oaz", ["none", "oas"])
@@ -33,8 +36,9 @@ def require_choice(name: str, got: str, legal: Iterable[str]) -> str:
     bisector.errors.ArgumentError: shrinkage: got 'oaz'; did you mean 'oas'? expected one of none, oas
     """
     choices = list(legal)
-    if got in choices:
-        return got
+    for choice in choices:
+        if choice == got:
+            return choice
     near = difflib.get_close_matches(str(got), choices, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise ArgumentError(f"{name}: got {got!r}; {hint}expected one of {', '.join(choices)}")

@@ -1,1 +1,1 @@
-"""Computes a margin loss; chooses how."""
+"""Computes a margin loss and chooses how; the same numbers as `bisector.functional.reference`."""

@@ -1,1 +1,45 @@
-"""The classifier heads: one file a head."""
+"""The classifier heads: one file a head.
+
+`HEADS` maps the name on the command line to the class. A new head is a file here and an entry there.
+"""
+
+from bisector.heads.am_softmax import AMSoftmax
+from bisector.heads.arcface import ArcFace
+from bisector.heads.base import CosineHead, Head
+from bisector.heads.c2am import C2AM
+from bisector.heads.combined_margin import CombinedMargin
+from bisector.heads.enhanced_am_softmax import EnhancedAMSoftmax
+from bisector.heads.igam import IGAM
+from bisector.heads.ldam import LDAM
+from bisector.heads.linear_softmax import LinearSoftmax
+from bisector.heads.logit_adjusted import LogitAdjusted
+from bisector.heads.normalized_softmax import NormalizedSoftmax
+
+HEADS: dict[str, type[Head]] = {
+    "linear-softmax": LinearSoftmax,
+    "normalized-softmax": NormalizedSoftmax,
+    "am-softmax": AMSoftmax,
+    "enhanced-am-softmax": EnhancedAMSoftmax,
+    "arcface": ArcFace,
+    "combined-margin": CombinedMargin,
+    "c2am": C2AM,
+    "igam": IGAM,
+    "ldam": LDAM,
+    "logit-adjusted": LogitAdjusted,
+}
+
+__all__ = [
+    "C2AM",
+    "HEADS",
+    "IGAM",
+    "LDAM",
+    "AMSoftmax",
+    "ArcFace",
+    "CombinedMargin",
+    "CosineHead",
+    "EnhancedAMSoftmax",
+    "Head",
+    "LinearSoftmax",
+    "LogitAdjusted",
+    "NormalizedSoftmax",
+]

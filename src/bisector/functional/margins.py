@@ -1,0 +1,154 @@
+"""Margins: what is done to the scores in training, the target's and the competitors' apart."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from bisector.errors import require, require_choice
+from bisector.functional.cosine import angle, psi, shift_angle
+
+Direction: TypeAlias = Literal["relax", "press"]
+DIRECTIONS: tuple[Direction, ...] = ("relax", "press")
+
+TargetRule: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""``(cos_y (B,), labels (B,)) -> (B,)``: any differentiable function of the targets' cosines."""
+
+CustomMargin: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""``(cos (B, C'), y (B, 1), j (C',)) -> (B, C')``: a user's own margin on any block of classes j."""
+
+
+@dataclass(frozen=True)
+class PairwiseMargin:
+    r"""A margin for every pair of true class i and competitor j, held in two vectors, never in a C x C matrix.
+
+    .. math:: m_{ij} = \max(0, r_i - c_j), \qquad z_j = s\,\psi(\theta_j \pm m_{yj})
+
+    Args:
+        r: (C,) radians, what a class brings as the true class.
+        c: (C,) radians, what it brings as a competitor; usually r = c. A class with r = min and c = max takes
+            no part.
+        direction: "relax" moves the competitor away, ``theta_j + m``: samples of the true class are accepted
+            in training up to m beyond the bisector. "press" moves it nearer, ``theta_j - m``: they must stay
+            m inside. What that does to the bisector at inference is the other way round: see docs/method.md.
+
+    Raises:
+        ArgumentError: r and c are not vectors of the same length, or the direction is unknown.
+
+    >>> PairwiseMargin(torch.tensor([0.3, 0.1]), torch.tensor([0.3, 0.1]), "relax").matrix()
+    tensor([[0.0000, 0.2000],
+            [0.0000, 0.0000]])
+    """
+
+    r: Tensor
+    c: Tensor
+    direction: Direction = "relax"
+
+    def __post_init__(self) -> None:
+        require_choice("direction", self.direction, DIRECTIONS)
+        same = self.r.dim() == 1 and self.r.shape == self.c.shape
+        shapes = f"shapes {tuple(self.r.shape)} and {tuple(self.c.shape)}"
+        require(same, "r and c", shapes, "two vectors (C,) of the same length")
+
+    def to(self, tensor: Tensor) -> "PairwiseMargin":
+        """Return the same margins with the dtype and device of `tensor`."""
+        return PairwiseMargin(self.r.to(tensor), self.c.to(tensor), self.direction)
+
+    def towards(
+        self,
+        labels: Tensor,  # (B,)
+    ) -> Tensor:
+        """Return the (B, C) signed angles added to each competitor: m for "relax", -m for "press"."""
+        margins = (self.r[labels, None] - self.c).clamp_min(0)
+        return margins if self.direction == "relax" else -margins
+
+    def matrix(self) -> Tensor:
+        """Return all margins, (C, C) radians, ``[true class, competitor]``: for reports, at small C."""
+        return (self.r[:, None] - self.c).clamp_min(0)
+
+
+@dataclass(frozen=True)
+class Margin:
+    r"""All that a head does to the cosines in training.
+
+    With the target's class y and a competitor j,
+
+    .. math:: z_y = s\,t(\cos_y, y), \qquad z_j = s\,(\psi(\theta_j \pm m_{yj}) + \mathrm{shift})
+
+    Args:
+        target: the rule t; None leaves the target's cosine as it is.
+        pairwise: the angles of the competitors; None for none.
+        competitor_shift: a constant in cosine units added to every competitor.
+        custom: the user's own function of ``(cos, y, j)``. It is applied first, to every entry, j = y included;
+            the rules above then act on what it returns.
+    """
+
+    target: TargetRule | None = None
+    pairwise: PairwiseMargin | None = None
+    competitor_shift: float = 0.0
+    custom: CustomMargin | None = None
+
+    def __call__(
+        self,
+        cosines: Tensor,  # (B, C)
+        labels: Tensor,  # (B,) in 0..C-1
+    ) -> Tensor:
+        """Return the (B, C) cosines as the margin leaves them; `scale` times them are the logits."""
+        y = labels[:, None]
+        if self.custom is not None:
+            cosines = self.custom(cosines, y, torch.arange(cosines.shape[1], device=cosines.device))
+        competitors = cosines
+        if self.pairwise is not None:
+            competitors = shift_angle(cosines, self.pairwise.to(cosines).towards(labels))
+        if self.competitor_shift:
+            competitors = competitors + self.competitor_shift
+        targets = cosines.gather(1, y)
+        if self.target is not None:
+            targets = self.target(targets[:, 0], labels)[:, None]
+        return competitors.scatter(1, y, targets.to(competitors.dtype))
+
+
+def per_class(
+    value: float | Tensor,  # a number, or (C,)
+    labels: Tensor,  # (B,)
+    like: Tensor,
+) -> Tensor | float:
+    """Return the value of each label's class, or the number itself where one holds for all."""
+    return value.to(like)[labels] if isinstance(value, Tensor) and value.dim() == 1 else value
+
+
+def additive_cosine(
+    margin: float | Tensor,  # cosine units; a number, or (C,) one for each class
+    divisor: float = 1.0,
+) -> TargetRule:
+    r"""Return the rule :math:`t = (\cos_y - m_y) / M` (Wang et al. 2018, AM-Softmax, at M = 1)."""
+
+    def rule(cosine: Tensor, labels: Tensor) -> Tensor:
+        return (cosine - per_class(margin, labels, cosine)) / divisor
+
+    return rule
+
+
+def additive_angle(
+    margin: float | Tensor,  # radians; a number, or (C,) one for each class
+) -> TargetRule:
+    r"""Return the rule :math:`t = \psi(\theta_y + m_y)` (Deng et al. 2019, ArcFace), monotone past pi."""
+
+    def rule(cosine: Tensor, labels: Tensor) -> Tensor:
+        return shift_angle(cosine, per_class(margin, labels, cosine))
+
+    return rule
+
+
+def combined(m1: float, m2: float, m3: float) -> TargetRule:
+    r"""Return the rule :math:`t = \psi(m_1 \theta_y + m_2) - m_3` (Deng et al. 2019, combined margin).
+
+    m1 multiplies the angle (SphereFace), m2 is in radians, m3 in cosine units.
+    """
+
+    def rule(cosine: Tensor, labels: Tensor) -> Tensor:
+        return psi(m1 * angle(cosine) + m2) - m3
+
+    return rule

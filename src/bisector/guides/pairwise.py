@@ -1,0 +1,62 @@
+"""A guide: a positive number for each class turned into a margin for each pair of classes."""
+
+import math
+
+from torch import Tensor
+
+from bisector.errors import require
+from bisector.functional.margins import Direction, PairwiseMargin
+from bisector.guides.amount import check_class_values, impute
+
+
+def pairwise_guide(
+    values: Tensor,  # (C,)
+    *,
+    gain: float = 1.0,
+    max_margin: float | None = None,
+    direction: Direction = "relax",
+    clip: float = math.pi / 2,
+) -> PairwiseMargin:
+    r"""Return the pairwise margins that a positive number for each class guides.
+
+    .. math:: g_i = \frac{\mathrm{gain}}{\pi} \log v_i, \qquad m_{ij} = \max(0, g_i - g_j)
+
+    With normalised amounts as values it is IGAM's guide; with weight norms and gain alpha, C2AM's; with
+    instance counts, the control that knows nothing but the counts.
+
+    Args:
+        values: (C,) numbers of at least 0. A class of value 0 or NaN says nothing about itself: its g is the
+            mean of the others'.
+        gain: multiplies g. Cannot be combined with `max_margin`.
+        max_margin: radians in [0, pi]; stretches g so that the largest margin is this one, however many classes
+            there are and whatever the spread of their values.
+        direction: "relax" or "press", see `PairwiseMargin`.
+        clip: radians in (0, pi]; without `max_margin`, no margin becomes larger: values further above the
+            smallest one count as being just so far above it.
+
+    Returns:
+        The margins as two float64 vectors on the CPU; heads move them where they are needed.
+
+    Raises:
+        ArgumentError: a value is negative or infinite, or an option is out of its range.
+
+    >>> import torch
+    >>> pairwise_guide(torch.tensor([1.0, 4.0, 2.0]), max_margin=0.3).matrix().round(decimals=2)
+    tensor([[0.0000, 0.0000, 0.0000],
+            [0.3000, 0.0000, 0.1500],
+            [0.1500, 0.0000, 0.0000]], dtype=torch.float64)
+    """
+    require(0 < clip <= math.pi, "clip", clip, "radians in (0, pi]")
+    require(math.isfinite(gain) and gain >= 0, "gain", gain, "a finite number of at least 0")
+    if max_margin is not None:
+        require(0 <= max_margin <= math.pi, "max_margin", max_margin, "radians in [0, pi]")
+        require(gain == 1.0, "gain", f"{gain} beside max_margin={max_margin}", "one of the two, not both")
+    values = check_class_values("values", values)
+    missing = values.isnan() | (values == 0)
+    g = impute(values.where(~missing, 1).log() * (gain / math.pi), missing)
+    g = g - g.min()
+    if max_margin is None:
+        g = g.clamp_max(clip)
+    elif g.max() > 0:
+        g = g * (max_margin / g.max())
+    return PairwiseMargin(g, g, direction)

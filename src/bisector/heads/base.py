@@ -1,0 +1,354 @@
+"""What every head is: class weights, a loss over the engine, logits for inference."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal, Self, TypedDict, Unpack
+
+import torch
+from torch import Tensor, nn
+
+from bisector.engine.dispatch import BACKENDS, Backend, check_embeddings, margin_cross_entropy
+from bisector.errors import require, require_choice
+from bisector.functional.margins import CustomMargin, Margin
+from bisector.functional.row_losses import REDUCTIONS, Reduction, RowLoss
+from bisector.functional.scores import Score, class_scores
+
+
+class HeadOptions(TypedDict, total=False):
+    """The keyword options of every head; their meaning is documented at `Head`."""
+
+    class_counts: Sequence[float] | Tensor | None
+    tau: float
+    sub_centers: int
+    reduction: Reduction
+    ignore_index: int
+    weight: Sequence[float] | Tensor | None
+    label_smoothing: float
+    backend: Backend
+    device: torch.device | str | None
+    dtype: torch.dtype | None
+
+
+class CosineOptions(HeadOptions, total=False):
+    """The keyword options of every cosine head: those of `Head`, and two of `CosineHead`."""
+
+    learnable_scale: bool
+    custom_margin: CustomMargin | None
+
+
+class Head(nn.Module):
+    r"""A classifier that owns its class weights, like `torch.nn.Linear`, and is its own loss.
+
+    ``head(embeddings, labels)`` is the training loss, a pure function of its arguments and the parameters;
+    ``head.logits(embeddings)`` is for inference and carries neither margin nor prior.
+
+    Args:
+        in_features: D, the dimension of the embeddings.
+        num_classes: C, at least 2.
+        class_counts: (C,) training instances of each class, for the prior (and for LDAM).
+        tau: strength of the prior: :math:`\tau \log \pi_j` is added to every training logit, with
+            :math:`\pi` the class frequencies (Menon et al. 2021). 0 leaves it out. Works in every head, so
+            IGAM with a prior is one object. A class without instances is given the frequency of one.
+        sub_centers: K weight vectors a class; the nearest one counts.
+        reduction: "mean", "sum" or "none", as in `torch.nn.functional.cross_entropy`.
+        ignore_index: rows with this label count for nothing; a batch of nothing else gives 0, not NaN.
+        weight: (C,) weights of the classes in the loss, as in `torch.nn.functional.cross_entropy`; kept as
+            the buffer `class_weight`, since `.weight` is the matrix of class vectors.
+        label_smoothing: in [0, 1], as in `torch.nn.functional.cross_entropy`.
+        backend: who computes the loss, see `bisector.margin_cross_entropy`.
+        device: where the parameters are made.
+        dtype: of the parameters.
+        row_loss: the third part of the loss, as the head chooses it; cross-entropy if None.
+
+    Attributes:
+        weight: the parameter, (C, D), or (C, K, D) with sub-centers.
+        bias: the (C,) bias where the head has one, else None.
+
+    Raises:
+        ArgumentError: an option is out of its range.
+    """
+
+    score: Score = "cosine"
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        row_loss: RowLoss | None = None,
+        class_counts: Sequence[float] | Tensor | None = None,
+        tau: float = 0.0,
+        sub_centers: int = 1,
+        reduction: Reduction = "mean",
+        ignore_index: int = -100,
+        weight: Sequence[float] | Tensor | None = None,
+        label_smoothing: float = 0.0,
+        backend: Backend = "auto",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        require(in_features >= 1, "in_features", in_features, "at least 1")
+        require(num_classes >= 2, "num_classes", num_classes, "at least 2")
+        require(sub_centers >= 1, "sub_centers", sub_centers, "at least 1")
+        require(
+            tau == 0 or class_counts is not None, "tau", f"{tau} without class_counts", "class_counts too"
+        )
+        require(math.isfinite(tau), "tau", tau, "a finite number")
+        self.in_features, self.num_classes, self.sub_centers = in_features, num_classes, sub_centers
+        self.reduction: Reduction = require_choice("reduction", reduction, REDUCTIONS)
+        self.backend: Backend = require_choice("backend", backend, BACKENDS)
+        self.ignore_index = ignore_index
+        self.tau = tau
+        self.row_loss = replace(row_loss or RowLoss(), label_smoothing=label_smoothing)
+        many = () if sub_centers == 1 else (sub_centers,)
+        self.weight = nn.Parameter(torch.empty(num_classes, *many, in_features, device=device, dtype=dtype))
+        self.bias: nn.Parameter | None = None
+        self.class_weight: Tensor | None
+        self.class_counts: Tensor | None
+        self.register_buffer("class_weight", self._class_vector("weight", weight))
+        self.register_buffer("class_counts", self._class_vector("class_counts", class_counts))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the class weights anew, as `torch.nn.Linear` does."""
+        nn.init.kaiming_uniform_(self.weight.view(-1, self.in_features), a=math.sqrt(5))
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def margin(self) -> Margin:
+        """Return what this head does to the scores in training. A new head is this one method."""
+        return Margin()
+
+    def logit_scale(self) -> float | Tensor:
+        """Return what the scores are multiplied by."""
+        return 1.0
+
+    def prior(self) -> Tensor | None:
+        """Return the (C,) logarithms of the prior that are added to the training logits, or None."""
+        if self.tau == 0 or self.class_counts is None:
+            return None
+        counts = self.class_counts.clamp_min(1)
+        return self.tau * (counts / counts.sum()).log()
+
+    def forward(
+        self,
+        embeddings: Tensor,  # (B, D)
+        labels: Tensor,  # (B,) classes, or (B, C) probabilities
+    ) -> Tensor:
+        """Return the training loss: a scalar, or (B,) with ``reduction="none"``. Changes no state."""
+        prior = self.prior()
+        offset = prior if self.bias is None else self.bias if prior is None else self.bias + prior
+        return margin_cross_entropy(
+            embeddings,
+            self.weight,
+            labels,
+            score=self.score,
+            margin=self.margin(),
+            row_loss=self.row_loss,
+            scale=self.logit_scale(),
+            offset=offset,
+            class_weight=self.class_weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            backend=self.backend,
+        )
+
+    def logits(
+        self,
+        embeddings: Tensor,  # (B, D)
+    ) -> Tensor:
+        """Return the (B, C) logits for inference: scaled scores without margin or prior."""
+        check_embeddings(embeddings, self.in_features)
+        scores = self.logit_scale() * class_scores(embeddings, self.weight, self.score)
+        return scores if self.bias is None else scores + self.bias
+
+    def predict(
+        self,
+        embeddings: Tensor,  # (B, D)
+    ) -> Tensor:
+        """Return the (B,) most probable classes."""
+        return self.logits(embeddings).argmax(dim=1)
+
+    @classmethod
+    def from_linear(cls, linear: nn.Linear, **options: Any) -> Self:
+        """Return a head that starts from the weights of a trained `torch.nn.Linear`, copied.
+
+        A cosine head has no bias and leaves that of the linear layer behind. With sub-centers, all K of a class
+        start near its one weight vector.
+
+        Args:
+            linear: the layer; it gives in_features, num_classes, device and dtype.
+            options: the head's own.
+        """
+        place = {"device": linear.weight.device, "dtype": linear.weight.dtype}
+        head = cls(linear.in_features, linear.out_features, **{**place, **options})
+        with torch.no_grad():
+            if head.sub_centers == 1:
+                head.weight.copy_(linear.weight)
+            else:  # equal sub-centers would never part: the maximum picks the first of them for ever
+                head.weight.mul_(0.1).add_(linear.weight[:, None])
+            if head.bias is not None and linear.bias is not None:
+                head.bias.copy_(linear.bias)
+        return head
+
+    def add_classes(
+        self,
+        k: int,
+        *,
+        weight: Tensor | None = None,  # (k, D) or (k, K, D)
+        class_counts: Sequence[float] | Tensor | None = None,  # (k,)
+        optimizer: torch.optim.Optimizer | None = None,
+    ) -> Self:
+        """Append k classes; those that are there keep their weights. Returns the head itself.
+
+        The parameters stay the same objects, so an optimiser keeps training them; hand it over to have its
+        state (momenta) grow too, with zeros. Pending gradients are dropped.
+
+        Args:
+            k: how many, at least 1.
+            weight: their vectors; drawn as new ones are if None.
+            class_counts: their training instances; needed where the head was made with class_counts.
+            optimizer: the one that trains this head.
+
+        Raises:
+            ArgumentError: a shape does not fit, or class_counts are missing; the head is unchanged.
+        """
+        require(k >= 1, "k", k, "at least 1")
+        expected = (k, *self.weight.shape[1:])
+        fits = weight is None or weight.shape == expected
+        require(fits, "weight", f"shape {tuple(weight.shape) if weight is not None else ''}", str(expected))
+        known = self.class_counts is None or class_counts is not None
+        require(known, "class_counts", "None", f"the counts of the {k} new classes, as the head uses counts")
+        counts = None if class_counts is None else self._class_vector("class_counts", class_counts, k)
+        if weight is None:
+            weight = torch.empty(expected, device=self.weight.device, dtype=self.weight.dtype)
+            nn.init.kaiming_uniform_(weight.view(-1, self.in_features), a=math.sqrt(5))
+        _grow(self.weight, weight.detach().to(self.weight), optimizer)
+        if self.bias is not None:
+            _grow(self.bias, self.bias.new_zeros(k), optimizer)
+        if self.class_weight is not None:
+            self.class_weight = torch.cat([self.class_weight, self.class_weight.new_ones(k)])
+        if self.class_counts is not None and counts is not None:
+            self.class_counts = torch.cat([self.class_counts, counts.to(self.class_counts)])
+        self.num_classes += k
+        return self
+
+    def extra_repr(self) -> str:
+        """Return what `print` shows between the parentheses."""
+        shown = [f"in_features={self.in_features}, num_classes={self.num_classes}"]
+        if self.sub_centers > 1:
+            shown.append(f"sub_centers={self.sub_centers}")
+        if self.tau:
+            shown.append(f"tau={self.tau:g}")
+        if self.row_loss.label_smoothing:
+            shown.append(f"label_smoothing={self.row_loss.label_smoothing:g}")
+        return ", ".join(shown)
+
+    def _class_vector(
+        self, name: str, values: Sequence[float] | Tensor | None, length: int | None = None
+    ) -> Tensor | None:
+        """Return (C,) numbers of at least 0 in the weights' place and in float32 or better."""
+        if values is None:
+            return None
+        precise = torch.promote_types(self.weight.dtype, torch.float32)
+        vector = torch.as_tensor(values, device=self.weight.device).detach().to(precise, copy=True)
+        length = self.num_classes if length is None else length
+        require(vector.shape == (length,), name, f"shape {tuple(vector.shape)}", f"({length},)")
+        legal = bool((vector >= 0).all()) and bool(vector.isfinite().all())
+        require(legal, name, vector.tolist(), "finite numbers of at least 0")
+        return vector
+
+
+class CosineHead(Head):
+    r"""A head whose scores are cosines, multiplied by a scale s.
+
+    Args:
+        in_features: D.
+        num_classes: C.
+        scale: s, a positive number, or "auto" for the fixed AdaCos scale
+            :math:`\max(4, \sqrt 2 \log(C - 1))` (Zhang et al. 2019).
+        learnable_scale: s is a parameter that starts at `scale` (its logarithm is learned, so it stays positive).
+        custom_margin: a user's own margin, ``f(cos (B, C'), y (B, 1), j (C',)) -> (B, C')`` in cosine units,
+            differentiable; it sees every entry, j = y included, and the head's own margin acts on what it
+            returns. It may be called on blocks of classes, hence j.
+        row_loss: as chosen by the head.
+        options: those of `Head`.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        scale: float | Literal["auto"],
+        learnable_scale: bool = False,
+        custom_margin: CustomMargin | None = None,
+        row_loss: RowLoss | None = None,
+        **options: Unpack[HeadOptions],
+    ) -> None:
+        super().__init__(in_features, num_classes, row_loss=row_loss, **options)
+        self._auto_scale = scale == "auto"
+        number = adacos_scale(num_classes) if scale == "auto" else scale
+        legal = isinstance(number, int | float) and 0 < number < math.inf
+        require(legal, "scale", repr(scale), "a positive number or 'auto'")
+        self._scale = float(number)
+        self.log_scale: nn.Parameter | None = None
+        if learnable_scale:
+            self.log_scale = nn.Parameter(self.weight.new_tensor(math.log(self._scale)))
+        self.custom_margin = custom_margin
+
+    def logit_scale(self) -> float | Tensor:
+        """Return s."""
+        return self._scale if self.log_scale is None else self.log_scale.exp()
+
+    @property
+    def scale(self) -> float:
+        """The scale s as a number."""
+        return float(self.logit_scale())
+
+    def margin(self) -> Margin:
+        """Return the custom margin alone."""
+        return Margin(custom=self.custom_margin)
+
+    def add_classes(
+        self,
+        k: int,
+        *,
+        weight: Tensor | None = None,
+        class_counts: Sequence[float] | Tensor | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+    ) -> Self:
+        """Append k classes, see `Head.add_classes`; an "auto" scale follows, a learned one does not."""
+        super().add_classes(k, weight=weight, class_counts=class_counts, optimizer=optimizer)
+        if self._auto_scale:
+            self._scale = adacos_scale(self.num_classes)
+        return self
+
+    def extra_repr(self) -> str:
+        """Return what `print` shows between the parentheses."""
+        learned = " (learned)" if self.log_scale is not None else ""
+        return f"{super().extra_repr()}, scale={self.scale:g}{learned}"
+
+
+def adacos_scale(num_classes: int) -> float:
+    r"""Return the fixed AdaCos scale :math:`\sqrt 2 \log(C - 1)`, at least 4 (Zhang et al. 2019).
+
+    >>> round(adacos_scale(1000), 2), adacos_scale(2)
+    (9.77, 4.0)
+    """
+    return max(4.0, math.sqrt(2) * math.log(num_classes - 1))
+
+
+def _grow(parameter: nn.Parameter, rows: Tensor, optimizer: torch.optim.Optimizer | None) -> None:
+    """Append rows to a parameter in place, and zeros to every optimiser state of its shape."""
+    old = parameter.shape
+    parameter.grad = None
+    parameter.data = torch.cat([parameter.data, rows])
+    if optimizer is not None:
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, Tensor) and value.shape == old:
+                optimizer.state[parameter][key] = torch.cat(
+                    [value, torch.zeros_like(rows, dtype=value.dtype)]
+                )

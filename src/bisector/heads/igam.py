@@ -1,0 +1,232 @@
+"""IGAM: pairwise angular margins guided by how much information each class holds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal, Self, TypeAlias, Unpack
+
+import torch
+from torch import Tensor
+
+from bisector.errors import ArgumentError, require, require_choice
+from bisector.functional.margins import Direction, Margin, PairwiseMargin
+from bisector.guides.amount import NORMALIZATIONS, Normalize, check_class_values, normalized_amount
+from bisector.guides.pairwise import pairwise_guide
+from bisector.heads.base import CosineHead, CosineOptions
+from bisector.information.meter import ClassInformation, InformationMeter
+
+PresetName: TypeAlias = Literal["paper", "recommended"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How amounts are measured and how they become margins."""
+
+    information: Mapping[str, Any]
+    normalize: Normalize
+    gain: float
+    max_margin: float | None
+    direction: Direction
+
+
+PRESETS: dict[PresetName, Preset] = {
+    "paper": Preset(
+        information=MappingProxyType({"shrinkage": "floor", "embeddings": "raw", "forgetting": 1.0}),
+        normalize="sum",
+        gain=1.0,
+        max_margin=None,
+        direction="relax",
+    ),
+    "recommended": Preset(
+        information=MappingProxyType(
+            {"shrinkage": "quadratic-inverse", "embeddings": "unit", "forgetting": 1.0}
+        ),
+        normalize="mean",
+        gain=1.0,
+        max_margin=0.3,
+        direction="relax",
+    ),
+}
+
+
+class IGAM(CosineHead):
+    r"""Information-amount-guided angular margin.
+
+    .. math::
+        z_y = s \cos\theta_y, \qquad z_j = s\,\psi(\theta_j + m_{yj}), \qquad
+        m_{ij} = \max\bigl(0, \tfrac{1}{\pi} \log \tfrac{I'_i}{I'_j}\bigr)
+
+    with :math:`I'` the normalised information amounts (`bisector.normalized_amount`) of the classes' embeddings.
+    The loop of training is
+
+    - ``head(embeddings, labels)``: the loss; pure.
+    - ``head.observe(embeddings, labels)``: feeds the meter, once a step.
+    - ``head.refresh()``: amounts from what was observed, new margins; once an epoch.
+
+    `bisector.training.InformationGuide` is the Lightning callback that does the last two. Until the first refresh
+    all margins are 0 and the loss is that of `NormalizedSoftmax`.
+
+    Args:
+        in_features: D.
+        num_classes: C.
+        preset: "paper" is the poster to the letter (its margins all but vanish for many classes, see
+            `bisector.normalized_amount`); "recommended" is what we found to work. The arguments below, where
+            given, take the place of the preset's.
+        information: options of `InformationMeter` on top of the preset's; or a meter; or None: amounts only by
+            hand, through `set_amounts`.
+        normalize: "sum" or "mean", see `bisector.normalized_amount`.
+        gain: multiplies the guide; it switches the preset's max_margin off.
+        max_margin: radians; stretches the guide so that this is the largest margin, whatever C is.
+        direction: "relax" or "press", see `PairwiseMargin`.
+        scale: s, or "auto".
+        options: those of `CosineHead` and `Head`.
+
+    Attributes:
+        amounts: (C,) bits that the present margins come from, NaN for classes not measured yet; or None.
+        guide: the present margins, or None.
+        information: the meter, or None.
+
+    The amounts, and the meter with them, are saved with the state dict (as extra state).
+
+    Source: Ma, Dai, Chen, ICLR 2025.
+
+    >>> head = IGAM(8, 3)
+    >>> x, y = torch.randn(64, 8), torch.arange(64) % 3
+    >>> head.observe(x, y)
+    >>> info = head.refresh()
+    >>> info.count
+    tensor([22., 21., 21.], dtype=torch.float64)
+    >>> round(float(head.guide.matrix().max()), 4)
+    0.3
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        preset: PresetName = "recommended",
+        information: InformationMeter | Mapping[str, Any] | None = MappingProxyType({}),
+        normalize: Normalize | None = None,
+        gain: float | None = None,
+        max_margin: float | None = None,
+        direction: Direction | None = None,
+        scale: float | Literal["auto"] = 30.0,
+        **options: Unpack[CosineOptions],
+    ) -> None:
+        chosen = PRESETS[require_choice("preset", preset, PRESETS)]
+        super().__init__(in_features, num_classes, scale=scale, **options)
+        if gain is None and max_margin is None:
+            gain, max_margin = chosen.gain, chosen.max_margin
+        self.preset = preset
+        self.normalize: Normalize = require_choice("normalize", normalize or chosen.normalize, NORMALIZATIONS)
+        self.gain = 1.0 if gain is None else gain
+        self.max_margin = max_margin
+        self.direction: Direction = direction or chosen.direction
+        if isinstance(information, Mapping):
+            information = InformationMeter(num_classes, in_features, **{**chosen.information, **information})
+        if information is not None:
+            fits = (information.num_classes, information.dim) == (num_classes, in_features)
+            got = f"a meter of {information.num_classes} classes, dim {information.dim}"
+            require(fits, "information", got, f"{num_classes} classes, dim {in_features}")
+        self.information = information
+        self.amounts: Tensor | None = None
+        self.guide: PairwiseMargin | None = None
+        self._guide_of(
+            torch.zeros(num_classes)
+        )  # an illegal gain or direction is told now, not after an epoch
+
+    def margin(self) -> Margin:
+        """Return the angles of the competitors."""
+        if self.guide is not None and self.guide.r.device != self.weight.device:
+            self.guide = self.guide.to(self.guide.r.to(self.weight.device))
+        return Margin(pairwise=self.guide, custom=self.custom_margin)
+
+    def observe(
+        self,
+        embeddings: Tensor,  # (B, D)
+        labels: Tensor,  # (B,)
+    ) -> None:
+        """Feed the meter with a training batch; rows of `ignore_index` are left out."""
+        kept = labels != self.ignore_index
+        self._meter().update(embeddings.detach()[kept], labels[kept])
+
+    def refresh(self) -> ClassInformation:
+        """Turn what was observed since the last refresh into new margins, and let the meter forget.
+
+        A class that could not be measured this time (fewer than two instances) keeps its last amount.
+
+        Returns:
+            What was measured.
+        """
+        meter = self._meter()
+        info = meter.compute()
+        amounts = info.amount
+        if self.amounts is not None:
+            amounts = torch.where(amounts.isnan(), self.amounts, amounts)
+        self.set_amounts(amounts)
+        meter.forget()
+        return info
+
+    def set_amounts(
+        self,
+        amounts: Tensor,  # (C,) bits
+    ) -> None:
+        """Set the amounts by hand (stored ones, another model's, an ablation's) and the margins with them.
+
+        Args:
+            amounts: (C,) finite bits of at least 0; NaN for a class that is not known, which then counts as
+                the mean of the others.
+        """
+        amounts = check_class_values("amounts", amounts)
+        expected = f"({self.num_classes},)"
+        require(amounts.shape == (self.num_classes,), "amounts", f"shape {tuple(amounts.shape)}", expected)
+        self.guide = self._guide_of(amounts)
+        self.amounts = amounts
+
+    def add_classes(
+        self,
+        k: int,
+        *,
+        weight: Tensor | None = None,
+        class_counts: Any = None,
+        optimizer: torch.optim.Optimizer | None = None,
+    ) -> Self:
+        """Append k classes, see `Head.add_classes`; until they are measured they count as average."""
+        super().add_classes(k, weight=weight, class_counts=class_counts, optimizer=optimizer)
+        if self.information is not None:
+            self.information.add_classes(k)
+        if self.amounts is not None:
+            self.set_amounts(torch.cat([self.amounts, self.amounts.new_full((k,), torch.nan)]))
+        return self
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return amounts and meter for the state dict; not as buffers, which DDP and casts would corrupt."""
+        meter = None if self.information is None else self.information.state_dict()
+        return {"amounts": self.amounts, "information": meter}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take amounts and meter from a state dict."""
+        if self.information is not None and state["information"] is not None:
+            self.information.load_state_dict(state["information"])
+        if state["amounts"] is None:
+            self.amounts = self.guide = None
+        else:
+            self.set_amounts(state["amounts"])
+
+    def extra_repr(self) -> str:
+        """Return what `print` shows between the parentheses."""
+        size = f"gain={self.gain:g}" if self.max_margin is None else f"max_margin={self.max_margin:g}"
+        guide = f"preset={self.preset!r}, normalize={self.normalize!r}, {size}, direction={self.direction!r}"
+        return f"{super().extra_repr()}, {guide}"
+
+    def _guide_of(self, amounts: Tensor) -> PairwiseMargin:
+        values = normalized_amount(amounts, self.normalize)
+        return pairwise_guide(values, gain=self.gain, max_margin=self.max_margin, direction=self.direction)
+
+    def _meter(self) -> InformationMeter:
+        if self.information is None:
+            raise ArgumentError(
+                "information: got None; expected a meter or its options, to observe and refresh"
+            )
+        return self.information

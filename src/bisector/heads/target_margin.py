@@ -1,0 +1,65 @@
+"""What the heads share whose one margin acts on the true class."""
+
+from collections.abc import Sequence
+from typing import Literal, Self, Unpack
+
+import torch
+from torch import Tensor
+
+from bisector.errors import require
+from bisector.heads.base import CosineHead, CosineOptions
+
+
+class TargetMarginHead(CosineHead):
+    """A cosine head with a margin on the true class: one number for all, or one for each class.
+
+    Attributes:
+        target_margin: the number, or a (C,) buffer.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        margin: float | Tensor,
+        scale: float | Literal["auto"],
+        **options: Unpack[CosineOptions],
+    ) -> None:
+        super().__init__(in_features, num_classes, scale=scale, **options)
+        self.target_margin: float | Tensor
+        if isinstance(margin, Tensor) and margin.dim() > 0:
+            precise = torch.promote_types(self.weight.dtype, torch.float32)
+            vector = margin.detach().to(self.weight.device, precise, copy=True)
+            self._check_margins(vector, num_classes)
+            self.register_buffer("target_margin", vector)
+        else:
+            self._check_margins(torch.as_tensor(margin, dtype=torch.float64).expand(1), 1)
+            self.target_margin = float(margin)
+
+    def add_classes(
+        self,
+        k: int,
+        *,
+        weight: Tensor | None = None,
+        class_counts: Sequence[float] | Tensor | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+    ) -> Self:
+        """Append k classes, see `Head.add_classes`; where classes have margins of their own, with their mean."""
+        super().add_classes(k, weight=weight, class_counts=class_counts, optimizer=optimizer)
+        if isinstance(self.target_margin, Tensor):
+            self.target_margin = torch.cat([self.target_margin, self.target_margin.mean().expand(k)])
+        return self
+
+    def extra_repr(self) -> str:
+        """Return what `print` shows between the parentheses."""
+        m = self.target_margin
+        shown = f"({len(m)} margins, {m.min():.3g} to {m.max():.3g})" if isinstance(m, Tensor) else f"{m:g}"
+        return f"{super().extra_repr()}, margin={shown}"
+
+    @staticmethod
+    def _check_margins(margins: Tensor, length: int) -> None:
+        require(
+            margins.shape == (length,), "margin", f"shape {tuple(margins.shape)}", f"a number, or ({length},)"
+        )
+        require(bool(margins.isfinite().all()), "margin", margins.tolist(), "finite numbers")
