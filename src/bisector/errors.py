@@ -8,6 +8,7 @@ bisector.errors.ArgumentError: margin: got 3; expected a number above 5
 """
 
 import difflib
+import math
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -26,6 +27,36 @@ def require(condition: bool, name: str, got: object, expected: str) -> None:
     """Raise `ArgumentError` unless `condition` holds."""
     if not condition:
         raise ArgumentError(f"{name}: got {got}; expected {expected}")
+
+
+def require_number(
+    name: str,
+    got: object,
+    *,
+    above: float = -math.inf,
+    least: float = -math.inf,
+    most: float = math.inf,
+) -> float:
+    """Return `got` as a float if it is a finite number within the bounds.
+
+    >>> require_number("margin", "wide", least=0)
+    Traceback (most recent call last):
+    bisector.errors.ArgumentError: margin: got 'wide'; expected a finite number of at least 0
+    """
+    bounds = [f"above {above:g}"] if above > -math.inf else []
+    bounds += [f"of at least {least:g}"] if least > -math.inf else []
+    bounds += [f"of at most {most:g}"] if most < math.inf else []
+    legal = f"a finite number {' and '.join(bounds)}".strip()
+    number = float(got) if isinstance(got, int | float) and not isinstance(got, bool) else math.nan
+    require(math.isfinite(number) and above < number and least <= number <= most, name, repr(got), legal)
+    return number
+
+
+def require_integer(name: str, got: object, *, least: int) -> int:
+    """Return `got` if it is an integer of at least `least`."""
+    if isinstance(got, int) and not isinstance(got, bool) and got >= least:
+        return got
+    raise ArgumentError(f"{name}: got {got!r}; expected an integer of at least {least}")
 
 
 def require_choice(name: str, got: str, legal: Iterable[Choice]) -> Choice:

@@ -1,0 +1,51 @@
+"""What embeddings and class labels must be, checked the same way everywhere."""
+
+import torch
+from torch import Tensor
+
+from bisector.errors import require
+
+
+def require_embeddings(name: str, embeddings: Tensor, dim: int | None = None) -> None:
+    """Raise `ArgumentError` unless the embeddings are a floating (B, D) tensor, D being `dim` where given."""
+    fits = embeddings.dim() == 2 and embeddings.shape[1] > 0 and dim in {None, embeddings.shape[1]}
+    require(fits, name, f"shape {tuple(embeddings.shape)}", f"(rows, {'dimension' if dim is None else dim})")
+    require(embeddings.is_floating_point(), name, embeddings.dtype, "a floating dtype")
+
+
+def require_classes(
+    name: str,
+    indices: Tensor,  # (...)
+    num_classes: int,
+    *,
+    ignore_index: int | None = None,
+    rows: int | None = None,
+) -> None:
+    """Raise `ArgumentError` at the first index that is no class 0..C-1; not while a graph is being compiled.
+
+    Args:
+        name: of the argument.
+        indices: of any integer dtype.
+        num_classes: C.
+        ignore_index: an index that is legal too.
+        rows: where given, the indices must be a vector of this length.
+
+    >>> require_classes("labels", torch.tensor([0, 3]), 3)
+    Traceback (most recent call last):
+    bisector.errors.ArgumentError: labels: got 3 at position 1; expected 0 to 2
+    """
+    fits = rows is None or indices.shape == (rows,)
+    require(fits, name, f"shape {tuple(indices.shape)}", f"({rows},)")
+    integer = not (indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool)
+    require(integer, name, indices.dtype, "an integer dtype")
+    if torch.compiler.is_compiling():
+        return  # reading a value would break the graph in two
+    indices = indices.long()  # a byte cannot be compared with 1,203
+    wrong = (indices < 0) | (indices >= num_classes)
+    if ignore_index is not None:
+        wrong &= indices != ignore_index
+    if bool(wrong.any()):
+        position = int(wrong.flatten().nonzero()[0])
+        ignored = "" if ignore_index is None else f", or ignore_index={ignore_index}"
+        got = f"{int(indices.flatten()[position])} at position {position}"
+        require(False, name, got, f"0 to {num_classes - 1}{ignored}")

@@ -1,0 +1,95 @@
+"""What measuring costs in memory, before it is spent."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from bisector.errors import require
+
+
+class MemoryNeed(NamedTuple):
+    """Bytes that the three ways of measuring every class once an epoch take."""
+
+    all_embeddings: int
+    local_covariances: int
+    running_merge: int
+
+
+def memory_need(
+    instances: int,
+    dim: int,
+    num_classes: int,
+    queue: int,
+    *,
+    bytes_per_number: int = 4,
+) -> MemoryNeed:
+    """Memory of three ways to have every class's covariance at the end of an epoch, in bytes.
+
+    With N instances, p dimensions, C classes and a queue of d rows: all embeddings `N p`; the paper's local
+    covariances of every flush `d p + C (floor(N/d) + 1) p^2`; a running merge with a full covariance for
+    every class `d p + C p^2`. `InformationMeter` stays below the last in numbers (it holds them at 8 bytes):
+    a class costs its `min(n - 1, p)` rows of p numbers, and two vectors.
+
+    Args:
+        instances: N, at least 1.
+        dim: p, at least 1.
+        num_classes: C, at least 1.
+        queue: d, at least 1.
+        bytes_per_number: 4 for float32.
+
+    Raises:
+        ArgumentError: if a number is below 1.
+
+    Source: Ma, Dai and Chen, ICLR 2025.
+
+    >>> need = memory_need(instances=55_800, dim=128, num_classes=20, queue=11_517)
+    >>> [f"{size / 2**20:.2f} MiB" for size in need]
+    ['27.25 MiB', '11.87 MiB', '6.87 MiB']
+    """
+    sizes = {"instances": instances, "dim": dim, "num_classes": num_classes, "queue": queue}
+    for name, size in {**sizes, "bytes_per_number": bytes_per_number}.items():
+        require(size >= 1, name, size, "at least 1")
+    covariances = num_classes * dim**2
+    numbers = (
+        instances * dim,
+        queue * dim + (instances // queue + 1) * covariances,
+        queue * dim + covariances,
+    )
+    return MemoryNeed(*(bytes_per_number * n for n in numbers))
+
+
+def moments_bytes(
+    rows: Iterable[int],
+    dim: int,
+) -> int:
+    """Bytes of the moments of classes whose factors have had `rows` rows: those, at most p, and two vectors.
+
+    >>> moments_bytes([0, 1, 500], dim=4)
+    352
+    """
+    return sum(8 * dim * (min(k, dim) + 2) for k in rows)
+
+
+def require_budget(
+    budget: int | None,
+    needed: Callable[[int], int],
+    dim: int,
+) -> None:
+    """Raise `ArgumentError` if `needed(dim)` bytes break the budget, naming the dimension that would fit.
+
+    Args:
+        budget: Bytes; None for no limit.
+        needed: Bytes as a function of the dimension, which it must not fall with.
+        dim: The dimension asked for.
+
+    >>> require_budget(1000, lambda dim: 8 * dim * dim, dim=12)
+    Traceback (most recent call last):
+    bisector.errors.ArgumentError: memory_budget: got 1,000 bytes; expected at least the 1,152 bytes \
+that these classes need at dimension 12, or embeddings of dimension 11 or less
+    """
+    if budget is None or needed(dim) <= budget:
+        return
+    fits = bisect_right(range(1, dim), budget, key=needed)
+    remedy = f"embeddings of dimension {fits} or less" if fits else "fewer classes: no dimension fits"
+    needs = f"at least the {needed(dim):,} bytes that these classes need at dimension {dim}"
+    require(False, "memory_budget", f"{budget:,} bytes", f"{needs}, or {remedy}")

@@ -1,0 +1,474 @@
+import copy
+import io
+import itertools
+import warnings
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bisector.errors import ArgumentError
+from bisector.information.amount import information_amounts
+from bisector.information.effective_rank import effective_rank
+from bisector.information.meter import InformationMeter
+from bisector.statistics.moments import Moments
+from bisector.statistics.shrinkage import SHRINKAGES
+
+CLASSES, DIM = 6, 5
+
+
+def stream(count=240, seed=0):
+    # Class 5 never occurs, class 4 in the last third alone, class 3 once.
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 3, (count,), generator=generator)
+    labels[2 * count // 3 :: 7] = 4
+    labels[count // 2] = 3
+    return torch.randn(count, DIM, generator=generator) * (1 + labels.unsqueeze(1)), labels
+
+
+def fed(x, labels, batch=16, **options):
+    meter = InformationMeter(CLASSES, DIM, **options)
+    for part in zip(torch.split(x, batch), torch.split(labels, batch), strict=True):
+        meter.update(*part)
+    return meter
+
+
+def assert_same(a, b, tolerance=1e-9):
+    assert a.shrinkage == b.shrinkage
+    assert a.skipped == b.skipped
+    for name in ("amount", "count", "effective_rank", "drift"):
+        left, right = getattr(a, name), getattr(b, name)
+        torch.testing.assert_close(left, right, rtol=tolerance, atol=1e-12, equal_nan=True)
+
+
+def assert_is(meter, x, labels):
+    """The meter holds what the embeddings give when they are all there at once."""
+    information = meter.compute()
+    amounts = information_amounts(
+        x, labels, meter.num_classes, shrinkage=meter.shrinkage, embeddings=meter.embeddings
+    )
+    torch.testing.assert_close(information.amount, amounts, rtol=1e-9, atol=1e-12, equal_nan=True)
+    counts = labels.bincount(minlength=meter.num_classes).double()
+    assert torch.equal(information.count, counts)
+    assert torch.equal(meter.counts, counts)
+
+
+class TestStream:
+    @pytest.mark.parametrize("shrinkage", SHRINKAGES)
+    @pytest.mark.parametrize("embeddings", ["raw", "unit"])
+    def test_the_amounts_are_those_of_all_embeddings_at_once(self, shrinkage, embeddings):
+        x, labels = stream()
+        assert_is(fed(x, labels, shrinkage=shrinkage, embeddings=embeddings, queue=50), x, labels)
+
+    @pytest.mark.parametrize("queue", [1, 7, 24, 60, 120, 240, 241, 10_000])
+    @pytest.mark.parametrize("batch", [1, 16, 100, 240])
+    def test_the_queue_does_not_matter(self, queue, batch):
+        # Lengths that divide the 240 rows and that do not, batches within, across and over many flushes.
+        x, labels = stream()
+        assert_is(fed(x, labels, batch, queue=queue), x, labels)
+
+    @given(
+        st.lists(st.integers(0, CLASSES - 1), max_size=60),
+        st.lists(st.integers(0, 20), max_size=8),
+        st.integers(1, 70),
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_any_labels_in_any_batches(self, labels, sizes, queue):
+        labels = torch.tensor(labels, dtype=torch.long)
+        x = torch.randn(len(labels), DIM, generator=torch.Generator().manual_seed(len(labels)))
+        meter = InformationMeter(CLASSES, DIM, queue=queue)
+        start = 0
+        for size in [*sizes, len(labels)]:
+            meter.update(x[start : start + size], labels[start : start + size])
+            start += size
+        assert_is(meter, x, labels)
+
+    def test_every_field(self):
+        x, labels = stream()
+        information = fed(x, labels, shrinkage="ledoit-peche", queue=50).compute()
+        names = [
+            None if n < 2 else "ledoit-peche" if n >= 13 else "quadratic-inverse" for n in labels.bincount()
+        ]
+        assert information.shrinkage == (*names, None)
+        for c in range(CLASSES):
+            if information.count[c] < 2:
+                assert information.effective_rank[c].isnan()
+            else:
+                rank = effective_rank(Moments.of_rows(x[labels == c]).eigenvalues)
+                torch.testing.assert_close(information.effective_rank[c], rank)
+        assert information.drift.isnan().all()
+        assert information.skipped == 0
+
+    def test_compute_changes_nothing(self):
+        x, labels = stream()
+        quiet, asked = InformationMeter(CLASSES, DIM, queue=50), InformationMeter(CLASSES, DIM, queue=50)
+        for part in zip(torch.split(x, 16), torch.split(labels, 16), strict=True):
+            quiet.update(*part)
+            asked.update(*part)
+            before = asked.state_dict()
+            assert_same(asked.compute(), asked.compute(), tolerance=0)
+            assert_state_equal(asked.state_dict(), before)
+        assert_same(asked.compute(), quiet.compute())
+
+    def test_inputs_are_neither_kept_nor_changed(self):
+        x, labels = stream()
+        meter = InformationMeter(CLASSES, DIM, queue=1000)
+        mine, own_labels = x.clone().requires_grad_(), labels.clone()
+        meter.update(mine, own_labels)
+        with torch.no_grad():
+            mine.zero_()
+        own_labels.zero_()
+        assert_is(meter, x, labels)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+    @pytest.mark.parametrize("integer", [torch.uint8, torch.int32])
+    def test_dtypes(self, dtype, integer):
+        x, labels = stream()
+        x = x.to(dtype)
+        assert_is(fed(x, labels.to(integer), queue=50), x, labels)
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
+    def test_an_accelerators_embeddings_are_taken(self):
+        x, labels = stream()
+        assert_is(fed(x.cuda(), labels.cuda(), queue=50), x, labels)
+        assert_is(fed(x.cuda(), labels, queue=50), x, labels)
+
+
+class TestFaultyRows:
+    def test_they_are_skipped_counted_and_said_once(self):
+        x, labels = stream()
+        broken = x.clone()
+        broken[[3, 20, 21]] = torch.tensor([[torch.nan], [torch.inf], [-torch.inf]])
+        broken[100, 2] = torch.nan
+        fine = broken.isfinite().all(dim=1)
+        meter = InformationMeter(CLASSES, DIM, queue=50)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            for part in zip(torch.split(broken, 16), torch.split(labels, 16), strict=True):
+                meter.update(*part)
+        assert [(w.category, w.filename) for w in said] == [(RuntimeWarning, __file__)]
+        assert str(said[0].message).startswith("1 embeddings with NaN or infinity skipped")
+        assert meter.compute().skipped == 4
+        assert_is(meter, x[fine], labels[fine])
+
+    def test_a_label_out_of_range_changes_nothing(self):
+        x, labels = stream()
+        meter = fed(x, labels, queue=50)
+        before = meter.state_dict()
+        wrong = labels.clone()
+        wrong[7] = CLASSES
+        with pytest.raises(
+            ArgumentError, match="labels: got 6 at position 7; expected 0 to 5"
+        ):
+            meter.update(x, wrong)
+        with pytest.raises(ArgumentError, match="expected an integer dtype"):
+            meter.update(x, labels.float())
+        with pytest.raises(ArgumentError, match=r"embeddings: got shape \(240, 4\)"):
+            meter.update(x[:, :4], labels)
+        assert_state_equal(meter.state_dict(), before)
+        assert_is(meter, x, labels)
+
+
+class TestEpochs:
+    def test_the_papers_epoch_starts_empty(self):
+        first, second = stream(seed=0), stream(seed=1)
+        meter = fed(*first, queue=50)
+        meter.forget()
+        assert meter.counts.sum() == 0
+        assert meter.compute().amount.isnan().all()
+        for part in zip(torch.split(second[0], 16), torch.split(second[1], 16), strict=True):
+            meter.update(*part)
+        assert_is(meter, *second)
+
+    def test_drift_is_how_far_the_mean_moved_since_forget(self):
+        x, labels = stream()
+        meter = fed(x, labels, queue=50)
+        meter.forget()
+        shift = torch.tensor([3.0, 0, 4, 0, 0])
+        meter.update(x + shift, labels)
+        drift = meter.compute().drift
+        torch.testing.assert_close(drift[:5], torch.full((5,), 5.0, dtype=torch.float64), rtol=1e-6, atol=0)
+        assert drift[5].isnan()
+
+    def test_a_class_that_was_absent_has_no_drift(self):
+        x, labels = stream()
+        late = labels == 4
+        meter = fed(x[~late], labels[~late])
+        meter.forget()
+        meter.update(x[labels > 0], labels[labels > 0])
+        assert meter.compute().drift.isnan().tolist() == [True, False, False, False, True, True]
+
+    def test_partial_forgetting_weighs_the_past(self):
+        # Three epochs at a half weigh 1/4, 1/2 and 1; rows repeated 1, 2 and 4 times weigh the same.
+        epochs = [stream(seed=seed) for seed in range(3)]
+        meter = InformationMeter(CLASSES, DIM, queue=50, forgetting=0.5, shrinkage="none")
+        for i, (x, labels) in enumerate(epochs):
+            if i:
+                meter.forget()
+            meter.update(x, labels)
+        x = torch.cat([e[0].repeat(2**i, 1) for i, e in enumerate(epochs)])
+        labels = torch.cat([e[1].repeat(2**i) for i, e in enumerate(epochs)])
+        expected = information_amounts(x, labels, CLASSES, shrinkage="none")
+        information = meter.compute()
+        # Class 3 has 1.75 instances of evidence, below 2.
+        assert information.count[3] == 1.75
+        assert information.amount[3].isnan()
+        keep = torch.tensor([0, 1, 2, 4])
+        torch.testing.assert_close(information.amount[keep], expected[keep], rtol=1e-9, atol=0)
+        torch.testing.assert_close(information.count, labels.bincount(minlength=CLASSES).double() / 4)
+
+    def test_forgetting_nothing_keeps_everything(self):
+        x, labels = stream()
+        meter = fed(x[:100], labels[:100], queue=30, forgetting=0.0)
+        meter.forget()
+        meter.update(x[100:], labels[100:])
+        assert_is(meter, x, labels)
+
+    def test_reset_is_a_new_meter(self):
+        x, labels = stream()
+        meter = fed(x, labels, queue=50)
+        meter.forget()
+        meter.update(x, labels)
+        meter.reset()
+        assert meter.nbytes == 0
+        assert_same(meter.compute(), InformationMeter(CLASSES, DIM).compute())
+
+
+class TestMerge:
+    def test_several_meters_in_any_order_are_one(self):
+        x, labels = stream()
+        parts = list(zip(torch.split(x, 70), torch.split(labels, 70), strict=True))
+        for order in itertools.permutations(range(len(parts))):
+            meters = [fed(*parts[i], queue=queue) for i, queue in zip(order, (16, 25, 70, 100), strict=True)]
+            before = [copy.deepcopy(meter.state_dict()) for meter in meters]
+            total = meters[0]
+            for meter in meters[1:]:
+                total.merge(meter)
+            assert_is(total, x, labels)
+            for meter, state in zip(meters[1:], before[1:], strict=True):
+                assert_state_equal(meter.state_dict(), state)
+
+    def test_drift_and_skipped_rows_merge_too(self):
+        first, second = stream(seed=0), stream(seed=1)
+        whole = fed(*first)
+        whole.forget()
+        whole.update(*second)
+        halves = [fed(first[0][part], first[1][part]) for part in (slice(0, 90), slice(90, 240))]
+        for half, part in zip(halves, (slice(0, 200), slice(200, 240)), strict=True):
+            half.forget()
+            half.update(second[0][part], second[1][part])
+        with pytest.warns(RuntimeWarning):
+            halves[1].update(torch.full((2, DIM), torch.nan), torch.zeros(2).long())
+        for a, b in (halves, halves[::-1]):
+            total = copy.deepcopy(a)
+            total.compute()
+            total.merge(b)
+            assert total.compute().skipped == 2
+            torch.testing.assert_close(total.compute().drift, whole.compute().drift, equal_nan=True)
+
+    def test_meters_that_differ_do_not_merge(self):
+        meter = InformationMeter(CLASSES, DIM)
+        for other, name in (
+            (InformationMeter(7, DIM), "other.num_classes: got 7; expected 6"),
+            (InformationMeter(CLASSES, 4), "other.dim: got 4; expected 5"),
+            (InformationMeter(CLASSES, DIM, embeddings="unit"), "other.embeddings: got unit; expected raw"),
+        ):
+            with pytest.raises(ArgumentError, match=name):
+                meter.merge(other)
+
+
+def assert_state_equal(a, b):
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        if isinstance(value, dict):
+            assert_state_equal(value, b[name])
+        elif isinstance(value, torch.Tensor):
+            assert torch.equal(value, b[name])
+        else:
+            assert value == b[name]
+
+
+class TestState:
+    def state(self):
+        x, labels = stream()
+        meter = fed(x, labels, queue=50, forgetting=0.5)
+        meter.forget()
+        meter.update(x[:75], labels[:75])
+        return meter
+
+    @pytest.mark.parametrize("queue", [10, 50, 1000])
+    def test_it_goes_through_a_file_and_goes_on(self, queue):
+        x, labels = stream(seed=3)
+        meter = self.state()
+        file = io.BytesIO()
+        torch.save(meter.state_dict(), file)
+        file.seek(0)
+        again = InformationMeter(CLASSES, DIM, queue=queue, forgetting=0.5)
+        again.load_state_dict(torch.load(file, weights_only=True))
+        assert_same(again.compute(), meter.compute())
+        for m in (meter, again):
+            m.forget()
+            m.update(x, labels)
+        assert_same(again.compute(), meter.compute())
+
+    def test_an_empty_meter_has_a_state_too(self):
+        meter = self.state()
+        meter.load_state_dict(InformationMeter(CLASSES, DIM).state_dict())
+        assert meter.nbytes == 0
+
+    @pytest.mark.parametrize(
+        ("entry", "tensor", "change"),
+        [
+            ("num_classes", None, lambda v: v + 1),
+            ("dim", None, lambda v: v + 1),
+            ("embeddings", None, lambda v: "unit"),
+            ("skipped", None, lambda v: -1),
+            ("moments", "scatters", lambda t: t[1:]),
+            ("moments", "means", lambda t: t[:, 1:]),
+            ("anchors", "means", lambda t: t[:, 1:]),
+            ("anchors", "classes", lambda t: t + CLASSES),
+            ("queue", "embeddings", lambda t: t[1:]),
+            ("queue", "labels", lambda t: t + CLASSES),
+        ],
+    )
+    def test_a_state_that_does_not_fit_changes_nothing(self, entry, tensor, change):
+        meter = self.state()
+        before = copy.deepcopy(meter.state_dict())
+        state = copy.deepcopy(before)
+        if tensor is None:
+            state[entry] = change(state[entry])
+        else:
+            state[entry][tensor] = change(state[entry][tensor])
+        with pytest.raises(ArgumentError):
+            meter.load_state_dict(state)
+        assert_state_equal(meter.state_dict(), before)
+
+    def test_a_missing_entry_is_named(self):
+        state = self.state().state_dict()
+        del state["queue"]
+        with pytest.raises(ArgumentError, match=r"expected the entries .*queue"):
+            InformationMeter(CLASSES, DIM).load_state_dict(state)
+
+
+class TestMemory:
+    def test_a_class_costs_nothing_before_its_first_instance_and_little_after(self):
+        meter = InformationMeter(1_000_000, 1024, queue=4)
+        assert meter.nbytes == 0
+        meter.update(torch.ones(4, 1024), torch.tensor([5, 5, 5, 999_999]))
+        assert meter.nbytes == 8 * 1024 * ((2 + 2) + (0 + 2))
+
+    def test_the_bytes_are_those_of_the_tensors_held(self):
+        x, labels = stream()
+        meter = fed(x, labels, queue=50, forgetting=0.5)
+        meter.forget()
+        meter.update(x[:70], labels[:70])
+        state = meter.state_dict()
+        held = [state["moments"][name] for name in ("means", "thirds", "scatters")]
+        held += [state["anchors"]["means"], state["queue"]["embeddings"]]
+        assert meter.nbytes == sum(t.nbytes for t in held)
+
+    @pytest.mark.parametrize("queue", [1, 50, 240])
+    def test_a_flush_over_the_budget_is_refused_before_anything_changes(self, queue):
+        x, labels = stream()
+        needed = fed(x, labels, queue=queue).nbytes
+        assert fed(x, labels, queue=queue, memory_budget=max(needed, 50 * DIM * 4 + needed)).nbytes == needed
+        meter = InformationMeter(CLASSES, DIM, queue=queue, memory_budget=needed - 1)
+        first = 40
+        meter.update(x[:first], labels[:first])
+        before = copy.deepcopy(meter.state_dict())
+        with pytest.raises(
+            ArgumentError, match=f"memory_budget: got {needed - 1:,} bytes.* {needed:,} bytes"
+        ):
+            meter.update(x[first:], labels[first:])
+        assert_state_equal(meter.state_dict(), before)
+
+    def test_the_dimension_that_would_fit_does(self):
+        x, labels = stream()
+
+        def held(dim):
+            meter = InformationMeter(CLASSES, dim, queue=60)
+            meter.update(x[:, :dim], labels)
+            return meter.nbytes
+
+        for budget in (held(4), held(4) - 1, held(5) - 1):
+            fits = max(dim for dim in range(1, 5) if held(dim) <= budget)
+            with pytest.raises(ArgumentError, match=f"embeddings of dimension {fits} or less"):
+                fed(x, labels, batch=240, queue=60, memory_budget=budget)
+
+    def test_a_merge_and_a_state_over_the_budget_are_refused(self):
+        x, labels = stream()
+        other = fed(x, labels, queue=50)
+        tight = InformationMeter(CLASSES, DIM, memory_budget=100)
+        with pytest.raises(ArgumentError, match="memory_budget"):
+            tight.merge(other)
+        with pytest.raises(ArgumentError, match="memory_budget"):
+            tight.load_state_dict(other.state_dict())
+        assert tight.nbytes == 0
+        loose = InformationMeter(CLASSES, DIM, memory_budget=other.nbytes)
+        loose.load_state_dict(other.state_dict())
+        assert_same(loose.compute(), other.compute())
+
+    def test_what_an_epoch_keeps_has_to_fit(self):
+        x, labels = stream()
+        meter = InformationMeter(CLASSES, DIM, queue=1000, forgetting=0.5, memory_budget=500)
+        meter.update(x, labels)
+        before = copy.deepcopy(meter.state_dict())
+        with pytest.raises(ArgumentError, match="memory_budget"):
+            meter.forget()
+        assert_state_equal(meter.state_dict(), before)
+
+
+def test_classes_can_be_added():
+    x, labels = stream()
+    meter = fed(x, labels, queue=50)
+    meter.add_classes(2)
+    labels = torch.cat([labels, torch.tensor([7, 7, 7])])
+    x = torch.cat([x, torch.eye(DIM)[:3]])
+    meter.update(x[-3:], labels[-3:])
+    assert_is(meter, x, labels)
+    assert len(meter.compute().amount) == len(meter.counts) == CLASSES + 2
+
+
+def test_a_class_is_measured_again_only_when_it_changes():
+    x, labels = stream()
+    meter = fed(x, labels, queue=50)
+    meter.compute()
+    untouched = meter._readings[1]
+    meter.update(x[labels != 1], labels[labels != 1])
+    meter.compute()
+    assert meter._readings[1] is untouched
+    twice = torch.cat([x, x[labels != 1]]), torch.cat([labels, labels[labels != 1]])
+    assert_is(meter, *twice)
+
+
+def test_no_warning_on_clean_data():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        x, labels = stream()
+        meter = fed(x, labels, queue=50)
+        meter.compute()
+        meter.update(x[:0], labels[:0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_classes": 0}, "num_classes: got 0"),
+        ({"dim": 0}, "dim: got 0"),
+        ({"queue": 0}, "queue: got 0"),
+        ({"forgetting": 1.1}, r"forgetting: got 1\.1"),
+        ({"forgetting": -0.1}, "forgetting: got"),
+        ({"memory_budget": 0}, "memory_budget: got 0"),
+        ({"shrinkage": "lw"}, "shrinkage: got 'lw'"),
+        ({"embeddings": "normed"}, "embeddings: got 'normed'"),
+    ],
+)
+def test_complaints(options, message):
+    with pytest.raises(ArgumentError, match=message):
+        InformationMeter(**{"num_classes": 3, "dim": 2, **options})
+
+
+def test_adding_fewer_than_no_classes_is_refused():
+    with pytest.raises(ArgumentError, match="k: got -1"):
+        InformationMeter(3, 2).add_classes(-1)
