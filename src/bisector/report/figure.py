@@ -1,0 +1,55 @@
+"""What a figure is before plotly draws it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+
+# Style properties of the page: its script puts in the colours that they have in the light or in the dark. No
+# name of a class can be taken for one, because `plot_text` leaves no "<" in it.
+INK, FAINT, LINE, PANEL = "<--ink>", "<--faint>", "<--line>", "<--panel>"
+CLEAR = "rgba(0, 0, 0, 0)"
+
+SCALE: Json = [[0, "<--low>"], [0.5, "<--middle>"], [1, "<--high>"]]
+"""The colour scale of all matrices: one hue, so that only lightness counts."""
+
+MARGIN: Mapping[str, Json] = {"l": 8, "r": 8, "t": 8, "b": 8}
+
+THEME: Mapping[str, Json] = {
+    "layout": {
+        "autosize": True,
+        "paper_bgcolor": CLEAR,
+        "plot_bgcolor": CLEAR,
+        "margin": MARGIN,
+        "font": {
+            "family": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif",
+            "size": 12,
+            "color": INK,
+        },
+        "hoverlabel": {"bgcolor": PANEL, "bordercolor": LINE, "align": "left", "font": {"color": INK}},
+    },
+    "axis": {"gridcolor": LINE, "zerolinecolor": LINE, "automargin": True},
+}
+"""What all figures share."""
+
+
+def axis(title: str) -> dict[str, Json]:
+    """An axis of quantities."""
+    return {"title": {"text": title, "standoff": 10}, "zeroline": False}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Traces and layout in plotly's schema, with what a reader needs who does not see them.
+
+    Colours may name a style property of the page, such as `INK`. NaN stands for no value.
+    """
+
+    key: str  # unique on the page
+    title: str
+    description: str  # in place of the picture
+    data: Sequence[Mapping[str, Json]]
+    layout: Mapping[str, Json]
+    height: int | None = None  # pixels; None for a square
+    wide: bool = False  # scrolls where the screen is narrow

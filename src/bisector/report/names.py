@@ -1,0 +1,69 @@
+"""What heads and classes are called on the page and in the terminal."""
+
+import html
+
+from bisector.errors import require
+
+# Names that capitals alone do not make of the name on the command line.
+_HEADS = {
+    "linear-softmax": "Softmax",
+    "normalized-softmax": "Normalised softmax",
+    "am-softmax": "AM-softmax",
+    "enhanced-am-softmax": "Enhanced AM-softmax",
+    "arcface": "ArcFace",
+    "c2am": "C2AM",
+    "igam": "IGAM",
+    "ldam": "LDAM",
+    "logit-adjusted": "Logit-adjusted",
+}
+
+
+def head_label(head: str) -> str:
+    """The name of a head for readers, with its options in parentheses.
+
+    Options that are words speak for themselves; numbers keep the name of the option.
+
+    Args:
+        head: as on the command line, `name[:option=value[:option=value...]]`.
+
+    >>> head_label("enhanced-am-softmax")
+    'Enhanced AM-softmax'
+    >>> head_label("igam:preset=paper:max_margin=0.3")
+    'IGAM (paper, max margin 0.3)'
+    >>> head_label("combined-margin:learnable=True")
+    'Combined margin (learnable)'
+    """
+    name, *options = head.strip().split(":")
+    label = _HEADS.get(name) or name.replace("-", " ").capitalize()
+    return f"{label} ({', '.join(map(_option_label, options))})" if options else label
+
+
+def _option_label(option: str) -> str:
+    key, _, value = option.partition("=")
+    words = key.replace("_", " ")
+    if value in {"", "True"}:
+        return words
+    return value if value.isidentifier() and value not in {"False", "None"} else f"{words} {value}"
+
+
+def shorten(text: str, limit: int) -> str:
+    """The text on one line and at most `limit` characters long, an ellipsis at the end if some are lost.
+
+    >>> shorten("Enhanced  AM-softmax", 10)
+    'Enhanced…'
+
+    Raises:
+        ArgumentError: if not even the ellipsis fits.
+    """
+    require(limit >= 1, "limit", limit, "at least 1")
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[: limit - 1].rstrip()}…"
+
+
+def plot_text(text: str, limit: int = 60) -> str:
+    """The text as plotly shows it literally: plotly reads tags and entities in every label.
+
+    >>> plot_text("<b>cats</b> & dogs")
+    '&lt;b&gt;cats&lt;/b&gt; &amp; dogs'
+    """
+    return html.escape(shorten(text, limit), quote=False)

@@ -1,0 +1,162 @@
+"""The table of a comparison: mean and standard deviation over the seeds, one row a head."""
+
+import csv
+import math
+import statistics
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bisector.errors import require
+from bisector.metrics.summary import METRICS, MetricInfo
+from bisector.report.names import head_label, shorten
+from bisector.training.results import Comparison
+
+_NAME_WIDTH = 32
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One head: mean and sample standard deviation of every metric over its runs, by key.
+
+    Runs in which a metric is NaN do not count for it. The mean is NaN without any other run, the deviation
+    with fewer than two.
+    """
+
+    head: str
+    label: str
+    runs: int
+    mean: dict[str, float]
+    deviation: dict[str, float]
+
+
+def summary_rows(comparison: Comparison) -> list[SummaryRow]:
+    """One row a head, in the order in which they were first run."""
+    rows = []
+    for head in comparison.heads:
+        runs = [run for run in comparison.runs if run.head == head]
+        values = {
+            info.key: [value for run in runs if math.isfinite(value := run.metrics.get(info.key, math.nan))]
+            for info in METRICS
+        }
+        rows.append(
+            SummaryRow(
+                head=head,
+                label=head_label(head),
+                runs=len(runs),
+                mean={key: statistics.fmean(v) if v else math.nan for key, v in values.items()},
+                deviation={key: statistics.stdev(v) if len(v) > 1 else math.nan for key, v in values.items()},
+            )
+        )
+    return rows
+
+
+def best_heads(rows: Sequence[SummaryRow], info: MetricInfo) -> set[str]:
+    """The heads whose mean is the best of all; none where neither direction is better."""
+    means = {row.head: row.mean[info.key] for row in rows if math.isfinite(row.mean[info.key])}
+    if not means or not info.better:
+        return set()
+    best = max(means.values()) if info.better == "higher" else min(means.values())
+    return {head for head, mean in means.items() if mean == best}
+
+
+def format_value(info: MetricInfo, value: float) -> str:
+    """A value of a metric in the metric's unit, without the unit: one decimal, two where it has no unit.
+
+    >>> format_value(METRICS[0], 0.8312), format_value(METRICS[0], float("nan"))
+    ('83.1', '–')
+    """
+    return f"{info.scale * value:.{1 if info.unit else 2}f}" if math.isfinite(value) else "–"
+
+
+def format_table(comparison: Comparison, width: int = 160) -> str:
+    """The summary as plain text for a terminal.
+
+    Heads stand down the side, metrics across; where the columns do not fit side by side they continue in a
+    further block below. A star marks the best mean of a column.
+
+    Args:
+        comparison: what was compared.
+        width: columns of the terminal, at least 60.
+
+    Raises:
+        ArgumentError: if the terminal is too narrow.
+    """
+    require(width >= 60, "width", width, "at least 60 columns")
+    rows = summary_rows(comparison)
+    seeds = max((row.runs for row in rows), default=0)
+    names = ["", *(shorten(row.label, _NAME_WIDTH) for row in rows)]
+    columns = [_column(rows, info) for info in METRICS]
+    blocks = ["\n".join(_lines([names, *block])) for block in _pack(columns, width - _NAME_WIDTH)]
+    spread = f"\n± standard deviation over {seeds} seeds" if seeds > 1 else ""
+    return "\n\n".join([*blocks, f"* best mean of its column{spread}"])
+
+
+def write_csv(comparison: Comparison, path: Path) -> None:
+    """Write one row a run: head, seed, every metric (accuracies 0 to 1) and the seconds it took.
+
+    A cell is empty where the metric is not a finite number.
+    """
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["head", "seed", *(info.key for info in METRICS), "seconds"])
+        for run in comparison.runs:
+            values = (run.metrics.get(info.key, math.nan) for info in METRICS)
+            writer.writerow(
+                [run.head, run.seed, *(v if math.isfinite(v) else "" for v in values), run.seconds]
+            )
+
+
+def _column(rows: Sequence[SummaryRow], info: MetricInfo) -> list[str]:
+    """The heading, then a cell a row, with the means in line."""
+    best = best_heads(rows, info)
+    means = [format_value(info, row.mean[info.key]) for row in rows]
+    spreads = [
+        (f" ± {format_value(info, deviation)}" if math.isfinite(deviation) else "") + "*" * (row.head in best)
+        for row in rows
+        for deviation in [row.deviation[info.key]]
+    ]
+    width = max(map(len, spreads), default=0)
+    cells = [mean + spread.ljust(width) for mean, spread in zip(means, spreads, strict=True)]
+    return [f"{info.label} {info.unit}".rstrip(), *cells]
+
+
+def _pack(columns: Sequence[list[str]], width: int) -> Iterator[list[list[str]]]:
+    """Distribute the columns over as few blocks as the width allows."""
+    block: list[list[str]] = []
+    used = 0
+    for column in columns:
+        needed = _column_width(column) + 2
+        if block and used + needed > width:
+            yield block
+            block, used = [], 0
+        block.append(column)
+        used += needed
+    yield block
+
+
+def _column_width(column: Sequence[str]) -> int:
+    heading, *cells = column
+    return max(map(len, [*heading.split(), *cells]))
+
+
+def _lines(columns: Sequence[list[str]]) -> Iterator[str]:
+    """The headings over as many lines as they need, a rule, and the cells."""
+    widths = [_column_width(column) for column in columns]
+    headings = [
+        textwrap.wrap(column[0], width, break_long_words=False)
+        for column, width in zip(columns, widths, strict=True)
+    ]
+    depth = max(map(len, headings))
+    raised = [[""] * (depth - len(heading)) + heading for heading in headings]
+    for line in zip(*raised, strict=True):
+        yield _line(line, widths)
+    yield "─" * (sum(widths) + 2 * (len(widths) - 1))
+    for line in zip(*(column[1:] for column in columns), strict=True):
+        yield _line(line, widths)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    first, *others = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+    return "  ".join([first.strip().ljust(widths[0]), *others]).rstrip()
