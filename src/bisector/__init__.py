@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from bisector.heads import NormalizedSoftmax as NormalizedSoftmax
     from bisector.information.amount import information_amount as information_amount
     from bisector.information.amount import information_amounts as information_amounts
-    from bisector.information.meter import ClassInformation as ClassInformation
     from bisector.information.meter import InformationMeter as InformationMeter
+    from bisector.information.reading import ClassInformation as ClassInformation
 
 # Where each public name lives. Nothing is imported before it is asked for: `bisector --help` starts at once.
 _HOMES = {
@@ -67,7 +67,7 @@ _HOMES = {
     "LogitAdjusted": "heads",
     "information_amount": "information.amount",
     "information_amounts": "information.amount",
-    "ClassInformation": "information.meter",
+    "ClassInformation": "information.reading",
     "InformationMeter": "information.meter",
 }
 

@@ -158,9 +158,7 @@ class TestFaultyRows:
         before = meter.state_dict()
         wrong = labels.clone()
         wrong[7] = CLASSES
-        with pytest.raises(
-            ArgumentError, match="labels: got 6 at position 7; expected 0 to 5"
-        ):
+        with pytest.raises(ArgumentError, match="labels: got 6 at position 7; expected 0 to 5"):
             meter.update(x, wrong)
         with pytest.raises(ArgumentError, match="expected an integer dtype"):
             meter.update(x, labels.float())

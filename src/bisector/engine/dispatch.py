@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-import torch
 from torch import Tensor
 
+from bisector.checks import require_classes, require_embeddings
 from bisector.errors import require, require_choice
 from bisector.functional.margins import Margin
 from bisector.functional.reference import dense_margin_cross_entropy
@@ -65,6 +65,7 @@ def margin_cross_entropy(
     Raises:
         ArgumentError: a shape, a dtype, a label or a choice is not legal.
 
+    >>> import torch
     >>> from torch.nn import functional as F
     >>> x, w, y = torch.eye(2, 3), torch.eye(4, 3), torch.tensor([0, 1])
     >>> float(margin_cross_entropy(x, w, y, scale=2.0)) == float(F.cross_entropy(2.0 * x @ w.T, y))
@@ -78,13 +79,17 @@ def margin_cross_entropy(
     _check_shapes(embeddings, weight, labels)
     num_classes = weight.shape[0]
     if labels.dim() == 1:
-        check_labels(labels, num_classes, ignore_index)
+        require_classes("labels", labels, num_classes, ignore_index=ignore_index)
         labels = labels.long()
     else:
         soft = row_loss.kind == "log"
         require(
             soft, "labels", "probabilities with row_loss='probability'", "classes (B,) of an integer dtype"
         )
+    if isinstance(scale, Tensor):
+        require(scale.dim() == 0, "scale", f"shape {tuple(scale.shape)}", "a number, or a 0-d tensor")
+    angles = score == "dot" and margin.pairwise is not None
+    require(not angles, "score", "'dot' with a pairwise margin", "'cosine', since only cosines have angles")
     for name, vector in (("offset", offset), ("class_weight", class_weight)):
         if vector is not None:
             _check_class_vector(name, vector, num_classes)
@@ -105,40 +110,11 @@ def margin_cross_entropy(
     )
 
 
-def check_labels(
-    labels: Tensor,  # (B,)
-    num_classes: int,
-    ignore_index: int | None = None,
-) -> None:
-    """Raise `ArgumentError` at the first label that is no class; not while a graph is being compiled."""
-    integer = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
-    require(integer, "labels", labels.dtype, "an integer dtype, or (B, C) probabilities")
-    if torch.compiler.is_compiling():
-        return  # reading a value would break the graph in two
-    wrong = (labels < 0) | (labels >= num_classes)
-    if ignore_index is not None:
-        wrong &= labels != ignore_index
-    if bool(wrong.any()):
-        row = int(wrong.nonzero()[0])
-        ignored = "" if ignore_index is None else f", or ignore_index={ignore_index}"
-        require(False, "labels", f"{int(labels[row])} in row {row}", f"0 to {num_classes - 1}{ignored}")
-
-
-def check_embeddings(
-    embeddings: Tensor,  # (B, D)
-    in_features: int,
-) -> None:
-    """Raise `ArgumentError` unless the embeddings are a floating (B, D) matrix of the given D."""
-    require(embeddings.is_floating_point(), "embeddings", embeddings.dtype, "a floating dtype")
-    fits = embeddings.dim() == 2 and embeddings.shape[1] == in_features
-    require(fits, "embeddings", f"shape {tuple(embeddings.shape)}", f"(B, {in_features})")
-
-
 def _check_shapes(embeddings: Tensor, weight: Tensor, labels: Tensor) -> None:
     shape = f"shape {tuple(weight.shape)}"
     require(weight.is_floating_point(), "weight", weight.dtype, "a floating dtype")
     require(weight.dim() in {2, 3}, "weight", shape, "(C, D), or (C, K, D) with sub-centers")
-    check_embeddings(embeddings, weight.shape[-1])
+    require_embeddings("embeddings", embeddings, weight.shape[-1])
     rows, classes = embeddings.shape[0], weight.shape[0]
     require(rows > 0, "embeddings", f"shape {tuple(embeddings.shape)}", "at least one row")
     legal = f"({rows},) classes, or ({rows}, {classes}) probabilities"

@@ -20,7 +20,7 @@ CustomMargin: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 """``(cos (B, C'), y (B, 1), j (C',)) -> (B, C')``: a user's own margin on any block of classes j."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PairwiseMargin:
     r"""A margin for every pair of true class i and competitor j, held in two vectors, never in a C x C matrix.
 
@@ -52,9 +52,9 @@ class PairwiseMargin:
         shapes = f"shapes {tuple(self.r.shape)} and {tuple(self.c.shape)}"
         require(same, "r and c", shapes, "two vectors (C,) of the same length")
 
-    def to(self, tensor: Tensor) -> "PairwiseMargin":
-        """Return the same margins with the dtype and device of `tensor`."""
-        return PairwiseMargin(self.r.to(tensor), self.c.to(tensor), self.direction)
+    def to(self, device: torch.device, dtype: torch.dtype) -> "PairwiseMargin":
+        """Return the same margins on another device, in another dtype."""
+        return PairwiseMargin(self.r.to(device, dtype), self.c.to(device, dtype), self.direction)
 
     def towards(
         self,
@@ -64,12 +64,16 @@ class PairwiseMargin:
         margins = (self.r[labels, None] - self.c).clamp_min(0)
         return margins if self.direction == "relax" else -margins
 
+    def largest(self) -> Tensor:
+        """Return the largest of all margins, a 0-d tensor, radians."""
+        return (self.r.max() - self.c.min()).clamp_min(0)
+
     def matrix(self) -> Tensor:
         """Return all margins, (C, C) radians, ``[true class, competitor]``: for reports, at small C."""
         return (self.r[:, None] - self.c).clamp_min(0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Margin:
     r"""All that a head does to the cosines in training.
 
@@ -101,7 +105,9 @@ class Margin:
             cosines = self.custom(cosines, y, torch.arange(cosines.shape[1], device=cosines.device))
         competitors = cosines
         if self.pairwise is not None:
-            competitors = shift_angle(cosines, self.pairwise.to(cosines).towards(labels))
+            competitors = shift_angle(
+                cosines, self.pairwise.to(cosines.device, cosines.dtype).towards(labels)
+            )
         if self.competitor_shift:
             competitors = competitors + self.competitor_shift
         targets = cosines.gather(1, y)

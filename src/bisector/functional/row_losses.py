@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from bisector.errors import require, require_choice
+from bisector.errors import require, require_choice, require_number
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 REDUCTIONS: tuple[Reduction, ...] = ("mean", "sum", "none")
@@ -41,15 +41,13 @@ class RowLoss:
 
     def __post_init__(self) -> None:
         require_choice("row_loss", self.kind, ROW_LOSSES)
-        require(0 <= self.label_smoothing <= 1, "label_smoothing", self.label_smoothing, "a number in [0, 1]")
-        require(self.added_target >= 0, "added_target", self.added_target, "a number of at least 0")
-        plain = self.label_smoothing == 0 and self.added_target == 0
-        require(
-            plain or self.kind == "log",
-            "label_smoothing",
-            f"{self.label_smoothing} with row_loss='probability'",
-            "row_loss='log', whose targets can be smoothed",
-        )
+        require_number("label_smoothing", self.label_smoothing, least=0, most=1)
+        require_number("added_target", self.added_target, least=0)
+        for name, mass in (("label_smoothing", self.label_smoothing), ("added_target", self.added_target)):
+            fits = mass == 0 or self.kind == "log"
+            require(
+                fits, name, f"{mass} with row_loss='probability'", "row_loss='log', which takes soft targets"
+            )
 
     def rows(
         self,

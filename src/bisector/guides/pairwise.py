@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor
 
-from bisector.errors import require
+from bisector.errors import require, require_number
 from bisector.functional.margins import Direction, PairwiseMargin
 from bisector.guides.amount import check_class_values, impute
 
@@ -46,10 +46,10 @@ def pairwise_guide(
             [0.3000, 0.0000, 0.1500],
             [0.1500, 0.0000, 0.0000]], dtype=torch.float64)
     """
-    require(0 < clip <= math.pi, "clip", clip, "radians in (0, pi]")
-    require(math.isfinite(gain) and gain >= 0, "gain", gain, "a finite number of at least 0")
+    require_number("clip", clip, above=0, most=math.pi)
+    require_number("gain", gain, least=0)
     if max_margin is not None:
-        require(0 <= max_margin <= math.pi, "max_margin", max_margin, "radians in [0, pi]")
+        require_number("max_margin", max_margin, least=0, most=math.pi)
         require(gain == 1.0, "gain", f"{gain} beside max_margin={max_margin}", "one of the two, not both")
     values = check_class_values("values", values)
     missing = values.isnan() | (values == 0)

@@ -1,15 +1,16 @@
 """What every head is: class weights, a loss over the engine, logits for inference."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Self, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 
-from bisector.engine.dispatch import BACKENDS, Backend, check_embeddings, margin_cross_entropy
-from bisector.errors import require, require_choice
+from bisector.checks import require_embeddings
+from bisector.engine.dispatch import BACKENDS, Backend, margin_cross_entropy
+from bisector.errors import require, require_choice, require_integer, require_number
 from bisector.functional.margins import CustomMargin, Margin
 from bisector.functional.row_losses import REDUCTIONS, Reduction, RowLoss
 from bisector.functional.scores import Score, class_scores
@@ -89,19 +90,18 @@ class Head(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        require(in_features >= 1, "in_features", in_features, "at least 1")
-        require(num_classes >= 2, "num_classes", num_classes, "at least 2")
-        require(sub_centers >= 1, "sub_centers", sub_centers, "at least 1")
+        self.in_features = require_integer("in_features", in_features, least=1)
+        self.num_classes = require_integer("num_classes", num_classes, least=2)
+        self.sub_centers = require_integer("sub_centers", sub_centers, least=1)
         require(
             tau == 0 or class_counts is not None, "tau", f"{tau} without class_counts", "class_counts too"
         )
-        require(math.isfinite(tau), "tau", tau, "a finite number")
-        self.in_features, self.num_classes, self.sub_centers = in_features, num_classes, sub_centers
         self.reduction: Reduction = require_choice("reduction", reduction, REDUCTIONS)
         self.backend: Backend = require_choice("backend", backend, BACKENDS)
         self.ignore_index = ignore_index
-        self.tau = tau
-        self.row_loss = replace(row_loss or RowLoss(), label_smoothing=label_smoothing)
+        self.tau = require_number("tau", tau)
+        row_loss = row_loss or RowLoss()
+        self.row_loss = replace(row_loss, label_smoothing=label_smoothing) if label_smoothing else row_loss
         many = () if sub_centers == 1 else (sub_centers,)
         self.weight = nn.Parameter(torch.empty(num_classes, *many, in_features, device=device, dtype=dtype))
         self.bias: nn.Parameter | None = None
@@ -160,7 +160,7 @@ class Head(nn.Module):
         embeddings: Tensor,  # (B, D)
     ) -> Tensor:
         """Return the (B, C) logits for inference: scaled scores without margin or prior."""
-        check_embeddings(embeddings, self.in_features)
+        require_embeddings("embeddings", embeddings, self.in_features)
         scores = self.logit_scale() * class_scores(embeddings, self.weight, self.score)
         return scores if self.bias is None else scores + self.bias
 
@@ -213,15 +213,18 @@ class Head(nn.Module):
             optimizer: the one that trains this head.
 
         Raises:
-            ArgumentError: a shape does not fit, or class_counts are missing; the head is unchanged.
+            ArgumentError: a shape does not fit, class_counts are missing, or the optimiser keeps a state that
+                cannot grow (factored ones); the head is unchanged.
         """
-        require(k >= 1, "k", k, "at least 1")
+        require_integer("k", k, least=1)
         expected = (k, *self.weight.shape[1:])
         fits = weight is None or weight.shape == expected
         require(fits, "weight", f"shape {tuple(weight.shape) if weight is not None else ''}", str(expected))
         known = self.class_counts is None or class_counts is not None
         require(known, "class_counts", "None", f"the counts of the {k} new classes, as the head uses counts")
         counts = None if class_counts is None else self._class_vector("class_counts", class_counts, k)
+        if optimizer is not None:
+            _require_growing_state(self.weight, optimizer)
         if weight is None:
             weight = torch.empty(expected, device=self.weight.device, dtype=self.weight.dtype)
             nn.init.kaiming_uniform_(weight.view(-1, self.in_features), a=math.sqrt(5))
@@ -246,6 +249,15 @@ class Head(nn.Module):
             shown.append(f"label_smoothing={self.row_loss.label_smoothing:g}")
         return ", ".join(shown)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Follow `to`, `half` and the like, but keep counts in float32 or better: 65,520 is infinite in half."""
+        exact = dict(self.named_buffers(recurse=False))
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, buffer in exact.items():
+            moved = self.get_buffer(name)
+            setattr(self, name, buffer.to(moved.device, torch.promote_types(moved.dtype, torch.float32)))
+        return self
+
     def _class_vector(
         self, name: str, values: Sequence[float] | Tensor | None, length: int | None = None
     ) -> Tensor | None:
@@ -256,8 +268,8 @@ class Head(nn.Module):
         vector = torch.as_tensor(values, device=self.weight.device).detach().to(precise, copy=True)
         length = self.num_classes if length is None else length
         require(vector.shape == (length,), name, f"shape {tuple(vector.shape)}", f"({length},)")
-        legal = bool((vector >= 0).all()) and bool(vector.isfinite().all())
-        require(legal, name, vector.tolist(), "finite numbers of at least 0")
+        for c in (~(vector >= 0) | vector.isinf()).nonzero()[:1, 0].tolist():
+            require(False, name, f"{float(vector[c])} for class {c}", "finite numbers of at least 0")
         return vector
 
 
@@ -272,7 +284,8 @@ class CosineHead(Head):
         learnable_scale: s is a parameter that starts at `scale` (its logarithm is learned, so it stays positive).
         custom_margin: a user's own margin, ``f(cos (B, C'), y (B, 1), j (C',)) -> (B, C')`` in cosine units,
             differentiable; it sees every entry, j = y included, and the head's own margin acts on what it
-            returns. It may be called on blocks of classes, hence j.
+            returns. It may be called on blocks of classes, hence j. Where the head's own margin moves angles
+            (ArcFace, CombinedMargin, C2AM, IGAM), f must return cosines still, within [-1, 1].
         row_loss: as chosen by the head.
         options: those of `Head`.
     """
@@ -290,10 +303,11 @@ class CosineHead(Head):
     ) -> None:
         super().__init__(in_features, num_classes, row_loss=row_loss, **options)
         self._auto_scale = scale == "auto"
-        number = adacos_scale(num_classes) if scale == "auto" else scale
-        legal = isinstance(number, int | float) and 0 < number < math.inf
-        require(legal, "scale", repr(scale), "a positive number or 'auto'")
-        self._scale = float(number)
+        word = isinstance(scale, str) and not self._auto_scale
+        require(not word, "scale", repr(scale), "a finite number above 0, or 'auto'")
+        self._scale = (
+            adacos_scale(num_classes) if scale == "auto" else require_number("scale", scale, above=0)
+        )
         self.log_scale: nn.Parameter | None = None
         if learnable_scale:
             self.log_scale = nn.Parameter(self.weight.new_tensor(math.log(self._scale)))
@@ -306,7 +320,7 @@ class CosineHead(Head):
     @property
     def scale(self) -> float:
         """The scale s as a number."""
-        return float(self.logit_scale())
+        return self._scale if self.log_scale is None else float(self.log_scale.detach().exp())
 
     def margin(self) -> Margin:
         """Return the custom margin alone."""
@@ -341,11 +355,25 @@ def adacos_scale(num_classes: int) -> float:
     return max(4.0, math.sqrt(2) * math.log(num_classes - 1))
 
 
+def _require_growing_state(parameter: nn.Parameter, optimizer: torch.optim.Optimizer) -> None:
+    """Raise `ArgumentError` at a state with one entry a class that is not of the parameter's shape."""
+    for key, value in optimizer.state.get(parameter, {}).items():
+        if isinstance(value, Tensor) and value.dim() and len(value) == len(parameter):
+            got = f"{type(optimizer).__name__} with a state {key!r} of shape {tuple(value.shape)}"
+            require(
+                value.shape == parameter.shape, "optimizer", got, f"states of shape {tuple(parameter.shape)}"
+            )
+
+
 def _grow(parameter: nn.Parameter, rows: Tensor, optimizer: torch.optim.Optimizer | None) -> None:
     """Append rows to a parameter in place, and zeros to every optimiser state of its shape."""
-    old = parameter.shape
+    old, grown = parameter.shape, torch.cat([parameter.data, rows])
     parameter.grad = None
-    parameter.data = torch.cat([parameter.data, rows])
+    # The graph of the last loss may still hold the parameter's gradient accumulator, which knows the old shape;
+    # autograd makes a new one only when the dtype changes.
+    other = torch.float16 if parameter.dtype == torch.float32 else torch.float32
+    parameter.data = parameter.data.new_empty(0, dtype=other)
+    parameter.data = grown
     if optimizer is not None:
         for key, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor) and value.shape == old:

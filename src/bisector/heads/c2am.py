@@ -5,7 +5,7 @@ from typing import Literal, Unpack
 
 import torch
 
-from bisector.errors import require, require_choice
+from bisector.errors import require_choice, require_number
 from bisector.functional.margins import DIRECTIONS, Direction, Margin, PairwiseMargin
 from bisector.heads.base import CosineHead, CosineOptions
 
@@ -17,7 +17,7 @@ class C2AM(CosineHead):
         z_y = s \cos\theta_y, \qquad z_j = s\,\psi(\theta_j + m_{yj}), \qquad
         m_{ij} = \max\bigl(0, \tfrac{\alpha}{\pi} \log \tfrac{|W_i|}{|W_j|}\bigr)
 
-    The norms pass no gradient. With sub-centers, a class's norm is the mean of theirs.
+    The norms pass no gradient. With sub-centers, a class's norm is the mean of theirs. No margin exceeds pi / 2.
 
     Args:
         in_features: D.
@@ -44,9 +44,8 @@ class C2AM(CosineHead):
         scale: float | Literal["auto"] = 30.0,
         **options: Unpack[CosineOptions],
     ) -> None:
-        require(0 <= alpha < math.inf, "alpha", alpha, "a finite number of at least 0")
         super().__init__(in_features, num_classes, scale=scale, **options)
-        self.alpha = alpha
+        self.alpha = require_number("alpha", alpha, least=0)
         self.direction: Direction = require_choice("direction", direction, DIRECTIONS)
 
     @property
@@ -55,7 +54,9 @@ class C2AM(CosineHead):
         vectors = self.weight.detach().to(torch.promote_types(self.weight.dtype, torch.float32))
         norms = torch.linalg.vector_norm(vectors, dim=-1)
         norms = norms.mean(dim=1) if norms.dim() == 2 else norms
-        g = (self.alpha / math.pi) * norms.clamp_min(1e-12).log()
+        known = norms > 0  # a class without a direction counts as average, as in `pairwise_guide`
+        g = (self.alpha / math.pi) * norms.where(known, 1).log()
+        g = g.where(known, g.sum() / known.sum().clamp_min(1))
         g = (g - g.min()).clamp_max(math.pi / 2)
         return PairwiseMargin(g, g, self.direction)
 

@@ -1,9 +1,8 @@
 """CombinedMargin: the three margins of the true class in one formula."""
 
-import math
 from typing import Literal, Unpack
 
-from bisector.errors import require
+from bisector.errors import require_number
 from bisector.functional.margins import Margin, combined
 from bisector.heads.base import CosineHead, CosineOptions
 
@@ -44,11 +43,8 @@ class CombinedMargin(CosineHead):
         scale: float | Literal["auto"] = 64.0,
         **options: Unpack[CosineOptions],
     ) -> None:
-        require(0 < m1 < math.inf, "m1", m1, "a finite number above 0")
-        require(math.isfinite(m2), "m2", m2, "a finite number of radians")
-        require(math.isfinite(m3), "m3", m3, "a finite number")
         super().__init__(in_features, num_classes, scale=scale, **options)
-        self.margins = (m1, m2, m3)
+        self.margins = (require_number("m1", m1, above=0), require_number("m2", m2), require_number("m3", m3))
 
     def margin(self) -> Margin:
         """Return the rule of the true class."""

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, Unpack
 
-from bisector.errors import require, require_choice
+from bisector.errors import require_choice, require_number
 from bisector.functional.margins import Margin, additive_cosine
 from bisector.functional.row_losses import RowLoss, RowLossKind
 from bisector.heads.base import CosineHead, CosineOptions
@@ -89,12 +89,10 @@ class EnhancedAMSoftmax(CosineHead):
         **options: Unpack[CosineOptions],
     ) -> None:
         parts = _FORMS[require_choice("form", form, _FORMS)]
-        require(0 <= margin < math.inf, "margin", margin, "a finite number of at least 0")
-        divisor = math.exp(margin) if divisor is None else divisor
-        require(0 < divisor < math.inf, "divisor", divisor, "a finite number above 0")
+        margin = require_number("margin", margin, least=0)
+        divisor = math.exp(margin) if divisor is None else require_number("divisor", divisor, above=0)
         if competitor_margin is None:
             competitor_margin = margin if parts.competitor_margin else 0.0
-        require(math.isfinite(competitor_margin), "competitor_margin", competitor_margin, "a finite number")
         added_target = margin if parts.added_target else 0.0
         super().__init__(
             in_features,
@@ -106,7 +104,7 @@ class EnhancedAMSoftmax(CosineHead):
         self.target_margin = margin
         self.form = form
         self.divisor = divisor
-        self.competitor_margin = competitor_margin
+        self.competitor_margin = require_number("competitor_margin", competitor_margin)
 
     def margin(self) -> Margin:
         """Return the rules of the true class and of its competitors."""

@@ -13,7 +13,8 @@ from bisector.functional.margins import Direction, Margin, PairwiseMargin
 from bisector.guides.amount import NORMALIZATIONS, Normalize, check_class_values, normalized_amount
 from bisector.guides.pairwise import pairwise_guide
 from bisector.heads.base import CosineHead, CosineOptions
-from bisector.information.meter import ClassInformation, InformationMeter
+from bisector.information.meter import InformationMeter
+from bisector.information.reading import ClassInformation
 
 PresetName: TypeAlias = Literal["paper", "recommended"]
 
@@ -43,8 +44,8 @@ PRESETS: dict[PresetName, Preset] = {
         ),
         normalize="mean",
         gain=1.0,
-        max_margin=0.3,
-        direction="relax",
+        max_margin=0.5,
+        direction="press",
     ),
 }
 
@@ -96,8 +97,8 @@ class IGAM(CosineHead):
     >>> info = head.refresh()
     >>> info.count
     tensor([22., 21., 21.], dtype=torch.float64)
-    >>> round(float(head.guide.matrix().max()), 4)
-    0.3
+    >>> round(float(head.guide.largest()), 4), head.guide.direction
+    (0.5, 'press')
     """
 
     def __init__(
@@ -138,8 +139,10 @@ class IGAM(CosineHead):
 
     def margin(self) -> Margin:
         """Return the angles of the competitors."""
+        # The guide moves once, when the head has, and not in each step.
         if self.guide is not None and self.guide.r.device != self.weight.device:
-            self.guide = self.guide.to(self.guide.r.to(self.weight.device))
+            precise = torch.promote_types(self.weight.dtype, torch.float32)
+            self.guide = self.guide.to(self.weight.device, precise)
         return Margin(pairwise=self.guide, custom=self.custom_margin)
 
     def observe(
@@ -148,7 +151,9 @@ class IGAM(CosineHead):
         labels: Tensor,  # (B,)
     ) -> None:
         """Feed the meter with a training batch; rows of `ignore_index` are left out."""
-        kept = labels != self.ignore_index
+        fits = labels.shape == embeddings.shape[:1]
+        require(fits, "labels", f"shape {tuple(labels.shape)}", f"({len(embeddings)},) classes")
+        kept = labels.long() != self.ignore_index
         self._meter().update(embeddings.detach()[kept], labels[kept])
 
     def refresh(self) -> ClassInformation:
@@ -178,11 +183,8 @@ class IGAM(CosineHead):
             amounts: (C,) finite bits of at least 0; NaN for a class that is not known, which then counts as
                 the mean of the others.
         """
-        amounts = check_class_values("amounts", amounts)
-        expected = f"({self.num_classes},)"
-        require(amounts.shape == (self.num_classes,), "amounts", f"shape {tuple(amounts.shape)}", expected)
-        self.guide = self._guide_of(amounts)
-        self.amounts = amounts
+        self.amounts = self._checked(amounts)
+        self.guide = self._guide_of(self.amounts)
 
     def add_classes(
         self,
@@ -206,19 +208,24 @@ class IGAM(CosineHead):
         return {"amounts": self.amounts, "information": meter}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take amounts and meter from a state dict."""
+        """Take amounts and meter from a state dict; if one of them does not fit, neither."""
+        amounts = None if state["amounts"] is None else self._checked(state["amounts"])
         if self.information is not None and state["information"] is not None:
             self.information.load_state_dict(state["information"])
-        if state["amounts"] is None:
-            self.amounts = self.guide = None
-        else:
-            self.set_amounts(state["amounts"])
+        self.amounts = amounts
+        self.guide = None if amounts is None else self._guide_of(amounts)
 
     def extra_repr(self) -> str:
         """Return what `print` shows between the parentheses."""
         size = f"gain={self.gain:g}" if self.max_margin is None else f"max_margin={self.max_margin:g}"
         guide = f"preset={self.preset!r}, normalize={self.normalize!r}, {size}, direction={self.direction!r}"
         return f"{super().extra_repr()}, {guide}"
+
+    def _checked(self, amounts: Tensor) -> Tensor:
+        amounts = check_class_values("amounts", amounts)
+        expected = f"({self.num_classes},)"
+        require(amounts.shape == (self.num_classes,), "amounts", f"shape {tuple(amounts.shape)}", expected)
+        return amounts.clone()  # the caller may go on writing in theirs
 
     def _guide_of(self, amounts: Tensor) -> PairwiseMargin:
         values = normalized_amount(amounts, self.normalize)

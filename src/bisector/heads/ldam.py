@@ -4,7 +4,7 @@ from typing import Literal, Unpack
 
 from torch import Tensor
 
-from bisector.errors import require
+from bisector.errors import require, require_number
 from bisector.functional.margins import Margin, additive_cosine
 from bisector.heads.base import CosineHead, CosineOptions
 
@@ -43,9 +43,8 @@ class LDAM(CosineHead):
         require(
             options.get("class_counts") is not None, "class_counts", "None", "the instances of each class"
         )
-        require(max_margin >= 0, "max_margin", max_margin, "at least 0")
         super().__init__(in_features, num_classes, scale=scale, **options)
-        self.max_margin = max_margin
+        self.max_margin = require_number("max_margin", max_margin, least=0)
 
     def class_margins(self) -> Tensor:
         """Return the (C,) margins in cosine units."""

@@ -6,7 +6,7 @@ from typing import Literal, Self, Unpack
 import torch
 from torch import Tensor
 
-from bisector.errors import require
+from bisector.errors import require, require_number
 from bisector.heads.base import CosineHead, CosineOptions
 
 
@@ -31,11 +31,11 @@ class TargetMarginHead(CosineHead):
         if isinstance(margin, Tensor) and margin.dim() > 0:
             precise = torch.promote_types(self.weight.dtype, torch.float32)
             vector = margin.detach().to(self.weight.device, precise, copy=True)
-            self._check_margins(vector, num_classes)
+            self._check_margins(vector)
             self.register_buffer("target_margin", vector)
         else:
-            self._check_margins(torch.as_tensor(margin, dtype=torch.float64).expand(1), 1)
-            self.target_margin = float(margin)
+            number = margin.item() if isinstance(margin, Tensor) else margin
+            self.target_margin = require_number("margin", number)
 
     def add_classes(
         self,
@@ -57,9 +57,9 @@ class TargetMarginHead(CosineHead):
         shown = f"({len(m)} margins, {m.min():.3g} to {m.max():.3g})" if isinstance(m, Tensor) else f"{m:g}"
         return f"{super().extra_repr()}, margin={shown}"
 
-    @staticmethod
-    def _check_margins(margins: Tensor, length: int) -> None:
-        require(
-            margins.shape == (length,), "margin", f"shape {tuple(margins.shape)}", f"a number, or ({length},)"
-        )
-        require(bool(margins.isfinite().all()), "margin", margins.tolist(), "finite numbers")
+    def _check_margins(self, margins: Tensor) -> None:
+        expected = f"a number, or ({self.num_classes},)"
+        fits = margins.shape == (self.num_classes,)
+        require(fits, "margin", f"shape {tuple(margins.shape)}", expected)
+        for c in (~margins.isfinite()).nonzero()[:1, 0].tolist():
+            require(False, "margin", f"{float(margins[c])} for class {c}", "finite numbers")

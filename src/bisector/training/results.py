@@ -1,6 +1,7 @@
 """What a comparison of heads leaves behind: plain numbers, read and written as JSON."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ class Run:
     metrics: dict[str, float]  # keys as in `metrics.summary.METRICS`
     class_accuracy: list[float]  # on the test split, 0 to 1
     class_amount: list[float]  # bits, of the training embeddings; NaN where unknown
+    class_count: list[int] = field(default_factory=list)  # training instances; they differ between seeds
     amount_history: list[list[float]] = field(default_factory=list)  # one row a refresh; IGAM alone
-    margins: list[list[float]] | None = None  # (C, C) radians, margins[true][competitor]; pairwise heads alone
+    margins: list[list[float]] | None = (
+        None  # (C, C) radians, margins[true][competitor]; pairwise heads alone
+    )
     confusion: list[list[int]] = field(default_factory=list)  # (C, C) test counts, [true][predicted]
     seconds: float = 0.0
 
@@ -30,7 +34,9 @@ class Plane:
     labels: list[int]
     weights: list[list[float]]  # (C, 2) class weights (the first sub-center)
     accuracy: float
-    bias: list[float] | None = None  # (C,) for linear-softmax, whose boundaries do not pass through the origin
+    bias: list[float] | None = (
+        None  # (C,) for linear-softmax, whose boundaries do not pass through the origin
+    )
 
 
 @dataclass(frozen=True)
@@ -61,9 +67,9 @@ class Comparison:
     def read(cls, path: Path) -> "Comparison":
         """Read what `write` wrote; null becomes NaN where a number belongs."""
         raw = json.loads(path.read_text(encoding="utf-8"))
-        raw["runs"] = [Run(**_nan_for_null(run)) for run in raw["runs"]]
-        raw["planes"] = [Plane(**plane) for plane in raw["planes"]]
-        return cls(**raw)
+        runs = [Run(**_restored(run)) for run in raw.pop("runs")]
+        planes = [Plane(**_restored(plane)) for plane in raw.pop("planes")]
+        return cls(runs=runs, planes=planes, **raw)
 
 
 def _finite(value: Any) -> Any:
@@ -77,11 +83,14 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def _nan_for_null(run: dict[str, Any]) -> dict[str, Any]:
-    nan = float("nan")
-    fill = lambda numbers: [nan if number is None else number for number in numbers]  # noqa: E731
-    run["metrics"] = {key: nan if number is None else number for key, number in run["metrics"].items()}
-    run["class_accuracy"] = fill(run["class_accuracy"])
-    run["class_amount"] = fill(run["class_amount"])
-    run["amount_history"] = [fill(row) for row in run["amount_history"]]
-    return run
+def _restored(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value if value is None else _nan_for_null(value) for name, value in record.items()}
+
+
+def _nan_for_null(value: Any) -> Any:
+    """Put NaN where `_finite` put null; lists and the metrics hold numbers throughout."""
+    if isinstance(value, list):
+        return [_nan_for_null(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _nan_for_null(item) for key, item in value.items()}
+    return math.nan if value is None else value

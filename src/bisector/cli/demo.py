@@ -1,0 +1,35 @@
+"""Compare every loss on handwritten digits made long-tailed: the main job in a few minutes.
+
+It is `bisector compare` with the heads chosen.
+"""
+
+import argparse
+from pathlib import Path
+
+from bisector.cli import compare
+
+HEADS = (
+    "linear-softmax",
+    "normalized-softmax",
+    "am-softmax",
+    "enhanced-am-softmax",
+    "c2am",
+    "igam:preset=paper",
+    "igam",
+    "logit-adjusted",
+    "normalized-softmax:tau=1",
+    "igam:tau=1",
+)
+# On a circle there is no room for ten classes at the usual margins.
+PLANES = ("linear-softmax", "normalized-softmax", "am-softmax:margin=0.1", "enhanced-am-softmax:margin=0.1")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``bisector demo``."""
+    compare.add_shared_arguments(parser)
+    parser.set_defaults(heads=",".join(HEADS), planes=",".join(PLANES), out=Path("runs/demo"))
+
+
+def run(arguments: argparse.Namespace, command: str) -> None:
+    """Compare."""
+    compare.run(arguments, command)

@@ -1,0 +1,58 @@
+"""`bisector`: parse the command line, run a command, tell a user's mistake in one line."""
+
+import argparse
+import difflib
+import re
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from bisector._version import __version__
+from bisector.cli import compare, demo
+from bisector.errors import ArgumentError, MissingExtraError
+
+COMMANDS = {"demo": demo, "compare": compare}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code: 0, or 2 for a user's mistake, or 130 when interrupted.
+
+    Args:
+        arguments: what follows ``bisector``; those of the process if None.
+    """
+    parser = _Parser(
+        prog="bisector",
+        description="Margin-based classification that is fair to every class: compare losses, measure classes.",
+    )
+    parser.add_argument("--version", action="version", version=f"bisector {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    for name, command in COMMANDS.items():
+        summary = (command.__doc__ or "").partition("\n")[0]
+        command.add_arguments(commands.add_parser(name, help=summary, description=summary))
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parsed = parser.parse_args(words)
+    try:
+        COMMANDS[parsed.command].run(parsed, command=" ".join(["bisector", *words]))
+    except (ArgumentError, MissingExtraError, OSError) as error:
+        _tell(f"bisector {parsed.command}", str(error))
+        return 2
+    except KeyboardInterrupt:
+        _tell(f"bisector {parsed.command}", "interrupted")
+        return 130
+    return 0
+
+
+def _tell(program: str, message: str) -> None:
+    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose complaint is one line, with the nearest legal word."""
+
+    def error(self, message: str) -> NoReturn:
+        wrong = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        if wrong:
+            near = difflib.get_close_matches(wrong[1], re.findall(r"[\w-]+", wrong[2]), n=1)
+            message += f"; did you mean {near[0]!r}?" if near else ""
+        _tell(self.prog, message)
+        sys.exit(2)

@@ -1,0 +1,103 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bisector.cli.compare import HEAD_NAMES
+from bisector.cli.main import main
+from bisector.heads import HEADS
+
+
+def bisector(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bisector", *words],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["compare", "--help"], ["demo", "--help"]])
+def test_help_imports_no_torch(words: list[str]) -> None:
+    code = (
+        "import sys; from bisector.cli.main import main\n"
+        f"try: main({words!r})\n"
+        "except SystemExit as end: assert not end.code\n"
+        "heavy = {'torch', 'numpy', 'lightning', 'plotly', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "bisector" in done.stdout
+
+
+def test_the_help_names_every_head() -> None:
+    assert HEAD_NAMES.split(", ") == list(HEADS)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["demoo"], "did you mean 'demo'"),
+        ([], "COMMAND"),
+        (["compare"], "--heads"),
+        (["compare", "--heads", "igm"], "head: got 'igm'; did you mean 'igam'?"),
+        (["compare", "--heads", ","], "heads: got none"),
+        (["compare", "--heads", "am-softmax:margn=1"], "did you mean 'margin'?"),
+        (["compare", "--heads", "am-softmax:margin"], "name:option=value"),
+        (["compare", "--heads", "am-softmax:margin=wide"], "margin: got 'wide'"),
+        (["compare", "--heads", "igam:preset=papr"], "preset: got 'papr'; did you mean 'paper'?"),
+        (["compare", "--heads", "igam", "--data", "digit"], "data: got 'digit'; did you mean 'digits'?"),
+        (["compare", "--heads", "igam", "--imbalance", "0.5"], "imbalance: got 0.5"),
+        (["compare", "--heads", "igam", "--imbalance", "much"], "--imbalance"),
+        (["compare", "--heads", "igam", "--seeds", "0"], "seeds: got 0; expected an integer of at least 1"),
+        (["compare", "--heads", "am-softmax:sub_centers=two"], "sub_centers: got 'two'"),
+        (["compare", "--heads", "igam", "--epochs", "0"], "epochs: got 0"),
+        (["compare", "--heads", "igam", "--embedding-dim", "1"], "embedding_dim: got 1"),
+        (["demo", "--out", "a-file/inside"], "a-file"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    words: list[str],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a-file").write_text("in the way")
+    try:
+        code = main(words)
+    except SystemExit as end:  # argparse leaves this way
+        code = int(str(end.code))
+    said = capsys.readouterr().err
+    assert code == 2
+    assert said.count("\n") == 1, said
+    assert said.startswith("bisector")
+    assert told in said
+    assert Path("a-file").read_text() == "in the way"
+
+
+def test_in_a_real_process_a_mistake_leaves_one_line_and_no_traceback(tmp_path: Path) -> None:
+    done = bisector("compare", "--heads", "igam,am-sotfmax", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith(
+        "bisector compare: error: head: got 'am-sotfmax'; did you mean 'am-softmax'?"
+    )
+    assert done.stdout == ""
+
+
+@pytest.mark.slow
+def test_the_demo_writes_its_table_and_its_page(tmp_path: Path) -> None:
+    done = bisector("demo", "--epochs", "2", "--seeds", "1", "--out", "found", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for word in ("Softmax", "IGAM (paper)", "Enhanced AM-softmax", "C2AM", "found/report.html"):
+        assert word in done.stdout
+    assert "100%" in done.stderr  # the progress bar arrived
+    for name in ("comparison.json", "comparison.csv", "report.html"):
+        assert (tmp_path / "found" / name).stat().st_size > 1000
+    assert "epochs 2 --seeds 1" in (tmp_path / "found" / "report.html").read_text(encoding="utf-8")

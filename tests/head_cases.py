@@ -1,0 +1,247 @@
+"""Every head beside the naive loss that it must equal: the table that the tests of the heads run over."""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bisector.heads import (
+    C2AM,
+    IGAM,
+    LDAM,
+    AMSoftmax,
+    ArcFace,
+    CombinedMargin,
+    CosineHead,
+    EnhancedAMSoftmax,
+    Head,
+    LinearSoftmax,
+    LogitAdjusted,
+    NormalizedSoftmax,
+)
+from naive_losses import NaiveLoss, information_margins, pairwise_formula, psi
+
+SCALE = 8.0
+
+
+def counts(C: int) -> list[float]:
+    return [float(2 ** (C - c)) for c in range(C)]
+
+
+def log_prior(C: int, tau: float) -> list[float]:
+    return [tau * math.log(n / sum(counts(C))) for n in counts(C)]
+
+
+def own_margins(C: int) -> list[float]:
+    return [0.125 * (1 + c % 5) for c in range(C)]
+
+
+def bits(C: int) -> list[float]:
+    return [20.0 + 3.0 * ((5 * c) % C) for c in range(C)]
+
+
+def igam(D: int, C: int, **options: Any) -> IGAM:
+    head = IGAM(D, C, information=None, scale=SCALE, **options)
+    head.set_amounts(torch.tensor(bits(C), dtype=torch.float64))
+    return head
+
+
+def norm_margins(weight: Tensor, alpha: float) -> list[list[float]]:
+    norms = [
+        sum(math.sqrt(sum(v * v for v in vector)) for vector in row.reshape(-1, row.shape[-1]).tolist())
+        for row in weight.detach()
+    ]
+    return [[max(0.0, alpha / math.pi * math.log(a / b)) for b in norms] for a in norms]
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    build: Callable[..., Head]  # (D, C, **options)
+    naive: Callable[[int, Tensor], NaiveLoss]  # (C, weight)
+    soft_labels: bool = True
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def am(margin: float = 0.25) -> NaiveLoss:
+    return NaiveLoss(target=lambda cos, y: cos - margin)
+
+
+def arc(margin: float) -> NaiveLoss:
+    return NaiveLoss(target=lambda cos, y: psi(torch.acos(cos) + margin))
+
+
+def combined(m1: float, m2: float, m3: float) -> NaiveLoss:
+    return NaiveLoss(target=lambda cos, y: psi(m1 * torch.acos(cos) + m2) - m3)
+
+
+def enhanced(m: float, shift: float, divisor: float, **parts: Any) -> NaiveLoss:
+    return NaiveLoss(
+        target=lambda cos, y: (cos - m) / divisor, competitor=lambda cos, y, j: cos + shift, **parts
+    )
+
+
+def pairwise(margins: list[list[float]], direction: str, **parts: Any) -> NaiveLoss:
+    return NaiveLoss(competitor=pairwise_formula(margins, direction), **parts)
+
+
+def cosine(head: type[CosineHead], **fixed: Any) -> Callable[..., Head]:
+    return lambda D, C, **options: head(D, C, scale=SCALE, **fixed, **options)
+
+
+CASES = [
+    Case("linear", LinearSoftmax, lambda C, w: NaiveLoss(kind="dot")),
+    Case(
+        "linear-no-bias-sub-centers",
+        lambda D, C, **o: LinearSoftmax(D, C, bias=False, sub_centers=2, **o),
+        lambda C, w: NaiveLoss(kind="dot"),
+    ),
+    Case(
+        "logit-adjusted",
+        lambda D, C, **o: LogitAdjusted(D, C, class_counts=counts(C), **o),
+        lambda C, w: NaiveLoss(kind="dot", offset=log_prior(C, 1.0)),
+    ),
+    Case("normalized", cosine(NormalizedSoftmax), lambda C, w: NaiveLoss()),
+    Case(
+        "normalized-learned-scale", cosine(NormalizedSoftmax, learnable_scale=True), lambda C, w: NaiveLoss()
+    ),
+    Case(
+        "normalized-prior",
+        lambda D, C, **o: NormalizedSoftmax(D, C, scale=SCALE, class_counts=counts(C), tau=1.5, **o),
+        lambda C, w: NaiveLoss(offset=log_prior(C, 1.5)),
+    ),
+    Case("am", cosine(AMSoftmax, margin=0.25), lambda C, w: am()),
+    Case("am-sub-centers", cosine(AMSoftmax, margin=0.25, sub_centers=3), lambda C, w: am()),
+    Case(
+        "am-per-class-learned-scale",
+        lambda D, C, **o: AMSoftmax(
+            D, C, margin=torch.tensor(own_margins(C)), scale=SCALE, learnable_scale=True, **o
+        ),
+        lambda C, w: NaiveLoss(target=lambda cos, y: cos - own_margins(C)[y]),
+    ),
+    Case("arcface", cosine(ArcFace, margin=0.5), lambda C, w: arc(0.5)),
+    Case("arcface-large-margin", cosine(ArcFace, margin=2.5, learnable_scale=True), lambda C, w: arc(2.5)),
+    Case("arcface-sub-centers", cosine(ArcFace, margin=0.5, sub_centers=2), lambda C, w: arc(0.5)),
+    Case(
+        "arcface-per-class-prior",
+        lambda D, C, **o: ArcFace(
+            D, C, margin=torch.tensor(own_margins(C)), scale=SCALE, class_counts=counts(C), tau=1.0, **o
+        ),
+        lambda C, w: NaiveLoss(
+            target=lambda cos, y: psi(torch.acos(cos) + own_margins(C)[y]), offset=log_prior(C, 1.0)
+        ),
+    ),
+    Case(
+        "combined", cosine(CombinedMargin, m1=1.35, m2=0.1, m3=0.05), lambda C, w: combined(1.35, 0.1, 0.05)
+    ),
+    Case("combined-steep", cosine(CombinedMargin, m1=3.7, m2=-0.2), lambda C, w: combined(3.7, -0.2, 0.0)),
+    Case("enhanced-log", cosine(EnhancedAMSoftmax), lambda C, w: enhanced(0.3, 0.3, math.exp(0.3))),
+    Case(
+        "enhanced-printed",
+        cosine(EnhancedAMSoftmax, form="printed"),
+        lambda C, w: enhanced(0.3, 0.3, math.exp(0.3), row="probability"),
+        soft_labels=False,
+    ),
+    Case(
+        "enhanced-code",
+        cosine(EnhancedAMSoftmax, form="code"),
+        lambda C, w: enhanced(0.3, 0.0, math.exp(0.3)),
+    ),
+    Case(
+        "enhanced-notebook",
+        cosine(EnhancedAMSoftmax, form="notebook", margin=0.2),
+        lambda C, w: enhanced(0.2, 0.0, math.exp(0.2), added_target=0.2),
+    ),
+    Case(
+        "enhanced-parts",
+        cosine(
+            EnhancedAMSoftmax,
+            margin=0.2,
+            divisor=1.5,
+            competitor_margin=0.05,
+            row_loss="probability",
+            form="code",
+        ),
+        lambda C, w: enhanced(0.2, 0.05, 1.5, row="probability"),
+        soft_labels=False,
+    ),
+    Case("c2am", cosine(C2AM), lambda C, w: pairwise(norm_margins(w, 0.5), "relax")),
+    Case(
+        "c2am-press-sub-centers",
+        cosine(C2AM, alpha=2.0, direction="press", sub_centers=2),
+        lambda C, w: pairwise(norm_margins(w, 2.0), "press"),
+    ),
+    Case(
+        "igam-paper",
+        lambda D, C, **o: igam(D, C, preset="paper", **o),
+        lambda C, w: pairwise(information_margins(bits(C), "sum"), "relax"),
+    ),
+    Case(
+        "igam-relax-prior",
+        lambda D, C, **o: igam(D, C, max_margin=0.3, direction="relax", class_counts=counts(C), tau=1.0, **o),
+        lambda C, w: pairwise(
+            information_margins(bits(C), "mean", max_margin=0.3), "relax", offset=log_prior(C, 1.0)
+        ),
+    ),
+    Case(
+        "igam-press",
+        lambda D, C, **o: igam(D, C, max_margin=0.7, direction="press", **o),
+        lambda C, w: pairwise(information_margins(bits(C), "mean", max_margin=0.7), "press"),
+    ),
+    Case(
+        "igam-gain",
+        lambda D, C, **o: igam(
+            D, C, normalize="mean", gain=5.0, direction="relax", learnable_scale=True, sub_centers=2, **o
+        ),
+        lambda C, w: pairwise(information_margins(bits(C), "mean", gain=5.0), "relax"),
+    ),
+    Case(
+        "ldam",
+        lambda D, C, **o: LDAM(D, C, scale=SCALE, class_counts=counts(C), **o),
+        lambda C, w: NaiveLoss(target=lambda cos, y: cos - 0.5 * (counts(C)[y] / min(counts(C))) ** -0.25),
+    ),
+]
+COSINE_CASES = [case for case in CASES if "linear" not in case.name and case.name != "logit-adjusted"]
+
+
+def made(case: Case, D: int, C: int, *, seed: int = 0, **options: Any) -> Head:
+    """The case's head with parameters that float32 holds exactly, whatever its dtype."""
+    head = case.build(D, C, **options)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            drawn = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(drawn if parameter.dim() else drawn / 4 + 2)
+    return head
+
+
+def batch(B: int, D: int, C: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1000 + seed)
+    return torch.randn(B, D, generator=generator), torch.randint(C, (B,), generator=generator)
+
+
+def with_classes_permuted(head: Head, order: Tensor) -> Head:
+    """A copy of the head whose class i is the old class order[i]."""
+    twin = copy.deepcopy(head)
+    with torch.no_grad():
+        for tensor in (*twin.parameters(), *twin.buffers()):
+            if tensor.dim() and len(tensor) == head.num_classes:
+                tensor.copy_(tensor[order])
+    if isinstance(twin, IGAM) and twin.amounts is not None:
+        twin.set_amounts(twin.amounts[order])
+    return twin
+
+
+def naive_rows(case: Case, head: Head, embeddings: Tensor, labels: Tensor) -> Tensor:
+    """The naive losses of the rows from the head's own parameters, so that they get the gradients."""
+    scale: Tensor | float = 1.0
+    if isinstance(head, CosineHead):
+        scale = SCALE if head.log_scale is None else head.log_scale.exp()
+    naive = case.naive(head.num_classes, head.weight)
+    return naive.rows(embeddings, head.weight, labels, scale, head.bias)

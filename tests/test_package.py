@@ -1,0 +1,62 @@
+import ast
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import bisector as bs
+
+
+def loaded_after(statement: str) -> set[str]:
+    """The top-level modules that a fresh process holds after a statement."""
+    tell = "import json, sys; print(json.dumps([name.partition('.')[0] for name in sys.modules]))"
+    program = [sys.executable, "-c", f"{statement}\n{tell}"]
+    done = subprocess.run(program, check=True, capture_output=True, text=True)
+    return set(json.loads(done.stdout))
+
+
+def test_importing_the_package_imports_nothing_else() -> None:
+    assert loaded_after("import bisector") - loaded_after("import typing, importlib") == {"bisector"}
+
+
+def test_the_library_brings_torch_at_most() -> None:
+    everything = "import bisector\nfor name in bisector.__all__: getattr(bisector, name)"
+    assert loaded_after(everything) - loaded_after("import torch, warnings, difflib") == {"bisector"}
+
+
+@pytest.mark.parametrize("name", bs.__all__)
+def test_every_public_name_resolves_and_is_documented(name: str) -> None:
+    value = getattr(bs, name)
+    assert name in dir(bs)
+    if inspect.isclass(value) or inspect.isfunction(value):
+        assert inspect.getdoc(value)
+        assert value.__name__ == name
+
+
+def test_the_public_names_are_those_that_type_checkers_see() -> None:
+    tree = ast.parse(Path(bs.__file__).read_text(encoding="utf-8"))
+    (block,) = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    ]
+    declared = {}
+    for node in block.body:
+        assert isinstance(node, ast.ImportFrom)
+        for alias in node.names:
+            assert alias.asname == alias.name  # what makes it the package's own name
+            declared[alias.name] = node.module
+    assert {*declared, "__version__"} == set(bs.__all__)
+    assert len(bs.__all__) == len(set(bs.__all__))
+    for name, module in declared.items():
+        assert getattr(sys.modules[module], name) is getattr(bs, name)
+
+
+def test_rooms_are_reached_as_attributes_and_unknown_names_are_not() -> None:
+    assert bs.heads.HEADS is bs.HEADS
+    assert bs.functional.__name__ == "bisector.functional"
+    with pytest.raises(AttributeError, match="module 'bisector' has no attribute 'AMSoftMax'"):
+        bs.AMSoftMax  # noqa: B018
