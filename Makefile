@@ -3,7 +3,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test install lint clean
+.PHONY: demo test install lint pictures clean
 .DEFAULT_GOAL := install
 
 install: $(READY)  ## set up .venv with everything that the demo and the tests need
@@ -24,6 +24,9 @@ lint: $(READY)  ## ruff and mypy, both strict
 
 test: lint  ## linters, types, doctests and all tests
 	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2
+
+pictures: $(READY)  ## the documentation's pictures, from the page of the last demo; needs Chromium
+	$(BIN)/python docs/pictures.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist

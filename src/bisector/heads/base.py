@@ -203,6 +203,9 @@ class Head(nn.Module):
     ) -> Self:
         """Append k classes; those that are there keep their weights. Returns the head itself.
 
+        An "auto" scale follows (a learned one does not); where each class has a margin of its own, the new ones
+        get their mean; to IGAM they count as average until they are measured.
+
         The parameters stay the same objects, so an optimiser keeps training them; hand it over to have its
         state (momenta) grow too, with zeros. Pending gradients are dropped.
 
@@ -236,7 +239,11 @@ class Head(nn.Module):
         if self.class_counts is not None and counts is not None:
             self.class_counts = torch.cat([self.class_counts, counts.to(self.class_counts)])
         self.num_classes += k
+        self._extend(k)
         return self
+
+    def _extend(self, k: int) -> None:
+        """Let what a kind of head holds for each class follow its k new classes."""
 
     def extra_repr(self) -> str:
         """Return what `print` shows between the parentheses."""
@@ -326,19 +333,10 @@ class CosineHead(Head):
         """Return the custom margin alone."""
         return Margin(custom=self.custom_margin)
 
-    def add_classes(
-        self,
-        k: int,
-        *,
-        weight: Tensor | None = None,
-        class_counts: Sequence[float] | Tensor | None = None,
-        optimizer: torch.optim.Optimizer | None = None,
-    ) -> Self:
-        """Append k classes, see `Head.add_classes`; an "auto" scale follows, a learned one does not."""
-        super().add_classes(k, weight=weight, class_counts=class_counts, optimizer=optimizer)
+    def _extend(self, k: int) -> None:
+        super()._extend(k)
         if self._auto_scale:
             self._scale = adacos_scale(self.num_classes)
-        return self
 
     def extra_repr(self) -> str:
         """Return what `print` shows between the parentheses."""

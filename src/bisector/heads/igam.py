@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, Self, TypeAlias, Unpack
+from typing import Any, Literal, TypeAlias, Unpack
 
 import torch
 from torch import Tensor
@@ -186,22 +186,6 @@ class IGAM(CosineHead):
         self.amounts = self._checked(amounts)
         self.guide = self._guide_of(self.amounts)
 
-    def add_classes(
-        self,
-        k: int,
-        *,
-        weight: Tensor | None = None,
-        class_counts: Any = None,
-        optimizer: torch.optim.Optimizer | None = None,
-    ) -> Self:
-        """Append k classes, see `Head.add_classes`; until they are measured they count as average."""
-        super().add_classes(k, weight=weight, class_counts=class_counts, optimizer=optimizer)
-        if self.information is not None:
-            self.information.add_classes(k)
-        if self.amounts is not None:
-            self.set_amounts(torch.cat([self.amounts, self.amounts.new_full((k,), torch.nan)]))
-        return self
-
     def get_extra_state(self) -> dict[str, Any]:
         """Return amounts and meter for the state dict; not as buffers, which DDP and casts would corrupt."""
         meter = None if self.information is None else self.information.state_dict()
@@ -220,6 +204,13 @@ class IGAM(CosineHead):
         size = f"gain={self.gain:g}" if self.max_margin is None else f"max_margin={self.max_margin:g}"
         guide = f"preset={self.preset!r}, normalize={self.normalize!r}, {size}, direction={self.direction!r}"
         return f"{super().extra_repr()}, {guide}"
+
+    def _extend(self, k: int) -> None:
+        super()._extend(k)
+        if self.information is not None:
+            self.information.add_classes(k)
+        if self.amounts is not None:
+            self.set_amounts(torch.cat([self.amounts, self.amounts.new_full((k,), torch.nan)]))
 
     def _checked(self, amounts: Tensor) -> Tensor:
         amounts = check_class_values("amounts", amounts)

@@ -1,7 +1,6 @@
 """What the heads share whose one margin acts on the true class."""
 
-from collections.abc import Sequence
-from typing import Literal, Self, Unpack
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor
@@ -37,19 +36,10 @@ class TargetMarginHead(CosineHead):
             number = margin.item() if isinstance(margin, Tensor) else margin
             self.target_margin = require_number("margin", number)
 
-    def add_classes(
-        self,
-        k: int,
-        *,
-        weight: Tensor | None = None,
-        class_counts: Sequence[float] | Tensor | None = None,
-        optimizer: torch.optim.Optimizer | None = None,
-    ) -> Self:
-        """Append k classes, see `Head.add_classes`; where classes have margins of their own, with their mean."""
-        super().add_classes(k, weight=weight, class_counts=class_counts, optimizer=optimizer)
+    def _extend(self, k: int) -> None:
+        super()._extend(k)
         if isinstance(self.target_margin, Tensor):
             self.target_margin = torch.cat([self.target_margin, self.target_margin.mean().expand(k)])
-        return self
 
     def extra_repr(self) -> str:
         """Return what `print` shows between the parentheses."""
