@@ -17,6 +17,7 @@ from bisector.heads import (
     ArcFace,
     CombinedMargin,
     CosineHead,
+    CountGuided,
     EnhancedAMSoftmax,
     Head,
     LinearSoftmax,
@@ -186,13 +187,13 @@ CASES = [
         "igam-relax-prior",
         lambda D, C, **o: igam(D, C, max_margin=0.3, direction="relax", class_counts=counts(C), tau=1.0, **o),
         lambda C, w: pairwise(
-            information_margins(bits(C), "mean", max_margin=0.3), "relax", offset=log_prior(C, 1.0)
+            information_margins(bits(C), "ratio", max_margin=0.3), "relax", offset=log_prior(C, 1.0)
         ),
     ),
     Case(
         "igam-press",
         lambda D, C, **o: igam(D, C, max_margin=0.7, direction="press", **o),
-        lambda C, w: pairwise(information_margins(bits(C), "mean", max_margin=0.7), "press"),
+        lambda C, w: pairwise(information_margins(bits(C), "ratio", max_margin=0.7), "press"),
     ),
     Case(
         "igam-gain",
@@ -200,6 +201,18 @@ CASES = [
             D, C, normalize="mean", gain=5.0, direction="relax", learnable_scale=True, sub_centers=2, **o
         ),
         lambda C, w: pairwise(information_margins(bits(C), "mean", gain=5.0), "relax"),
+    ),
+    Case(
+        "igam-recommended",
+        igam,
+        lambda C, w: pairwise(information_margins(bits(C), "ratio", gain=3.0), "press"),
+    ),
+    Case(
+        "count-guided",
+        lambda D, C, **o: CountGuided(D, C, scale=SCALE, gain=0.8, class_counts=counts(C), **o),
+        lambda C, w: pairwise(
+            [[max(0.0, 0.8 / math.pi * math.log(n / m)) for n in counts(C)] for m in counts(C)], "press"
+        ),
     ),
     Case(
         "ldam",

@@ -82,6 +82,8 @@ def information_margins(
     unit = sum(amounts) if normalize == "sum" else sum(amounts) / C
     powers = [math.exp(a / (unit * math.sqrt(C))) for a in amounts]
     primed = [C * power / sum(powers) + 1 for power in powers]
+    if normalize == "ratio":
+        primed = [a / unit + 1 for a in amounts]
     margins = [[max(0.0, gain * math.log(a / b) / math.pi) for b in primed] for a in primed]
     if max_margin is not None:
         stretch = max_margin / max(max(row) for row in margins)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bisector.heads import ArcFace as ArcFace
     from bisector.heads import CombinedMargin as CombinedMargin
     from bisector.heads import CosineHead as CosineHead
+    from bisector.heads import CountGuided as CountGuided
     from bisector.heads import EnhancedAMSoftmax as EnhancedAMSoftmax
     from bisector.heads import Head as Head
     from bisector.heads import LinearSoftmax as LinearSoftmax
@@ -62,6 +63,7 @@ _HOMES = {
     "ArcFace": "heads",
     "CombinedMargin": "heads",
     "C2AM": "heads",
+    "CountGuided": "heads",
     "IGAM": "heads",
     "LDAM": "heads",
     "LogitAdjusted": "heads",

@@ -8,6 +8,7 @@ from bisector.errors import require
 
 def require_embeddings(name: str, embeddings: Tensor, dim: int | None = None) -> None:
     """Raise `ArgumentError` unless the embeddings are a floating (B, D) tensor, D being `dim` where given."""
+    require(isinstance(embeddings, Tensor), name, type(embeddings).__name__, "a tensor")
     fits = embeddings.dim() == 2 and embeddings.shape[1] > 0 and dim in {None, embeddings.shape[1]}
     require(fits, name, f"shape {tuple(embeddings.shape)}", f"(rows, {'dimension' if dim is None else dim})")
     require(embeddings.is_floating_point(), name, embeddings.dtype, "a floating dtype")
@@ -34,6 +35,7 @@ def require_classes(
     Traceback (most recent call last):
     bisector.errors.ArgumentError: labels: got 3 at position 1; expected 0 to 2
     """
+    require(isinstance(indices, Tensor), name, type(indices).__name__, "a tensor")
     fits = rows is None or indices.shape == (rows,)
     require(fits, name, f"shape {tuple(indices.shape)}", f"({rows},)")
     integer = not (indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool)

@@ -10,6 +10,7 @@ bisector.errors.ArgumentError: margin: got 3; expected a number above 5
 import difflib
 import math
 from collections.abc import Iterable
+from numbers import Integral, Real
 from typing import TypeVar
 
 Choice = TypeVar("Choice", bound=str)
@@ -47,15 +48,15 @@ def require_number(
     bounds += [f"of at least {least:g}"] if least > -math.inf else []
     bounds += [f"of at most {most:g}"] if most < math.inf else []
     legal = f"a finite number {' and '.join(bounds)}".strip()
-    number = float(got) if isinstance(got, int | float) and not isinstance(got, bool) else math.nan
+    number = float(got) if isinstance(got, Real) and not isinstance(got, bool) else math.nan
     require(math.isfinite(number) and above < number and least <= number <= most, name, repr(got), legal)
     return number
 
 
 def require_integer(name: str, got: object, *, least: int) -> int:
     """Return `got` if it is an integer of at least `least`."""
-    if isinstance(got, int) and not isinstance(got, bool) and got >= least:
-        return got
+    if isinstance(got, Integral) and not isinstance(got, bool) and int(got) >= least:
+        return int(got)
     raise ArgumentError(f"{name}: got {got!r}; expected an integer of at least {least}")
 
 

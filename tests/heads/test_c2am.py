@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -27,3 +29,10 @@ def test_the_guide_follows_the_weights_and_passes_them_no_gradient() -> None:
     after = head.guide.matrix()
     assert (after[1] >= before[1]).all()
     assert not torch.equal(after, before)
+
+
+def test_no_margin_exceeds_a_right_angle() -> None:
+    head = C2AM(2, 2, alpha=50.0)
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1000.0]]))
+    assert float(head.guide.largest()) == pytest.approx(math.pi / 2)

@@ -13,6 +13,7 @@ from bisector.heads import (
     AMSoftmax,
     ArcFace,
     CombinedMargin,
+    CountGuided,
     EnhancedAMSoftmax,
     Head,
     LinearSoftmax,
@@ -85,6 +86,10 @@ REPRS = [
     (
         IGAM(D, C, preset="paper"),
         "IGAM(in_features=5, num_classes=6, scale=30, preset='paper', normalize='sum', gain=1, direction='relax')",
+    ),
+    (
+        CountGuided(D, C, class_counts=counts(C), gain=2.0),
+        "CountGuided(in_features=5, num_classes=6, scale=30, gain=2, direction='press')",
     ),
     (LDAM(D, C, class_counts=counts(C)), "LDAM(in_features=5, num_classes=6, scale=30, max_margin=0.5)"),
 ]

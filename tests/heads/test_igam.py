@@ -120,7 +120,7 @@ def test_a_meter_may_be_given_or_described_or_left_out() -> None:
 def test_amounts_by_hand_and_what_is_not_known() -> None:
     head = IGAM(D, C, max_margin=0.4, direction="press")
     head.set_amounts(torch.tensor([4.0, 8.0, math.nan]))
-    g = normalized_amount(torch.tensor([4.0, 8.0, 6.0])).log() / math.pi
+    g = normalized_amount(torch.tensor([4.0, 8.0, 6.0]), head.normalize).log() / math.pi
     g = (g - g[0]) * 0.4 / (g[1] - g[0])
     torch.testing.assert_close(head.guide.r, g)
     assert head.guide.direction == "press"
@@ -163,6 +163,52 @@ def test_bad_amounts_are_named_and_change_nothing(amounts: torch.Tensor, words: 
     assert torch.equal(head.amounts, AMOUNTS.double())
 
 
+def with_amounts_of_other_classes(head: IGAM) -> torch.Tensor:
+    head.amounts = torch.ones(C + 1)  # which set_amounts would refuse
+    return head.get_extra_state()
+
+
+def test_a_state_that_does_not_fit_is_told_beside_the_weights_that_do_not() -> None:
+    head, other = IGAM(D, C), IGAM(D, C + 1)
+    other.set_amounts(torch.ones(C + 1))
+    with pytest.raises(RuntimeError) as raised:
+        head.load_state_dict(other.state_dict())
+    assert "size mismatch for weight" in str(raised.value)
+    assert "_extra_state does not fit this head: amounts" in str(raised.value)
+
+
+def test_the_state_is_tensors_alone_which_tools_can_move_and_store() -> None:
+    head = IGAM(D, C)
+    head.set_amounts(torch.tensor([1.0, 2.0, math.nan]))
+    moved = {name: value.cpu() for name, value in head.state_dict().items()}
+    twin = IGAM(D, C)
+    twin.load_state_dict(moved)
+    assert torch.equal(twin.guide.r, head.guide.r)
+
+
+def test_it_is_built_on_the_meta_device() -> None:
+    with torch.device("meta"):
+        head = IGAM(D, C)
+    assert head.weight.is_meta
+
+
+def test_a_refresh_without_anything_observed_says_so_and_keeps_the_margins() -> None:
+    head = IGAM(D, C)
+    head.set_amounts(torch.tensor([1.0, 2.0, 3.0]))
+    before = head.guide
+    with pytest.warns(RuntimeWarning, match="no class was observed twice"):
+        head.refresh()
+    assert head.guide is before
+
+
+def test_equal_classes_get_margins_near_zero() -> None:
+    draw = torch.Generator().manual_seed(0)
+    head = IGAM(8, 10)
+    head.observe(torch.randn(20_000, 8, generator=draw), torch.arange(20_000) % 10)
+    head.refresh()
+    assert float(head.guide.largest()) < 0.01
+
+
 def test_a_state_that_does_not_fit_changes_nothing() -> None:
     x, y = spread()
     head, other = IGAM(D, C), IGAM(D, C + 1)
@@ -173,9 +219,9 @@ def test_a_state_that_does_not_fit_changes_nothing() -> None:
     before = head.get_extra_state()
     for state in (
         other.get_extra_state(),
-        {"amounts": torch.ones(C + 1), "information": IGAM(D, C).get_extra_state()["information"]},
+        with_amounts_of_other_classes(IGAM(D, C)),
     ):
         with pytest.raises(ArgumentError):
             head.set_extra_state(state)
-        assert torch.equal(head.amounts, before["amounts"])
+        assert torch.equal(head.get_extra_state(), before)
         assert head.information.counts.tolist() == [40] * C

@@ -21,6 +21,7 @@ KEYS = [
     "r_amount_accuracy",
     "r_count_accuracy",
     "r_amount_accuracy_given_count",
+    "r_amount_count",
     "compactness",
     "separability",
 ]

@@ -42,7 +42,9 @@ def test_margins_follow_the_amounts_epoch_by_epoch() -> None:
     assert torch.equal(model.head.amounts, guide.history[-1].amount)
     logged = run.callback_metrics
     assert float(logged["information/max"]) == pytest.approx(float(guide.history[-1].amount.max()))
-    assert float(logged["information/margin"]) == pytest.approx(0.5)
+    assert model.head.guide is not None
+    assert float(logged["information/margin"]) == pytest.approx(float(model.head.guide.largest()))
+    assert float(logged["information/margin"]) > 0.1  # the classes differ in spread
 
 
 def test_every_second_epoch_counts_the_instances_of_two() -> None:
@@ -71,8 +73,37 @@ def test_a_checkpoint_carries_amounts_and_half_an_epoch_of_the_meter(tmp_path: P
 
 
 def test_a_head_that_is_no_igam_is_named() -> None:
-    with pytest.raises(ArgumentError, match=r"AMSoftmax as \.head .*expected an IGAM"):
+    with pytest.raises(ArgumentError, match=r"AMSoftmax as \.head of the module; expected an IGAM"):
         trainer(1, InformationGuide()).fit(classifier(AMSoftmax(4, 3)), loader())
+    with pytest.raises(ArgumentError, match=r"no attribute \.classifier of the module; expected an IGAM"):
+        trainer(1, InformationGuide(head="classifier")).fit(classifier(IGAM(4, 3)), loader())
+    with pytest.raises(ArgumentError, match="information: got None; expected a meter"):
+        trainer(1, InformationGuide()).fit(classifier(IGAM(4, 3, information=None)), loader())
+
+
+def test_an_igam_that_nobody_feeds_is_warned_of() -> None:
+    with pytest.warns(RuntimeWarning, match="no InformationGuide is among the Trainer's callbacks"):
+        trainer(1).fit(classifier(IGAM(4, 3)), loader())
+
+
+@pytest.mark.parametrize("every", [3, 6])
+def test_a_resumed_training_refreshes_as_an_uninterrupted_one(tmp_path: Path, every: int) -> None:
+    # 3 steps an epoch: the checkpoint is taken on an epoch's last step, before its end and its refresh.
+    whole = classifier(IGAM(4, 3))
+    saved = lightning.pytorch.callbacks.ModelCheckpoint(tmp_path, every_n_train_steps=every, save_top_k=-1)
+    trainer(3, InformationGuide(), saved, enable_checkpointing=True).fit(whole, loader())
+    first = min(tmp_path.glob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns)
+    resumed = classifier(IGAM(4, 3))
+    trainer(3, InformationGuide()).fit(resumed, loader(), ckpt_path=first)
+    assert torch.equal(whole.head.weight, resumed.head.weight)
+    assert torch.equal(whole.head.amounts, resumed.head.amounts)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_several_processes_are_refused_until_their_meters_are_merged() -> None:
+    run = trainer(1, InformationGuide(), strategy="ddp_spawn", devices=2)
+    with pytest.raises(torch.multiprocessing.ProcessRaisedException, match="devices: got 2 processes"):
+        run.fit(classifier(IGAM(4, 3)), loader())
 
 
 def test_a_module_that_returns_no_embeddings_is_told_what_to_return() -> None:

@@ -4,14 +4,17 @@ Prints a table and writes comparison.json, comparison.csv and report.html.
 """
 
 import argparse
+import io
 import os
 import shutil
 import sys
 from pathlib import Path
 
+from bisector.errors import require
+
 HEAD_NAMES = (
     "linear-softmax, normalized-softmax, am-softmax, enhanced-am-softmax, arcface, combined-margin, c2am, igam, "
-    "ldam, logit-adjusted"
+    "count-guided, ldam, logit-adjusted"
 )
 
 
@@ -59,6 +62,10 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     """Compare, print the table, write the files."""
     # Small matrices: threads that spin while they wait cost more than they bring.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    in_the_way = next((path for path in (arguments.out, *arguments.out.parents) if path.is_file()), None)
+    require(
+        in_the_way is None, "--out", f"{arguments.out}, but {in_the_way} is a file", "a folder, which is made"
+    )
     arguments.out.mkdir(parents=True, exist_ok=True)
 
     from tqdm import tqdm
@@ -77,7 +84,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     with tqdm(total=total, unit="epoch", file=sys.stderr, dynamic_ncols=True, delay=1e-3) as bar:
 
         def progress(what: str, epochs: int) -> None:
-            bar.set_description(f"{what:<22.22}", refresh=False)
+            bar.set_description(f"{what:<34.34}", refresh=False)
             bar.update(epochs)
 
         comparison = compare(
@@ -90,10 +97,12 @@ def run(arguments: argparse.Namespace, command: str) -> None:
             command=command,
             progress=progress,
         )
-    print(format_table(comparison, width=shutil.get_terminal_size((160, 24)).columns))
     comparison.write(arguments.out / "comparison.json")
     write_csv(comparison, arguments.out / "comparison.csv")
     write_page(comparison, arguments.out / "report.html")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that knows no ± shall not cost the table
+    print(format_table(comparison, width=max(60, shutil.get_terminal_size((160, 24)).columns)))
     print(f"\nThe page with the pictures: {arguments.out / 'report.html'}")
 
 

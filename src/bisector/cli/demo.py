@@ -1,4 +1,4 @@
-"""Compare every loss on handwritten digits made long-tailed: the main job in a few minutes.
+"""Compare eleven heads on handwritten digits made long-tailed: the main job in a few minutes.
 
 It is `bisector compare` with the heads chosen.
 """
@@ -16,12 +16,20 @@ HEADS = (
     "c2am",
     "igam:preset=paper",
     "igam",
+    "count-guided",
     "logit-adjusted",
     "normalized-softmax:tau=1",
     "igam:tau=1",
 )
 # On a circle there is no room for ten classes at the usual margins.
-PLANES = ("linear-softmax", "normalized-softmax", "am-softmax:margin=0.1", "enhanced-am-softmax:margin=0.1")
+PLANES = (
+    "linear-softmax",
+    "normalized-softmax",
+    "am-softmax:margin=0.1",
+    "enhanced-am-softmax:margin=0.1",
+    "igam",
+    "logit-adjusted",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

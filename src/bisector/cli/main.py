@@ -2,10 +2,12 @@
 
 import argparse
 import difflib
+import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from bisector._version import __version__
 from bisector.cli import compare, demo
@@ -22,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _Parser(
         prog="bisector",
-        description="Margin-based classification that is fair to every class: compare losses, measure classes.",
+        description="Margin-based classification that is fair to every class.",
     )
     parser.add_argument("--version", action="version", version=f"bisector {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
@@ -32,7 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     parsed = parser.parse_args(words)
     try:
-        COMMANDS[parsed.command].run(parsed, command=" ".join(["bisector", *words]))
+        COMMANDS[parsed.command].run(parsed, command=shlex.join(["bisector", *words]))
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the table has gone, as `| head` does; the files are written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ArgumentError, MissingExtraError, OSError) as error:
         _tell(f"bisector {parsed.command}", str(error))
         return 2
@@ -47,7 +52,10 @@ def _tell(program: str, message: str) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argument parser whose complaint is one line, with the nearest legal word."""
+    """An argument parser whose complaint is one line, with the nearest legal word; it takes no abbreviations."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{**options, "allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
         wrong = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)

@@ -111,6 +111,8 @@ def margin_cross_entropy(
 
 
 def _check_shapes(embeddings: Tensor, weight: Tensor, labels: Tensor) -> None:
+    for name, given in (("weight", weight), ("labels", labels)):
+        require(isinstance(given, Tensor), name, type(given).__name__, "a tensor")
     shape = f"shape {tuple(weight.shape)}"
     require(weight.is_floating_point(), "weight", weight.dtype, "a floating dtype")
     require(weight.dim() in {2, 3}, "weight", shape, "(C, D), or (C, K, D) with sub-centers")

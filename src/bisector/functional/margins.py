@@ -102,7 +102,10 @@ class Margin:
         """Return the (B, C) cosines as the margin leaves them; `scale` times them are the logits."""
         y = labels[:, None]
         if self.custom is not None:
-            cosines = self.custom(cosines, y, torch.arange(cosines.shape[1], device=cosines.device))
+            given = cosines.shape
+            cosines = self.custom(cosines, y, torch.arange(given[1], device=cosines.device))
+            fits = cosines.shape == given
+            require(fits, "custom_margin", f"a result of shape {tuple(cosines.shape)}", f"{tuple(given)}")
         competitors = cosines
         if self.pairwise is not None:
             competitors = shift_angle(

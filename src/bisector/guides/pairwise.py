@@ -6,13 +6,13 @@ from torch import Tensor
 
 from bisector.errors import require, require_number
 from bisector.functional.margins import Direction, PairwiseMargin
-from bisector.guides.amount import check_class_values, impute
+from bisector.guides.amount import check_class_values
 
 
 def pairwise_guide(
     values: Tensor,  # (C,)
     *,
-    gain: float = 1.0,
+    gain: float | None = None,
     max_margin: float | None = None,
     direction: Direction = "relax",
     clip: float = math.pi / 2,
@@ -27,9 +27,10 @@ def pairwise_guide(
     Args:
         values: (C,) numbers of at least 0. A class of value 0 or NaN says nothing about itself: its g is the
             mean of the others'.
-        gain: multiplies g. Cannot be combined with `max_margin`.
+        gain: multiplies g; 1 if None. Cannot be combined with `max_margin`.
         max_margin: radians in [0, pi]; stretches g so that the largest margin is this one, however many classes
-            there are and whatever the spread of their values.
+            there are and however small the spread of their values: nearly equal values, whose differences may be
+            mere noise, get the full margin too. Only equal ones get none.
         direction: "relax" or "press", see `PairwiseMargin`.
         clip: radians in (0, pi]; without `max_margin`, no margin becomes larger: values further above the
             smallest one count as being just so far above it.
@@ -47,16 +48,27 @@ def pairwise_guide(
             [0.1500, 0.0000, 0.0000]], dtype=torch.float64)
     """
     require_number("clip", clip, above=0, most=math.pi)
-    require_number("gain", gain, least=0)
     if max_margin is not None:
         require_number("max_margin", max_margin, least=0, most=math.pi)
-        require(gain == 1.0, "gain", f"{gain} beside max_margin={max_margin}", "one of the two, not both")
+        require(gain is None, "gain", f"{gain} beside max_margin={max_margin}", "one of the two, not both")
+    gain = 1.0 if gain is None else require_number("gain", gain, least=0)
     values = check_class_values("values", values)
-    missing = values.isnan() | (values == 0)
-    g = impute(values.where(~missing, 1).log() * (gain / math.pi), missing)
+    return guide_of(values, gain=gain, max_margin=max_margin, direction=direction, clip=clip)
+
+
+def guide_of(
+    values: Tensor,  # (C,)
+    *,
+    gain: float,
+    max_margin: float | None,
+    direction: Direction,
+    clip: float = math.pi / 2,
+) -> PairwiseMargin:
+    """Return what `pairwise_guide` does, without its checks: where the values are, and without waiting for them."""
+    known = values > 0  # not so of NaN
+    g = values.where(known, 1).log() * (gain / math.pi)
+    g = g.where(known, g.sum() / known.sum().clamp_min(1))
     g = g - g.min()
-    if max_margin is None:
-        g = g.clamp_max(clip)
-    elif g.max() > 0:
-        g = g * (max_margin / g.max())
+    largest = g.max()
+    g = g.clamp_max(clip) if max_margin is None else g * (max_margin / largest.where(largest > 0, 1))
     return PairwiseMargin(g, g, direction)

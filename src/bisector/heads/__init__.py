@@ -8,6 +8,7 @@ from bisector.heads.arcface import ArcFace
 from bisector.heads.base import CosineHead, Head
 from bisector.heads.c2am import C2AM
 from bisector.heads.combined_margin import CombinedMargin
+from bisector.heads.count_guided import CountGuided
 from bisector.heads.enhanced_am_softmax import EnhancedAMSoftmax
 from bisector.heads.igam import IGAM
 from bisector.heads.ldam import LDAM
@@ -24,6 +25,7 @@ HEADS: dict[str, type[Head]] = {
     "combined-margin": CombinedMargin,
     "c2am": C2AM,
     "igam": IGAM,
+    "count-guided": CountGuided,
     "ldam": LDAM,
     "logit-adjusted": LogitAdjusted,
 }
@@ -37,6 +39,7 @@ __all__ = [
     "ArcFace",
     "CombinedMargin",
     "CosineHead",
+    "CountGuided",
     "EnhancedAMSoftmax",
     "Head",
     "LinearSoftmax",

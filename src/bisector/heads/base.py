@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bisector.checks import require_embeddings
 from bisector.engine.dispatch import BACKENDS, Backend, margin_cross_entropy
-from bisector.errors import require, require_choice, require_integer, require_number
+from bisector.errors import ArgumentError, require, require_choice, require_integer, require_number
 from bisector.functional.margins import CustomMargin, Margin
 from bisector.functional.row_losses import REDUCTIONS, Reduction, RowLoss
 from bisector.functional.scores import Score, class_scores
@@ -182,6 +182,7 @@ class Head(nn.Module):
             linear: the layer; it gives in_features, num_classes, device and dtype.
             options: the head's own.
         """
+        require(isinstance(linear, nn.Linear), "linear", type(linear).__name__, "a torch.nn.Linear")
         place = {"device": linear.weight.device, "dtype": linear.weight.dtype}
         head = cls(linear.in_features, linear.out_features, **{**place, **options})
         with torch.no_grad():
@@ -206,14 +207,15 @@ class Head(nn.Module):
         An "auto" scale follows (a learned one does not); where each class has a margin of its own, the new ones
         get their mean; to IGAM they count as average until they are measured.
 
-        The parameters stay the same objects, so an optimiser keeps training them; hand it over to have its
-        state (momenta) grow too, with zeros. Pending gradients are dropped.
+        The parameters stay the same objects. An optimiser that trains them must be handed over, so that its
+        state (momenta) grows too, with zeros, or be made anew: its next step fails otherwise. Pending gradients
+        are dropped.
 
         Args:
             k: how many, at least 1.
             weight: their vectors; drawn as new ones are if None.
             class_counts: their training instances; needed where the head was made with class_counts.
-            optimizer: the one that trains this head.
+            optimizer: the one that trains this head, if there is one yet.
 
         Raises:
             ArgumentError: a shape does not fit, class_counts are missing, or the optimiser keeps a state that
@@ -272,11 +274,17 @@ class Head(nn.Module):
         if values is None:
             return None
         precise = torch.promote_types(self.weight.dtype, torch.float32)
-        vector = torch.as_tensor(values, device=self.weight.device).detach().to(precise, copy=True)
         length = self.num_classes if length is None else length
+        try:
+            vector = torch.as_tensor(values, device=self.weight.device).detach().to(precise, copy=True)
+        except (TypeError, ValueError, RuntimeError):
+            raise ArgumentError(f"{name}: got {type(values).__name__}; expected {length} numbers") from None
         require(vector.shape == (length,), name, f"shape {tuple(vector.shape)}", f"({length},)")
         for c in (~(vector >= 0) | vector.isinf()).nonzero()[:1, 0].tolist():
             require(False, name, f"{float(vector[c])} for class {c}", "finite numbers of at least 0")
+        if name == "class_counts":
+            for c in ((vector > 0) & (vector < 1)).nonzero()[:1, 0].tolist():
+                require(False, name, f"{float(vector[c])} for class {c}", "instances, not frequencies")
         return vector
 
 

@@ -1,12 +1,12 @@
 """C2AM: pairwise angular margins guided by the norms of the class weights."""
 
-import math
 from typing import Literal, Unpack
 
 import torch
 
 from bisector.errors import require_choice, require_number
 from bisector.functional.margins import DIRECTIONS, Direction, Margin, PairwiseMargin
+from bisector.guides.pairwise import guide_of
 from bisector.heads.base import CosineHead, CosineOptions
 
 
@@ -54,11 +54,7 @@ class C2AM(CosineHead):
         vectors = self.weight.detach().to(torch.promote_types(self.weight.dtype, torch.float32))
         norms = torch.linalg.vector_norm(vectors, dim=-1)
         norms = norms.mean(dim=1) if norms.dim() == 2 else norms
-        known = norms > 0  # a class without a direction counts as average, as in `pairwise_guide`
-        g = (self.alpha / math.pi) * norms.where(known, 1).log()
-        g = g.where(known, g.sum() / known.sum().clamp_min(1))
-        g = (g - g.min()).clamp_max(math.pi / 2)
-        return PairwiseMargin(g, g, self.direction)
+        return guide_of(norms, gain=self.alpha, max_margin=None, direction=self.direction)
 
     def margin(self) -> Margin:
         """Return the angles of the competitors."""

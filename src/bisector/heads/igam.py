@@ -1,5 +1,7 @@
 """IGAM: pairwise angular margins guided by how much information each class holds."""
 
+import io
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -25,7 +27,7 @@ class Preset:
 
     information: Mapping[str, Any]
     normalize: Normalize
-    gain: float
+    gain: float | None
     max_margin: float | None
     direction: Direction
 
@@ -42,9 +44,9 @@ PRESETS: dict[PresetName, Preset] = {
         information=MappingProxyType(
             {"shrinkage": "quadratic-inverse", "embeddings": "unit", "forgetting": 1.0}
         ),
-        normalize="mean",
-        gain=1.0,
-        max_margin=0.5,
+        normalize="ratio",
+        gain=3.0,
+        max_margin=None,
         direction="press",
     ),
 }
@@ -75,9 +77,10 @@ class IGAM(CosineHead):
             given, take the place of the preset's.
         information: options of `InformationMeter` on top of the preset's; or a meter; or None: amounts only by
             hand, through `set_amounts`.
-        normalize: "sum" or "mean", see `bisector.normalized_amount`.
+        normalize: "sum", "mean" or "ratio", see `bisector.normalized_amount`.
         gain: multiplies the guide; it switches the preset's max_margin off.
-        max_margin: radians; stretches the guide so that this is the largest margin, whatever C is.
+        max_margin: radians; stretches the guide so that this is the largest margin, whatever C is and however
+            small the differences; it switches the preset's gain off. See `bisector.pairwise_guide`.
         direction: "relax" or "press", see `PairwiseMargin`.
         scale: s, or "auto".
         options: those of `CosineHead` and `Head`.
@@ -87,7 +90,8 @@ class IGAM(CosineHead):
         guide: the present margins, or None.
         information: the meter, or None.
 
-    The amounts, and the meter with them, are saved with the state dict (as extra state).
+    The amounts, and the meter with them, are saved with the state dict (as extra state); the weights of another
+    kind of head are loaded with ``strict=False``.
 
     Source: Ma, Dai, Chen, ICLR 2025.
 
@@ -97,8 +101,8 @@ class IGAM(CosineHead):
     >>> info = head.refresh()
     >>> info.count
     tensor([22., 21., 21.], dtype=torch.float64)
-    >>> round(float(head.guide.largest()), 4), head.guide.direction
-    (0.5, 'press')
+    >>> bool(head.guide.largest() > 0), head.guide.direction
+    (True, 'press')
     """
 
     def __init__(
@@ -121,8 +125,7 @@ class IGAM(CosineHead):
             gain, max_margin = chosen.gain, chosen.max_margin
         self.preset = preset
         self.normalize: Normalize = require_choice("normalize", normalize or chosen.normalize, NORMALIZATIONS)
-        self.gain = 1.0 if gain is None else gain
-        self.max_margin = max_margin
+        self.gain, self.max_margin = gain, max_margin
         self.direction: Direction = direction or chosen.direction
         if isinstance(information, Mapping):
             information = InformationMeter(num_classes, in_features, **{**chosen.information, **information})
@@ -133,9 +136,8 @@ class IGAM(CosineHead):
         self.information = information
         self.amounts: Tensor | None = None
         self.guide: PairwiseMargin | None = None
-        self._guide_of(
-            torch.zeros(num_classes)
-        )  # an illegal gain or direction is told now, not after an epoch
+        # An illegal gain or direction is told now, not after an epoch.
+        self._guide_of(torch.zeros(num_classes, device="cpu"))
 
     def margin(self) -> Margin:
         """Return the angles of the competitors."""
@@ -159,13 +161,18 @@ class IGAM(CosineHead):
     def refresh(self) -> ClassInformation:
         """Turn what was observed since the last refresh into new margins, and let the meter forget.
 
-        A class that could not be measured this time (fewer than two instances) keeps its last amount.
+        A class that could not be measured this time (fewer than two instances) keeps its last amount. Where no
+        class could be, the margins stay as they are, with a warning.
 
         Returns:
             What was measured.
         """
         meter = self._meter()
         info = meter.compute()
+        if bool(info.amount.isnan().all()):
+            message = "no class was observed twice since the last refresh: the margins stay as they are"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+            return info
         amounts = info.amount
         if self.amounts is not None:
             amounts = torch.where(amounts.isnan(), self.amounts, amounts)
@@ -186,22 +193,39 @@ class IGAM(CosineHead):
         self.amounts = self._checked(amounts)
         self.guide = self._guide_of(self.amounts)
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """Return amounts and meter for the state dict; not as buffers, which DDP and casts would corrupt."""
-        meter = None if self.information is None else self.information.state_dict()
-        return {"amounts": self.amounts, "information": meter}
+    def get_extra_state(self) -> Tensor:
+        """Return amounts and meter for the state dict; not as buffers, which DDP and casts would corrupt.
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
+        They come as one tensor of bytes, since much of what handles state dicts handles tensors alone.
+        """
+        meter = None if self.information is None else self.information.state_dict()
+        stream = io.BytesIO()
+        torch.save({"amounts": self.amounts, "information": meter}, stream)
+        return torch.frombuffer(stream.getbuffer(), dtype=torch.uint8).clone()
+
+    def set_extra_state(self, state: Tensor) -> None:
         """Take amounts and meter from a state dict; if one of them does not fit, neither."""
+        stream = io.BytesIO(state.cpu().numpy().tobytes())
+        self._set_state(torch.load(stream, map_location="cpu", weights_only=True))
+
+    def _set_state(self, state: dict[str, Any]) -> None:
         amounts = None if state["amounts"] is None else self._checked(state["amounts"])
         if self.information is not None and state["information"] is not None:
             self.information.load_state_dict(state["information"])
         self.amounts = amounts
         self.guide = None if amounts is None else self._guide_of(amounts)
 
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
+        """Load; an extra state that does not fit is told beside the weights that do not."""
+        try:
+            super()._load_from_state_dict(state_dict, prefix, *others)
+        except ArgumentError as error:
+            errors: list[str] = others[-1]
+            errors.append(f"{prefix}_extra_state does not fit this head: {error}.")
+
     def extra_repr(self) -> str:
         """Return what `print` shows between the parentheses."""
-        size = f"gain={self.gain:g}" if self.max_margin is None else f"max_margin={self.max_margin:g}"
+        size = f"gain={self.gain:g}" if self.gain is not None else f"max_margin={self.max_margin:g}"
         guide = f"preset={self.preset!r}, normalize={self.normalize!r}, {size}, direction={self.direction!r}"
         return f"{super().extra_repr()}, {guide}"
 

@@ -101,11 +101,20 @@ METRICS: tuple[MetricInfo, ...] = (
         "fixed: what the amount tells beyond the count.",
     ),
     MetricInfo(
+        "r_amount_count",
+        "r(amount, log count)",
+        "",
+        "",
+        "Correlation over the classes between information amount and the logarithm of the training count: how much "
+        "of the amount is the size of the class.",
+    ),
+    MetricInfo(
         "compactness",
         "Compactness",
         "",
-        "higher",
-        "Mean cosine of the test embeddings to the mean direction of their class; 1 is one ray per class.",
+        "",
+        "Mean cosine of the test embeddings to the mean direction of their class; 1 is one ray per class. "
+        "To be read beside the separability: embeddings that collapse are compact too.",
     ),
     MetricInfo(
         "separability",
@@ -173,6 +182,7 @@ def summarize(
         "r_amount_accuracy": pearson(amounts, by_class),
         "r_count_accuracy": pearson(log_counts, by_class),
         "r_amount_accuracy_given_count": partial_correlation(amounts, by_class, log_counts),
+        "r_amount_count": pearson(amounts, log_counts),
         "compactness": intra_class_compactness(embeddings, labels),
         "separability": inter_class_separability(embeddings, labels),
     }

@@ -15,8 +15,7 @@ from bisector._version import __version__
 from bisector.data.dataset import Dataset
 from bisector.data.registry import load
 from bisector.errors import missing_extra, require, require_integer
-from bisector.heads import C2AM, IGAM, Head
-from bisector.heads.spec import build_head
+from bisector.heads import C2AM, IGAM, CountGuided, Head
 from bisector.information.amount import information_amounts
 from bisector.metrics.groups import class_accuracy
 from bisector.metrics.summary import summarize
@@ -25,6 +24,7 @@ from bisector.training.module import Classifier
 from bisector.training.networks import SmallConvNet
 from bisector.training.recipe import Recipe
 from bisector.training.results import Comparison, Plane, Run
+from bisector.training.spec import build_head
 
 try:
     import lightning
@@ -69,9 +69,13 @@ def compare(
     recipe = Recipe() if recipe is None else recipe
     require_integer("seeds", seeds, least=1)
     require(bool(heads), "heads", "none", "at least one head")
+    for spec in heads:
+        require(heads.count(spec) == 1, "heads", f"{spec!r} twice", "each head once")
     first = load(data, imbalance=imbalance, seed=0)
     for spec in (*heads, *planes):
-        build_head(spec, recipe.embedding_dim, first.num_classes, first.train_counts)
+        head = build_head(spec, recipe.embedding_dim, first.num_classes, first.train_counts)
+        drawn = spec not in planes or head.sub_centers == 1
+        require(drawn, "planes", repr(spec), "heads with one vector a class")
     told = progress or (lambda what, epochs: None)
     runs = []
     for seed in range(seeds):
@@ -87,7 +91,14 @@ def compare(
         class_names=list(first.class_names),
         train_counts=first.train_counts.tolist(),
         test_counts=first.test_counts.tolist(),
-        recipe={**asdict(recipe), "seeds": seeds},
+        recipe={
+            **asdict(recipe),
+            "seeds": seeds,
+            "optimizer": "AdamW, one-cycle learning rate",
+            "amounts": "of the training embeddings at unit length times sqrt(D), quadratic-inverse shrinkage",
+            "network": "two stages of 3x3 convolution, batch normalisation, ReLU, pooling; then a linear layer",
+            "plane_epochs": flat.epochs,
+        },
         runs=runs,
         planes=[_plane(first, spec, flat, told) for spec in planes],
     )
@@ -95,7 +106,7 @@ def compare(
 
 def _run(dataset: Dataset, spec: str, seed: int, recipe: Recipe, progress: Progress) -> Run:
     start = time.perf_counter()
-    model, history = _fit(dataset, spec, seed, recipe, progress)
+    model, history = fit(dataset, spec, seed, recipe, progress)
     head = model.head
     with torch.no_grad():
         train, test = model.backbone(dataset.images_train), model.backbone(dataset.images_test)
@@ -113,29 +124,32 @@ def _run(dataset: Dataset, spec: str, seed: int, recipe: Recipe, progress: Progr
         class_count=counts.tolist(),
         amount_history=history,
         margins=_margins(head),
+        direction=head.direction if isinstance(head, IGAM | C2AM | CountGuided) else None,
         confusion=_confusion(predictions, dataset.labels_test, dataset.num_classes),
         seconds=time.perf_counter() - start,
     )
 
 
 def _plane(dataset: Dataset, spec: str, recipe: Recipe, progress: Progress) -> Plane:
-    model, _ = _fit(dataset, spec, 0, recipe, progress)
+    model, _ = fit(dataset, spec, 0, recipe, progress)
     head = model.head
     with torch.no_grad():
         points = model.backbone(dataset.images_test)
         right = head.predict(points) == dataset.labels_test
-    vectors = head.weight.detach().reshape(head.num_classes, -1, 2)[:, 0]
+    # Without a bias, the regions of inner products are still no arcs: the lengths of the vectors count.
+    flat = torch.zeros(head.num_classes) if head.score == "dot" else None
+    bias = flat if head.bias is None else head.bias
     return Plane(
         head=spec,
         points=points.tolist(),
         labels=dataset.labels_test.tolist(),
-        weights=vectors.tolist(),
+        weights=head.weight.tolist(),
         accuracy=float(right.float().mean()),
-        bias=None if head.bias is None else head.bias.tolist(),
+        bias=None if bias is None else bias.tolist(),
     )
 
 
-def _fit(
+def fit(
     dataset: Dataset, spec: str, seed: int, recipe: Recipe, progress: Progress
 ) -> tuple[Classifier, list[list[float]]]:
     """Train one head; return the model in evaluation mode and the amounts of every refresh."""
@@ -150,17 +164,20 @@ def _fit(
             max_epochs=recipe.epochs,
             accelerator="cpu",
             deterministic=True,
-            callbacks=[_Told(spec, progress), *([guide] if isinstance(head, IGAM) else [])],
+            callbacks=[_Told(f"{spec}, seed {seed}", progress), *([guide] if isinstance(head, IGAM) else [])],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(model, _batches(dataset.images_train, dataset.labels_train, recipe.batch_size, seed))
+        try:
+            trainer.fit(model, batches(dataset.images_train, dataset.labels_train, recipe.batch_size, seed))
+        except SystemExit:  # how Lightning leaves when it is interrupted
+            raise KeyboardInterrupt from None
     return model.eval(), [info.amount.tolist() for info in guide.history]
 
 
-def _batches(images: Tensor, labels: Tensor, batch_size: int, seed: int) -> DataLoader[tuple[Tensor, ...]]:
+def batches(images: Tensor, labels: Tensor, batch_size: int, seed: int) -> DataLoader[tuple[Tensor, ...]]:
     """Return whole batches by one indexing each; the order depends on the seed alone."""
     dataset = TensorDataset(images, labels)
     # A last batch of a single row would break batch normalisation.
@@ -171,7 +188,7 @@ def _batches(images: Tensor, labels: Tensor, batch_size: int, seed: int) -> Data
 
 def _margins(head: Head) -> list[list[float]] | None:
     """Return the (C, C) margins in radians of a head that has pairwise ones."""
-    guide = head.guide if isinstance(head, IGAM | C2AM) else None
+    guide = head.guide if isinstance(head, IGAM | C2AM | CountGuided) else None
     return None if guide is None else guide.matrix().tolist()
 
 
@@ -194,9 +211,10 @@ class _Told(lightning.Callback):
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Silence what Lightning says of devices and workers: dozens of small trainings are one job here."""
+    """Silence what Lightning says of devices and workers, and undo what it sets for the whole process."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
+    deterministic = torch.are_deterministic_algorithms_enabled()
     logger.setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
@@ -204,3 +222,4 @@ def _quiet_lightning() -> Iterator[None]:
             yield
         finally:
             logger.setLevel(level)
+            torch.use_deterministic_algorithms(deterministic)

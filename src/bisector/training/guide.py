@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bisector.errors import ArgumentError, missing_extra, require_integer
+from bisector.errors import ArgumentError, missing_extra, require, require_integer
 from bisector.heads import IGAM
 from bisector.information.reading import ClassInformation
 
@@ -20,20 +20,52 @@ class InformationGuide(lightning.Callback):
 
     The module's ``training_step`` must return a dict with "loss", "embeddings" and "labels", as that of
     `bisector.training.Classifier` does. After each refresh it logs ``information/mean``, ``information/min``,
-    ``information/max`` (bits) and ``information/margin`` (the largest, radians).
+    ``information/max`` (bits) and ``information/margin`` (the largest, radians). It serves training in one process.
 
     Args:
         head: the attribute of the module that holds the head.
         every_n_epochs: how often to refresh.
 
     Attributes:
-        history: what each refresh measured, oldest first.
+        history: what each refresh of this process measured, oldest first.
     """
 
     def __init__(self, *, head: str = "head", every_n_epochs: int = 1) -> None:
         self.head = head
         self.every_n_epochs = require_integer("every_n_epochs", every_n_epochs, least=1)
         self.history: list[ClassInformation] = []
+        self._observed: int | None = None  # the last epoch that was observed and not refreshed yet
+
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        """Refuse what would silently go wrong.
+
+        Raises:
+            ArgumentError: the head is no IGAM or has no meter; or there are several processes, whose meters
+                are not merged yet, so that each would train with other margins.
+        """
+        head = self._igam(pl_module)
+        require(head.information is not None, "information", "None", "a meter, for InformationGuide to feed")
+        require(
+            trainer.world_size == 1, "devices", f"{trainer.world_size} processes", "one: see InformationGuide"
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training needs to know."""
+        return {"observed": self._observed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Resume."""
+        self._observed = state_dict["observed"]
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Refresh late, where training was resumed from between an epoch's last step and its end.
+
+        Lightning fires no event of that epoch's end again, nor always one of the next one's start.
+        """
+        if self._observed is not None and self._observed < trainer.current_epoch:
+            self._end_epoch(self._observed, pl_module)
 
     def on_train_batch_end(
         self,
@@ -49,10 +81,15 @@ class InformationGuide(lightning.Callback):
                 "training_step: got no embeddings and labels; expected a dict with 'loss', 'embeddings', 'labels'"
             )
         self._igam(pl_module).observe(outputs["embeddings"], outputs["labels"])
+        self._observed = trainer.current_epoch
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Refresh the margins and log the amounts."""
-        if (trainer.current_epoch + 1) % self.every_n_epochs:
+        self._end_epoch(trainer.current_epoch, pl_module)
+
+    def _end_epoch(self, epoch: int, pl_module: lightning.LightningModule) -> None:
+        self._observed = None
+        if (epoch + 1) % self.every_n_epochs:
             return
         head = self._igam(pl_module)
         info = head.refresh()
@@ -71,7 +108,6 @@ class InformationGuide(lightning.Callback):
     def _igam(self, pl_module: lightning.LightningModule) -> IGAM:
         head = getattr(pl_module, self.head, None)
         if not isinstance(head, IGAM):
-            raise ArgumentError(
-                f"head: got {type(head).__name__} as .{self.head} of the module; expected an IGAM"
-            )
+            got = f"{type(head).__name__} as .{self.head}" if head else f"no attribute .{self.head}"
+            raise ArgumentError(f"head: got {got} of the module; expected an IGAM")
         return head

@@ -1,12 +1,15 @@
 """Classifier: a backbone and a head as a LightningModule."""
 
+import math
+import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bisector.errors import missing_extra
-from bisector.heads import Head
+from bisector.heads import IGAM, Head
+from bisector.training.guide import InformationGuide
 
 try:
     import lightning
@@ -54,11 +57,24 @@ class Classifier(lightning.LightningModule):
         right = (self(inputs).argmax(dim=1) == labels).float().mean()
         self.log("val/accuracy", right, prog_bar=True, batch_size=len(labels))
 
+    def on_fit_start(self) -> None:
+        """Warn of an IGAM head that nobody feeds."""
+        guided = any(isinstance(callback, InformationGuide) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+        if isinstance(self.head, IGAM) and self.head.information is not None and not guided:
+            message = (
+                "the IGAM head has a meter, but no InformationGuide is among the Trainer's callbacks: its "
+            )
+            warnings.warn(message + "margins will not change", RuntimeWarning, stacklevel=2)
+
     def configure_optimizers(self) -> Any:
         """Return AdamW and its one-cycle schedule over the whole training."""
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
         )
-        steps = int(self.trainer.estimated_stepping_batches)
-        cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=self.learning_rate, total_steps=steps)
+        steps = self.trainer.estimated_stepping_batches
+        if steps == math.inf:  # trained for a time, not for a number of steps: there is no cycle to plan
+            return optimizer
+        cycle = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=self.learning_rate, total_steps=int(steps)
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}

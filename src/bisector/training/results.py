@@ -21,6 +21,7 @@ class Run:
     margins: list[list[float]] | None = (
         None  # (C, C) radians, margins[true][competitor]; pairwise heads alone
     )
+    direction: str | None = None  # of those margins, "relax" or "press"
     confusion: list[list[int]] = field(default_factory=list)  # (C, C) test counts, [true][predicted]
     seconds: float = 0.0
 
@@ -32,7 +33,7 @@ class Plane:
     head: str
     points: list[list[float]]  # (N, 2) test embeddings
     labels: list[int]
-    weights: list[list[float]]  # (C, 2) class weights (the first sub-center)
+    weights: list[list[float]]  # (C, 2) class weights
     accuracy: float
     bias: list[float] | None = (
         None  # (C,) for linear-softmax, whose boundaries do not pass through the origin

@@ -1,6 +1,6 @@
 """Heads by name, with options, as on the command line: ``igam:preset=paper``."""
 
-import ast
+import contextlib
 import inspect
 from typing import Any, get_type_hints
 
@@ -21,6 +21,7 @@ _NOT_AS_TEXT = {
     "device",
     "dtype",
 }
+_SWITCHES = {"bias", "learnable_scale"}
 
 
 def build_head(
@@ -45,7 +46,12 @@ def build_head(
     """
     name, *assignments = spec.strip().split(":")
     head = HEADS[require_choice("head", name, HEADS)]
-    options = dict(_parse(text, spec, _option_names(head)) for text in assignments)
+    legal = _option_names(head)
+    options: dict[str, Any] = {}
+    for text in assignments:
+        option, value = _parse(text, spec, legal)
+        require(option not in options, f"option of head {spec!r}", f"{option} twice", "each option once")
+        options[option] = value
     return head(in_features, num_classes, class_counts=class_counts, **options)
 
 
@@ -58,9 +64,12 @@ def _option_names(head: type[Head]) -> list[str]:
 
 def _parse(text: str, spec: str, legal: list[str]) -> tuple[str, Any]:
     option, equals, value = text.partition("=")
-    require(bool(equals), "head", repr(spec), "name:option=value")
+    require(bool(equals and value), "head", repr(spec), "name:option=value")
     require_choice(f"option of head {spec!r}", option, legal)
-    try:
-        return option, ast.literal_eval(value)
-    except (ValueError, SyntaxError):  # a word, such as "paper"
-        return option, value
+    if option in _SWITCHES:
+        require_choice(f"{option} of head {spec!r}", value.lower(), ("true", "false"))
+        return option, value.lower() == "true"
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return option, kind(value)
+    return option, value  # a word, such as "paper"
