@@ -470,3 +470,18 @@ def test_complaints(options, message):
 def test_adding_fewer_than_no_classes_is_refused():
     with pytest.raises(ArgumentError, match="k: got -1"):
         InformationMeter(3, 2).add_classes(-1)
+
+
+@pytest.mark.parametrize("shrinkage", ["none", "quadratic-inverse", "ledoit-wolf"])
+def test_the_state_stays_on_the_cpu_whatever_the_default_device(shrinkage):
+    x, y = torch.randn(90, 4), torch.arange(90) % 3
+    here, elsewhere, restored = (InformationMeter(3, 4, shrinkage=shrinkage, queue=40) for _ in range(3))
+    here.update(x, y)
+    with torch.device("meta"):
+        elsewhere.update(x, y)
+        restored.load_state_dict(elsewhere.state_dict())
+        found = [elsewhere.compute(), restored.compute()]
+        counts = elsewhere.counts
+    for info in found:
+        torch.testing.assert_close(info.amount, here.compute().amount)
+    assert counts.tolist() == [30, 30, 30]

@@ -66,7 +66,7 @@ def information_amount(
     >>> information_amount(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [1.0, 2.0], [-1.0, -2.0]]), shrinkage="none")
     tensor(1.1610, dtype=torch.float64)
     """
-    labels = torch.zeros(x.shape[:1], dtype=torch.long)
+    labels = torch.zeros(x.shape[:1], dtype=torch.long, device="cpu")
     return information_amounts(
         x,
         labels,
@@ -116,7 +116,7 @@ def information_amounts(
     require_choice("embeddings", embeddings, EMBEDDING_SCALES)
     require(equal_count is None or equal_count >= 2, "equal_count", equal_count, "None or at least 2")
     fewest = equal_count or 2
-    amounts = torch.full((num_classes,), torch.nan, dtype=torch.float64)
+    amounts = torch.full((num_classes,), torch.nan, dtype=torch.float64, device="cpu")
     for label, rows in rows_by_class(on_scale(x, embeddings), labels.cpu()).items():
         if len(rows) >= fewest:
             drawn = rows if equal_count is None else _draw(rows, equal_count, generator)

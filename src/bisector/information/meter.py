@@ -219,7 +219,8 @@ class InformationMeter:
 
         The options that do not change what is stored (shrinkage, queue, forgetting, budget) are not in it.
         """
-        waiting = self._queue.peek() or (torch.empty(0, self.dim), torch.empty(0, dtype=torch.long))
+        nothing = torch.empty(0, self.dim, device="cpu"), torch.empty(0, dtype=torch.long, device="cpu")
+        waiting = self._queue.peek() or nothing
         return {
             "num_classes": self.num_classes,
             "dim": self.dim,

@@ -13,8 +13,8 @@ Means = dict[int, tuple[float, Tensor]]
 def pack_means(means: Means, dim: int) -> Packed:
     """The counts and the means (p,) of L classes: `classes` (L,), `counts` (L,) and `means` (L, p)."""
     return {
-        "classes": torch.tensor(list(means), dtype=torch.long),
-        "counts": torch.tensor([count for count, _ in means.values()], dtype=torch.float64),
+        "classes": torch.tensor(list(means), dtype=torch.long, device="cpu"),
+        "counts": torch.tensor([count for count, _ in means.values()], dtype=torch.float64, device="cpu"),
         "means": _stacked([mean.unsqueeze(0) for _, mean in means.values()], dim),
     }
 
@@ -50,8 +50,8 @@ def pack_moments(moments: dict[int, Moments], dim: int) -> Packed:
     return {
         **pack_means({c: (m.count, m.mean) for c, m in moments.items()}, dim),
         "thirds": _stacked([m.third.unsqueeze(0) for m in held], dim),
-        "fourths": torch.tensor([m.fourth for m in held], dtype=torch.float64),
-        "rows": torch.tensor([len(m.scatter) for m in held], dtype=torch.long),
+        "fourths": torch.tensor([m.fourth for m in held], dtype=torch.float64, device="cpu"),
+        "rows": torch.tensor([len(m.scatter) for m in held], dtype=torch.long, device="cpu"),
         "scatters": _stacked([m.scatter for m in held], dim),
     }
 
@@ -100,7 +100,7 @@ def require_shapes(packed: Packed, shapes: dict[str, tuple[int, ...]]) -> None:
 
 
 def _stacked(parts: list[Tensor], dim: int) -> Tensor:
-    return torch.cat([torch.empty(0, dim, dtype=torch.float64), *parts])
+    return torch.cat([torch.empty(0, dim, dtype=torch.float64, device="cpu"), *parts])
 
 
 def _own(values: Tensor) -> Tensor:

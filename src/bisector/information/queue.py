@@ -69,7 +69,9 @@ class EmbeddingQueue:
     @property
     def labels(self) -> Tensor:
         """The labels of the rows that wait: (len(queue),)."""
-        return torch.cat([torch.empty(0, dtype=torch.long), *(labels for _, labels in self._batches)])
+        return torch.cat(
+            [torch.empty(0, dtype=torch.long, device="cpu"), *(labels for _, labels in self._batches)]
+        )
 
     @property
     def nbytes(self) -> int:

@@ -57,7 +57,7 @@ class ClassInformation:
     def of(cls, readings: Sequence[Reading], skipped: int) -> Self:
         """Put the readings of classes 0 to C - 1 side by side."""
         amount, count, rank, drift = (
-            torch.tensor([getattr(r, name) for r in readings], dtype=torch.float64)
+            torch.tensor([getattr(r, name) for r in readings], dtype=torch.float64, device="cpu")
             for name in ("amount", "count", "effective_rank", "drift")
         )
         return cls(

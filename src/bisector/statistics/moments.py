@@ -163,7 +163,7 @@ def _contrasts(
 
     Row j is the distance of row j + 1 from the mean of those before it, times `sqrt(j / (j + 1))`.
     """
-    before = torch.arange(1, len(deviations), dtype=deviations.dtype).unsqueeze(1)
+    before = torch.arange(1, len(deviations), dtype=deviations.dtype, device=deviations.device).unsqueeze(1)
     means = deviations.cumsum(dim=0)[:-1] / before
     return (deviations[1:] - means) * (before / (before + 1)).sqrt()
 
