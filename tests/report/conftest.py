@@ -70,6 +70,7 @@ def make_run(head: str, seed: int, counts: list[int], rng: random.Random) -> Run
         if head.startswith("igam")
         else [],
         margins=[[max(0.0, r - c) for c in guide] for r in guide] if pairwise else None,
+        direction=("press" if "press" in head else "relax") if pairwise else None,
         confusion=[[50 if i == j else 1 for j in range(10)] for i in range(10)],
         seconds=rng.uniform(5, 9),
     )
@@ -106,7 +107,14 @@ def make_comparison(class_names: list[str], seeds: int = 2, *, reshuffled: bool 
         class_names=class_names,
         train_counts=counts[0],
         test_counts=[54] * 10,
-        recipe={"epochs": 40, "batch_size": 64, "learning_rate": 0.003, "embedding_dim": 32},
+        recipe={
+            "epochs": 40,
+            "batch_size": 64,
+            "learning_rate": 0.003,
+            "embedding_dim": 32,
+            "optimizer": "AdamW, one-cycle learning rate",
+            "plane_epochs": 120,
+        },
         runs=[make_run(head, seed, counts[seed], rng) for seed in range(seeds) for head in HEADS],
         planes=[make_plane(head, rng) for head in PLANES],
     )

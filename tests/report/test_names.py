@@ -3,7 +3,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bisector.errors import ArgumentError
-from bisector.report.names import head_label, plot_text, shorten
+from bisector.heads import HEADS
+from bisector.report.names import head_label, head_summary, plot_text, shorten
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,25 @@ from bisector.report.names import head_label, plot_text, shorten
 )
 def test_head_labels(head, label):
     assert head_label(head) == label
+
+
+def test_every_head_of_the_library_is_explained():
+    summaries = [head_summary(name) for name in HEADS]
+    assert all(summaries)
+    assert len(set(summaries)) == len(summaries)
+
+
+def test_options_that_make_another_head_are_explained():
+    paper, ours = head_summary("igam:max_margin=0.2:preset=paper"), head_summary("igam:max_margin=0.2")
+    assert "settings of the paper" in paper
+    assert "recommended" in ours
+    assert "recommended" not in paper
+    assert (
+        head_summary("igam:tau=1")
+        == f"{ours}; plus tau times the logarithm of the class frequencies in training"
+    )
+    assert head_summary("logit-adjusted:tau=2") == head_summary("logit-adjusted")
+    assert head_summary("someone-elses:preset=paper:tau=1") == ""
 
 
 @settings(deadline=None)

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from bisector.metrics.summary import METRICS
+from bisector.report.names import head_label, head_summary
 from bisector.report.page import render_page, write_page
 
 
@@ -96,8 +97,8 @@ def test_the_page_holds_all_figures_under_unique_names(page):
     keys = [figure["key"] for figure in figures]
     places = [div for div in page.all("div") if "plot" in div.get("class", "").split()]
     assert sorted(keys) == sorted(div["id"] for div in places)
-    # counts, class accuracy, scatter; three margins, two histories, four planes
-    assert len(keys) == 3 + 3 + 2 + 4
+    # counts, class accuracy; eight clouds, three margins, two histories, four planes
+    assert len(keys) == 2 + 8 + 3 + 2 + 4
     identities = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(identities) == len(set(identities))
     assert all(div["role"] == "img" and div["aria-label"] for div in places)
@@ -115,8 +116,9 @@ def test_the_page_says_what_was_compared(page, comparison):
     for info in METRICS:
         assert info.label in page.text
         assert info.help in page.text
-    for label in ("Softmax", "IGAM (paper)", "Enhanced AM-softmax", "Logit-adjusted"):
-        assert label in page.text
+    assert "thresholds" not in page.text
+    for head in comparison.heads:
+        assert f"{head_label(head)} {head_summary(head)}" in page.text
 
 
 def test_headings_run_without_gaps(page):
@@ -137,6 +139,89 @@ def test_sections_without_content_are_left_out(comparison):
     assert not page.all("pre")
     assert "1 head on digits" in page.text
     assert "One seed" in page.text
+
+
+def test_one_head_is_best_at_nothing(comparison):
+    page = Page(render_page(replace(comparison, runs=[comparison.runs[0]])))
+    assert not any(cell.get("class") == "best" for cell in page.all("td"))
+    assert "shaded" not in page.text
+    # The finding, without a winner.
+    share = comparison.runs[0].metrics["balanced_accuracy"]
+    assert f"Balanced accuracy {100 * share:.1f} % Worst class" in page.text
+    assert "Highest" not in page.text
+    assert " ± " not in page.text
+
+
+def test_heads_that_tie_are_counted(comparison):
+    def tied(heads):
+        runs = [
+            replace(r, metrics=r.metrics | {"worst_class": 0.5}) for r in comparison.runs if r.head in heads
+        ]
+        text = Page(render_page(replace(comparison, runs=runs))).text
+        return text.partition("Best worst class 50.0 ± 0.0 % ")[2].partition(" Best on the rarest classes")[0]
+
+    heads = comparison.heads
+    assert tied(heads[:2]) == "Softmax and Normalised softmax"
+    assert tied(heads[:3]) == "Softmax, Normalised softmax and 1 other"
+    assert tied(heads[:5]) == "Softmax, Normalised softmax and 3 others"
+
+
+def test_relax_and_press_are_explained_where_they_are_known(comparison, page):
+    assert "Relax moves a competitor away" in page.text
+    assert "Press moves it nearer" in page.text
+    old = [replace(run, direction=None) for run in comparison.runs]
+    text = Page(render_page(replace(comparison, runs=old))).text
+    assert "Margins between pairs of classes" in text
+    assert "Relax" not in text
+
+
+def test_amounts_that_follow_the_counts_are_told(comparison, page):
+    assert "follow the class sizes" not in page.text
+    runs = [
+        replace(run, amount_history=[[float(n) for n in run.class_count]] * 2) if run.amount_history else run
+        for run in comparison.runs
+    ]
+    text = Page(render_page(replace(comparison, runs=runs))).text
+    assert "IGAM (paper): these amounts follow the class sizes." in text
+
+
+def test_the_planes_are_described_as_they_are_drawn(comparison, page):
+    assert "for 120 epochs instead of 40." in page.text
+    assert "dashed lines" in page.text
+    assert "more than 30 classes" not in page.text
+    cosine = [plane for plane in comparison.planes if plane.bias is None]
+    text = Page(render_page(replace(comparison, planes=cosine, recipe={"epochs": 40}))).text
+    assert "embeddings of two dimensions. Points" in text
+    assert "head with a bias" not in text
+    many = [str(i) for i in range(31)]
+    large = replace(
+        comparison,
+        class_names=many,
+        train_counts=[1] * 31,
+        planes=cosine,
+        runs=[
+            replace(
+                run,
+                class_accuracy=[0.5] * 31,
+                class_amount=[1.0] * 31,
+                class_count=[1] * 31,
+                amount_history=[],
+                margins=None,
+            )
+            for run in comparison.runs
+        ],
+    )
+    text = Page(render_page(large)).text
+    assert "there are more than 30 classes" in text
+    assert "dashed" not in text
+
+
+def test_colour_means_the_class_and_nothing_else(page):
+    assert not any("background" in attributes.get("style", "") for _, attributes in page.tags)
+
+
+def test_the_question_about_amounts_is_answered(page):
+    assert "Nothing can be concluded from 10 classes." in page.text
 
 
 def test_a_comparison_read_back_makes_the_same_page(comparison, tmp_path):

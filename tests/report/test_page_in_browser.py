@@ -72,7 +72,7 @@ def show(browser, path, width, scheme):
 
 def test_every_figure_is_drawn(page):
     places = page.find_elements(By.CSS_SELECTOR, ".plot")
-    assert len(places) == 12
+    assert len(places) == 2 + 8 + 3 + 2 + 4
     for place in places:
         assert "js-plotly-plot" in place.get_attribute("class").split()
         assert place.find_elements(By.CSS_SELECTOR, "svg.main-svg")
@@ -153,6 +153,20 @@ def test_nothing_sticks_out_in_any_light(page, path, width, scheme):
     for ink in inks:
         # The contrast that the Web Content Accessibility Guidelines ask of text.
         assert (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05) >= 4.5
+
+
+def test_sections_have_air_around_their_content(page):
+    sections = page.find_elements(By.TAG_NAME, "section")
+    assert len(sections) == 7
+    gaps = """
+        const around = arguments[0].getBoundingClientRect();
+        return [...arguments[0].children].flatMap(child => {
+          const box = child.getBoundingClientRect();
+          return [box.left - around.left, around.right - box.right, box.top - around.top,
+                  around.bottom - box.bottom];
+        });"""
+    for section in sections:
+        assert min(page.execute_script(gaps, section)) >= 12
 
 
 def test_figures_follow_a_change_of_light(page):

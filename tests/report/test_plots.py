@@ -5,12 +5,19 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from bisector.report.colors import PALETTE
+from bisector.report.colors import class_color
 from bisector.report.guidance import amount_history, margins
 from bisector.report.planes import planes
 from bisector.report.plots import amount_accuracy, class_accuracy, train_counts
+from bisector.report.table import summary_rows
 
-COLORS = ("<--ink>", "<--faint>", "<--line>", "<--low>", "<--middle>", "<--high>")
+COLORS = {
+    f"<--{name}>" for name in ["ink", "faint", "line", "low", "middle", "high", "warmmiddle", "warmhigh"]
+}
+
+
+def clouds(comparison):
+    return amount_accuracy(comparison, summary_rows(comparison))
 
 
 def in_color(value):
@@ -22,9 +29,7 @@ def in_color(value):
 
 
 @pytest.mark.parametrize("data", ["comparison", "hostile"])
-@pytest.mark.parametrize(
-    "draw", [train_counts, class_accuracy, amount_accuracy, margins, amount_history, planes]
-)
+@pytest.mark.parametrize("draw", [train_counts, class_accuracy, clouds, margins, amount_history, planes])
 def test_figures_are_legal_plotly(draw, data, request):
     drawn = draw(request.getfixturevalue(data))
     for figure in drawn if isinstance(drawn, list) else [drawn]:
@@ -32,11 +37,33 @@ def test_figures_are_legal_plotly(draw, data, request):
         assert figure.description.endswith(".")
 
 
-def test_counts_run_from_the_commonest_class_to_the_rarest(comparison):
+def test_counts_run_from_the_commonest_class_to_the_rarest(build):
+    comparison = build([f"n{i}" for i in range(10)], reshuffled=False)
+    figure = train_counts(comparison)
+    order = np.argsort(comparison.train_counts)[::-1]
+    assert figure.data[0]["y"] == sorted(comparison.train_counts, reverse=True)
+    assert figure.layout["xaxis"]["visible"]
+    assert figure.layout["xaxis"]["ticktext"] == [f"n{c}" for c in order]
+    assert figure.data[0]["marker"]["color"] == [class_color(c) for c in order]
+    assert not figure.note
+
+
+def test_counts_of_other_classes_in_each_seed_are_ranks_and_not_classes(comparison):
     figure = train_counts(comparison)
     assert figure.data[0]["y"] == sorted(comparison.train_counts, reverse=True)
-    names = [comparison.class_names[c] for c in np.argsort(comparison.train_counts)[::-1]]
-    assert figure.layout["xaxis"]["ticktext"] == names
+    assert not figure.layout["xaxis"]["visible"]
+    assert figure.data[0]["marker"]["color"] == "<--faint>"
+    assert figure.data[0]["hovertext"][:2] == ["rank 1", "rank 2"]
+    assert "differs between the seeds" in figure.note
+
+
+def test_mean_counts_are_whole_numbers(comparison):
+    run, other = comparison.runs[0], next(run for run in comparison.runs if run.seed == 1)
+    odd = replace(other, class_count=[count + 1 for count in other.class_count])
+    mixed = replace(comparison, runs=[run, odd])
+    counts = [round(count + 0.5) for count in sorted(run.class_count, reverse=True)]
+    assert train_counts(mixed).data[0]["y"] == counts
+    assert class_accuracy(mixed).layout["xaxis"]["ticktext"] == [str(count) for count in counts]
 
 
 @pytest.mark.parametrize("reshuffled", [True, False])
@@ -71,48 +98,98 @@ def test_untested_classes_leave_gaps(comparison):
     assert sum(map(math.isnan, row)) == 1
 
 
-def test_every_class_of_every_run_is_a_point(comparison):
-    figure = amount_accuracy(comparison)
-    assert len(figure.data) == len(comparison.heads)
-    drawn = {
-        (x, y, text, *custom)
-        for trace in figure.data
-        for x, y, text, custom in zip(trace["x"], trace["y"], trace["text"], trace["customdata"], strict=True)
-        if not math.isnan(x)
-    }
-    assert drawn == {
-        (amount, 100 * accuracy, comparison.class_names[c], count, run.seed)
-        for run in comparison.runs
-        for c, (amount, accuracy, count) in enumerate(
-            zip(run.class_amount, run.class_accuracy, run.class_count, strict=True)
-        )
-        if not math.isnan(amount)
-    }
+def test_every_class_of_every_run_is_a_point_of_its_head(comparison):
+    figures = clouds(comparison)
+    assert [figure.title for figure in figures] == [row.label for row in summary_rows(comparison)]
+    for head, figure in zip(comparison.heads, figures, strict=True):
+        (trace,) = figure.data
+        drawn = {
+            (x, y, text, *custom)
+            for x, y, text, custom in zip(
+                trace["x"], trace["y"], trace["text"], trace["customdata"], strict=True
+            )
+            if not math.isnan(x)
+        }
+        assert drawn == {
+            (amount, 100 * accuracy, comparison.class_names[c], count, run.seed)
+            for run in comparison.runs
+            if run.head == head
+            for c, (amount, accuracy, count) in enumerate(
+                zip(run.class_amount, run.class_accuracy, run.class_count, strict=True)
+            )
+            if not math.isnan(amount)
+        }
+        assert trace["marker"]["color"] == [class_color(int(text)) for text in trace["text"]]
+        low, high = figure.layout["yaxis"]["range"]
+        assert low < min(trace["y"]) <= max(trace["y"]) < high
+    assert len({tuple(figure.layout["yaxis"]["range"]) for figure in figures}) == 1
 
 
-def test_no_amounts_no_scatter(comparison):
+def test_the_clouds_name_their_correlations(comparison):
+    runs = [run for run in comparison.runs if run.head == "c2am"]
+    known = {"r_amount_accuracy": (-0.5, -0.3), "r_amount_accuracy_given_count": (0.1, 0.3)}
+    set_runs = [
+        replace(run, metrics=run.metrics | {key: pair[run.seed] for key, pair in known.items()})
+        for run in runs
+    ]
+    (figure,) = clouds(replace(comparison, runs=set_runs))
+    assert figure.note == "r −0.40 ± 0.14\ncount held fixed: 0.20 ± 0.14"
+    (single,) = clouds(replace(comparison, runs=set_runs[:1]))
+    assert single.note == "r −0.50\ncount held fixed: 0.10"
+
+
+def test_no_amounts_no_cloud(comparison):
     unknown = [replace(run, class_amount=[math.nan] * 10) for run in comparison.runs]
-    assert amount_accuracy(replace(comparison, runs=unknown)) is None
+    assert clouds(replace(comparison, runs=unknown)) == []
+    first = [unknown[0], *comparison.runs[1:]]
+    assert len(clouds(replace(comparison, runs=[run for run in first if run.seed == 0]))) == 7
 
 
-def test_heads_keep_their_colours(comparison):
-    colors = [trace["marker"]["color"] for trace in amount_accuracy(comparison).data]
-    assert colors == list(PALETTE[: len(comparison.heads)])
+def test_untested_classes_leave_an_axis_to_plotly(comparison):
+    untested = [replace(run, class_accuracy=[math.nan] * 10) for run in comparison.runs]
+    assert {figure.layout["yaxis"]["range"] for figure in clouds(replace(comparison, runs=untested))} == {
+        None
+    }
 
 
-def test_margins_stand_in_the_order_of_the_amounts_that_made_them(comparison):
+def test_each_square_has_the_order_of_its_own_margins(comparison):
     figures = margins(comparison)
     assert [figure.title.partition(":")[0] for figure in figures] == [
         "C2AM",
         "IGAM (paper)",
         "IGAM (max margin 0.3, press)",
     ]
-    run = next(run for run in comparison.runs if run.head == "igam:preset=paper")
-    amounts = np.nan_to_num(run.amount_history[-1], nan=-np.inf)
-    order = np.argsort(-amounts, kind="stable")
-    np.testing.assert_array_equal(figures[1].data[0]["z"], np.array(run.margins)[np.ix_(order, order)])
-    assert figures[1].data[0]["customdata"][0][1] == [str(order[0]), str(order[1])]
-    assert f"up to {np.max(run.margins):.2g} rad" in figures[1].title
+    rng = np.random.default_rng(0)
+    guides = {run.head: rng.uniform(0, 0.4, 10) for run in comparison.runs}
+    runs = [
+        replace(run, margins=np.maximum(0, np.subtract.outer(g, g)).tolist()) if run.margins else run
+        for run in comparison.runs
+        for g in [guides[run.head]]
+    ]
+    drawn = margins(replace(comparison, runs=runs))
+    heads = [head for head in comparison.heads if head.startswith(("igam", "c2am"))]
+    for head, figure in zip(heads, drawn, strict=True):
+        order = np.argsort(-guides[head])
+        expected = np.maximum(0, np.subtract.outer(guides[head][order], guides[head][order]))
+        np.testing.assert_array_equal(figure.data[0]["z"], expected)
+        assert figure.data[0]["customdata"][0][1] == [str(order[0]), str(order[1])]
+        assert figure.title.endswith(f"up to {np.max(expected):.2g} rad")
+
+
+def test_all_squares_have_one_scale(comparison):
+    small = replace(comparison.runs[0], margins=[[0.0, 0.01], [0.0, 0.0]])
+    large = replace(comparison.runs[1], margins=[[0.0, 0.5], [0.0, 0.0]])
+    figures = margins(replace(comparison, runs=[small, large]))
+    assert [(figure.data[0]["zmin"], figure.data[0]["zmax"]) for figure in figures] == [(0, 0.5)] * 2
+
+
+def test_squares_say_what_their_margins_do(comparison):
+    relax, _, press = margins(comparison)
+    assert relax.note == "relax: competitors are moved away"
+    assert press.note == "press: competitors are moved nearer, samples must clear more"
+    assert relax.data[0]["colorscale"] != press.data[0]["colorscale"]
+    old = [replace(run, direction=None) for run in comparison.runs]
+    assert {figure.note for figure in margins(replace(comparison, runs=old))} == {""}
 
 
 def test_margins_of_many_classes_are_thinned_out(comparison):

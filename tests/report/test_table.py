@@ -7,7 +7,15 @@ import pytest
 
 from bisector.errors import ArgumentError
 from bisector.metrics.summary import METRICS
-from bisector.report.table import best_heads, format_table, format_value, summary_rows, write_csv
+from bisector.report.table import (
+    best_heads,
+    format_mean,
+    format_table,
+    format_value,
+    known_metrics,
+    summary_rows,
+    write_csv,
+)
 
 INFO = {info.key: info for info in METRICS}
 
@@ -60,6 +68,32 @@ def test_equals_are_all_best_and_nan_never(comparison):
     assert best_heads(summary_rows(unknown), INFO["few"]) == set()
     one = with_metric(same, "few", math.nan, head="c2am")
     assert best_heads(summary_rows(one), INFO["few"]) == set(comparison.heads) - {"c2am"}
+
+
+def test_a_single_head_is_best_at_nothing(comparison):
+    alone = replace(comparison, runs=[run for run in comparison.runs if run.head == "c2am"])
+    assert all(best_heads(summary_rows(alone), info) == set() for info in METRICS)
+    text = format_table(alone)
+    assert "*" not in text
+    assert text.endswith("\n\n± standard deviation over 2 seeds")
+    one_seed = replace(alone, runs=alone.runs[:1])
+    assert "±" not in format_table(one_seed)
+    assert format_table(one_seed) == format_table(one_seed).rstrip()
+
+
+def test_metrics_that_no_head_has_are_left_out(comparison):
+    old = with_metric(comparison, "few", math.nan)
+    assert known_metrics(summary_rows(old)) == [info for info in METRICS if info.key != "few"]
+    assert "Few" not in format_table(old)
+    some = with_metric(comparison, "few", math.nan, head="c2am")
+    assert known_metrics(summary_rows(some)) == list(METRICS)
+
+
+def test_a_mean_with_its_deviation(comparison):
+    row = replace(summary_rows(comparison)[0], mean={"few": -0.25}, deviation={"few": 0.125})
+    assert format_mean(INFO["few"], row) == "−25.0 ± 12.5"
+    assert format_mean(INFO["few"], replace(row, deviation={"few": math.nan})) == "−25.0"
+    assert format_mean(INFO["few"], replace(row, mean={"few": math.nan}, deviation={"few": math.nan})) == "–"
 
 
 def test_values_are_shown_in_their_unit():

@@ -43,23 +43,21 @@ METRICS: tuple[MetricInfo, ...] = (
         "Many",
         "%",
         "higher",
-        "Mean accuracy of the classes with many training instances "
-        "(the third with most, unless thresholds were set).",
+        "Mean accuracy of the classes with many training instances (the third with most).",
     ),
     MetricInfo(
         "medium",
         "Medium",
         "%",
         "higher",
-        "Mean accuracy of the classes between many and few (the middle third, unless thresholds were set).",
+        "Mean accuracy of the classes between many and few (the middle third).",
     ),
     MetricInfo(
         "few",
         "Few",
         "%",
         "higher",
-        "Mean accuracy of the classes with few training instances "
-        "(the third with fewest, unless thresholds were set).",
+        "Mean accuracy of the classes with few training instances (the third with fewest).",
     ),
     MetricInfo("worst_class", "Worst class", "%", "higher", "Accuracy of the class that fares worst."),
     MetricInfo(

@@ -1,6 +1,7 @@
 """How the classes of a comparison are ordered and named in the figures."""
 
 import math
+import statistics
 from collections.abc import Sequence
 
 from bisector.report.figure import Json
@@ -23,6 +24,17 @@ def by_count(counts: Sequence[float]) -> list[int]:
 def counts_of(run: Run, comparison: Comparison) -> Sequence[int]:
     """The training counts of a run; those of the comparison where the run does not say."""
     return run.class_count or comparison.train_counts
+
+
+def profile(comparison: Comparison) -> list[float]:
+    """The training counts from the commonest class to the rarest, the mean of the runs at each rank."""
+    ranked = [sorted(counts_of(run, comparison), reverse=True) for run in comparison.runs]
+    return [statistics.fmean(counts) for counts in zip(*ranked, strict=True)]
+
+
+def reshuffled(comparison: Comparison) -> bool:
+    """Whether the runs differ in which classes are common: then a rank by count is not one class."""
+    return len({tuple(by_count(counts_of(run, comparison))) for run in comparison.runs}) > 1
 
 
 def first_runs(comparison: Comparison) -> list[Run]:

@@ -1,6 +1,4 @@
-"""One palette for all figures: a head or a class keeps its colour down the page."""
-
-from bisector.training.results import Comparison
+"""The colours of the classes: a class keeps its colour down the page, and no colour means anything else."""
 
 PALETTE = (
     "#3f90da",
@@ -15,30 +13,6 @@ PALETTE = (
     "#92dadd",
 )
 """Ten colours that remain apart with defective colour vision (Petroff 2021, arXiv 2107.02270)."""
-
-SYMBOLS = (
-    "circle",
-    "square",
-    "diamond",
-    "triangle-up",
-    "cross",
-    "x",
-    "triangle-down",
-    "pentagon",
-    "star",
-    "hexagon",
-)
-"""A second sign beside the colour, for those who cannot tell the colours apart."""
-
-
-def head_color(comparison: Comparison, head: str) -> str:
-    """The colour of a head: the palette in the order in which the heads were first run."""
-    return PALETTE[comparison.heads.index(head) % len(PALETTE)]
-
-
-def head_symbol(comparison: Comparison, head: str) -> str:
-    """The marker of a head."""
-    return SYMBOLS[comparison.heads.index(head) % len(SYMBOLS)]
 
 
 def class_color(label: int) -> str:

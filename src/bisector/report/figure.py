@@ -12,7 +12,10 @@ INK, FAINT, LINE, PANEL = "<--ink>", "<--faint>", "<--line>", "<--panel>"
 CLEAR = "rgba(0, 0, 0, 0)"
 
 SCALE: Json = [[0, "<--low>"], [0.5, "<--middle>"], [1, "<--high>"]]
-"""The colour scale of all matrices: one hue, so that only lightness counts."""
+"""The colour scale of matrices: one hue, so that only lightness counts."""
+
+RELAX_SCALE: Json = [[0, "<--low>"], [0.5, "<--warmmiddle>"], [1, "<--warmhigh>"]]
+"""The same in another hue, for margins that relax: they mean the opposite of those that press."""
 
 MARGIN: Mapping[str, Json] = {"l": 8, "r": 8, "t": 8, "b": 8}
 
@@ -51,5 +54,6 @@ class Figure:
     description: str  # in place of the picture
     data: Sequence[Mapping[str, Json]]
     layout: Mapping[str, Json]
+    note: str = ""  # below the title
     height: int | None = None  # pixels; None for a square
     wide: bool = False  # scrolls where the screen is narrow

@@ -1,58 +1,82 @@
 """The figures that show what guided the boundaries: the margins, and the amounts while training."""
 
 import math
+from collections.abc import Sequence
 
 from bisector.report.classes import MOST_NAMES, by_count, class_axis, class_name, first_runs
 from bisector.report.colors import class_color
-from bisector.report.figure import SCALE, Figure, axis
+from bisector.report.figure import RELAX_SCALE, SCALE, Figure, axis
 from bisector.report.names import head_label
-from bisector.training.results import Comparison
+from bisector.training.results import Comparison, Run
 
 _MOST_ROWS = 120  # more rows of a square cannot be told apart
+_MEANING = {
+    "relax": "relax: competitors are moved away",
+    "press": "press: competitors are moved nearer, samples must clear more",
+}
+
+Matrix = Sequence[Sequence[float]]
 
 
 def margins(comparison: Comparison) -> list[Figure]:
-    """The margins of each head that has a matrix of them, in its first run; classes by information amount."""
-    figures: list[Figure] = []
-    for run in first_runs(comparison):
-        if not run.margins:
-            continue
-        order = by_count(run.amount_history[-1] if run.amount_history else run.class_amount)
-        order = order[:: math.ceil(len(order) / _MOST_ROWS)]
-        names = [class_name(comparison, c, 12) for c in order]
-        gap = 1 if len(order) <= MOST_NAMES else 0
-        largest = max((m for row in run.margins for m in row if math.isfinite(m)), default=0.0)
-        figures.append(
-            Figure(
-                key=f"margins-{len(figures)}",
-                title=f"{head_label(run.head)}: up to {largest:.2g} rad",
-                description=f"Margins of {head_label(run.head)}, true class down, competitor across, both by "
-                f"information amount; the largest is {largest:.2g} radians.",
-                data=[
-                    {
-                        "type": "heatmap",
-                        "z": [[run.margins[true][other] for other in order] for true in order],
-                        "customdata": [
-                            [[class_name(comparison, true), class_name(comparison, other)] for other in order]
-                            for true in order
-                        ],
-                        "hovertemplate": "true %{customdata[0]}<br>competitor %{customdata[1]}<br>"
-                        "%{z:.3g} rad<extra></extra>",
-                        "zmin": 0,
-                        "zmax": largest or 1,
-                        "colorscale": SCALE,
-                        "xgap": gap,
-                        "ygap": gap,
-                        "colorbar": {"thickness": 8, "outlinewidth": 0, "nticks": 4},
-                    }
+    """The margins of each head that has a matrix of them, in its first run, all on one colour scale."""
+    squares = [(run, run.margins) for run in first_runs(comparison) if run.margins]
+    top = max((_largest(margins) for _, margins in squares), default=0.0)
+    return [
+        _square(comparison, run, margins, f"margins-{i}", top or 1.0)
+        for i, (run, margins) in enumerate(squares)
+    ]
+
+
+def _square(comparison: Comparison, run: Run, margins: Matrix, key: str, top: float) -> Figure:
+    """The classes run from the largest margins to the smallest: what that means differs between heads."""
+    order = by_count(_strength(margins))
+    order = order[:: math.ceil(len(order) / _MOST_ROWS)]
+    names = [class_name(comparison, c, 12) for c in order]
+    gap = 1 if len(order) <= MOST_NAMES else 0
+    label = head_label(run.head)
+    extent = f"up to {_largest(margins):.2g} rad"
+    return Figure(
+        key=key,
+        title=f"{label}: {extent}",
+        note=_MEANING.get(run.direction or "", ""),
+        description=f"Margins of {label}, {extent}, true class down, competitor across, both from the class "
+        "with the largest margins to the one with the smallest.",
+        data=[
+            {
+                "type": "heatmap",
+                "z": [[margins[true][other] for other in order] for true in order],
+                "customdata": [
+                    [[class_name(comparison, true), class_name(comparison, other)] for other in order]
+                    for true in order
                 ],
-                layout={
-                    "xaxis": class_axis(names, "Competitor"),
-                    "yaxis": {**class_axis(names, "True class"), "autorange": "reversed"},
-                },
-            )
-        )
-    return figures
+                "hovertemplate": "true %{customdata[0]}<br>competitor %{customdata[1]}<br>"
+                "%{z:.3g} rad<extra></extra>",
+                "zmin": 0,
+                "zmax": top,
+                "colorscale": RELAX_SCALE if run.direction == "relax" else SCALE,
+                "xgap": gap,
+                "ygap": gap,
+                "colorbar": {"thickness": 8, "outlinewidth": 0, "nticks": 4},
+            }
+        ],
+        layout={
+            "xaxis": class_axis(names, "Competitor"),
+            "yaxis": {**class_axis(names, "True class"), "autorange": "reversed"},
+        },
+    )
+
+
+def _largest(margins: Matrix) -> float:
+    return max((m for row in margins for m in row if math.isfinite(m)), default=0.0)
+
+
+def _strength(margins: Matrix) -> list[float]:
+    """What a class brings as the true class less what is brought against it."""
+    return [
+        math.fsum(row) - math.fsum(column)
+        for row, column in zip(margins, zip(*margins, strict=True), strict=True)
+    ]
 
 
 def amount_history(comparison: Comparison) -> list[Figure]:

@@ -13,9 +13,26 @@ _HEADS = {
     "arcface": "ArcFace",
     "c2am": "C2AM",
     "igam": "IGAM",
+    "count-guided": "Count-guided",
     "ldam": "LDAM",
     "logit-adjusted": "Logit-adjusted",
 }
+
+_ABOUT = {
+    "linear-softmax": "the usual last layer: inner products with the class weights, and a bias",
+    "normalized-softmax": "cosines in place of inner products, no margin: every boundary is a bisector",
+    "am-softmax": "cosines; in training the true class must win by a margin, the same for every class",
+    "enhanced-am-softmax": "AM-softmax with a margin for the competitors too and a divisor for the true class",
+    "arcface": "cosines; in training an angle is added to that of the true class, the same for every class",
+    "combined-margin": "the margins of SphereFace, ArcFace and AM-softmax together",
+    "c2am": "margins for pairs of classes, guided by the lengths of their weight vectors",
+    "igam": "margins for pairs of classes, guided by their information amounts; our recommended settings",
+    "igam:preset=paper": "margins for pairs of classes, guided by their information amounts; settings of the paper",
+    "count-guided": "margins for pairs of classes, guided by their training counts alone",
+    "ldam": "AM-softmax with a larger margin for classes with fewer training instances",
+    "logit-adjusted": "softmax with the logarithm of the class frequencies added to the logits in training",
+}
+_ABOUT_TAU = "; plus tau times the logarithm of the class frequencies in training"
 
 
 def head_label(head: str) -> str:
@@ -36,6 +53,20 @@ def head_label(head: str) -> str:
     name, *options = head.strip().split(":")
     label = _HEADS.get(name) or name.replace("-", " ").capitalize()
     return f"{label} ({', '.join(map(_option_label, options))})" if options else label
+
+
+def head_summary(head: str) -> str:
+    """What a head is, in a line; empty for a name that is not known.
+
+    >>> head_summary("igam:preset=paper")
+    'margins for pairs of classes, guided by their information amounts; settings of the paper'
+    >>> head_summary("normalized-softmax:tau=1").rpartition("; ")[2]
+    'plus tau times the logarithm of the class frequencies in training'
+    """
+    name, *options = head.strip().split(":")
+    about = _ABOUT.get(f"{name}:preset=paper" if "preset=paper" in options else name, "")
+    adjusted = any(option.startswith("tau=") for option in options) and name != "logit-adjusted"
+    return about + _ABOUT_TAU if about and adjusted else about
 
 
 def _option_label(option: str) -> str:

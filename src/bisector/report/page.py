@@ -43,21 +43,21 @@ def render_page(comparison: Comparison) -> str:
     heads = "1 head" if len(rows) == 1 else f"{len(rows)} heads compared"
     title = f"{heads} on {comparison.data}"
     counts, accuracy = train_counts(comparison), class_accuracy(comparison)
-    scatter = amount_accuracy(comparison)
+    scatter = amount_accuracy(comparison, rows)
     pairs, history, flat = (draw(comparison) for draw in (margins, amount_history, planes))
     content = [
         sections.header(comparison, title),
         sections.findings(rows),
         sections.plot(counts),
-        sections.results(comparison, rows),
+        sections.results(rows),
         sections.class_section(comparison, accuracy),
         sections.amount_section(comparison, rows, scatter) if scatter else "",
-        sections.margin_section(pairs) if pairs else "",
-        sections.history_section(history) if history else "",
-        sections.plane_section(flat) if flat else "",
+        sections.margin_section(comparison, pairs) if pairs else "",
+        sections.history_section(comparison, history) if history else "",
+        sections.plane_section(comparison, flat) if flat else "",
         sections.recipe(comparison) if comparison.recipe else "",
     ]
-    figures = [counts, accuracy, *([scatter] if scatter else []), *pairs, *history, *flat]
+    figures = [counts, accuracy, *scatter, *pairs, *history, *flat]
     return _document(title, content, figures, comparison.version)
 
 

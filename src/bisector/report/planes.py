@@ -73,7 +73,7 @@ def _arcs(comparison: Comparison, plane: Plane) -> list[Trace]:
             "visible": len(arcs) <= MOST_NAMES,
             "x": [x for arc in arcs for x in (0, inner * math.cos(arc.start), None)],
             "y": [y for arc in arcs for y in (0, inner * math.sin(arc.start), None)],
-            "line": {"color": FAINT, "width": 1, "dash": "dot"},
+            "line": {"color": FAINT, "width": 1, "dash": "dash"},
             "hoverinfo": "skip",
         }
     ]
@@ -116,7 +116,7 @@ def _area(comparison: Comparison, label: int, corners: Sequence[Point], opacity:
 
 
 def _clouds(comparison: Comparison, plane: Plane, unit: float) -> list[Trace]:
-    """The embeddings, and outside the circle their directions."""
+    """The embeddings, and on a ring around them their directions."""
     chosen: Sequence[int] = range(len(plane.points))
     if len(chosen) > _MOST_POINTS:
         chosen = sorted(random.Random(0).sample(chosen, _MOST_POINTS))

@@ -2,24 +2,41 @@
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 
-from bisector.report.classes import MOST_NAMES, by_count, class_axis, class_name, counts_of
-from bisector.report.colors import class_color, head_color, head_symbol
-from bisector.report.figure import INK, MARGIN, SCALE, Figure, Json, axis
+from bisector.metrics.summary import METRICS
+from bisector.report.classes import (
+    MOST_NAMES,
+    by_count,
+    class_axis,
+    class_name,
+    counts_of,
+    profile,
+    reshuffled,
+)
+from bisector.report.colors import class_color
+from bisector.report.figure import FAINT, INK, MARGIN, SCALE, Figure, Json, axis
 from bisector.report.names import head_label, plot_text
-from bisector.training.results import Comparison
+from bisector.report.table import SummaryRow, format_mean
+from bisector.training.results import Comparison, Run
 
+_INFO = {info.key: info for info in METRICS}
 _MOST_POINTS = 4000
 
 
 def train_counts(comparison: Comparison) -> Figure:
-    """Training instances per class, as bars from the commonest class to the rarest."""
-    order = by_count(comparison.train_counts)
-    counts = [comparison.train_counts[c] for c in order]
+    """Training instances per class, as bars from the commonest class to the rarest.
+
+    Where the seeds make different classes rare, a bar is a rank by count, without a name and a colour.
+    """
+    counts = [round(count) for count in profile(comparison)]
+    order = by_count(counts_of(comparison.runs[0], comparison))
+    ranked = reshuffled(comparison)
+    names = [f"rank {k + 1}" for k in range(len(order))] if ranked else []
     return Figure(
         key="train-counts",
-        title="Training instances per class",
+        title="Training instances per class, the commonest first",
+        note="Which classes are common and which are rare differs between the seeds." if ranked else "",
         description=f"Bars from {counts[0]} training instances in the commonest class "
         f"to {counts[-1]} in the rarest.",
         data=[
@@ -31,22 +48,25 @@ def train_counts(comparison: Comparison) -> Figure:
                 "textangle": 0,
                 "constraintext": "none",
                 "cliponaxis": False,
-                "hovertext": [class_name(comparison, c) for c in order],
+                "hovertext": names or [class_name(comparison, c) for c in order],
                 "hovertemplate": "%{hovertext}: %{y}<extra></extra>",
-                "marker": {"color": [class_color(c) for c in order]},
+                "marker": {"color": FAINT, "opacity": 0.6}
+                if ranked
+                else {"color": [class_color(c) for c in order]},
             }
         ],
         layout={
             "xaxis": {
                 **class_axis([class_name(comparison, c, 10) for c in order]),
                 "autotickangles": [0, -90],
+                "visible": not ranked,
             },
             "yaxis": {"visible": False},
             "bargap": 0.5,
             "margin": {**MARGIN, "t": 20},
         },
-        height=140,
-        wide=len(order) > MOST_NAMES or max(map(len, comparison.class_names)) > 4,
+        height=110 if ranked else 140,
+        wide=len(order) > MOST_NAMES or (not ranked and max(map(len, comparison.class_names)) > 4),
     )
 
 
@@ -56,12 +76,7 @@ def class_accuracy(comparison: Comparison) -> Figure:
     Where the seeds make different classes rare, a column is a rank by count and not one class.
     """
     ranks = range(len(comparison.class_names))
-    ranked = [(run, counts_of(run, comparison)) for run in comparison.runs]
-    orders = [by_count(counts) for _, counts in ranked]
-    counts = [
-        statistics.fmean(counts[order[k]] for (_, counts), order in zip(ranked, orders, strict=True))
-        for k in ranks
-    ]
+    orders = [by_count(counts_of(run, comparison)) for run in comparison.runs]
     percent = {
         head: [
             100
@@ -72,13 +87,12 @@ def class_accuracy(comparison: Comparison) -> Figure:
         ]
         for head in comparison.heads
     }
-    one_order = all(order == orders[0] for order in orders)
-    hover = [f"{count:.4g} training instances" for count in counts]
-    if one_order:
-        names = [class_name(comparison, c, 12) for c in orders[0]]
+    ranked = reshuffled(comparison)
+    counts = [f"{count:.0f}" for count in profile(comparison)]
+    hover = [f"{count} training instances" for count in counts]
+    if not ranked:
         hover = [f"{class_name(comparison, c)}<br>{text}" for c, text in zip(orders[0], hover, strict=True)]
-    else:
-        names = [f"{count:.3g}" for count in counts]
+    names = counts if ranked else [class_name(comparison, c, 12) for c in orders[0]]
     return Figure(
         key="class-accuracy",
         title="Accuracy of each class, %",
@@ -102,9 +116,9 @@ def class_accuracy(comparison: Comparison) -> Figure:
             }
         ],
         layout={
-            "xaxis": class_axis(names, "Classes, the commonest first" if one_order else "Training instances"),
+            "xaxis": class_axis(names, "Training instances" if ranked else "Classes, the commonest first"),
             "yaxis": {
-                **class_axis([plot_text(head_label(head), 24) for head in percent]),
+                **class_axis([plot_text(head_label(head), 36) for head in percent]),
                 "autorange": "reversed",
             },
         },
@@ -113,53 +127,66 @@ def class_accuracy(comparison: Comparison) -> Figure:
     )
 
 
-def amount_accuracy(comparison: Comparison) -> Figure | None:
-    """Information amount against accuracy, a point for each class of each run; None without any amount."""
+def amount_accuracy(comparison: Comparison, rows: Sequence[SummaryRow]) -> list[Figure]:
+    """Information amount against accuracy for each head that has any: a point for each class and seed.
+
+    What spreads little beside another head's amounts can be ordered all the same: only accuracy has one axis.
+    """
     runs = [run for run in comparison.runs if any(map(math.isfinite, run.class_amount))]
     if len(runs) * len(comparison.class_names) > _MOST_POINTS:
         runs = [run for run in runs if run.seed == runs[0].seed]
-    traces: list[Mapping[str, Json]] = []
-    for head in dict.fromkeys(run.head for run in runs):
-        points = [
-            (run, c, count)
-            for run in runs
-            if run.head == head
-            for c, count in enumerate(counts_of(run, comparison))
-        ]
-        traces.append(
+    up = _range([100 * share for run in runs for share in run.class_accuracy if math.isfinite(share)])
+    by_head = [(row, [run for run in runs if run.head == row.head]) for row in rows]
+    return [
+        _cloud(comparison, row, own, f"amount-accuracy-{i}", up)
+        for i, (row, own) in enumerate((row, own) for row, own in by_head if own)
+    ]
+
+
+def _cloud(
+    comparison: Comparison,
+    row: SummaryRow,
+    runs: Sequence[Run],
+    key: str,
+    up: Json,
+) -> Figure:
+    points = [(run, c, count) for run in runs for c, count in enumerate(counts_of(run, comparison))]
+    r, r_given_count = (
+        format_mean(_INFO[metric], row) for metric in ("r_amount_accuracy", "r_amount_accuracy_given_count")
+    )
+    return Figure(
+        key=key,
+        title=row.label,
+        note=f"r {r}\ncount held fixed: {r_given_count}",
+        description=f"{row.label}: a point for each class and seed, its information amount in bits across, "
+        "its accuracy up.",
+        data=[
             {
                 "type": "scatter",
                 "mode": "markers",
-                "name": plot_text(head_label(head), 30),
                 "x": [run.class_amount[c] for run, c, _ in points],
                 "y": [100 * run.class_accuracy[c] for run, c, _ in points],
                 "text": [class_name(comparison, c) for _, c, _ in points],
                 "customdata": [[count, run.seed] for run, _, count in points],
                 "hovertemplate": "%{text}<br>%{x:.1f} bits, %{y:.1f} % correct<br>"
-                "%{customdata[0]} training instances, seed %{customdata[1]}",
-                "marker": {
-                    "color": head_color(comparison, head),
-                    "symbol": head_symbol(comparison, head),
-                    "size": 7,
-                    "opacity": 0.8,
-                },
+                "%{customdata[0]} training instances, seed %{customdata[1]}<extra></extra>",
+                "marker": {"color": [class_color(c) for _, c, _ in points], "size": 6, "opacity": 0.8},
             }
-        )
-    if not traces:
-        return None
-    return Figure(
-        key="amount-accuracy",
-        title="Information amount and accuracy of each class",
-        description="A point for each class of each head and seed: "
-        "its information amount in bits across, its accuracy up.",
-        data=traces,
+        ],
         layout={
-            "xaxis": axis("Information amount, bits"),
-            "yaxis": axis("Accuracy of the class, %"),
-            "legend": {"orientation": "h", "y": -0.15, "yanchor": "top", "x": 0, "xanchor": "left"},
+            "xaxis": {**axis("Amount, bits"), "nticks": 5},
+            "yaxis": {**axis("Accuracy, %"), "range": up, "nticks": 5},
         },
-        height=470,
+        height=220,
     )
+
+
+def _range(values: Sequence[float]) -> Json:
+    """From the smallest to the largest, with room for the markers; None leaves an axis to plotly."""
+    if not values:
+        return None
+    room = 0.06 * (max(values) - min(values)) or 1.0
+    return [min(values) - room, max(values) + room]
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -5,9 +5,11 @@ import math
 from collections.abc import Sequence
 
 from bisector.metrics.summary import METRICS, MetricInfo
-from bisector.report.colors import head_color
+from bisector.report.classes import MOST_NAMES, reshuffled
 from bisector.report.figure import Figure
-from bisector.report.table import SummaryRow, best_heads, format_value
+from bisector.report.names import head_summary
+from bisector.report.readings import amount_answer, size_notes
+from bisector.report.table import SummaryRow, best_heads, format_value, known_metrics
 from bisector.training.results import Comparison
 
 _INFO = {info.key: info for info in METRICS}
@@ -36,112 +38,137 @@ def findings(rows: Sequence[SummaryRow]) -> str:
     for title, key in (
         ("Highest balanced accuracy", "balanced_accuracy"),
         ("Best worst class", "worst_class"),
-        ("Lowest bias", "bias"),
+        ("Best on the rarest classes", "few"),  # not the lowest bias: a head that is bad at all has that too
     ):
-        best = [row for row in rows if row.head in best_heads(rows, _INFO[key])]
-        if best:
-            value = f"{_value(_INFO[key], best[0])} {_unit(_INFO[key])}"
-            heads = ", ".join(_escape(row.label) for row in best)
-            items.append(f'<div><dt>{title}</dt><dd class="value">{value}</dd><dd>{heads}</dd></div>')
+        info = _INFO[key]
+        best = [row for row in rows if row.head in best_heads(rows, info)]
+        shown = best or [row for row in rows if math.isfinite(row.mean[key])][: len(rows) == 1]
+        if shown:
+            value = f"{_value(info, shown[0])} {_unit(info)}"
+            heads = f"<dd>{_escape(_few([row.label for row in best]))}</dd>" if best else ""
+            term = title if best else info.label
+            items.append(f'<div><dt>{term}</dt><dd class="value">{value}</dd>{heads}</div>')
     return f'<dl class="findings">{"".join(items)}</dl>'
 
 
-def results(comparison: Comparison, rows: Sequence[SummaryRow]) -> str:
-    """The table of all metrics, sortable, with an explanation of each."""
+def results(rows: Sequence[SummaryRow]) -> str:
+    """The table of all metrics, sortable, with a line on each head and each metric."""
+    infos = known_metrics(rows)
     headers = "".join(
         f'<th scope="col" data-first="{"ascending" if info.better == "lower" else "descending"}">'
-        f'<button type="button" title="{_escape(f"{info.help} {_DIRECTION[info.better]}")}">'
+        f'<button type="button" title="{_help(info)}">'
         f"{_escape(info.label)}{_heading_unit(info)}</button></th>"
-        for info in METRICS
+        for info in infos
     )
     terms = "".join(
-        f"<dt>{_escape(info.label)}{_heading_unit(info)}</dt>"
-        f"<dd>{_escape(info.help)} {_DIRECTION[info.better]}</dd>"
-        for info in METRICS
+        f"<dt>{_escape(info.label)}{_heading_unit(info)}</dt><dd>{_help(info)}</dd>" for info in infos
     )
+    about = "".join(
+        f"<dt>{_escape(row.label)}</dt><dd>{_escape(summary)}</dd>"
+        for row in rows
+        if (summary := head_summary(row.head))
+    )
+    heads = f"<details open><summary>What the heads are</summary>{_terms(about)}</details>\n" if about else ""
+    best = " The best mean of each column is shaded; click a heading to sort by it." * (len(rows) > 1)
     return f"""<section aria-labelledby="results">
 <h2 id="results">Results</h2>
-<p>{_spread_note(rows)} The best mean of each column is shaded; click a heading to sort by it.</p>
+<p>{_spread_note(rows)}{best}</p>
 <div class="scroll" tabindex="0" role="region" aria-labelledby="results">
 <table id="summary">
 <thead><tr><th scope="col" data-first="ascending" data-text><button type="button">Head</button></th>\
 {headers}</tr></thead>
 <tbody>
-{"".join(_row(comparison, row, rows, METRICS) for row in rows)}</tbody>
+{"".join(_row(row, rows, infos) for row in rows)}</tbody>
 </table>
 </div>
-<details><summary>What the columns mean</summary><dl class="terms">{terms}</dl></details>
+{heads}<details><summary>What the columns mean</summary>{_terms(terms)}</details>
 </section>"""
 
 
 def class_section(comparison: Comparison, figure: Figure) -> str:
     """Accuracy class by class."""
-    reshuffled = len({tuple(run.class_count) for run in comparison.runs if run.class_count}) > 1
-    note = " Each seed makes other classes rare, so a column is a rank by count, not one class." * reshuffled
+    note = (
+        " The seeds differ in which classes are rare, so a column is a rank by count, not one class."
+        if reshuffled(comparison)
+        else ""
+    )
     return _section(
         "class-by-class",
         "Class by class",
-        f"Mean accuracy over the seeds, from the classes with most training instances to those with fewest."
+        "Mean accuracy over the seeds, from the classes with most training instances to those with fewest."
         f"{note}",
         plot(figure),
     )
 
 
-def amount_section(comparison: Comparison, rows: Sequence[SummaryRow], figure: Figure) -> str:
+def amount_section(comparison: Comparison, rows: Sequence[SummaryRow], figures: Sequence[Figure]) -> str:
     """Amounts against accuracy, and what is left of the correlation when the count is held fixed."""
-    infos = [_INFO["r_amount_accuracy"], _INFO["r_amount_accuracy_given_count"]]
-    table = f"""<div><table>
-<thead><tr><th scope="col">Correlation</th><th scope="col">amount, accuracy</th>\
-<th scope="col">count held fixed</th></tr></thead>
-<tbody>
-{"".join(_row(comparison, row, rows, infos) for row in rows)}</tbody>
-</table>
-<p class="note">Held fixed is the logarithm of the training count: a class with few training instances can \
-be hard for that alone.</p></div>"""
+    answer = amount_answer(rows, len(comparison.class_names))
     return _section(
         "amounts",
         "Does the information amount say which classes are hard?",
         "The information amount of a class is the volume of its training embeddings in bits. Each point is "
-        "one class of one head and seed. Click a head in the legend to hide it, double-click to see it alone.",
-        f'<div class="beside">{plot(figure)}{table}</div>',
+        "one class in one seed, in the colour of the class; r is the correlation of amount and accuracy over "
+        "the classes. It is also given with the logarithm of the training count held fixed: a class with few "
+        "training instances can be hard for that alone. Each head has its own scale of amounts.",
+        (f"<p>{_escape(answer)}</p>" if answer else "") + _grid(figures, small=True),
     )
 
 
-def margin_section(figures: Sequence[Figure]) -> str:
-    """The margin matrices."""
+def margin_section(comparison: Comparison, figures: Sequence[Figure]) -> str:
+    """The margin matrices, and what the two directions mean."""
+    directions = (
+        " Relax moves a competitor away: in training, samples of the true class are accepted up to the margin "
+        "beyond the boundary. Press moves it nearer: they must clear the boundary by the margin. When the "
+        "trained network is used, there are no margins."
+        if any(run.direction for run in comparison.runs if run.margins)
+        else ""
+    )
     return _section(
         "margins",
         "Margins between pairs of classes",
-        "By how many radians the boundary between a true class and a competitor is moved in training; "
-        "classes run from the largest information amount to the smallest. First seed; every square has its "
-        "own scale.",
+        "By how many radians a margin moves the boundary between a true class and a competitor in training."
+        f"{directions} In each square the classes run from those with the largest margins to those with the "
+        "smallest; all squares have one colour scale. First seed.",
         _grid(figures),
     )
 
 
-def history_section(figures: Sequence[Figure]) -> str:
+def history_section(comparison: Comparison, figures: Sequence[Figure]) -> str:
     """The amounts over training."""
+    notes = "".join(f'<p class="note">{_escape(note)}</p>' for note in size_notes(comparison))
     return _section(
         "history",
         "Information amounts while training",
         "The amounts that guided the margins, as measured at each refresh. First seed.",
-        _grid(figures),
+        _grid(figures) + notes,
     )
 
 
-def plane_section(figures: Sequence[Figure]) -> str:
+def plane_section(comparison: Comparison, figures: Sequence[Figure]) -> str:
     """The two-dimensional embeddings."""
-    return _section(
-        "planes",
-        "What the embeddings look like",
-        "Each head trained once more with embeddings of two dimensions. Points are test instances, coloured by "
-        "their true class; the ring of dots outside shows their directions alone. Lines from the centre are the "
-        "weight vectors (drawn for up to 30 classes). A head that looks at angles decides by direction: dotted "
-        "lines are its boundaries, the bisectors of neighbouring weight vectors, and the rim has the colour of "
-        "the predicted class. A head with a bias divides the plane into regions. The longest 2% of the "
-        "embeddings can lie outside.",
-        _grid(figures),
-    )
+    epochs, long = (comparison.recipe.get(key) for key in ("epochs", "plane_epochs"))
+    few = len(comparison.class_names) <= MOST_NAMES
+    biased = [plane.bias is not None for plane in comparison.planes]
+    parts = [
+        "Each head trained once more with embeddings of two dimensions"
+        + (f", for {long} epochs instead of {epochs}." if epochs and long else "."),
+        "Points are test instances, coloured by their true class; the faint ring of dots around them shows "
+        "their directions alone.",
+        "Lines from the centre are the weight vectors."
+        if few
+        else f"Weight vectors and boundaries are left out, as there are more than {MOST_NAMES} classes.",
+        "A head that looks at angles decides by direction: "
+        + ("dashed lines are its boundaries, " if few else "its boundaries are ")
+        + "the bisectors of neighbouring weight vectors, and the rim has the colour of the predicted class."
+        if not all(biased)
+        else "",
+        "A head with a bias divides the plane into regions, in the colour of the predicted class."
+        if any(biased)
+        else "",
+        "The thin circle holds 98% of the embeddings; the longest can lie outside the picture.",
+    ]
+    return _section("planes", "What the embeddings look like", " ".join(filter(None, parts)), _grid(figures))
 
 
 def recipe(comparison: Comparison) -> str:
@@ -168,7 +195,8 @@ def plot(figure: Figure) -> str:
     place = f'<div id="{figure.key}" {shape} role="img" aria-label="{name}"></div>'
     if figure.wide:
         place = f'<div class="scroll" tabindex="0" role="region" aria-label="{name}">{place}</div>'
-    return f"<figure><figcaption>{_escape(figure.title)}</figcaption>{place}</figure>"
+    note = f'<span class="note">{_escape(figure.note)}</span>' if figure.note else ""
+    return f"<figure><figcaption>{_escape(figure.title)}{note}</figcaption>{place}</figure>"
 
 
 def _section(key: str, title: str, text: str, content: str) -> str:
@@ -179,24 +207,34 @@ def _section(key: str, title: str, text: str, content: str) -> str:
 </section>"""
 
 
-def _grid(figures: Sequence[Figure]) -> str:
+def _grid(figures: Sequence[Figure], *, small: bool = False) -> str:
     columns = 3 if len(figures) % 3 == 0 else 2
-    return f'<div class="grid" style="--columns: {columns}">{"".join(map(plot, figures))}</div>'
+    style = 'class="grid small"' if small else f'class="grid" style="--columns: {columns}"'
+    return f"<div {style}>{''.join(map(plot, figures))}</div>"
 
 
-def _row(
-    comparison: Comparison, row: SummaryRow, rows: Sequence[SummaryRow], infos: Sequence[MetricInfo]
-) -> str:
+def _row(row: SummaryRow, rows: Sequence[SummaryRow], infos: Sequence[MetricInfo]) -> str:
     label = _escape(row.label)
-    cells = [
-        f'<tr><th scope="row" data-value="{label}">'
-        f'<span class="swatch" style="background: {head_color(comparison, row.head)}"></span>{label}</th>'
-    ]
+    cells = [f'<tr><th scope="row" data-value="{label}">{label}</th>']
     for info in infos:
         mean = row.mean[info.key]
         best = ' class="best"' if row.head in best_heads(rows, info) else ""
         cells.append(f'<td{best} data-value="{mean if math.isfinite(mean) else ""}">{_value(info, row)}</td>')
     return "".join(cells) + "</tr>\n"
+
+
+def _terms(pairs: str) -> str:
+    return f'<dl class="terms">{pairs}</dl>'
+
+
+def _help(info: MetricInfo) -> str:
+    return _escape(f"{info.help} {_DIRECTION[info.better]}")
+
+
+def _few(labels: Sequence[str]) -> str:
+    """The first two, and how many more."""
+    first, more = labels[:2], len(labels) - 2
+    return f"{', '.join(first)} and {_number(more, 'other')}" if more > 0 else " and ".join(first)
 
 
 def _value(info: MetricInfo, row: SummaryRow) -> str:

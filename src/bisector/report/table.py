@@ -52,10 +52,15 @@ def summary_rows(comparison: Comparison) -> list[SummaryRow]:
     return rows
 
 
+def known_metrics(rows: Sequence[SummaryRow]) -> list[MetricInfo]:
+    """The metrics that any head has: those of older results are fewer."""
+    return [info for info in METRICS if any(math.isfinite(row.mean[info.key]) for row in rows)]
+
+
 def best_heads(rows: Sequence[SummaryRow], info: MetricInfo) -> set[str]:
-    """The heads whose mean is the best of all; none where neither direction is better."""
+    """The heads whose mean is the best of all; none where neither direction is better or nothing is compared."""
     means = {row.head: row.mean[info.key] for row in rows if math.isfinite(row.mean[info.key])}
-    if not means or not info.better:
+    if not means or not info.better or len(rows) == 1:
         return set()
     best = max(means.values()) if info.better == "higher" else min(means.values())
     return {head for head, mean in means.items() if mean == best}
@@ -70,11 +75,18 @@ def format_value(info: MetricInfo, value: float) -> str:
     return f"{info.scale * value:.{1 if info.unit else 2}f}" if math.isfinite(value) else "–"
 
 
+def format_mean(info: MetricInfo, row: SummaryRow) -> str:
+    """The mean with its deviation, where there is one, as in "−0.53 ± 0.32"."""
+    mean, deviation = row.mean[info.key], row.deviation[info.key]
+    spread = f" ± {format_value(info, deviation)}" if math.isfinite(deviation) else ""
+    return format_value(info, mean).replace("-", "−") + spread
+
+
 def format_table(comparison: Comparison, width: int = 160) -> str:
     """The summary as plain text for a terminal.
 
     Heads stand down the side, metrics across; where the columns do not fit side by side they continue in a
-    further block below. A star marks the best mean of a column.
+    further block below. A star marks the best mean of a column, if there are several heads.
 
     Args:
         comparison: what was compared.
@@ -87,10 +99,13 @@ def format_table(comparison: Comparison, width: int = 160) -> str:
     rows = summary_rows(comparison)
     seeds = max((row.runs for row in rows), default=0)
     names = ["", *(shorten(row.label, _NAME_WIDTH) for row in rows)]
-    columns = [_column(rows, info) for info in METRICS]
+    columns = [_column(rows, info) for info in known_metrics(rows)]
     blocks = ["\n".join(_lines([names, *block])) for block in _pack(columns, width - _NAME_WIDTH)]
-    spread = f"\n± standard deviation over {seeds} seeds" if seeds > 1 else ""
-    return "\n\n".join([*blocks, f"* best mean of its column{spread}"])
+    legend = [
+        *(["* best mean of its column"] if len(rows) > 1 else []),
+        *([f"± standard deviation over {seeds} seeds"] if seeds > 1 else []),
+    ]
+    return "\n\n".join([*blocks, *filter(None, ["\n".join(legend)])])
 
 
 def write_csv(comparison: Comparison, path: Path) -> None:
