@@ -10,6 +10,7 @@ install: $(READY)  ## set up .venv with everything that the demo and the tests n
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bisector needs Python 3.11 or newer; try: make PYTHON=python3.12")'
+	@echo 'Setting up $(VENV): some minutes, about 6 GB, most of it PyTorch.'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[dev]' --constraint constraints.txt
 	touch $(READY)

@@ -1,3 +1,5 @@
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -101,3 +103,33 @@ def test_the_demo_writes_its_table_and_its_page(tmp_path: Path) -> None:
     for name in ("comparison.json", "comparison.csv", "report.html"):
         assert (tmp_path / "found" / name).stat().st_size > 1000
     assert "epochs 2 --seeds 1" in (tmp_path / "found" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_an_interrupted_comparison_says_so(tmp_path: Path) -> None:
+    words = ["compare", "--heads", "linear-softmax,igam", "--epochs", "200", "--out", "found"]
+    command = [sys.executable, "-m", "bisector", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as running:
+        assert running.stderr is not None
+        seen = ""
+        while " 3/1200" not in seen:  # it trains
+            read = running.stderr.read(1)
+            assert read, seen
+            seen += read
+        running.send_signal(signal.SIGINT)
+        rest = running.stderr.read()
+        assert running.wait(60) == 130
+    assert rest.endswith("bisector compare: error: interrupted\n")
+    assert "Traceback" not in rest
+
+
+@pytest.mark.slow
+def test_a_narrow_terminal_without_plus_minus_costs_nothing(tmp_path: Path) -> None:
+    words = ["compare", "--heads", "linear-softmax", "--epochs", "1", "--seeds", "2", "--out", "found"]
+    narrow = {**os.environ, "COLUMNS": "30", "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-m", "bisector", *words], capture_output=True, cwd=tmp_path, env=narrow, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"found/report.html" in done.stdout
+    assert (tmp_path / "found" / "report.html").exists()
