@@ -56,8 +56,8 @@ class IGAM(CosineHead):
     r"""Information-amount-guided angular margin.
 
     .. math::
-        z_y = s \cos\theta_y, \qquad z_j = s\,\psi(\theta_j + m_{yj}), \qquad
-        m_{ij} = \max\bigl(0, \tfrac{1}{\pi} \log \tfrac{I'_i}{I'_j}\bigr)
+        z_y = s \cos\theta_y, \qquad z_j = s\,\psi(\theta_j \pm m_{yj}), \qquad
+        m_{ij} = \max\bigl(0, \tfrac{\mathrm{gain}}{\pi} \log \tfrac{I'_i}{I'_j}\bigr)
 
     with :math:`I'` the normalised information amounts (`bisector.normalized_amount`) of the classes' embeddings.
     The loop of training is
@@ -73,8 +73,8 @@ class IGAM(CosineHead):
         in_features: D.
         num_classes: C.
         preset: "paper" is the poster to the letter (its margins all but vanish for many classes, see
-            `bisector.normalized_amount`); "recommended" is what we found to work. The arguments below, where
-            given, take the place of the preset's.
+            `bisector.normalized_amount`); "recommended" is what the evidence so far led to
+            (docs/evidence.md). The arguments below, where given, take the place of the preset's.
         information: options of `InformationMeter` on top of the preset's; or a meter; or None: amounts only by
             hand, through `set_amounts`.
         normalize: "sum", "mean" or "ratio", see `bisector.normalized_amount`.

@@ -15,7 +15,8 @@ from bisector._version import __version__
 from bisector.data.dataset import Dataset
 from bisector.data.registry import load
 from bisector.errors import missing_extra, require, require_integer
-from bisector.heads import C2AM, IGAM, CountGuided, Head
+from bisector.functional.margins import PairwiseMargin
+from bisector.heads import IGAM
 from bisector.information.amount import information_amounts
 from bisector.metrics.groups import class_accuracy
 from bisector.metrics.summary import summarize
@@ -108,6 +109,7 @@ def _run(dataset: Dataset, spec: str, seed: int, recipe: Recipe, progress: Progr
     start = time.perf_counter()
     model, history = fit(dataset, spec, seed, recipe, progress)
     head = model.head
+    guide: PairwiseMargin | None = getattr(head, "guide", None)
     with torch.no_grad():
         train, test = model.backbone(dataset.images_train), model.backbone(dataset.images_test)
         predictions = head.predict(test)
@@ -123,8 +125,8 @@ def _run(dataset: Dataset, spec: str, seed: int, recipe: Recipe, progress: Progr
         class_amount=amounts.tolist(),
         class_count=counts.tolist(),
         amount_history=history,
-        margins=_margins(head),
-        direction=head.direction if isinstance(head, IGAM | C2AM | CountGuided) else None,
+        margins=None if guide is None else guide.matrix().tolist(),
+        direction=None if guide is None else guide.direction,
         confusion=_confusion(predictions, dataset.labels_test, dataset.num_classes),
         seconds=time.perf_counter() - start,
     )
@@ -184,12 +186,6 @@ def batches(images: Tensor, labels: Tensor, batch_size: int, seed: int) -> DataL
     shuffled = RandomSampler(dataset, generator=torch.Generator().manual_seed(seed))
     sampler = BatchSampler(shuffled, batch_size, drop_last=len(labels) % batch_size == 1)
     return DataLoader(dataset, sampler=sampler, batch_size=None)
-
-
-def _margins(head: Head) -> list[list[float]] | None:
-    """Return the (C, C) margins in radians of a head that has pairwise ones."""
-    guide = head.guide if isinstance(head, IGAM | C2AM | CountGuided) else None
-    return None if guide is None else guide.matrix().tolist()
 
 
 def _confusion(predictions: Tensor, labels: Tensor, num_classes: int) -> list[list[int]]:
