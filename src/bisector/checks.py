@@ -51,3 +51,21 @@ def require_classes(
         ignored = "" if ignore_index is None else f", or ignore_index={ignore_index}"
         got = f"{int(indices.flatten()[position])} at position {position}"
         require(False, name, got, f"0 to {num_classes - 1}{ignored}")
+
+
+def require_of_each_class(
+    name: str,
+    values: Tensor,  # (C,)
+    legal: Tensor,  # (C,) bool
+    expected: str,
+) -> None:
+    """Raise `ArgumentError` at the first class whose value is not legal; of a thousand, only that one is shown.
+
+    >>> counts = torch.tensor([3.0, -1.0, -2.0])
+    >>> require_of_each_class("class_counts", counts, counts >= 0, "numbers of at least 0")
+    Traceback (most recent call last):
+    bisector.errors.ArgumentError: class_counts: got -1.0 for class 1; expected numbers of at least 0
+    """
+    if not bool(legal.all()):
+        first = int((~legal).nonzero()[0])
+        require(False, name, f"{float(values[first])} for class {first}", expected)

@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from bisector.checks import require_of_each_class
 from bisector.errors import require, require_choice
 
 Normalize: TypeAlias = Literal["sum", "mean", "ratio"]
@@ -53,10 +54,8 @@ def check_class_values(name: str, values: Tensor) -> Tensor:
     """Return a vector of numbers of at least 0, or NaN, one for each class, as float64."""
     values = values.detach().to("cpu", torch.float64)
     require(values.dim() == 1 and len(values) > 0, name, f"shape {tuple(values.shape)}", "a vector (C,)")
-    wrong = ((values < 0) | values.isinf()).nonzero()
-    if len(wrong):
-        row = int(wrong[0])
-        require(False, name, f"{float(values[row])} for class {row}", "finite numbers of at least 0, or NaN")
+    legal = ~((values < 0) | values.isinf())
+    require_of_each_class(name, values, legal, "finite numbers of at least 0, or NaN")
     return values
 
 

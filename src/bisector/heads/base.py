@@ -8,7 +8,7 @@ from typing import Any, Literal, Self, TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
-from bisector.checks import require_embeddings
+from bisector.checks import require_embeddings, require_of_each_class
 from bisector.engine.dispatch import BACKENDS, Backend, margin_cross_entropy
 from bisector.errors import ArgumentError, require, require_choice, require_integer, require_number
 from bisector.functional.margins import CustomMargin, Margin
@@ -107,13 +107,13 @@ class Head(nn.Module):
         self.bias: nn.Parameter | None = None
         self.class_weight: Tensor | None
         self.class_counts: Tensor | None
-        self.register_buffer("class_weight", self._class_vector("weight", weight))
-        self.register_buffer("class_counts", self._class_vector("class_counts", class_counts))
+        self.register_buffer("class_weight", self._class_vector("weight", weight, num_classes))
+        self.register_buffer("class_counts", self._counts(class_counts, num_classes))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw the class weights anew, as `torch.nn.Linear` does."""
-        nn.init.kaiming_uniform_(self.weight.view(-1, self.in_features), a=math.sqrt(5))
+        _draw(self.weight)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
@@ -227,12 +227,12 @@ class Head(nn.Module):
         require(fits, "weight", f"shape {tuple(weight.shape) if weight is not None else ''}", str(expected))
         known = self.class_counts is None or class_counts is not None
         require(known, "class_counts", "None", f"the counts of the {k} new classes, as the head uses counts")
-        counts = None if class_counts is None else self._class_vector("class_counts", class_counts, k)
+        counts = self._counts(class_counts, k)
         if optimizer is not None:
             _require_growing_state(self.weight, optimizer)
         if weight is None:
             weight = torch.empty(expected, device=self.weight.device, dtype=self.weight.dtype)
-            nn.init.kaiming_uniform_(weight.view(-1, self.in_features), a=math.sqrt(5))
+            _draw(weight)
         _grow(self.weight, weight.detach().to(self.weight), optimizer)
         if self.bias is not None:
             _grow(self.bias, self.bias.new_zeros(k), optimizer)
@@ -267,25 +267,27 @@ class Head(nn.Module):
             setattr(self, name, buffer.to(moved.device, torch.promote_types(moved.dtype, torch.float32)))
         return self
 
-    def _class_vector(
-        self, name: str, values: Sequence[float] | Tensor | None, length: int | None = None
-    ) -> Tensor | None:
+    def _class_vector(self, name: str, values: Sequence[float] | Tensor | None, length: int) -> Tensor | None:
         """Return (C,) numbers of at least 0 in the weights' place and in float32 or better."""
         if values is None:
             return None
         precise = torch.promote_types(self.weight.dtype, torch.float32)
-        length = self.num_classes if length is None else length
         try:
             vector = torch.as_tensor(values, device=self.weight.device).detach().to(precise, copy=True)
         except (TypeError, ValueError, RuntimeError):
             raise ArgumentError(f"{name}: got {type(values).__name__}; expected {length} numbers") from None
         require(vector.shape == (length,), name, f"shape {tuple(vector.shape)}", f"({length},)")
-        for c in (~(vector >= 0) | vector.isinf()).nonzero()[:1, 0].tolist():
-            require(False, name, f"{float(vector[c])} for class {c}", "finite numbers of at least 0")
-        if name == "class_counts":
-            for c in ((vector > 0) & (vector < 1)).nonzero()[:1, 0].tolist():
-                require(False, name, f"{float(vector[c])} for class {c}", "instances, not frequencies")
+        legal = (vector >= 0) & vector.isfinite()
+        require_of_each_class(name, vector, legal, "finite numbers of at least 0")
         return vector
+
+    def _counts(self, values: Sequence[float] | Tensor | None, length: int) -> Tensor | None:
+        """Return (C,) numbers of instances, which frequencies are not: a prior would take them all for 1."""
+        counts = self._class_vector("class_counts", values, length)
+        if counts is not None:
+            legal = (counts == 0) | (counts >= 1)
+            require_of_each_class("class_counts", counts, legal, "instances, not frequencies")
+        return counts
 
 
 class CosineHead(Head):
@@ -359,6 +361,11 @@ def adacos_scale(num_classes: int) -> float:
     (9.77, 4.0)
     """
     return max(4.0, math.sqrt(2) * math.log(num_classes - 1))
+
+
+def _draw(weight: Tensor) -> None:
+    """Fill class vectors as `torch.nn.Linear` does its weight."""
+    nn.init.kaiming_uniform_(weight.view(-1, weight.shape[-1]), a=math.sqrt(5))
 
 
 def _require_growing_state(parameter: nn.Parameter, optimizer: torch.optim.Optimizer) -> None:

@@ -5,6 +5,7 @@ from typing import Literal, Unpack
 import torch
 from torch import Tensor
 
+from bisector.checks import require_of_each_class
 from bisector.errors import require, require_number
 from bisector.heads.base import CosineHead, CosineOptions
 
@@ -30,7 +31,9 @@ class TargetMarginHead(CosineHead):
         if isinstance(margin, Tensor) and margin.dim() > 0:
             precise = torch.promote_types(self.weight.dtype, torch.float32)
             vector = margin.detach().to(self.weight.device, precise, copy=True)
-            self._check_margins(vector)
+            shape = f"shape {tuple(vector.shape)}"
+            require(vector.shape == (num_classes,), "margin", shape, f"a number, or ({num_classes},)")
+            require_of_each_class("margin", vector, vector.isfinite(), "finite numbers")
             self.register_buffer("target_margin", vector)
         else:
             number = margin.item() if isinstance(margin, Tensor) else margin
@@ -46,10 +49,3 @@ class TargetMarginHead(CosineHead):
         m = self.target_margin
         shown = f"({len(m)} margins, {m.min():.3g} to {m.max():.3g})" if isinstance(m, Tensor) else f"{m:g}"
         return f"{super().extra_repr()}, margin={shown}"
-
-    def _check_margins(self, margins: Tensor) -> None:
-        expected = f"a number, or ({self.num_classes},)"
-        fits = margins.shape == (self.num_classes,)
-        require(fits, "margin", f"shape {tuple(margins.shape)}", expected)
-        for c in (~margins.isfinite()).nonzero()[:1, 0].tolist():
-            require(False, "margin", f"{float(margins[c])} for class {c}", "finite numbers")

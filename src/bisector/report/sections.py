@@ -163,7 +163,7 @@ def plane_section(comparison: Comparison, figures: Sequence[Figure]) -> str:
         + "the bisectors of neighbouring weight vectors, and the rim has the colour of the predicted class."
         if not all(biased)
         else "",
-        "A head with a bias divides the plane into regions, in the colour of the predicted class."
+        "A head of inner products divides the plane into regions, in the colour of the predicted class."
         if any(biased)
         else "",
         "The thin circle holds 98% of the embeddings; the longest can lie outside the picture.",

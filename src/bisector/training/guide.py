@@ -108,6 +108,8 @@ class InformationGuide(lightning.Callback):
     def _igam(self, pl_module: lightning.LightningModule) -> IGAM:
         head = getattr(pl_module, self.head, None)
         if not isinstance(head, IGAM):
-            got = f"{type(head).__name__} as .{self.head}" if head else f"no attribute .{self.head}"
+            got = (
+                f"{type(head).__name__} as .{self.head}" if head is not None else f"no attribute .{self.head}"
+            )
             raise ArgumentError(f"head: got {got} of the module; expected an IGAM")
         return head
