@@ -65,6 +65,18 @@ def test_indices_are_a_subset_with_the_counts(classes, imbalance, seed):
     assert torch.equal(kept, long_tail_indices(labels, imbalance, seed))
 
 
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=80), imbalances, seeds)
+def test_each_class_keeps_the_first_of_those_drawn(labels, imbalance, seed):
+    labels = torch.tensor(labels).unique(return_inverse=True)[1]
+    counts = long_tail_counts(labels.bincount(), imbalance, seed).tolist()
+    drawn = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).tolist()
+    expected = [[row for row in drawn if labels[row] == c][:count] for c, count in enumerate(counts)]
+    assert long_tail_indices(labels, imbalance, seed).tolist() == sorted(
+        row for rows in expected for row in rows
+    )
+
+
 def test_another_seed_keeps_other_instances():
     labels = torch.zeros(50, dtype=torch.long).index_fill(0, torch.arange(10), 1)
     kept = {tuple(long_tail_indices(labels, 1, seed).tolist()) for seed in range(5)}

@@ -2,21 +2,90 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from sklearn.datasets import load_digits
 
+from bisector.data.embeddings import EmbeddingTable, write_embeddings
 from bisector.data.registry import DATA_SETS, load
 from bisector.errors import ArgumentError
 
 
-@pytest.mark.parametrize("name", DATA_SETS)
-def test_every_name_loads_under_its_name(name):
-    data = load(name, imbalance=10, seed=1)
-    assert data.name == name
+def test_digits_load_under_their_name():
+    data = load("digits", imbalance=10, seed=1)
+    assert data.name == "digits"
     assert data.train_counts.max() >= 9 * data.train_counts.min()
 
 
-def test_an_unknown_name_gives_the_nearest():
-    with pytest.raises(ArgumentError, match="data: got 'didgits'; did you mean 'digits'"):
-        load("didgits")
+def test_digits_open_set_has_strangers_for_test():
+    data = load("digits", split="open-set", imbalance=5, seed=3)
+    assert set(data.class_names) | set(data.test_names) == set("0123456789")
+    assert len(data.class_names) == len(data.test_names) == 5
+    assert data.train_counts.max() >= 4 * data.train_counts.min()
+    whole = torch.from_numpy(load_digits().target).bincount()
+    assert data.test_counts.tolist() == [whole[int(name)] for name in data.test_names]
+
+
+def test_digits_in_another_size():
+    data = load("digits", image_size=20)
+    assert data.shape == (1, 20, 20)
+    assert data.train.examples.batch(torch.tensor([0, 5])).shape == (2, 1, 20, 20)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"data": "didgits"}, r"data: got 'didgits'; did you mean 'digits'\? .* but nothing is at that path"),
+        ({"imbalance": 0.5}, "imbalance: got 0.5; expected a finite number of at least 1"),
+        ({"imbalance": float("nan")}, "imbalance"),
+        ({"split": "open"}, "split: got 'open'; did you mean 'open-set'"),
+        ({"image_size": 0}, "image_size: got 0"),
+        ({"seed": -1}, "seed: got -1"),
+    ],
+)
+def test_mistakes_are_told(wrong, message):
+    with pytest.raises(ArgumentError, match=message):
+        load(**({"data": "digits"} | wrong))
+
+
+def test_an_unknown_folder_is_described(tmp_path):
+    with pytest.raises(ArgumentError, match="but that folder holds nothing"):
+        load(str(tmp_path))
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "table.csv").write_text("x")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(
+        ArgumentError, match=r"holds 1 folder without an image and 1 file \(.\w+\) and 1 file"
+    ):
+        load(str(tmp_path))
+    with pytest.raises(ArgumentError, match="that is a file of an unknown kind"):
+        load(str(tmp_path / "notes.txt"))
+
+
+def test_embeddings_keep_the_split_they_were_stored_with(tmp_path):
+    labels = torch.arange(60) % 3
+    splits = ["train"] * 36 + ["validation"] * 12 + ["test"] * 12
+    vectors = torch.randn(60, 5, generator=torch.Generator().manual_seed(0))
+    names = [f"image {row}" for row in range(60)]
+    table = EmbeddingTable(vectors, labels, ("a", "b", "c"), splits=splits, names=names)
+    write_embeddings(table, tmp_path / "e.parquet")
+    data = load(str(tmp_path / "e.parquet"))
+    assert data.shape == (5,)
+    assert data.augmentation == "none"
+    assert torch.equal(data.test.examples.batch(torch.arange(12)), vectors[48:])
+    assert data.validation.examples.name(0) == "image 36"
+    assert data.train_counts.tolist() == [12, 12, 12]
+    with pytest.raises(ArgumentError, match="image_size: got 32; expected none for embeddings"):
+        load(str(tmp_path / "e.parquet"), image_size=32)
+
+
+def test_embeddings_without_a_split_are_divided(tmp_path):
+    import numpy as np
+
+    np.savez(tmp_path / "e.npz", embeddings=np.zeros((100, 4), np.float32), labels=np.arange(100) % 2)
+    for path in (tmp_path, tmp_path / "e.npz"):
+        data = load(str(path), imbalance=6)
+        assert data.test_counts.tolist() == [10, 10]
+        assert sorted(data.train_counts.tolist()) == [6, 36]
 
 
 def test_a_missing_scikit_learn_names_the_extra():
@@ -26,9 +95,45 @@ def test_a_missing_scikit_learn_names_the_extra():
         "from bisector.data.registry import load\n"
         "from bisector.errors import MissingExtraError\n"
         "try: load('digits')\n"
-        "except MissingExtraError as error: print(error)"
+        "except MissingExtraError as error: print(error)\n"
+        "print([m for m in ('PIL', 'pyarrow', 'torchvision', 'scipy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert (
-        done.stdout.strip() == "scikit-learn is not installed; it comes with: pip install 'bisector[train]'"
+    told, loaded = done.stdout.strip().splitlines()
+    assert told == "scikit-learn is not installed; it comes with: pip install 'bisector[train]'"
+    assert loaded == "[]"  # readers bring their packages only when they read
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "extra"), [("PIL", "Pillow", "train"), ("pyarrow", "pyarrow", "measure")]
+)
+def test_a_missing_reader_names_its_extra(tmp_path, paint, module, package, extra):
+    paint(tmp_path / "pictures" / "cat" / "1.png")
+    (tmp_path / "table.parquet").touch()
+    data = "pictures" if module == "PIL" else "table.parquet"
+    program = (
+        f"import sys; sys.modules[{module!r}] = None\n"
+        "from bisector.data.registry import load\n"
+        "from bisector.errors import MissingExtraError\n"
+        f"try: load({data!r})\n"
+        "except MissingExtraError as error: print(error)"
     )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert (
+        done.stdout.strip() == f"{package} is not installed; it comes with: pip install 'bisector[{extra}]'"
+    )
+
+
+def test_a_path_may_be_an_object(tmp_path, paint):
+    for name in "ab":
+        for number in range(3):
+            paint(tmp_path / name / f"{number}.png")
+    assert load(tmp_path).name == str(tmp_path)
+
+
+def test_all_names_are_told():
+    with pytest.raises(ArgumentError) as error:
+        load("nonsense-without-a-neighbour")
+    assert all(name in str(error.value) for name in DATA_SETS)

@@ -1,1 +1,1 @@
-"""Data sets by name, and the long tail made of them."""
+"""Data sets by name or path: readers, the split into three parts, the long tail, and augmentation."""

@@ -3,7 +3,9 @@
 import torch
 
 from bisector.data.dataset import Dataset
-from bisector.data.long_tail import long_tail_indices
+from bisector.data.examples import InMemory
+from bisector.data.source import Source
+from bisector.data.splits import standard_split
 from bisector.errors import missing_extra
 
 
@@ -17,7 +19,7 @@ def digits(*, imbalance: float = 1.0, seed: int = 0) -> Dataset:
     Source: Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits" (UCI, 1998).
 
     Args:
-        imbalance: training count of the commonest class over that of the rarest, at least 1.
+        imbalance: training count of the commonest class over that of the rarest; 1 leaves the counts as they are.
         seed: from 0 to 2^32 - 1.
 
     Raises:
@@ -25,7 +27,7 @@ def digits(*, imbalance: float = 1.0, seed: int = 0) -> Dataset:
         MissingExtraError: without scikit-learn.
 
     >>> data = digits(imbalance=100)
-    >>> len(data.labels_test), data.train_counts.sort().values[[0, -1]]
+    >>> len(data.test), data.train_counts.sort().values[[0, -1]]
     (540, tensor([  1, 109]))
     """
     try:
@@ -34,19 +36,16 @@ def digits(*, imbalance: float = 1.0, seed: int = 0) -> Dataset:
     except ImportError:
         raise missing_extra("scikit-learn", "train") from None
     pixels, targets = load_digits(return_X_y=True)
-    images = torch.from_numpy(pixels / 16).float().reshape(-1, 1, 8, 8)
-    labels = torch.from_numpy(targets).long()
-
-    rest, test = train_test_split(range(len(labels)), test_size=0.3, stratify=targets, random_state=seed)
+    rest, test = train_test_split(range(len(targets)), test_size=0.3, stratify=targets, random_state=seed)
     train, validation = train_test_split(rest, test_size=1 / 7, stratify=targets[rest], random_state=seed)
-    kept = torch.tensor(train)[long_tail_indices(labels[train], imbalance, seed)]
-    return Dataset(
-        name="digits",
-        images_train=images[kept],
-        labels_train=labels[kept],
-        images_validation=images[validation],
-        labels_validation=labels[validation],
-        images_test=images[test],
-        labels_test=labels[test],
+    source = Source(
+        examples=InMemory(torch.from_numpy(pixels / 16).float().reshape(-1, 1, 8, 8)),
+        labels=torch.from_numpy(targets).long(),
         class_names=tuple("0123456789"),
+        parts={
+            "train": torch.tensor(train),
+            "validation": torch.tensor(validation),
+            "test": torch.tensor(test),
+        },
     )
+    return standard_split("digits", source, imbalance=imbalance, seed=seed)

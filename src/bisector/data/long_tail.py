@@ -74,7 +74,11 @@ def long_tail_indices(
         "shape (N,) with N >= 1",
     )
     require(int(labels.min()) >= 0, "labels", int(labels.min()), "class indices from 0")
-    counts = long_tail_counts(torch.bincount(labels), imbalance, seed)
+    available = torch.bincount(labels)
+    counts = long_tail_counts(available, imbalance, seed)
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    kept = [shuffled[labels[shuffled] == c][:count] for c, count in enumerate(counts.tolist())]
-    return torch.cat(kept).sort().values
+    shuffled = shuffled[labels[shuffled].argsort(stable=True)]  # class after class, each in the order drawn
+    place = (
+        torch.arange(len(labels)) - (available.cumsum(0) - available)[labels[shuffled]]
+    )  # within its class
+    return shuffled[place < counts[labels[shuffled]]].sort().values

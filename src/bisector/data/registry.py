@@ -1,39 +1,127 @@
-"""Data sets by name."""
+"""Data sets by name or path."""
 
-from collections.abc import Mapping
-from typing import Protocol
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from os import PathLike, fspath
 
-from bisector.data.dataset import Dataset
-from bisector.data.digits import digits
-from bisector.errors import require_choice
+from bisector.data.dataset import Dataset, Part
+from bisector.data.image_examples import MEMORY
+from bisector.data.named import cifar10_source, cifar100_source, fashion_mnist_source
+from bisector.data.recognition import read_path, what_is_there
+from bisector.data.resized import Resized
+from bisector.data.source import Source, source_of
+from bisector.data.splits import SPLITS
+from bisector.errors import ArgumentError, require, require_choice, require_integer, require_number
+
+SplitAlready = Callable[[float, int, int | None], Dataset]
+"""``(imbalance, seed, image_size)``: a data set with a split of its own."""
+
+Reader = Callable[[int | None, int], Source]
+"""``(image_size, memory)``: a data set that is divided here."""
 
 
-class Loader(Protocol):
-    """Makes a data set whose training part has the given imbalance."""
+def _digits(imbalance: float, seed: int, image_size: int | None) -> Dataset:
+    from bisector.data.digits import digits
 
-    def __call__(self, *, imbalance: float, seed: int) -> Dataset:
-        """Load, split and thin out."""
-
-
-DATA_SETS: Mapping[str, Loader] = {"digits": digits}
-"""The data sets that `load` knows."""
+    return _resized(digits(imbalance=imbalance, seed=seed), image_size)
 
 
-def load(name: str, *, imbalance: float = 1.0, seed: int = 0) -> Dataset:
-    """Load a data set by name.
+def _glyphs(image_size: int | None, memory: int) -> Source:
+    from bisector.data.glyphs import glyph_source
+
+    return glyph_source(image_size=image_size)
+
+
+_SPLIT_ALREADY: Mapping[str, SplitAlready] = {"digits": _digits}
+_READERS: Mapping[str, Reader] = {
+    "fashion-mnist": fashion_mnist_source,
+    "cifar10": cifar10_source,
+    "cifar100": cifar100_source,
+    "glyphs": _glyphs,
+}
+DATA_SETS = ("digits", "fashion-mnist", "cifar10", "cifar100", "glyphs")
+"""The names that `load` knows."""
+
+
+def load(
+    data: str | PathLike[str],
+    *,
+    imbalance: float = 1.0,
+    seed: int = 0,
+    split: str = "standard",
+    image_size: int | None = None,
+    memory: int = MEMORY,
+) -> Dataset:
+    """Load a data set by name or path, divide it, and thin its training part to a long tail.
+
+    A path may be a folder of images (one folder a class, or train and test folders of these), of idx files, of
+    Parquet with encoded images, of torchvision's CIFAR files, or a table of embeddings. A name is looked for in the
+    folder that the environment variable BISECTOR_DATA names and in ~/.cache/bisector, and then downloaded. A folder
+    that is called like a data set is meant by "./digits".
 
     Args:
-        name: one of `DATA_SETS`.
-        imbalance: training count of the commonest class over that of the rarest, at least 1.
+        data: one of `DATA_SETS`, or a path.
+        imbalance: training count of the commonest class over that of the rarest; 1 leaves the counts as they are.
         seed: decides the split, which classes are rare, and what is kept of them.
+        split: "standard" (`standard_split`) or "open-set" (`open_set_split`).
+        image_size: side in pixels of the square to which images are brought: the shorter side to this length,
+            antialiased, and the middle cut out. None keeps the size that all images have, or takes 64.
+        memory: bytes that decoded images may take; more are decoded batch by batch.
 
     Raises:
-        ArgumentError: for an unknown name, with the nearest known one, or an illegal imbalance.
+        ArgumentError: for an unknown name, with the nearest known one, a path where nothing is recognised, an
+            illegal number, or data that cannot be read.
         MissingExtraError: if the data set needs a package that is not installed.
 
     >>> load("digit")
     Traceback (most recent call last):
-    bisector.errors.ArgumentError: data: got 'digit'; did you mean 'digits'? expected one of digits
+    bisector.errors.ArgumentError: data: got 'digit'; did you mean 'digits'? expected one of digits, fashion-mnist,
+    cifar10, cifar100, glyphs, or a path, but nothing is at that path
     """
-    require_choice("data", name, DATA_SETS)
-    return DATA_SETS[name](imbalance=imbalance, seed=seed)
+    require_number("imbalance", imbalance, least=1)
+    require_integer("seed", seed, least=0)
+    data = fspath(data)
+    divide = SPLITS[require_choice("split", split, SPLITS)]
+    if image_size is not None:
+        require_integer("image_size", image_size, least=1)
+    if data in _SPLIT_ALREADY:
+        make = _SPLIT_ALREADY[data]
+        if split == "standard":
+            return make(imbalance, seed, image_size)
+        source = source_of(make(1.0, seed, image_size))
+    elif data in _READERS:
+        source = _READERS[data](image_size, memory)
+    else:
+        source = _read(data, image_size, memory)
+    return _resized(divide(data, source, imbalance=imbalance, seed=seed), image_size)
+
+
+def _read(data: str, image_size: int | None, memory: int) -> Source:
+    try:
+        source = read_path(data, image_size, memory)
+    except OSError as error:
+        raise ArgumentError(f"data: {data}: cannot be read: {error}") from None
+    if source is None:
+        near = difflib.get_close_matches(data, DATA_SETS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ArgumentError(
+            f"data: got {data!r}; {hint}expected one of {', '.join(DATA_SETS)}, or a path, "
+            f"but {what_is_there(data)}"
+        )
+    return source
+
+
+def _resized(dataset: Dataset, image_size: int | None) -> Dataset:
+    """The data set with images of this size: readers that decode files have done it, others have not."""
+    shape = dataset.shape
+    if image_size is None or shape[1:] == (image_size, image_size):
+        return dataset
+    require(len(shape) == 3, "image_size", image_size, "none for embeddings: they are no images")
+
+    def part(old: Part) -> Part:
+        return Part(Resized(old.examples, image_size), old.labels)
+
+    return replace(
+        dataset, train=part(dataset.train), validation=part(dataset.validation), test=part(dataset.test)
+    )

@@ -1,0 +1,75 @@
+"""A number for each class, from a file of the user's: counts or amounts."""
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bisector.errors import ArgumentError, require
+
+_NAMES = ("class", "class_name", "name", "label")
+
+
+def read_class_values(
+    path: str | Path,
+    class_names: Sequence[str],
+    columns: Sequence[str],
+) -> Tensor:  # (C,)
+    """Read a number for each class, float64 in the order of `class_names`; NaN where the file leaves it empty.
+
+    - **JSON**: an object of class name to number, or a list in the order of the classes.
+    - **CSV** with a heading: a column `class` (or `class_name`, `name`, `label`) and the first of `columns` there
+      is.
+    - **npy**: a vector in the order of the classes.
+
+    Raises:
+        ArgumentError: a class is missing, or the file holds something else.
+        OSError: it cannot be read.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".npy":
+            found: Any = np.load(path, allow_pickle=False).tolist()
+        elif path.suffix == ".csv":
+            found = _of_csv(path, columns)
+        else:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, Mapping):
+            missing = [name for name in class_names if name not in found]
+            require(
+                not missing, f"{path}", f"no {missing[0]!r}" if missing else "", "a number for every class"
+            )
+            found = [found[name] for name in class_names]
+        values = torch.tensor([math.nan if v is None else float(v) for v in found], dtype=torch.float64)
+    except (ValueError, TypeError, EOFError) as error:
+        if isinstance(error, ArgumentError):
+            raise
+        raise ArgumentError(
+            f"{path}: got no number for each class; expected {columns[0]}s ({error})"
+        ) from None
+    require(
+        len(values) == len(class_names),
+        f"{path}",
+        f"{len(values)} numbers",
+        f"{len(class_names)}, one a class",
+    )
+    return values
+
+
+def _of_csv(path: Path, columns: Sequence[str]) -> dict[str, float | None]:
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        headings = reader.fieldnames or ()
+        name = next((heading for heading in _NAMES if heading in headings), None)
+        value = next((heading for heading in columns if heading in headings), None)
+        if name is None or value is None:
+            raise ArgumentError(
+                f"{path}: got the columns {', '.join(headings)}; expected class and {columns[0]}"
+            )
+        return {row[name]: float(row[value]) if row[value] else None for row in reader}

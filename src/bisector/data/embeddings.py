@@ -1,0 +1,289 @@
+"""The table of stored embeddings: what `embed` writes and `measure`, `train` and `adjust` read."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from bisector.data.embedding_arrays import read_npz, read_pair
+from bisector.data.embedding_columns import Columns, class_numbers, log_probabilities, split_names
+from bisector.errors import ArgumentError, require
+
+_ROWS = 65536  # written at once
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingTable:
+    """Embeddings with their labels, and what a model said of them.
+
+    Args:
+        embeddings: (N, D), float32.
+        labels: (N,), integers from 0 to C - 1.
+        class_names: of the C classes.
+        predictions: (N,), classes.
+        losses: (N,), cross-entropy in nats.
+        scores: (N, C), logits without a margin.
+        names: where each example comes from.
+        splits: `"train"`, `"validation"` or `"test"` for each row.
+        left_out: one line for everything that was found and is not in the table.
+        model: where the embeddings come from.
+        data: what was embedded.
+
+    Raises:
+        ArgumentError: if the columns do not fit each other or a label is not a class.
+
+    >>> table = EmbeddingTable(torch.eye(3), torch.tensor([0, 1, 0]), ("cat", "dog"))
+    >>> len(table), table.num_classes, table.counts
+    (3, 2, tensor([2, 1]))
+    >>> table.select(torch.tensor([1])).labels
+    tensor([1])
+    """
+
+    embeddings: Tensor  # (N, D)
+    labels: Tensor  # (N,)
+    class_names: tuple[str, ...]
+    predictions: Tensor | None = None  # (N,)
+    losses: Tensor | None = None  # (N,)
+    scores: Tensor | None = None  # (N, C)
+    names: list[str] | None = None
+    splits: list[str] | None = None
+    left_out: tuple[str, ...] = ()
+    model: str = ""
+    data: str = ""
+
+    def __post_init__(self) -> None:
+        rows, classes = len(self.labels), len(self.class_names)
+        shape = tuple(self.embeddings.shape)
+        require(
+            len(shape) == 2 and shape[0] == rows,
+            "embeddings",
+            f"shape {shape}",
+            f"({rows}, D), a row a label",
+        )
+        for key in ("predictions", "losses", "names", "splits"):
+            column = getattr(self, key)
+            got = rows if column is None else len(column)
+            require(got == rows, key, f"{got} rows", f"{rows}, as labels")
+        if self.scores is not None:
+            cells = tuple(self.scores.shape)
+            require(
+                cells == (rows, classes), "scores", f"shape {cells}", f"({rows}, {classes}), a column a class"
+            )
+        for key in ("labels", "predictions"):
+            column = getattr(self, key)
+            if column is not None:
+                stray = column[(column < 0) | (column >= classes)]
+                require(not len(stray), key, stray[:3].tolist(), f"classes from 0 to {classes - 1}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def num_classes(self) -> int:
+        """C, with those that have no row."""
+        return len(self.class_names)
+
+    @property
+    def counts(self) -> Tensor:
+        """Rows of every class, (C,)."""
+        return torch.bincount(self.labels, minlength=self.num_classes)
+
+    def rows_of(self, split: str) -> Tensor:  # (M,)
+        """The positions of a split; all of them where the table has no splits."""
+        if self.splits is None:
+            return torch.arange(len(self))
+        return torch.tensor([row for row, name in enumerate(self.splits) if name == split], dtype=torch.long)
+
+    def select(self, rows: Tensor) -> "EmbeddingTable":  # (M,)
+        """The table of these rows, in this order."""
+        positions = rows.tolist()
+        return replace(
+            self,
+            embeddings=self.embeddings[rows],
+            labels=self.labels[rows],
+            predictions=None if self.predictions is None else self.predictions[rows],
+            losses=None if self.losses is None else self.losses[rows],
+            scores=None if self.scores is None else self.scores[rows],
+            names=None if self.names is None else [self.names[row] for row in positions],
+            splits=None if self.splits is None else [self.splits[row] for row in positions],
+        )
+
+    def name(self, row: int) -> str:
+        """Where an example comes from, or its row."""
+        return f"row {row}" if self.names is None else self.names[row]
+
+
+def read_embeddings(
+    path: str | Path, *, embedding: str | None = None, label: str | None = None
+) -> EmbeddingTable:
+    """Read a table of embeddings: what `bisector embed` wrote, or anybody else's.
+
+    - **Parquet**, a file or a folder of files (of which `train-*.parquet` and `test-*.parquet` are splits): the
+      column of vectors is found by its type and name; `label` (integers or strings) and, if they are there,
+      `prediction`, `loss`, `scores` (or `logits`, `probabilities`), `name`, `split`.
+    - **npz**: `embeddings` (or `x`, `features`, `vectors`), `labels` (or `y`), and the same, with `class_names`.
+    - **a pair of npy**: `vectors.npy,labels.npy`; a folder that holds `embeddings.npy` and `labels.npy`; or the
+      path of a vectors file that has a `labels.npy` beside it.
+
+    Labels that are strings are classes in sorted order. Labels that are integers are classes by number if the names
+    of the classes are known or there are scores; else the values that occur, in ascending order, are the classes.
+    A row without a label, or whose vector is missing or not finite, is left out, and counted in `left_out`. Scores
+    that are probabilities are turned into logits by their logarithm; predictions and losses that are not there are
+    made from them.
+
+    Args:
+        path: of the file or folder, or two of .npy with a comma between.
+        embedding: name of the vectors, where the usual ones do not find them.
+        label: name of the labels.
+
+    Raises:
+        ArgumentError: if nothing there is an embeddings table, or a label is not a class.
+        MissingExtraError: for Parquet without pyarrow.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "birds.npz"
+    >>> np.savez(file, x=[[1.0, 0.0], [0.0, np.nan], [0.0, 1.0]], y=["wren", "wren", "owl"])
+    >>> table = read_embeddings(file)
+    >>> table.class_names, table.labels, table.left_out
+    (('owl', 'wren'), tensor([1, 0]), ('1 row: its vector is missing or not finite',))
+    """
+    return _table(_columns(str(path), embedding, label))
+
+
+def is_embeddings(path: str | Path) -> bool:
+    """Whether there is a table of embeddings: of a folder, by the names of its files, of Parquet, by its schema."""
+    files = _parquet_files(Path(path))
+    if files:
+        from bisector.data.embedding_parquet import has_vectors
+
+        return has_vectors(files[0])
+    where = Path(path)
+    return where.suffix.lower() in {".npz", ".npy"} or (where / "embeddings.npy").is_file()
+
+
+def write_embeddings(table: EmbeddingTable, path: str | Path) -> None:
+    """Write the table as Parquet; a file that was there is replaced only when all is written.
+
+    Raises:
+        ArgumentError: if the table has no row.
+        MissingExtraError: without pyarrow.
+        OSError: if the file cannot be written.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "embeddings.parquet"
+    >>> write_embeddings(EmbeddingTable(torch.eye(2), torch.tensor([1, 0]), ("cat", "dog")), file)
+    >>> read_embeddings(file).labels
+    tensor([1, 0])
+    """
+    from bisector.data.embedding_parquet import EmbeddingWriter
+
+    require(len(table) > 0, "table", "no row", "at least one")
+    writer = EmbeddingWriter(
+        Path(path), class_names=table.class_names, model=table.model, data=table.data, left_out=table.left_out
+    )
+    with writer:
+        for start in range(0, len(table), _ROWS):
+            part = table.select(torch.arange(start, min(start + _ROWS, len(table))))
+            writer.write(
+                part.embeddings,
+                part.labels,
+                predictions=part.predictions,
+                losses=part.losses,
+                scores=part.scores,
+                names=part.names,
+                splits=part.splits,
+            )
+
+
+def _columns(path: str, embedding: str | None, label: str | None) -> Columns:
+    pair = path.split(",")
+    if len(pair) == 2 and all(part.strip().lower().endswith(".npy") for part in pair):
+        return read_pair(Path(pair[0].strip()), Path(pair[1].strip()))
+    where = Path(path)
+    require(
+        where.exists(), "file", f"{path}, which is not there", "an embeddings table: .parquet, .npz, .npy"
+    )
+    if where.is_dir() and (where / "embeddings.npy").is_file():
+        return read_pair(where / "embeddings.npy", where / "labels.npy")
+    files = _parquet_files(where)
+    if files:
+        from bisector.data.embedding_parquet import read_parquet
+
+        return read_parquet(files, embedding, label)
+    if where.suffix.lower() == ".npz":
+        return read_npz(where, embedding, label)
+    if where.suffix.lower() == ".npy":
+        return read_pair(where, where.with_name("labels.npy"))
+    raise ArgumentError(
+        f"file: got {path}; expected an embeddings table: .parquet or a folder of them, .npz, or a pair of .npy"
+    )
+
+
+def _parquet_files(where: Path) -> list[Path]:
+    if where.is_dir():
+        found = sorted(where.rglob("*.parquet"))
+        return [path for path in found if not path.name.startswith(".")]
+    return [where] if where.suffix.lower() in {".parquet", ".pq"} else []
+
+
+def _table(columns: Columns) -> EmbeddingTable:
+    vectors = columns.embeddings
+    require(vectors.ndim == 2, "embeddings", f"shape {vectors.shape}", "(N, D)")
+    require(vectors.dtype.kind in "fiu", "embeddings", f"type {vectors.dtype}", "real numbers")
+    rows = len(vectors)
+    for key in ("labels", "predictions", "losses", "scores", "names", "splits"):
+        column = getattr(columns, key)
+        got = None if column is None else len(column)
+        require(got in {None, rows}, key, f"{got} rows", f"{rows}, as the embeddings")
+    scores = columns.scores
+    if scores is not None:
+        require(scores.ndim == 2, "scores", f"shape {scores.shape}", "(N, C)")
+        with np.errstate(over="ignore"):
+            scores = log_probabilities(scores.astype(np.float32))
+    labels, predictions, class_names, labelled = class_numbers(
+        columns.labels, columns.predictions, columns.class_names, None if scores is None else scores.shape[1]
+    )
+    with np.errstate(over="ignore"):
+        embeddings = np.asarray(vectors, dtype=np.float32)
+    finite = np.isfinite(embeddings).all(axis=1)
+    left_out = [
+        *columns.notes.get("left_out", ()),
+        *_told(int((~labelled).sum()), "no label"),
+        *_told(int((~finite & labelled).sum()), "its vector is missing or not finite"),
+    ]
+    kept = torch.from_numpy(np.flatnonzero(labelled & finite))
+    require(len(kept) > 0, "file", "no row that has a label and a finite vector", "at least one")
+    table = EmbeddingTable(
+        embeddings=torch.from_numpy(np.ascontiguousarray(embeddings)),
+        labels=torch.from_numpy(np.where(labelled, labels, 0)),
+        class_names=class_names,
+        predictions=None if predictions is None else torch.from_numpy(np.where(labelled, predictions, 0)),
+        losses=None if columns.losses is None else torch.from_numpy(columns.losses.astype(np.float32)),
+        scores=None if scores is None else torch.from_numpy(scores),
+        names=None
+        if columns.names is None
+        else ["" if name is None else str(name) for name in columns.names],
+        splits=None if columns.splits is None else split_names(columns.splits),
+        left_out=tuple(left_out),
+        model=str(columns.notes.get("model", "")),
+        data=str(columns.notes.get("data", "")),
+    )
+    return _with_verdicts(table if len(kept) == rows else table.select(kept))
+
+
+def _with_verdicts(table: EmbeddingTable) -> EmbeddingTable:
+    """Predictions and losses from the scores, where they are not there."""
+    if table.scores is None:
+        return table
+    predictions = table.scores.argmax(dim=1) if table.predictions is None else table.predictions
+    losses = (
+        cross_entropy(table.scores, table.labels, reduction="none") if table.losses is None else table.losses
+    )
+    return replace(table, predictions=predictions, losses=losses)
+
+
+def _told(count: int, why: str) -> list[str]:
+    return [f"{count} row{'s' * (count > 1)}: {why}"] if count else []

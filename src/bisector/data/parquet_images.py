@@ -1,0 +1,233 @@
+"""Images in Parquet, as Hugging Face writes them: a column of encoded images and a column of labels."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from bisector.data.image_examples import MEMORY, read_images
+from bisector.data.images import Encoded
+from bisector.data.parts import part_of
+from bisector.data.source import Source
+from bisector.errors import ArgumentError, missing_extra, require
+
+if TYPE_CHECKING:
+    import pyarrow
+
+_IMAGE_NAMES = ("image", "img", "picture", "photo")
+_LABEL_NAMES = ("label", "labels", "fine_label", "class", "target", "category", "y")
+
+
+class _Rows(NamedTuple):
+    """What one file holds."""
+
+    images: list[Encoded | None]
+    names: list[str]
+    labels: list[str | None]
+
+
+def image_column(schema: "pyarrow.Schema") -> str | None:
+    """Return the column that holds encoded images, a struct with bytes or binary; None if there is none."""
+    import pyarrow.types as kinds
+
+    found = [
+        field.name
+        for field in schema
+        if kinds.is_binary(field.type)
+        or kinds.is_large_binary(field.type)
+        or (kinds.is_struct(field.type) and field.type.get_field_index("bytes") >= 0)
+    ]
+    return next((name for name in _IMAGE_NAMES if name in found), found[0] if found else None)
+
+
+def parquet_image_source(
+    files: Sequence[Path], root: Path, *, image_size: int | None = None, memory: int = MEMORY
+) -> Source:
+    """Read Parquet files of images; names such as train-00000-of-00002.parquet tell the parts.
+
+    The column of images is a struct with `bytes` (and `path`, which is read if the bytes are missing), or binary.
+    The labels are strings, or integers whose names come from the schema (a ClassLabel of Hugging Face, or
+    `class_names`) or from dataset_info.json beside the files. Rows without a
+    label (null or -1) are left out and named.
+
+    Args:
+        files: at least one.
+        root: what the user named, for the messages.
+        image_size: as for `read_images`.
+        memory: as for `read_images`.
+
+    Raises:
+        ArgumentError: if a file is damaged or has no column of labels.
+        MissingExtraError: without pyarrow.
+    """
+    images: list[Encoded] = []
+    names: list[str] = []
+    labels: list[str] = []
+    marks: list[str | None] = []
+    left_out: list[str] = []
+    order: dict[str, int] = {}  # class names with their numbers, 0 where they have none
+    for path in files:
+        called = str(path.relative_to(root.parent)) if root.is_dir() else str(path)
+        rows, classes = _read(path, called)
+        order |= classes
+        unlabelled = sum(label is None for label in rows.labels)
+        if unlabelled:
+            left_out.append(f"{called}: {unlabelled} rows without a label")
+        mark = part_of(path.name) or (part_of(path.parent.name) if path.parent != root.parent else None)
+        for image, name, label in zip(rows.images, rows.names, rows.labels, strict=True):
+            if image is None:
+                left_out.append(f"{name}: no image")
+            elif label is not None:
+                images.append(image)
+                names.append(name)
+                labels.append(label)
+                marks.append(mark or "train")
+    require(bool(images), "data", f"{root} without a labelled image", "labelled images")
+
+    read = read_images(images, names, image_size=image_size, memory=memory)
+    kept = [labels[index] for index in read.readable.tolist()]
+    found = set(kept)
+    ranked = sorted(order, key=lambda name: (order[name], name))
+    left_out += read.left_out + [f"class {name!r}: no readable image" for name in ranked if name not in found]
+    class_names = tuple(name for name in ranked if name in found)
+    number = {name: index for index, name in enumerate(class_names)}
+    parts: dict[str, list[int]] = {}
+    for row, index in enumerate(read.readable.tolist()):
+        parts.setdefault(str(marks[index]), []).append(row)
+    return Source(
+        examples=read.examples,
+        labels=torch.tensor([number[label] for label in kept]),
+        class_names=class_names,
+        parts={part: torch.tensor(rows) for part, rows in parts.items()},
+        augmentation="crop-flip",
+        left_out=tuple(left_out),
+    )
+
+
+def _read(path: Path, called: str) -> tuple[_Rows, dict[str, int]]:
+    try:
+        import pyarrow
+        import pyarrow.compute
+        import pyarrow.parquet
+    except ImportError:
+        raise missing_extra("pyarrow", "measure") from None
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+        schema = file.schema_arrow
+        image, label = image_column(schema), _label_column(schema, called)
+        require(
+            image is not None,
+            "data",
+            f"{called} with columns {', '.join(schema.names)}",
+            "a column of images",
+        )
+        table = file.read([image, label])
+    except (OSError, pyarrow.ArrowException) as error:
+        raise ArgumentError(f"data: {called}: cannot be read: {' '.join(str(error).split())}") from None
+    encoded = table[image]
+    images: list[Encoded | None]
+    if pyarrow.types.is_struct(encoded.type):
+        images = pyarrow.compute.struct_field(encoded, "bytes").to_pylist()
+        has_path = encoded.type.get_field_index("path") >= 0
+        paths = (
+            pyarrow.compute.struct_field(encoded, "path").to_pylist() if has_path else [None] * len(images)
+        )
+        images = [
+            content if content is not None or origin is None else str(path.parent / origin)
+            for content, origin in zip(images, paths, strict=True)
+        ]
+        names = [
+            f"{called}, row {row} ({origin})" if origin else f"{called}, row {row}"
+            for row, origin in enumerate(paths)
+        ]
+    else:
+        images = encoded.to_pylist()
+        names = [f"{called}, row {row}" for row in range(len(images))]
+    values = table[label].to_pylist()
+    known = _class_names(schema, label, path)
+    classes, labels = _named(values, known, called)
+    return _Rows(images, names, labels), classes
+
+
+def _label_column(schema: "pyarrow.Schema", called: str) -> str:
+    import pyarrow.types as kinds
+
+    def fits(kind: Any) -> bool:
+        kind = kind.value_type if kinds.is_dictionary(kind) else kind
+        return bool(
+            kinds.is_integer(kind)
+            or kinds.is_string(kind)
+            or kinds.is_large_string(kind)
+            or kinds.is_boolean(kind)
+        )
+
+    legal: list[str] = [field.name for field in schema if fits(field.type)]
+    known = [name for name, feature in _features(schema).items() if feature.get("_type") == "ClassLabel"]
+    for name in (*_LABEL_NAMES, *known):
+        if name in legal:
+            return name
+    require(
+        len(legal) == 1,
+        "data",
+        f"{called} with columns {', '.join(schema.names)}",
+        "a column of labels named 'label'",
+    )
+    return legal[0]
+
+
+def _features(schema: "pyarrow.Schema") -> dict[str, dict[str, Any]]:
+    """The features that Hugging Face notes in the schema."""
+    noted = _json((schema.metadata or {}).get(b"huggingface"))
+    info = noted.get("info") if isinstance(noted, dict) else None
+    features = info.get("features") if isinstance(info, dict) else None
+    return {name: feature for name, feature in (features or {}).items() if isinstance(feature, dict)}
+
+
+def _class_names(schema: "pyarrow.Schema", label: str, path: Path) -> list[str] | None:
+    """The names of the label numbers: noted in the schema, or in dataset_info.json beside the file or above it."""
+    names = _features(schema).get(label, {}).get("names") or _json(
+        (schema.metadata or {}).get(b"class_names")
+    )
+    for folder in (path.parent, path.parent.parent):
+        for file in ("dataset_info.json", "dataset_infos.json"):
+            if names is None and (folder / file).is_file():
+                names = _names_in(_json((folder / file).read_bytes()), label)
+    return [str(name) for name in names] if isinstance(names, list) else None
+
+
+def _json(text: bytes | None) -> Any:
+    """What a note says; None if there is none, or it is no JSON."""
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError:
+        return None
+
+
+def _names_in(info: Any, label: str) -> list[str] | None:
+    """The names of a label in dataset_info.json, or in the first configuration of dataset_infos.json with any."""
+    if not isinstance(info, dict):
+        return None
+    feature = info.get("features", {}).get(label, {}) if isinstance(info.get("features"), dict) else {}
+    if isinstance(feature.get("names"), list):
+        return list(feature["names"])
+    inner = [
+        _names_in(value, label) for value in info.values() if isinstance(value, dict) and "features" in value
+    ]
+    return next((names for names in inner if names), None)
+
+
+def _named(
+    values: list[Any], known: list[str] | None, called: str
+) -> tuple[dict[str, int], list[str | None]]:
+    """The classes with their numbers, and the name of each row's class; null and -1 are no label."""
+    if any(isinstance(value, str) for value in values):
+        return {value: 0 for value in values if value is not None}, values
+    numbers = [None if value is None or value == -1 else int(value) for value in values]
+    present = sorted({value for value in numbers if value is not None})
+    names = {value: str(value) for value in present} if known is None else dict(enumerate(known))
+    stray = [value for value in present if value not in names]
+    legal = f"0 to {len(names) - 1}, the classes it names"
+    require(not stray, "data", f"labels {stray[:3]} in {called}", legal)
+    return {name: value for value, name in names.items()}, [None if n is None else names[n] for n in numbers]

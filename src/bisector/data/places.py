@@ -1,0 +1,62 @@
+"""Where data sets that have a name are looked for, and how they are downloaded."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bisector.errors import ArgumentError, missing_extra
+
+DATA_FOLDER = "BISECTOR_DATA"
+"""The environment variable that names the folder of the user's data sets."""
+
+
+def data_folders() -> list[Path]:
+    """Return the folders that may hold data sets: the one that BISECTOR_DATA names, and the cache."""
+    own = os.environ.get(DATA_FOLDER)
+    return [*([Path(own)] if own else []), cache_folder()]
+
+
+def cache_folder() -> Path:
+    """Return the folder for what was downloaded or made: ~/.cache/bisector, or where XDG_CACHE_HOME says."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bisector"
+
+
+def download(name: str, fetch: Callable[[str], object], wanted: str, hints: Sequence[str]) -> Path:
+    """Download a data set into the first of `data_folders` that can be written to, whole or not at all.
+
+    What is fetched lies in a folder beside its place until it is complete: a download that is broken off leaves
+    nothing behind that would be taken for a data set.
+
+    Args:
+        name: of the data set, for the message.
+        fetch: downloads into the folder it is given.
+        wanted: the folder that `fetch` makes there.
+        hints: where the files can be put by hand.
+
+    Raises:
+        ArgumentError: if it cannot be downloaded; it says where the files can be put.
+    """
+    place = next((folder for folder in data_folders() if _writable(folder)), cache_folder())
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place, prefix=".download-") as folder:
+            fetch(folder)
+            target = place / wanted
+            shutil.rmtree(target, ignore_errors=True)
+            (Path(folder) / wanted).rename(target)
+        return target
+    except ImportError:
+        raise missing_extra("torchvision", "train") from None
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ArgumentError(
+            f"data: {name} is not on this machine and cannot be downloaded ({reason:.200}); "
+            f"put its files into {' or '.join(hints)}"
+        ) from None
+
+
+def _writable(folder: Path) -> bool:
+    there = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    return there.is_dir() and os.access(there, os.W_OK)

@@ -1,0 +1,102 @@
+"""What kind of data lies at a path."""
+
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+from bisector.data.examples import InMemory
+from bisector.data.idx import find_idx_images, idx_source
+from bisector.data.image_folder import has_image_classes, image_folder_source
+from bisector.data.parquet_images import image_column, parquet_image_source
+from bisector.data.source import Source
+from bisector.data.torchvision_cifar import cifar_source, find_cifar
+from bisector.errors import ArgumentError, missing_extra
+
+
+def read_path(data: str, image_size: int | None, memory: int) -> Source | None:
+    """Read what lies at a path, whatever its kind; None if that is nothing, or nothing known.
+
+    In this order: a table of embeddings (.npz, .npy, Parquet without images), idx files, torchvision's CIFAR files,
+    folders of images, Parquet with images.
+
+    Args:
+        data: a file or folder; or two files of arrays with a comma between.
+        image_size: as for `load`.
+        memory: as for `load`.
+
+    Raises:
+        ArgumentError: if the data is of a known kind and cannot be read.
+        MissingExtraError: if it needs a package that is not installed.
+    """
+    path = Path(data).expanduser()
+    if data.endswith((".npy", ".npz")) and ("," in data or path.is_file()):
+        return _embeddings(data if "," in data else str(path))
+    if path.is_file() and path.suffix.lower() == ".parquet":
+        return _parquet([path], path, image_size, memory)
+    return _read_folder(path, image_size, memory) if path.is_dir() else None
+
+
+def _read_folder(path: Path, image_size: int | None, memory: int) -> Source | None:
+    archives = sorted(path.glob("*.npz"))
+    cifar = find_cifar(path)
+    if (path / "embeddings.npy").is_file() or len(archives) == 1:
+        return _embeddings(str(archives[0] if archives else path))
+    if find_idx_images(path):
+        return idx_source(path)
+    if cifar is not None:
+        return cifar_source(cifar)
+    if has_image_classes(path):
+        return image_folder_source(path, image_size=image_size, memory=memory)
+    files = sorted(found for found in path.rglob("*.parquet") if not found.name.startswith("."))
+    return _parquet(files, path, image_size, memory) if files else None
+
+
+def what_is_there(data: str) -> str:
+    """Say in a few words what lies at a path where nothing was recognised."""
+    path = Path(data).expanduser()
+    if path.is_file():
+        return "that is a file of an unknown kind"
+    if not path.is_dir():
+        return "nothing is at that path"
+    inner = [found for found in path.iterdir() if not found.name.startswith(".")]
+    folders = sum(found.is_dir() for found in inner)
+    kinds = Counter(found.suffix.lower() or "no suffix" for found in inner if found.is_file())
+    words = [f"{folders} folder{'s' * (folders != 1)} without an image"] if folders else []
+    words += [f"{count} file{'s' * (count != 1)} ({kind})" for kind, count in kinds.most_common(3)]
+    return f"that folder holds {' and '.join(words) or 'nothing'}"
+
+
+def _parquet(files: list[Path], path: Path, image_size: int | None, memory: int) -> Source:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise missing_extra("pyarrow", "measure") from None
+    try:
+        schema = pyarrow.parquet.read_schema(files[0])
+    except (OSError, pyarrow.ArrowException) as error:
+        raise ArgumentError(f"data: {files[0]}: cannot be read: {' '.join(str(error).split())}") from None
+    own = b"bisector" in (schema.metadata or {})
+    if image_column(schema) is None or own:
+        return _embeddings(str(path))
+    return parquet_image_source(files, path, image_size=image_size, memory=memory)
+
+
+def _embeddings(path: str) -> Source:
+    from bisector.data.embeddings import read_embeddings
+
+    table = read_embeddings(path)
+    parts: dict[str, torch.Tensor] = {}
+    if table.splits is not None:
+        rows: dict[str, list[int]] = {}
+        for row, part in enumerate(table.splits):
+            rows.setdefault(part, []).append(row)
+        parts = {part: torch.tensor(found) for part, found in rows.items()}
+    return Source(
+        examples=InMemory(table.embeddings, table.names),
+        labels=table.labels,
+        class_names=table.class_names,
+        parts=parts,
+        left_out=table.left_out,
+    )

@@ -1,0 +1,198 @@
+"""How a data set is divided: training, validation and test, always apart, and the long tail of training."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from bisector.data.dataset import Dataset, Part
+from bisector.data.keyed import keyed_uniform
+from bisector.data.long_tail import long_tail_indices
+from bisector.data.source import Source
+from bisector.errors import require, require_number
+
+TEST_SHARE = 0.2
+VALIDATION_SHARE = 0.1
+
+
+def standard_split(name: str, source: Source, *, imbalance: float = 1.0, seed: int = 0) -> Dataset:
+    """Divide a data set so that every class is trained on, and thin its training part to a long tail.
+
+    The test part is the data's own where it has one (a validation part, where it has only that); otherwise 20%
+    of each class, at least one example of a class with two. Validation is the data's own where it has that beside a
+    test part; otherwise 10% of each class of the remaining, at least one of a class that began with three. A class
+    with one example is only trained on; a class without an example to train on is left out, and named.
+
+    Args:
+        name: of the data set.
+        source: what a reader found.
+        imbalance: training count of the commonest class over that of the rarest; 1 leaves the counts as they are.
+        seed: decides the split, which classes are rare, and what is kept of them.
+
+    Raises:
+        ArgumentError: if the imbalance is below 1, fewer than two classes have an example to train on, or the
+            data's own test part holds none of the classes of its training part.
+
+    >>> from bisector.data.examples import InMemory
+    >>> labels = torch.tensor([0] * 50 + [1] * 10 + [2])
+    >>> data = standard_split("three", Source(InMemory(torch.zeros(61, 4)), labels, ("a", "b", "c")))
+    >>> data.train_counts, data.validation.labels.bincount(), data.test_counts
+    (tensor([36,  7,  1]), tensor([4, 1]), tensor([10,  2,  0]))
+    """
+    require_number("imbalance", imbalance, least=1)
+    strangers = "its test part holds none of the classes of its training part"
+    require(not _open(source), "split", f"'standard', but {strangers}", "'open-set' for such data")
+    parts = _own_parts(source.parts)
+    classes = len(source.class_names)
+    train = parts.get("train", torch.arange(len(source.labels)))
+    whole = torch.bincount(source.labels[train], minlength=classes)
+    if "test" in parts:
+        test = parts["test"]
+    else:
+        counts = _share(whole, TEST_SHARE).maximum((whole >= 2).long())
+        test, train = _drawn(train, source.labels, counts, seed, "test")
+    if "validation" in parts:
+        validation = parts["validation"]
+    else:
+        rest = torch.bincount(source.labels[train], minlength=classes)
+        validation, train = _drawn(train, source.labels, _validation_counts(rest, whole), seed, "choose")
+
+    trained = torch.bincount(source.labels[train], minlength=classes) > 0
+    known = int(trained.sum())
+    require(known >= 2, "data", f"{known} class with examples to train on", "at least 2")
+    others = torch.bincount(source.labels[torch.cat([validation, test])], minlength=classes)
+    lost = [
+        f"class {source.class_names[c]!r}: no example to train on; {int(others[c])} for validation and test"
+        for c in (~trained).nonzero()[:, 0].tolist()
+    ]
+    train = _long_tail(train, source.labels, imbalance, seed)
+    new = trained.cumsum(0) - 1
+
+    def part(rows: Tensor) -> Part:
+        kept = rows[trained[source.labels[rows]]]
+        return Part(source.examples.select(kept), new[source.labels[kept]])
+
+    return Dataset(
+        name=name,
+        train=part(train),
+        validation=part(validation),
+        test=part(test),
+        class_names=_names(source, trained),
+        augmentation=source.augmentation,
+        left_out=(*source.left_out, *lost),
+    )
+
+
+def open_set_split(name: str, source: Source, *, imbalance: float = 1.0, seed: int = 0) -> Dataset:
+    """Divide the classes: some are trained on, the others are only tested on, as for faces of strangers.
+
+    Where the data's own test part holds other classes than its training part, these are the two groups. Otherwise
+    half of the classes, drawn, are trained on. Every example belongs to the part of its class; 10% of each class
+    trained on are for validation. Labels are numbered anew within each group.
+
+    Args:
+        name: of the data set.
+        source: what a reader found.
+        imbalance: training count of the commonest class over that of the rarest; 1 leaves the counts as they are.
+        seed: decides which classes are trained on, the validation part, and the long tail.
+
+    Raises:
+        ArgumentError: if the imbalance is below 1, or there are fewer than four classes.
+
+    >>> from bisector.data.examples import InMemory
+    >>> data = open_set_split("x", Source(InMemory(torch.zeros(40, 4)), torch.arange(40) % 4, tuple("abcd")))
+    >>> data.class_names, data.test_names, data.train_counts, data.test_counts
+    (('c', 'd'), ('a', 'b'), tensor([9, 9]), tensor([10, 10]))
+    """
+    require_number("imbalance", imbalance, least=1)
+    classes = len(source.class_names)
+    whole = torch.bincount(source.labels, minlength=classes)
+    present = (whole > 0).nonzero()[:, 0]
+    require(len(present) >= 4, "data", f"{len(present)} classes", "at least 4, to train on 2 and test on 2")
+    tested = torch.zeros(classes, dtype=torch.bool)
+    if _open(source):
+        tested[source.labels[_own_parts(source.parts)["test"]]] = True
+    else:
+        order = keyed_uniform(seed, 0, present, 1, "classes")[:, 0].argsort(stable=True)
+        tested[present[order[: len(present) // 2]]] = True
+    known = ~tested & (whole > 0)
+
+    rows = known[source.labels].nonzero()[:, 0]
+    validation, train = _drawn(rows, source.labels, _validation_counts(whole, whole), seed, "choose")
+    train = _long_tail(train, source.labels, imbalance, seed)
+    test = tested[source.labels].nonzero()[:, 0]
+    new = torch.where(known, known.cumsum(0), tested.cumsum(0)) - 1
+
+    def part(rows: Tensor) -> Part:
+        return Part(source.examples.select(rows), new[source.labels[rows]])
+
+    return Dataset(
+        name=name,
+        train=part(train),
+        validation=part(validation),
+        test=part(test),
+        class_names=_names(source, known),
+        test_names=_names(source, tested),
+        augmentation=source.augmentation,
+        left_out=source.left_out,
+    )
+
+
+SPLITS: Mapping[str, Callable[..., Dataset]] = {"standard": standard_split, "open-set": open_set_split}
+"""The ways to divide a data set that `load` knows."""
+
+
+def _own_parts(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The parts that the data itself has: none if it names nothing to train on; a lone validation is for test."""
+    own = {part: rows for part, rows in parts.items() if len(rows)}
+    if "train" not in own:
+        return {"train": torch.cat(list(own.values())).sort().values} if own else {}
+    if "test" not in own and "validation" in own:
+        own["test"] = own.pop("validation")
+    return own
+
+
+def _open(source: Source) -> bool:
+    """Whether the data's own test part holds at least two classes, none of them in its training part."""
+    own = _own_parts(source.parts)
+    if "test" not in own:
+        return False
+    tested, trained = (torch.unique(source.labels[own[part]]) for part in ("test", "train"))
+    return len(tested) >= 2 and len(trained) >= 2 and not torch.isin(tested, trained).any()
+
+
+def _share(counts: Tensor, share: float) -> Tensor:  # (C,)
+    return (counts * share + 1e-6).round().long()
+
+
+def _validation_counts(rest: Tensor, whole: Tensor) -> Tensor:  # (C,)
+    return _share(rest, VALIDATION_SHARE).maximum((whole >= 3).long())
+
+
+def _drawn(
+    rows: Tensor,  # (M,) positions
+    labels: Tensor,  # (N,)
+    counts: Tensor,  # (C,)
+    seed: int,
+    purpose: str,
+) -> tuple[Tensor, Tensor]:
+    """Draw so many of each class: those drawn and the others, each in the order of `rows`."""
+    of_rows = labels[rows]
+    shuffled = keyed_uniform(seed, 0, rows, 1, purpose)[:, 0].argsort(stable=True)
+    order = shuffled[of_rows[shuffled].argsort(stable=True)]
+    sizes = torch.bincount(of_rows, minlength=len(counts))
+    rank = torch.arange(len(rows)) - (sizes.cumsum(0) - sizes)[of_rows[order]]
+    taken = torch.zeros(len(rows), dtype=torch.bool)
+    taken[order] = rank < counts[of_rows[order]]
+    return rows[taken], rows[~taken]
+
+
+def _long_tail(rows: Tensor, labels: Tensor, imbalance: float, seed: int) -> Tensor:
+    if imbalance == 1:  # also data that is unequal by nature stays as it is
+        return rows
+    present = torch.unique(labels[rows], return_inverse=True)[1]
+    return rows[long_tail_indices(present, imbalance, seed)]
+
+
+def _names(source: Source, chosen: Tensor) -> tuple[str, ...]:
+    return tuple(source.class_names[c] for c in chosen.nonzero()[:, 0].tolist())

@@ -1,0 +1,242 @@
+import os
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from bisector.data.image_examples import ImageFiles, read_images
+from bisector.data.registry import load
+from bisector.errors import ArgumentError
+
+AWKWARD = ["<b onclick=x>&amp;", "a class, with spaces", "日本語 – ünïcode", "quote\"s and 'apostrophes'"]
+
+
+@pytest.fixture
+def folder(tmp_path, paint):
+    """A user's folder: unequal sizes, a truncated image, an empty class, awkward names."""
+    for index, name in enumerate(AWKWARD):
+        for number in range(6):
+            paint(tmp_path / "pictures" / name / f"{number}.png", (20 + 3 * number, 30), (40 * index, 0, 0))
+    broken = tmp_path / "pictures" / AWKWARD[1] / "broken.JPG"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(broken, "JPEG")
+    broken.write_bytes(broken.read_bytes()[:2000])
+    (tmp_path / "pictures" / AWKWARD[2] / "0 bytes.webp").touch()
+    (tmp_path / "pictures" / AWKWARD[2] / "text.gif").write_text("no image")
+    (tmp_path / "pictures" / AWKWARD[2] / "notes.txt").write_text("ignored")
+    (tmp_path / "pictures" / AWKWARD[2] / ".hidden.png").write_text("ignored")
+    (tmp_path / "pictures" / "empty").mkdir()
+    (tmp_path / "pictures" / "nothing readable").mkdir()
+    (tmp_path / "pictures" / "nothing readable" / "x.png").write_text("no image")
+    (tmp_path / "pictures" / ".git").mkdir()
+    return tmp_path / "pictures"
+
+
+def every(data):
+    return [
+        (part.examples.name(row), part.labels[row].item(), part.examples.batch(torch.tensor([row]))[0])
+        for part in (data.train, data.validation, data.test)
+        for row in range(len(part))
+    ]
+
+
+def test_nothing_is_lost(folder):
+    data = load(str(folder))
+    assert data.class_names == tuple(sorted(AWKWARD))
+    assert data.shape == (3, 64, 64)
+    truncated = [line for line in data.left_out if "truncated" in line]
+    assert len(truncated) == 1
+    assert truncated[0].startswith(f"pictures/{AWKWARD[1]}/broken.JPG: cannot be read: ")
+    assert set(data.left_out) == {
+        *truncated,
+        f"pictures/{AWKWARD[2]}/0 bytes.webp: cannot be read: it is empty",
+        f"pictures/{AWKWARD[2]}/text.gif: cannot be read: not an image of a known kind",
+        "pictures/nothing readable/x.png: cannot be read: not an image of a known kind",
+        "class 'empty': no readable image",
+        "class 'nothing readable': no readable image",
+    }
+    rows = every(data)
+    assert len({name for name, _, _ in rows}) == len(rows) == 24
+    for name, label, pixels in rows:
+        assert name.split("/")[1] == data.class_names[label]
+        assert pixels[0].mean().item() * 255 == pytest.approx(
+            40 * AWKWARD.index(data.class_names[label]), abs=1
+        )
+
+
+def test_each_class_is_in_every_part(folder):
+    data = load(str(folder))
+    assert [data.train_counts.min(), data.test_counts.min(), data.validation.labels.bincount().min()] == [
+        4,
+        1,
+        1,
+    ]
+
+
+def test_lazy_and_held_images_are_the_same(folder):
+    # Without the truncated file, which only decoding finds.
+    next(folder.rglob("broken.JPG")).unlink()
+    held, lazy = load(str(folder), image_size=16), load(str(folder), image_size=16, memory=100)
+    assert isinstance(lazy.train.examples, ImageFiles)
+    assert held.left_out == lazy.left_out
+    assert len(held.left_out) == 5
+    for (name, label, pixels), (other, also, again) in zip(every(held), every(lazy), strict=True):
+        assert (name, label) == (other, also)
+        assert torch.equal(pixels, again)
+
+
+def test_a_truncated_image_is_named_when_it_is_met(folder):
+    data = load(str(folder), memory=100)
+    with pytest.raises(ArgumentError, match=r"data: pictures/.*broken\.JPG: cannot be read: .*truncated"):
+        every(data)
+
+
+class Rows(Dataset):
+    def __init__(self, examples):
+        self.examples = examples
+
+    def __len__(self):
+        return len(self.examples)
+
+    def __getitem__(self, row):
+        return self.examples.batch(torch.tensor([row]))[0]
+
+
+def test_lazy_images_travel_to_workers(folder):
+    next(folder.rglob("broken.JPG")).unlink()
+    examples = load(str(folder), memory=100).train.examples
+    expected = examples.batch(torch.arange(len(examples)))
+    again = pickle.loads(pickle.dumps(examples))
+    assert torch.equal(again.batch(torch.arange(len(examples))), expected)
+    loaded = torch.cat(list(DataLoader(Rows(examples), batch_size=4, num_workers=2)))
+    assert torch.equal(loaded, expected)
+
+
+@pytest.mark.parametrize("other", ["test", "Val"])
+def test_train_and_test_folders(tmp_path, paint, other):
+    for part, count in (("Train", 10), (other, 3)):
+        for name in ("cat", "dog"):
+            for number in range(count):
+                paint(tmp_path / part / name / f"{number}.png")
+    paint(tmp_path / "extra" / "x.png")
+    paint(tmp_path / "stray.png")
+    data = load(str(tmp_path))
+    assert data.class_names == ("cat", "dog")
+    assert data.test_counts.tolist() == [3, 3]
+    assert data.train_counts.tolist() == [9, 9]
+    assert all(f"/{other}/" in data.test.examples.name(row) for row in range(6))
+    assert data.left_out == (
+        f"{tmp_path.name}/stray.png: in no class folder",
+        f"{tmp_path.name}/extra: not a folder for training, validation or test",
+    )
+
+
+def test_three_parts(tmp_path, paint):
+    for part, count in (("train", 10), ("test", 3), ("val", 2)):
+        for number in range(count):
+            paint(tmp_path / part / "a" / f"{number}.png")
+            paint(tmp_path / part / "b" / f"{number}.png")
+    data = load(str(tmp_path))
+    assert (len(data.train), len(data.validation), len(data.test)) == (20, 4, 6)
+
+
+def test_a_test_folder_without_classes_is_told_in_one_line(tmp_path, paint):
+    for number in range(12):
+        paint(tmp_path / "train" / "ab"[number % 2] / f"{number}.png")
+        paint(tmp_path / "test" / f"{number}.png")
+    data = load(str(tmp_path))
+    assert data.left_out == (f"{tmp_path.name}/test: 12 images in no class folder",)
+    assert len(data.test) == 2
+
+
+def test_a_class_may_be_called_test(tmp_path, paint):
+    for name in ("exam", "test"):
+        for number in range(5):
+            paint(tmp_path / name / f"{number}.png")
+    assert load(str(tmp_path)).class_names == ("exam", "test")
+
+
+def test_links_nested_folders_and_one_folder_around_all(tmp_path, paint):
+    top = tmp_path / "data" / "unpacked"
+    for number in range(4):
+        paint(top / "cat" / "deep" / "er" / f"{number}.PNG")
+        paint(top / "dog" / f"{number}.jpeg")
+    (top / "dog" / "circle").symlink_to(top / "dog")
+    paint(tmp_path / "elsewhere.png")
+    (top / "dog" / "linked.png").symlink_to(tmp_path / "elsewhere.png")
+    shutil.copytree(top / "dog", tmp_path / "wolves", symlinks=True)
+    (tmp_path / "wolves" / "circle").unlink()
+    (top / "wolf").symlink_to(tmp_path / "wolves")
+    data = load(str(tmp_path / "data"))
+    assert data.class_names == ("cat", "dog", "wolf")
+    assert (data.train_counts + data.validation.labels.bincount() + data.test_counts).tolist() == [4, 5, 5]
+    assert data.left_out == ()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of files are bytes on POSIX only")
+def test_names_that_are_no_text_become_text(tmp_path, paint):
+    for name in (b"caf\xe9", b"tea"):
+        place = tmp_path / os.fsdecode(name)
+        for number in range(3):
+            paint(place / f"{number}.png")
+    data = load(str(tmp_path))
+    assert data.class_names == ("caf\N{REPLACEMENT CHARACTER}", "tea")
+    [data.train.examples.name(row).encode() for row in range(len(data.train))]
+
+
+def test_equal_images_keep_their_size_and_gray_its_channel(tmp_path, paint):
+    for number in range(4):
+        paint(tmp_path / "a" / f"{number}.png", (12, 7), 40, "L")
+        paint(tmp_path / "b" / f"{number}.png", (12, 7), 80, "L")
+    assert load(str(tmp_path)).shape == (1, 7, 12)
+    assert load(str(tmp_path), image_size=5).shape == (1, 5, 5)
+    paint(tmp_path / "b" / "5.png", (12, 7))
+    assert load(str(tmp_path)).shape == (3, 7, 12)
+    paint(tmp_path / "b" / "6.png", (7, 7))
+    assert load(str(tmp_path)).shape == (3, 64, 64)
+
+
+def test_the_seed_and_the_order_of_the_disk_do_not_mix(folder, tmp_path):
+    # Copied in another order: the file system may list them otherwise, the split is the same.
+    again = tmp_path / "again" / "pictures"
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_file():
+            (again / path.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, again / path.relative_to(folder))
+    first, second = load(str(folder), seed=2), load(str(again), seed=2)
+    assert [name for name, _, _ in every(first)] == [name for name, _, _ in every(second)]
+
+
+def test_a_long_tail_of_a_folder(tmp_path, paint):
+    for name in "abc":
+        for number in range(20):
+            paint(tmp_path / name / f"{number}.bmp", (4, 4))
+    data = load(str(tmp_path), imbalance=7)
+    assert sorted(data.train_counts.tolist()) == [2, 5, 14]
+    assert data.test_counts.tolist() == [4, 4, 4]
+
+
+def test_no_readable_image_is_one_clear_error(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.png").write_text("no image")
+    with pytest.raises(ArgumentError, match="data: got 2 images, none of which can be read"):
+        load(str(tmp_path))
+    with pytest.raises(ArgumentError, match="none of which can be read"):
+        read_images([b"", b"x"], ["a", "b"], image_size=4)
+
+
+def test_photographs(real_data):
+    files = sorted((real_data / "bccd" / "JPEGImages").glob("*.jpg"))[:12]
+    if not files:
+        pytest.skip("no bccd in the folder of real data")
+    read = read_images([str(path) for path in files], [path.name for path in files], image_size=48)
+    assert read.examples.shape == (3, 48, 48)
+    assert not read.left_out
+    whole = np.asarray(Image.open(files[3]).convert("RGB"), np.float32) / 255  # 640 x 480
+    block = whole[:, 80:560].reshape(48, 10, 48, 10, 3).mean((1, 3)).transpose(2, 0, 1)
+    assert (read.examples.batch(torch.tensor([3]))[0] - torch.from_numpy(block)).abs().mean() < 0.02
