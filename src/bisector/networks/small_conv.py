@@ -1,4 +1,4 @@
-"""The network that turns small images into embeddings."""
+"""A small network for small images."""
 
 from torch import Tensor, nn
 
@@ -8,19 +8,24 @@ class SmallConvNet(nn.Module):
 
     Args:
         in_channels: of the images.
-        embedding_dim: D.
+        embedding_dim: D; without the linear layer if None, and D is then 8 times the width.
         width: channels of the first stage; the second has twice as many.
+
+    Attributes:
+        embedding_dim: D.
 
     >>> import torch
     >>> SmallConvNet(1, 32)(torch.zeros(5, 1, 8, 8)).shape
     torch.Size([5, 32])
     """
 
-    def __init__(self, in_channels: int, embedding_dim: int, width: int = 32) -> None:
+    def __init__(self, in_channels: int, embedding_dim: int | None = None, width: int = 32) -> None:
         super().__init__()
         stages = _stage(in_channels, width), _stage(width, 2 * width)
         self.stages = nn.Sequential(*stages, nn.AdaptiveAvgPool2d(2))
-        self.embed = nn.Linear(2 * width * 4, embedding_dim)
+        own = 2 * width * 4
+        self.embedding_dim = own if embedding_dim is None else embedding_dim
+        self.embed = nn.Identity() if embedding_dim is None else nn.Linear(own, embedding_dim)
 
     def forward(
         self,

@@ -1,0 +1,119 @@
+"""The networks of torchvision and timm, without their classifiers."""
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from torch import nn
+
+from bisector.errors import ArgumentError, missing_extra
+from bisector.networks.normalize import Normalize
+
+_Loaded = TypeVar("_Loaded")
+_CLASSES = 1000  # ImageNet's, which the classifiers of torchvision are built for
+_TWO_CLASSIFIERS = ("googlenet", "inception_v3")  # in training they return the logits of a second one too
+
+
+def torchvision_network(name: str, *, pretrained: bool) -> tuple[Normalize, nn.Module]:
+    """A classification network of torchvision that returns what its last layer would have been given.
+
+    Args:
+        name: as in `torchvision.models.list_models(torchvision.models)`.
+        pretrained: with torchvision's default weights.
+
+    Returns:
+        The normalisation that the pretrained weights expect, and the network.
+
+    Raises:
+        ArgumentError: for an unknown name, or if the weights cannot be had.
+        MissingExtraError: without torchvision.
+
+    >>> _, network = torchvision_network("resnet18", pretrained=False)
+    >>> network.fc
+    Identity()
+    """
+    try:
+        from torchvision import models
+    except ImportError:
+        raise missing_extra("torchvision", "train") from None
+    _require_name("torchvision", name, models.list_models(models))
+    options = {"aux_logits": False, "init_weights": not pretrained} if name in _TWO_CLASSIFIERS else {}
+    preset = models.get_model_weights(name).DEFAULT.transforms()
+    network: nn.Module = _loaded(
+        f"torchvision/{name}",
+        pretrained,
+        lambda: models.get_model(name, weights="DEFAULT" if pretrained else None, **options),
+    )
+    _strip_classifier(network)
+    return Normalize(preset.mean, preset.std), network
+
+
+def timm_network(name: str, *, pretrained: bool) -> tuple[Normalize, nn.Module]:
+    """A network of timm with `num_classes=0`.
+
+    Args:
+        name: as in `timm.list_models()`; the weights may be named after a dot: ``resnet18.a1_in1k``.
+        pretrained: with the weights of that name, or timm's default ones.
+
+    Returns:
+        The normalisation that the pretrained weights expect, and the network.
+
+    Raises:
+        ArgumentError: for an unknown name, or if the weights cannot be had.
+        MissingExtraError: without timm.
+    """
+    try:
+        timm: Any = importlib.import_module("timm")  # only half of it is typed
+    except ImportError:
+        raise missing_extra("timm", "timm") from None
+    known = timm.list_models()
+    if name not in known:
+        _require_name("timm", name, [*known, *timm.list_models(pretrained=True)])
+    network: nn.Module = _loaded(
+        f"timm/{name}", pretrained, lambda: timm.create_model(name, pretrained=pretrained, num_classes=0)
+    )
+    config = timm.data.resolve_data_config({}, model=network)
+    return Normalize(config["mean"], config["std"]), network
+
+
+def _require_name(library: str, name: str, legal: Iterable[str]) -> None:
+    """Like `require_choice`, but the legal names are far too many to be listed."""
+    names = list(legal)
+    if name in names:
+        return
+    near = " or ".join(repr(f"{library}/{close}") for close in difflib.get_close_matches(name, names, n=2))
+    hint = f"did you mean {near}? " if near else ""
+    raise ArgumentError(
+        f"backbone: got '{library}/{name}'; {hint}expected one of the {len(names)} of {library}"
+    )
+
+
+def _loaded(spec: str, pretrained: bool, make: Callable[[], _Loaded]) -> _Loaded:
+    """Make a network; a download that fails is one line, whatever the library raises."""
+    if not pretrained:
+        return make()
+    try:
+        return make()
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ArgumentError(
+            f"pretrained: got {spec!r}, whose weights cannot be loaded ({reason}); "
+            "expected a connection to where they are kept, or weights that were downloaded before"
+        ) from error
+
+
+def _strip_classifier(network: nn.Module) -> None:
+    """Replace the layer that returns the logits by nothing, and a dropout before it: embeddings are not dropped."""
+    name = [
+        name
+        for name, module in network.named_modules()
+        if (isinstance(module, nn.Linear) and module.out_features == _CLASSES)
+        or (isinstance(module, nn.Conv2d) and module.out_channels == _CLASSES)
+    ][-1]
+    place, _, last = name.rpartition(".")
+    parent = network.get_submodule(place)
+    before = dict(zip([key for key, _ in parent.named_children()][1:], parent.named_children(), strict=False))
+    setattr(parent, last, nn.Identity())
+    if isinstance(parent, nn.Sequential) and last in before and isinstance(before[last][1], nn.Dropout):
+        setattr(parent, before[last][0], nn.Identity())
