@@ -98,6 +98,7 @@ _ROOMS = (
     "heads",
     "information",
     "metrics",
+    "posthoc",
     "report",
     "statistics",
     "training",

@@ -1,0 +1,363 @@
+"""Verification: are two embeddings of the same class, whatever the class, one never trained on included?
+
+A pair is accepted when the cosine of its embeddings is at least a threshold. Of the genuine pairs (one class)
+a share is accepted, the true accept rate; of the impostor pairs (two classes) too, the false accept rate.
+
+The rates hold for the classes and the threshold they were measured with. A threshold that is chosen on the
+classes it is then judged by is judged too well: choose it on other classes (`verify` of a validation split) and
+give it to `verify` of the test split as `thresholds`.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from bisector.errors import require, require_integer, require_number
+from bisector.metrics.pairs import (
+    EXACT_PAIRS,
+    STEPS,
+    count_pairs,
+    counted_pair_scores,
+    pair_scores,
+    require_pairs,
+)
+from bisector.metrics.sorted_scores import SortedScores
+
+FARS = (1e-2, 1e-3, 1e-4)
+"""The false accept rates at which the field reports."""
+
+Scores: TypeAlias = Tensor | SortedScores
+
+_CURVE_POINTS = 300
+
+
+class Roc(NamedTuple):
+    """Every operating point, each (P,) float64, from the strictest threshold to the loosest."""
+
+    far: Tensor  # false accept rate, 0 to 1, ascending
+    tar: Tensor  # true accept rate, 0 to 1, ascending
+    thresholds: Tensor  # descending; the first is infinity: nothing is accepted
+
+
+class OperatingPoint(NamedTuple):
+    """What one threshold does."""
+
+    threshold: float
+    far: float
+    tar: float
+
+
+class EqualError(NamedTuple):
+    """Where as many impostors are accepted as genuine pairs are refused, as shares."""
+
+    rate: float
+    threshold: float
+
+
+def roc(genuine: Scores, impostor: Scores) -> Roc:
+    """The receiver operating characteristic: one point for every distinct score, and one that accepts nothing.
+
+    Args:
+        genuine: scores of pairs of one class, any shape.
+        impostor: scores of pairs of two classes.
+
+    Raises:
+        ArgumentError: a score is NaN, or there is none of a kind.
+
+    >>> roc(torch.tensor([0.9, 0.4]), torch.tensor([0.4, 0.1])).tar
+    tensor([0.0000, 0.5000, 1.0000, 1.0000], dtype=torch.float64)
+    """
+    same, other = _sorted_pair(genuine, impostor)
+    require(same.total > 0 and other.total > 0, "scores", "none of a kind", "genuine and impostor pairs")
+    thresholds = torch.unique(torch.cat([same.values, other.values])).flip(0)
+    thresholds = torch.cat([thresholds.new_tensor([math.inf]), thresholds])
+    far, tar = (scores.at_least(thresholds).double() / scores.total for scores in (other, same))
+    return Roc(far, tar, thresholds.double())
+
+
+def equal_error(genuine: Scores, impostor: Scores) -> EqualError:
+    """The equal error rate and the threshold next to it.
+
+    The rate at which the false accept rate equals the false reject rate, one less the true accept rate, on
+    the ROC with its points joined by straight lines: between two of them, ties or a small number of
+    pairs leave no threshold at which the two are equal. The threshold is the score, or the least number above all
+    scores, at which they differ least (of two that differ as much, the larger). NaN without pairs of a kind.
+
+    Raises:
+        ArgumentError: a score is NaN.
+
+    >>> equal_error(torch.tensor([0.9, 0.8, 0.3]), torch.tensor([0.5, 0.2, 0.1])).rate
+    0.333...
+    """
+    same, other = _sorted_pair(genuine, impostor)
+    if not same.total or not other.total:
+        return EqualError(math.nan, math.nan)
+
+    def rates(threshold: float) -> tuple[float, float]:
+        return other.not_below(threshold) / other.total, 1 - same.not_below(threshold) / same.total
+
+    # The loosest operating point errs on accepting, the strictest on refusing: the sign changes once.
+    low = max(_last_where(scores, lambda t: rates(t)[0] >= rates(t)[1]) for scores in (same, other))
+    high = min(scores.next_above(low) for scores in (same, other))
+    if high == math.inf:
+        high = same.just_above(low)
+    (far_low, frr_low), (far_high, frr_high) = rates(low), rates(high)
+    excess_low, excess_high = far_low - frr_low, frr_high - far_high
+    weight = excess_high / (excess_low + excess_high)
+    rate = far_high + weight * (far_low - far_high)
+    return EqualError(rate, low if excess_low < excess_high else high)
+
+
+def equal_error_rate(genuine: Scores, impostor: Scores) -> float:
+    """The rate of `equal_error`, 0 to 1; lower is better, and 0.5 is chance."""
+    return equal_error(genuine, impostor).rate
+
+
+def true_accept_rate(genuine: Scores, impostor: Scores, far: float = 1e-3) -> float:
+    """The largest true accept rate of any threshold whose false accept rate is at most `far`.
+
+    Pairs with the same score are accepted or refused together, and nothing is interpolated: the rate can
+    be had. NaN where it cannot be told: with fewer than 1 / far impostor pairs, or no genuine one.
+
+    Args:
+        genuine: scores of pairs of one class.
+        impostor: scores of pairs of two classes.
+        far: the false accept rate, in (0, 1].
+
+    Raises:
+        ArgumentError: a score is NaN, or `far` is out of its range.
+
+    >>> true_accept_rate(torch.tensor([0.9, 0.4]), torch.tensor([0.5, 0.2, 0.1]), far=0.34)
+    1.0
+    >>> true_accept_rate(torch.tensor([0.9, 0.4]), torch.tensor([0.5, 0.2, 0.1]), far=0.3)
+    nan
+    """
+    return at_far(genuine, impostor, far).tar
+
+
+def choose_threshold(genuine: Scores, impostor: Scores, far: float = 1e-3) -> float:
+    """The threshold of `true_accept_rate`: the smallest score at which at most `far` of the impostors get in.
+
+    The score is one that occurs; where no score lies above the impostors that have to be refused, it is the next
+    number above them. NaN with fewer than 1 / far impostor pairs.
+
+    Raises:
+        ArgumentError: a score is NaN, or `far` is out of its range.
+
+    >>> choose_threshold(torch.tensor([0.75, 0.5]), torch.tensor([0.625, 0.25, 0.125]), far=0.34)
+    0.5
+    """
+    return at_far(genuine, impostor, far).threshold
+
+
+def at_far(genuine: Scores, impostor: Scores, far: float) -> OperatingPoint:
+    """`choose_threshold` with both rates as they come out at it."""
+    require_number("far", far, above=0, most=1)
+    same, other = _sorted_pair(genuine, impostor)
+    accepted = _most_accepted(far, other.total)
+    if accepted < 1:
+        return OperatingPoint(math.nan, math.nan, math.nan)
+    if accepted < other.total:
+        refused = float(other.largest(torch.tensor(accepted + 1)))
+        threshold = min(scores.next_above(refused) for scores in (same, other))
+        if threshold == math.inf:
+            threshold = other.just_above(refused)
+    else:
+        threshold = min(float(scores.values[0]) for scores in (same, other) if scores.total)
+    return at_threshold(same, other, threshold)
+
+
+def at_threshold(genuine: Scores, impostor: Scores, threshold: float) -> OperatingPoint:
+    """The rates of a given threshold, one chosen on other classes for instance; NaN without pairs of a kind.
+
+    >>> at_threshold(torch.tensor([0.9, 0.4]), torch.tensor([0.5, 0.2]), 0.5)
+    OperatingPoint(threshold=0.5, far=0.5, tar=0.5)
+    """
+    same, other = _sorted_pair(genuine, impostor)
+    far, tar = (s.not_below(threshold) / s.total if s.total else math.nan for s in (other, same))
+    return OperatingPoint(threshold, far, tar)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` finds: plain numbers, shares from 0 to 1."""
+
+    embeddings: int
+    classes: int
+    genuine_pairs: int
+    impostor_pairs: int
+    eer: float
+    eer_threshold: float
+    tar: dict[float, float]  # by false accept rate; NaN where there are too few impostor pairs
+    thresholds: dict[float, float]  # by false accept rate: those that have the true accept rates above
+    carried: dict[float, OperatingPoint] = field(
+        default_factory=dict
+    )  # at thresholds chosen on other classes
+    curve_far: list[float] = field(default_factory=list)  # the ROC for drawing, ascending
+    curve_tar: list[float] = field(default_factory=list)
+    resolution: float = 0.0  # to what the cosines were rounded; 0 for not at all
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold; None stands for a number that is not finite."""
+        return {
+            "embeddings": self.embeddings,
+            "classes": self.classes,
+            "genuine_pairs": self.genuine_pairs,
+            "impostor_pairs": self.impostor_pairs,
+            "eer": _or_none(self.eer),
+            "eer_threshold": _or_none(self.eer_threshold),
+            "resolution": self.resolution,
+            "at_far": [
+                {"far": far, "tar": _or_none(tar), "threshold": _or_none(self.thresholds[far])}
+                for far, tar in self.tar.items()
+            ],
+            "carried": [
+                {"chosen_for_far": far, **{k: _or_none(v) for k, v in point._asdict().items()}}
+                for far, point in self.carried.items()
+            ],
+            "curve_far": list(self.curve_far),
+            "curve_tar": list(self.curve_tar),
+        }
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> "Verification":
+        """Return what `to_dict` was made from."""
+        return cls(
+            embeddings=raw["embeddings"],
+            classes=raw["classes"],
+            genuine_pairs=raw["genuine_pairs"],
+            impostor_pairs=raw["impostor_pairs"],
+            eer=_or_nan(raw["eer"]),
+            eer_threshold=_or_nan(raw["eer_threshold"]),
+            resolution=raw["resolution"],
+            tar={row["far"]: _or_nan(row["tar"]) for row in raw["at_far"]},
+            thresholds={row["far"]: _or_nan(row["threshold"]) for row in raw["at_far"]},
+            carried={
+                row["chosen_for_far"]: OperatingPoint(*(_or_nan(row[k]) for k in OperatingPoint._fields))
+                for row in raw["carried"]
+            },
+            curve_far=list(raw["curve_far"]),
+            curve_tar=list(raw["curve_tar"]),
+        )
+
+
+def verify(
+    embeddings: Tensor,  # (N, D)
+    labels: Tensor,  # (N,)
+    *,
+    fars: Sequence[float] = FARS,
+    thresholds: Mapping[float, float] | None = None,
+    exact_pairs: int = EXACT_PAIRS,
+) -> Verification:
+    """Verify every pair of embeddings by cosine.
+
+    All N (N - 1) / 2 pairs take part: none is drawn by chance, so that the same embeddings always give the same
+    numbers. Up to `exact_pairs` of them every cosine is held, as in `pair_scores`. Beyond, the cosines
+    are rounded to multiples of 2^-20, about 1e-6, and counted: a rate can then differ only by pairs that
+    are so near to its threshold. Memory stays bounded: 4 bytes a pair up to the limit, beyond it below 200 MB,
+    beside copies of the embeddings; time grows with N^2 (100,000 embeddings are 5e9 pairs: minutes on a CPU). Of
+    more embeddings than you want to wait for, give a part.
+
+    Pairs that share an embedding are not independent, so the rates scatter more than so many pairs suggest,
+    the lowest false accept rates most: look at the spread over classes, splits or seeds.
+
+    Args:
+        embeddings: (N, D) finite, any floating dtype, on any device.
+        labels: (N,) integers, any. A class with one embedding has impostor pairs alone.
+        fars: the false accept rates to report at, each in (0, 1].
+        thresholds: of another `Verification`, one on other classes: what they do on these is told as `carried`.
+            Those that are NaN are left out.
+        exact_pairs: up to how many pairs every cosine is held.
+
+    Raises:
+        ArgumentError: an argument is not as described.
+
+    >>> x = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
+    >>> found = verify(x, torch.tensor([3, 3, 8, 8]), fars=[0.25])
+    >>> found.eer, found.tar, found.genuine_pairs, found.impostor_pairs
+    (0.0, {0.25: 1.0}, 2, 4)
+    """
+    require_pairs(embeddings, labels)
+    require_integer("exact_pairs", exact_pairs, least=0)
+    wanted = [require_number("fars", far, above=0, most=1) for far in fars]
+    genuine_pairs, impostor_pairs = count_pairs(labels)
+    exact = genuine_pairs + impostor_pairs <= exact_pairs
+    if exact:
+        same, other = _sorted_pair(*pair_scores(embeddings, labels, most=max(exact_pairs, 1)))
+    else:
+        same, other = counted_pair_scores(embeddings, labels)
+    found = {far: at_far(same, other, far) for far in wanted}
+    chosen = {far: value for far, value in (thresholds or {}).items() if not math.isnan(value)}
+    error = equal_error(same, other)
+    curve = list(_curve(same, other))
+    return Verification(
+        embeddings=len(labels),
+        classes=len(torch.unique(labels)),
+        genuine_pairs=genuine_pairs,
+        impostor_pairs=impostor_pairs,
+        eer=error.rate,
+        eer_threshold=error.threshold,
+        tar={far: point.tar for far, point in found.items()},
+        thresholds={far: point.threshold for far, point in found.items()},
+        carried={far: at_threshold(same, other, value) for far, value in chosen.items()},
+        curve_far=[far for far, _ in curve],
+        curve_tar=[tar for _, tar in curve],
+        resolution=0.0 if exact else 1 / STEPS,
+    )
+
+
+def _curve(genuine: SortedScores, impostor: SortedScores) -> Iterator[tuple[float, float]]:
+    """Points of the ROC for drawing, their false accept rates evenly spaced in the logarithm."""
+    if not genuine.total or not impostor.total:
+        return
+    places = torch.linspace(0, math.log(impostor.total), _CURVE_POINTS, dtype=torch.float64)
+    accepted = torch.unique(places.exp().round().long().clamp(1, impostor.total))[:-1]  # all of them: below
+    refused = impostor.largest(accepted + 1)
+    far = impostor.above(refused).double() / impostor.total
+    tar = genuine.above(refused).double() / genuine.total
+    last = (-1.0, -1.0)
+    for point in [*zip(far.tolist(), tar.tolist(), strict=True), (1.0, 1.0)]:
+        if point[0] > 0 and point != last:
+            yield point
+        last = point
+
+
+def _sorted_pair(genuine: Scores, impostor: Scores) -> tuple[SortedScores, SortedScores]:
+    """Both in order and in one dtype."""
+    same, other = (
+        scores if isinstance(scores, SortedScores) else SortedScores.of(name, scores)
+        for name, scores in (("genuine", genuine), ("impostor", impostor))
+    )
+    if same.values.dtype == other.values.dtype:
+        return same, other
+    precise = torch.promote_types(same.values.dtype, other.values.dtype)
+    return same.to(precise), other.to(precise)
+
+
+def _last_where(scores: SortedScores, holds: Callable[[float], bool]) -> float:
+    """The largest score for which `holds`, which is true of small ones and false of large ones."""
+    low, high = -1, len(scores.values)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(float(scores.values[middle])) else (low, middle)
+    return float(scores.values[low]) if low >= 0 else -math.inf
+
+
+def _most_accepted(far: float, pairs: int) -> int:
+    """The largest k with k / pairs <= far, as floats have it: 0.29 of 100 pairs are 29, though 0.29 * 100 < 29."""
+    if not pairs:
+        return 0
+    near = math.floor(far * pairs)
+    return max(k for k in (near - 1, near, near + 1, 0) if 0 <= k <= pairs and k / pairs <= far)
+
+
+def _or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else float(value)

@@ -1,0 +1,162 @@
+"""Adjustment: one offset for each class, added to scores that are there already."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from bisector.errors import ArgumentError, require, require_choice, require_number
+
+Kind: TypeAlias = Literal["logits", "probabilities"]
+KINDS: tuple[Kind, ...] = ("logits", "probabilities")
+
+
+@dataclass(frozen=True, eq=False)
+class Adjustment:
+    r"""Offsets that move the boundaries of a trained model.
+
+    .. math:: z'_{nc} = z_{nc} / T + b_c
+
+    with z the logits, or the logarithms of the probabilities. Between two classes i and j the boundary moves by
+    :math:`T (b_i - b_j)` logits in favour of i. Embeddings and weights stay as they are: what two classes have
+    mixed up in the embedding, no offset takes apart.
+
+    Args:
+        offsets: (C,) b, in units of calibrated logits (nats); only their differences matter.
+        temperature: T, above 0.
+        kind: what the scores are: "logits" or "probabilities".
+        method: how the offsets were found.
+        description: the same in a sentence.
+        settings: the numbers that went in or were fitted, such as tau.
+        class_names: of the columns, where they are known.
+
+    Raises:
+        ArgumentError: an argument is not as described.
+
+    >>> adjustment = Adjustment(torch.tensor([0.0, 1.0]), temperature=2.0)
+    >>> adjustment.apply(torch.tensor([[3.0, 2.0]]))
+    tensor([[1.5000, 2.0000]])
+    """
+
+    offsets: Tensor
+    temperature: float = 1.0
+    kind: Kind = "logits"
+    method: str = "by hand"
+    description: str = ""
+    settings: Mapping[str, float] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        require(isinstance(self.offsets, Tensor), "offsets", type(self.offsets).__name__, "a tensor")
+        shape = tuple(self.offsets.shape)
+        require(self.offsets.dim() == 1 and len(self.offsets) > 0, "offsets", f"shape {shape}", "(C,)")
+        require(bool(self.offsets.isfinite().all()), "offsets", "NaN or infinity", "finite numbers")
+        require_number("temperature", self.temperature, above=0)
+        require_choice("kind", self.kind, KINDS)
+        names = len(self.class_names)
+        require(names in {0, len(self.offsets)}, "class_names", f"{names} names", f"{len(self.offsets)}")
+
+    def apply(
+        self,
+        scores: Tensor,  # (N, C)
+    ) -> Tensor:
+        """Return the (N, C) adjusted scores: logits for logits, probabilities for probabilities.
+
+        In the dtype that came in, computed in float32 at least.
+
+        Raises:
+            ArgumentError: the scores are of another number of classes or no scores of this kind.
+        """
+        logits = logits_of("scores", scores, self.kind, num_classes=len(self.offsets))
+        adjusted = logits / self.temperature + self.offsets.to(logits)
+        if self.kind == "probabilities":
+            adjusted = adjusted.softmax(dim=1)
+        return adjusted.to(scores.dtype)
+
+    def predict(
+        self,
+        scores: Tensor,  # (N, C)
+    ) -> Tensor:
+        """Return the (N,) classes that score highest after the adjustment.
+
+        Raises:
+            ArgumentError: as `apply`.
+        """
+        logits = logits_of("scores", scores, self.kind, num_classes=len(self.offsets))
+        # The differences of large half-precision logits would be lost in their dtype.
+        return (logits.double() / self.temperature + self.offsets.to(logits.device, torch.float64)).argmax(1)
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, whole or not at all.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        record = {
+            "method": self.method,
+            "description": self.description,
+            "kind": self.kind,
+            "temperature": self.temperature,
+            "settings": dict(self.settings),
+            "class_names": list(self.class_names),
+            "offsets": self.offsets.tolist(),
+        }
+        path = Path(path)
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False)
+            draft.write_text(text + "\n", encoding="utf-8")
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: Path) -> "Adjustment":
+        """Read what `save` wrote.
+
+        Raises:
+            ArgumentError: the file holds no adjustment.
+            OSError: it cannot be read.
+        """
+        try:
+            raw: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+            offsets = torch.tensor(raw.pop("offsets"), dtype=torch.float64)
+            return cls(offsets, class_names=tuple(raw.pop("class_names")), **raw)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, ArgumentError):
+                raise
+            raise ArgumentError(f"path: got {path}; expected the JSON of an Adjustment ({error})") from None
+
+
+def logits_of(
+    name: str,
+    scores: Tensor,  # (N, C)
+    kind: Kind,
+    *,
+    num_classes: int | None = None,
+) -> Tensor:
+    """Return the scores as logits, up to a number of each row; float32 at least.
+
+    A probability of 0 counts as the smallest normal number of its dtype.
+
+    Raises:
+        ArgumentError: they are no (N, C) finite floating tensor, or no probabilities where these are expected.
+    """
+    require_choice("kind", kind, KINDS)
+    require(isinstance(scores, Tensor), name, type(scores).__name__, "a tensor")
+    fits = scores.dim() == 2 and scores.shape[1] > 0 and num_classes in {None, scores.shape[1]}
+    wanted = "C" if num_classes is None else num_classes
+    require(fits, name, f"shape {tuple(scores.shape)}", f"(N, {wanted})")
+    require(scores.is_floating_point(), name, scores.dtype, "a floating dtype")
+    precise = scores.detach().to(torch.promote_types(scores.dtype, torch.float32))
+    require(bool(precise.isfinite().all()), name, "NaN or infinity", "finite numbers")
+    if kind == "logits":
+        return precise
+    legal = bool((precise >= 0).all()) and bool(((precise.sum(1) - 1).abs() <= 0.02).all())
+    require(legal, name, "rows that are negative or do not sum to 1", "probabilities, or kind='logits'")
+    return precise.clamp_min(torch.finfo(precise.dtype).tiny).log()

@@ -1,0 +1,223 @@
+r"""Offsets fitted on labelled scores: a convex problem in a few numbers, solved to the end.
+
+With weights :math:`w_n = 1 / (C' n_{y_n})` (C' classes occur, :math:`n_c` times each), so that every class weighs
+the same, a direction d of the offsets in each column of D and :math:`a = 1 / T`,
+
+.. math:: \min_{a, u}\; -\sum_n w_n \log \mathrm{softmax}(a z_n + D u)_{y_n}
+          + \frac{\lambda}{2 C'} |D u|^2 + \frac{\epsilon}{2} (a - 1)^2.
+
+Balanced cross-entropy and not balanced accuracy is minimised: it is convex, its minimum is where the scores are
+the posterior of classes that are equally frequent, and the largest of those is the choice of highest balanced
+accuracy.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bisector.checks import require_classes
+from bisector.errors import require, require_integer
+from bisector.posthoc.adjustment import Kind, logits_of
+
+PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+"""The strengths lambda that cross-validation chooses from, strongest first; the first hardly allows an offset."""
+
+_EPSILON = 1e-6  # keeps the temperature finite where the scores separate the classes without an error
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What was found."""
+
+    coefficients: Tensor  # (K,) u
+    offsets: Tensor  # (C,) D u
+    temperature: float
+    penalty: float
+    absent: int  # classes without a label to fit on
+
+
+class _Space(NamedTuple):
+    """The offsets among which the best are sought, D as a function: for 100,000 classes it is no matrix."""
+
+    size: int  # K
+    offsets: Callable[[Tensor], Tensor]  # (K,) -> (C,)
+
+
+def fit_offsets(
+    logits: Tensor,  # (N, C)
+    labels: Tensor,  # (N,)
+    *,
+    directions: Tensor | None = None,  # (C, K)
+    penalty: float | None = None,
+    folds: int = 5,
+    seed: int = 0,
+) -> Fit:
+    """Fit offsets and a temperature.
+
+    Args:
+        logits: scores that are not those to be reported on.
+        labels: their classes.
+        directions: D; None for the unit matrix: an offset for every class. A class without a label then keeps
+            offset 0, the mean of the others: nothing is known of it.
+        penalty: lambda, at least 0; None to choose among `PENALTIES` by the balanced cross-entropy on held-out
+            folds, the strongest of several that do as well. Directions of one's own have none unless it is given.
+        folds: of the cross-validation, which splits every class evenly; at least 2.
+        seed: of the folds.
+
+    Raises:
+        ArgumentError: the shapes do not fit, or there is no row.
+    """
+    logits, labels = logits.to("cpu", torch.float64), labels.to("cpu", torch.int64)
+    classes = logits.shape[1]
+    present = torch.bincount(labels, minlength=classes) > 0
+    if directions is None:
+        space = _Space(classes, lambda u: (u - u[present].mean()) * present)
+        chosen = _cross_validate(logits, labels, space, folds, seed) if penalty is None else penalty
+    else:
+        space = _Space(directions.shape[1], lambda u: directions @ u)
+        chosen = penalty or 0.0
+    coefficients, inverse = _solve(logits, labels, space, chosen)
+    return Fit(coefficients, space.offsets(coefficients), 1 / inverse, chosen, int((~present).sum()))
+
+
+def cross_validated_predictions(
+    scores: Tensor,  # (N, C)
+    labels: Tensor,  # (N,)
+    *,
+    kind: Kind = "logits",
+    penalty: float | None = None,
+    folds: int = 5,
+    seed: int = 0,
+) -> Tensor:  # (N,)
+    """Predictions of fitted offsets where there is no validation split: each row's come from other rows.
+
+    The rows are split into folds, every class evenly; those of a fold are adjusted by what was fitted on
+    all others, its penalty included. So no row is reported with offsets that have seen its label. That estimates
+    how well offsets that are fitted on all rows would do on new ones.
+
+    Raises:
+        ArgumentError: an argument is not as described.
+
+    >>> scores = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    >>> cross_validated_predictions(scores, torch.arange(60) % 3, penalty=1.0).shape
+    torch.Size([60])
+    """
+    logits = logits_of("scores", scores, kind).to("cpu", torch.float64)
+    require_classes("labels", labels, logits.shape[1], rows=len(logits))
+    require_integer("folds", folds, least=2)
+    labels = labels.cpu().long()
+    require(len(labels) >= folds, "scores", f"{len(labels)} rows", f"at least {folds}, one a fold")
+    fold = _folds(labels, folds, seed)
+    predictions = torch.empty_like(labels)
+    for held_out in range(folds):
+        out = fold == held_out
+        if not bool(out.any()):
+            continue
+        found = fit_offsets(logits[~out], labels[~out], penalty=penalty, folds=folds, seed=seed + 1)
+        predictions[out] = (logits[out] / found.temperature + found.offsets).argmax(1)
+    return predictions
+
+
+def balanced_cross_entropy(
+    logits: Tensor,  # (N, C)
+    labels: Tensor,  # (N,)
+) -> Tensor:
+    """The mean over the classes that occur of their mean cross-entropy, in nats.
+
+    >>> balanced_cross_entropy(torch.zeros(3, 2), torch.tensor([0, 0, 1]))
+    tensor(0.6931)
+    """
+    return (_weights(labels, logits.shape[1]).to(logits) * _row_losses(logits, labels)).sum()
+
+
+def _solve(logits: Tensor, labels: Tensor, space: _Space, penalty: float) -> tuple[Tensor, float]:
+    """The coefficients and 1 / T. Where scores tell nothing or mislead (a <= 0), T stays 1."""
+    for fixed in (False, True):
+        coefficients, inverse = _minimize(logits, labels, space, penalty, fixed)
+        if inverse > 1e-3:
+            break
+    return coefficients, inverse
+
+
+def _minimize(
+    logits: Tensor, labels: Tensor, space: _Space, penalty: float, fixed: bool
+) -> tuple[Tensor, float]:
+    weights = _weights(labels, logits.shape[1])
+    present = max(int((torch.bincount(labels) > 0).sum()), 1)
+    # Logits of any size: the inverse temperature is found in units of theirs.
+    unit = 1.0 if fixed else float((logits - logits.mean(1, keepdim=True)).square().mean().sqrt()) or 1.0
+    inverse = torch.ones(1, dtype=torch.float64) * unit
+    coefficients = torch.zeros(space.size, dtype=torch.float64)
+    parameters = [coefficients] if fixed else [coefficients, inverse]
+    for parameter in parameters:
+        parameter.requires_grad_()
+    scaled = logits / unit
+    optimizer = torch.optim.LBFGS(
+        parameters,
+        max_iter=500,
+        history_size=20,
+        tolerance_grad=1e-9,
+        tolerance_change=1e-14,
+        line_search_fn="strong_wolfe",
+    )
+
+    def objective() -> Tensor:
+        optimizer.zero_grad()
+        offsets = space.offsets(coefficients)
+        loss = (weights * _row_losses(inverse * scaled + offsets, labels)).sum()
+        loss = loss + penalty / (2 * present) * offsets.square().sum()
+        loss = loss + _EPSILON / 2 * (inverse / unit - 1).square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    with torch.enable_grad():
+        optimizer.step(objective)  # type: ignore[no-untyped-call]
+    return coefficients.detach(), float(inverse.detach()) / unit
+
+
+def _cross_validate(logits: Tensor, labels: Tensor, space: _Space, folds: int, seed: int) -> float:
+    require_integer("folds", folds, least=2)
+    fold = _folds(labels, folds, seed)
+    losses = torch.zeros(len(PENALTIES), dtype=torch.float64)
+    weights = _weights(labels, logits.shape[1])
+    for held_out in range(folds):
+        out = fold == held_out
+        if not bool(out.any()) or bool(out.all()):
+            continue
+        for place, penalty in enumerate(PENALTIES):
+            coefficients, inverse = _solve(logits[~out], labels[~out], space, penalty)
+            rows = _row_losses(inverse * logits[out] + space.offsets(coefficients), labels[out])
+            losses[place] += (weights[out] * rows).sum()
+    return PENALTIES[int((losses <= losses.min() + 1e-6).nonzero()[0])]
+
+
+def _folds(labels: Tensor, folds: int, seed: int) -> Tensor:  # (N,)
+    """A fold for each row, every class dealt out evenly."""
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(len(labels), generator=generator)
+    order = shuffled[labels[shuffled].argsort(stable=True)]
+    # Dealing goes on from class to class, so that small classes do not all begin with the first fold.
+    fold = torch.empty_like(labels)
+    fold[order] = torch.arange(len(labels)) % folds
+    return fold
+
+
+def _weights(labels: Tensor, classes: int) -> Tensor:  # (N,)
+    counts = torch.bincount(labels, minlength=classes).double()
+    return 1 / (counts[labels] * (counts > 0).sum().clamp_min(1))
+
+
+def _row_losses(logits: Tensor, labels: Tensor) -> Tensor:  # (N,)
+    return torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+
+
+def require_fit_rows(scores: Tensor, labels: Tensor | Sequence[int] | None, method: str) -> Tensor:
+    """Return the labels that a fit needs."""
+    require(labels is not None, "labels", "None", f"the classes of the validation scores, to fit {method}")
+    labels = torch.as_tensor(labels)
+    require_classes("labels", labels, scores.shape[1], rows=len(scores))
+    require(len(labels) > 0, "scores", "no row", f"validation scores, to fit {method}")
+    return labels

@@ -1,0 +1,76 @@
+"""The difference of two quantities that were measured together."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bisector.errors import missing_extra, require
+
+
+class PairedDifference(NamedTuple):
+    """A mean difference with its interval, in the unit of what was measured."""
+
+    mean: float
+    low: float
+    high: float
+    pairs: int  # that the mean is over
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval holds numbers of one sign alone; False where there is none."""
+        return self.low > 0 or self.high < 0
+
+
+def paired_difference(
+    x: Tensor,  # (S,)
+    y: Tensor,  # (S,)
+    level: float = 0.95,
+) -> PairedDifference:
+    """Mean of `x - y` over pairs, with the interval of Student's t.
+
+    With `d = x - y` and S pairs the interval is `mean(d) ± t_(S-1, (1 + level)/2) std(d) / sqrt(S)`. What both
+    sides of a pair share drops out: two networks that were trained on the same drawn data can differ reliably by
+    less than each of them varies between draws. The interval rests on differences that are roughly normal; with
+    few pairs it is wide, as it should be. A pair with a NaN on either side is dropped.
+
+    Args:
+        x: (S,), one value a pair, any real dtype.
+        y: (S,).
+        level: share of such intervals that hold the true mean, between 0 and 1.
+
+    Returns:
+        The mean and the ends of the interval; NaN for the ends with fewer than 2 pairs, for the mean with none.
+
+    Raises:
+        ArgumentError: if the shapes differ, a value is infinite or the level is not between 0 and 1.
+        MissingExtraError: without scipy.
+
+    Source: Student, "The probable error of a mean" (Biometrika 6, 1908).
+
+    >>> mean, low, high, pairs = paired_difference(torch.tensor([5.0, 7.0, 9.0]), torch.tensor([4.0, 5.0, 6.0]))
+    >>> f"{mean:.1f} ({low:.2f} to {high:.2f}) over {pairs} pairs"
+    '2.0 (-0.48 to 4.48) over 3 pairs'
+    """
+    require(x.ndim == 1, "x", f"shape {tuple(x.shape)}", "a shape (S,)")
+    require(y.shape == x.shape, "y", f"shape {tuple(y.shape)}", f"the shape of x, {tuple(x.shape)}")
+    require(0 < level < 1, "level", level, "a number between 0 and 1")
+    table = torch.stack([v.detach().cpu().double() for v in (x, y)])
+    table = table[:, ~table.isnan().any(dim=0)]
+    require(bool(table.isfinite().all()), "x, y", "an infinite value", "finite numbers or NaN")
+    difference = table[0] - table[1]
+    pairs = len(difference)
+    mean = float(difference.mean())
+    if pairs < 2:
+        return PairedDifference(mean, math.nan, math.nan, pairs)
+    half = _student_quantile((1 + level) / 2, pairs - 1) * float(difference.std()) / math.sqrt(pairs)
+    return PairedDifference(mean, mean - half, mean + half, pairs)
+
+
+def _student_quantile(probability: float, degrees: int) -> float:
+    try:
+        from scipy.stats import t
+    except ImportError:
+        raise missing_extra("scipy", "report") from None
+    return float(t.ppf(probability, degrees))

@@ -1,0 +1,73 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bisector.errors import ArgumentError
+from bisector.metrics import pairs
+from bisector.metrics.pairs import STEPS, count_pairs, counted_pair_scores, pair_scores
+
+
+def by_hand(x: torch.Tensor, labels: torch.Tensor) -> tuple[list[float], list[float]]:
+    found: tuple[list[float], list[float]] = ([], [])
+    for i, j in itertools.combinations(range(len(x)), 2):
+        a, b = x[i].double().numpy(), x[j].double().numpy()
+        cosine = np.dot(a, b) / (np.linalg.norm(a) * np.linalg.norm(b))
+        found[int(labels[i] != labels[j])].append(float(cosine))
+    return sorted(found[0]), sorted(found[1])
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 40), st.integers(1, 6), st.integers(0, 10**6), st.sampled_from([1, 3, 7, 2048]))
+def test_every_pair_counts_once_whatever_the_blocks(rows, classes, seed, block):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(rows, 3, generator=generator)
+    labels = torch.randint(-2, classes - 2, (rows,), generator=generator)
+    before, pairs._BLOCK = pairs._BLOCK, block
+    try:
+        found = pair_scores(x, labels)
+        counted = counted_pair_scores(x, labels)
+    finally:
+        pairs._BLOCK = before
+    assert count_pairs(labels) == tuple(map(len, found))
+    for scores, counts, expected in zip(found, counted, by_hand(x, labels), strict=True):
+        assert sorted(scores.tolist()) == pytest.approx(expected, abs=1e-6)
+        assert counts.total == len(expected)
+        repeated = counts.values.repeat_interleave(counts.counts).tolist()
+        assert repeated == pytest.approx(expected, abs=0.5 / STEPS + 3e-7)
+        assert all((value * STEPS).is_integer() for value in repeated)
+
+
+def test_the_length_of_an_embedding_does_not_count_and_one_without_a_direction_has_cosine_0():
+    x = torch.tensor([[1e-20, 0.0], [1e20, 0.0], [0.0, 0.0]], dtype=torch.float64)
+    genuine, impostor = pair_scores(x, torch.tensor([1, 1, 2]))
+    assert genuine.tolist() == [1.0]
+    assert impostor.tolist() == [0.0, 0.0]
+
+
+def test_half_precision_is_read_as_it_is():
+    x = torch.randn(30, 8).bfloat16()
+    labels = torch.arange(30) % 4
+    for half, full in zip(pair_scores(x, labels), pair_scores(x.double(), labels), strict=True):
+        assert torch.equal(half, full)
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: pair_scores(torch.zeros(4), torch.zeros(4).long()), r"embeddings: got shape \(4,\)"),
+        (lambda: pair_scores(torch.zeros(4, 2), torch.zeros(3).long()), r"labels: got shape \(3,\)"),
+        (lambda: pair_scores(torch.zeros(4, 2), torch.zeros(4)), "labels: got torch.float32"),
+        (lambda: pair_scores(torch.full((2, 2), torch.nan), torch.zeros(2).long()), "embeddings: got NaN"),
+        (
+            lambda: pair_scores(torch.zeros(5, 2), torch.arange(5), most=9),
+            "got 5, 10 pairs; expected at most 9",
+        ),
+    ],
+)
+def test_complaints_name_the_argument(call, told):
+    with pytest.raises(ArgumentError, match=told):
+        call()

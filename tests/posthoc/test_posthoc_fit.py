@@ -1,0 +1,130 @@
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from scipy.special import log_softmax
+from sklearn.metrics import log_loss
+
+from bisector.errors import ArgumentError
+from bisector.posthoc.fit import (
+    _EPSILON,
+    _folds,
+    balanced_cross_entropy,
+    cross_validated_predictions,
+    fit_offsets,
+)
+from posthoc_cases import posterior_scores
+
+
+def uneven(seed: int, rows: int = 300):
+    """Logits and labels of which some classes are rare."""
+    scores, labels = posterior_scores(rows * 2, seed)
+    keep = torch.rand(len(labels), generator=torch.Generator().manual_seed(seed)) < 1 / (1 + labels)
+    return scores[keep], labels[keep]
+
+
+def test_the_balanced_cross_entropy_is_sklearns_with_balanced_weights():
+    scores, labels = uneven(0)
+    counts = np.bincount(labels.numpy())
+    expected = log_loss(labels.numpy(), scores.softmax(1).numpy(), sample_weight=1 / counts[labels.numpy()])
+    assert float(balanced_cross_entropy(scores, labels)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("penalty", [0.01, 1.0])
+@pytest.mark.parametrize("scale", [0.02, 1.0, 30.0])
+def test_the_minimum_is_the_one_that_scipy_finds(penalty, scale):
+    scores, labels = uneven(1)
+    z, y = scores.numpy() * scale, labels.numpy()
+    counts = np.bincount(y)
+
+    def objective(parameters):
+        a, b = parameters[0] / scale, parameters[1:]
+        b = b - b.mean()
+        losses = -log_softmax(a * z + b, axis=1)[np.arange(len(y)), y]
+        return (losses / (4 * counts[y])).sum() + penalty / 8 * (b**2).sum() + _EPSILON / 2 * (a - 1) ** 2
+
+    expected = minimize(objective, np.r_[1.0, np.zeros(4)], method="BFGS", options={"gtol": 1e-8})
+    found = fit_offsets(torch.from_numpy(z), labels, penalty=penalty)
+    reached = objective(np.r_[scale / found.temperature, found.offsets.numpy()])
+    assert reached == pytest.approx(expected.fun, abs=1e-7)
+    assert found.offsets.numpy() == pytest.approx(expected.x[1:] - expected.x[1:].mean(), abs=1e-3)
+
+
+def test_a_stronger_penalty_draws_the_offsets_towards_zero():
+    scores, labels = uneven(2)
+    sizes = [fit_offsets(scores, labels, penalty=p).offsets.norm() for p in (0.0, 0.1, 1.0, 10.0, 1000.0)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < 0.05 * sizes[0]
+
+
+def test_a_class_without_a_label_keeps_the_mean_offset():
+    scores, labels = uneven(3)
+    kept = labels != 2
+    found = fit_offsets(scores[kept], labels[kept], penalty=0.1)
+    assert found.absent == 1
+    assert found.offsets[2] == 0
+    assert found.offsets.sum() == pytest.approx(0, abs=1e-9)
+    assert found.offsets[[0, 1, 3]].abs().min() > 0.01
+
+
+def test_scores_that_separate_the_classes_or_mislead_or_tell_nothing_give_finite_numbers():
+    labels = torch.arange(40) % 4
+    perfect = torch.eye(4, dtype=torch.float64)[labels]
+    for scores in (perfect, 1000 * perfect, -perfect, torch.zeros(40, 4)):
+        found = fit_offsets(scores, labels, penalty=0.1)
+        assert found.offsets.isfinite().all()
+        assert 0 < found.temperature < 1e3
+        assert found.offsets.abs().max() < 1e-3  # all classes are alike
+
+
+def test_folds_deal_every_class_out_evenly():
+    labels = torch.cat([torch.zeros(23), torch.ones(7), torch.full((3,), 2)]).long()
+    fold = _folds(labels, 5, seed=0)
+    assert torch.bincount(fold).tolist() in ([7, 7, 7, 6, 6], [6, 7, 7, 7, 6])
+    for label in range(3):
+        sizes = torch.bincount(fold[labels == label], minlength=5)
+        assert sizes.max() - sizes.min() <= 1
+    assert not torch.equal(fold, _folds(labels, 5, seed=1))
+
+
+def test_no_row_is_predicted_by_what_has_seen_its_label():
+    scores, labels = uneven(4, rows=100)
+    before = cross_validated_predictions(scores, labels, penalty=0.01)
+    assert torch.equal(before, cross_validated_predictions(scores, labels, penalty=0.01))
+    fold = _folds(labels, 5, seed=0)
+    for held_out in range(5):
+        out = fold == held_out
+        alone = fit_offsets(scores[~out], labels[~out], penalty=0.01)
+        assert torch.equal(before[out], (scores[out] / alone.temperature + alone.offsets).argmax(1))
+
+
+def test_on_pure_noise_cross_validation_reports_chance():
+    generator = torch.Generator().manual_seed(0)
+    scores, labels = torch.randn(600, 20, generator=generator), torch.arange(600) % 20
+    own = fit_offsets(scores, labels, penalty=0.0)
+    flattered = float(((scores / own.temperature + own.offsets).argmax(1) == labels).double().mean())
+    honest = float((cross_validated_predictions(scores, labels, penalty=0.0) == labels).double().mean())
+    assert honest < 0.08
+    assert honest < flattered + 0.02
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (
+            lambda: cross_validated_predictions(torch.zeros(3, 2), torch.tensor([0, 1, 1])),
+            "scores: got 3 rows",
+        ),
+        (
+            lambda: cross_validated_predictions(torch.zeros(6, 2), torch.tensor([0, 1])),
+            r"labels: got shape \(2,\)",
+        ),
+        (
+            lambda: cross_validated_predictions(torch.zeros(6, 2), torch.zeros(6).long(), folds=1),
+            "folds: got 1",
+        ),
+    ],
+)
+def test_complaints_name_the_argument(call, told):
+    with pytest.raises(ArgumentError, match=told):
+        call()
