@@ -1,9 +1,11 @@
 """InformationGuide: the Lightning callback that lets a head's margins follow its information amounts."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, distributed
 
 from bisector.errors import ArgumentError, missing_extra, require, require_integer
 from bisector.heads import IGAM
@@ -20,14 +22,17 @@ class InformationGuide(lightning.Callback):
 
     The module's ``training_step`` must return a dict with "loss", "embeddings" and "labels", as that of
     `bisector.training.Classifier` does. After each refresh it logs ``information/mean``, ``information/min``,
-    ``information/max`` (bits) and ``information/margin`` (the largest, radians). It serves training in one process.
+    ``information/max`` (bits) and ``information/margin`` (the largest, radians).
+
+    Where several processes train together, every process observes the embeddings of all, in the order of their
+    ranks: all measure the same amounts, those of one process with the joint batch, and none is counted twice.
 
     Args:
         head: the attribute of the module that holds the head.
         every_n_epochs: how often to refresh.
 
     Attributes:
-        history: what each refresh of this process measured, oldest first.
+        history: what each refresh measured, oldest first; a resumed training knows those before too.
     """
 
     def __init__(self, *, head: str = "head", every_n_epochs: int = 1) -> None:
@@ -40,22 +45,19 @@ class InformationGuide(lightning.Callback):
         """Refuse what would silently go wrong.
 
         Raises:
-            ArgumentError: the head is no IGAM or has no meter; or there are several processes, whose meters
-                are not merged yet, so that each would train with other margins.
+            ArgumentError: the head is no IGAM or has no meter.
         """
         head = self._igam(pl_module)
         require(head.information is not None, "information", "None", "a meter, for InformationGuide to feed")
-        require(
-            trainer.world_size == 1, "devices", f"{trainer.world_size} processes", "one: see InformationGuide"
-        )
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training needs to know."""
-        return {"observed": self._observed}
+        return {"observed": self._observed, "history": [asdict(info) for info in self.history]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resume."""
         self._observed = state_dict["observed"]
+        self.history = [ClassInformation(**info) for info in state_dict.get("history", [])]
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
@@ -80,7 +82,10 @@ class InformationGuide(lightning.Callback):
             raise ArgumentError(
                 "training_step: got no embeddings and labels; expected a dict with 'loss', 'embeddings', 'labels'"
             )
-        self._igam(pl_module).observe(outputs["embeddings"], outputs["labels"])
+        embeddings, labels = outputs["embeddings"], outputs["labels"]
+        if trainer.world_size > 1:
+            embeddings, labels = _of_all_processes(embeddings), _of_all_processes(labels)
+        self._igam(pl_module).observe(embeddings, labels)
         self._observed = trainer.current_epoch
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -113,3 +118,18 @@ class InformationGuide(lightning.Callback):
             )
             raise ArgumentError(f"head: got {got} of the module; expected an IGAM")
         return head
+
+
+def _of_all_processes(
+    rows: Tensor,  # (B, ...), B may differ between the processes
+) -> Tensor:
+    """Return the rows of every process, in the order of the ranks."""
+    counts = [
+        torch.zeros(1, dtype=torch.long, device=rows.device) for _ in range(distributed.get_world_size())
+    ]
+    distributed.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+    most = int(max(counts))
+    padded = torch.cat([rows, rows.new_zeros(most - len(rows), *rows.shape[1:])]).contiguous()
+    gathered = [torch.empty_like(padded) for _ in counts]
+    distributed.all_gather(gathered, padded)
+    return torch.cat([part[: int(count)] for part, count in zip(gathered, counts, strict=True)])

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bisector.data.keyed import keyed_seed
 from bisector.errors import missing_extra
 from bisector.heads import IGAM, Head
 from bisector.training.guide import InformationGuide
+from bisector.training.schedules import schedule
 
 try:
     import lightning
@@ -21,27 +23,49 @@ class Classifier(lightning.LightningModule):
     """A backbone that makes embeddings and a head that makes its loss of them.
 
     Each training step returns the loss together with the embeddings and labels, detached, for callbacks such as
-    `InformationGuide`.
+    `InformationGuide`. After each pass over the validation part it logs ``val/accuracy`` and
+    ``val/balanced_accuracy``, the mean of the accuracies of the classes.
 
     Args:
         backbone: images (or whatever the data are) to (B, D) embeddings.
         head: any head of bisector; its weights are trained with the backbone's.
-        learning_rate: the highest of a one-cycle schedule.
-        weight_decay: of AdamW.
+        learning_rate: the highest of the schedule.
+        weight_decay: of the optimizer.
+        optimizer: "adamw" or "sgd" (Nesterov momentum 0.9).
+        schedule: "one-cycle", "cosine" or "constant"; see `bisector.training.schedules`.
+        seed: what dropout and the like draw in a step is a function of it, the step and the process alone, so that
+            a resumed training sees the same numbers. None leaves the random numbers alone.
     """
 
     def __init__(
-        self, backbone: nn.Module, head: Head, *, learning_rate: float = 3e-3, weight_decay: float = 1e-2
+        self,
+        backbone: nn.Module,
+        head: Head,
+        *,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 1e-2,
+        optimizer: str = "adamw",
+        schedule: str = "one-cycle",
+        seed: int | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.seed = seed
+        self._outcomes: Tensor | None = None  # (2, C): right and all, of the validation so far
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the (B, C) logits for inference."""
         return self.head.logits(self.backbone(inputs))
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Make the random numbers of this step a function of the seed and the step."""
+        if self.seed is not None:
+            torch.manual_seed(keyed_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Return the loss, and what it was computed from."""
@@ -51,11 +75,30 @@ class Classifier(lightning.LightningModule):
         self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
         return {"loss": loss, "embeddings": embeddings.detach(), "labels": labels}
 
+    def on_validation_epoch_start(self) -> None:
+        """Begin to count."""
+        self._outcomes = torch.zeros(2, self.head.num_classes, dtype=torch.long, device=self.device)
+
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Log the accuracy on the validation split."""
+        """Count what is right, by class."""
         inputs, labels = batch
-        right = (self(inputs).argmax(dim=1) == labels).float().mean()
-        self.log("val/accuracy", right, prog_bar=True, batch_size=len(labels))
+        right = self(inputs).argmax(dim=1) == labels
+        assert self._outcomes is not None
+        self._outcomes[0] += torch.bincount(labels[right], minlength=self.head.num_classes)
+        self._outcomes[1] += torch.bincount(labels, minlength=self.head.num_classes)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the accuracies of the whole validation part, over all processes."""
+        assert self._outcomes is not None
+        right, seen = self.trainer.strategy.reduce(self._outcomes, reduce_op="sum")
+        accuracies = (right / seen)[seen > 0]
+        # A mean over no class has no value; 0 is one that never wins.
+        known = len(accuracies) > 0
+        found = {
+            "val/accuracy": right.sum() / seen.sum().clamp(min=1),
+            "val/balanced_accuracy": accuracies.mean() if known else accuracies.new_zeros(()),
+        }
+        self.log_dict(found, prog_bar=True)
 
     def on_fit_start(self) -> None:
         """Warn of an IGAM head that nobody feeds."""
@@ -67,14 +110,16 @@ class Classifier(lightning.LightningModule):
             warnings.warn(message + "margins will not change", RuntimeWarning, stacklevel=2)
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW and its one-cycle schedule over the whole training."""
-        optimizer = torch.optim.AdamW(
-            self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
-        )
+        """Return the optimizer and its schedule over the whole training."""
+        rates: dict[str, Any] = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
+        optimizer: torch.optim.Optimizer
+        if self.optimizer == "sgd":
+            optimizer = torch.optim.SGD(self.parameters(), momentum=0.9, nesterov=True, **rates)
+        else:
+            optimizer = torch.optim.AdamW(self.parameters(), **rates)
         steps = self.trainer.estimated_stepping_batches
         if steps == math.inf:  # trained for a time, not for a number of steps: there is no cycle to plan
             return optimizer
-        cycle = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=self.learning_rate, total_steps=int(steps)
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+        factor = schedule(self.schedule, int(steps))
+        rate = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}

@@ -1,34 +1,105 @@
-"""How a comparison trains: one recipe for every head."""
+"""What a network is trained on, how, and with which means: three frozen records, with their help texts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-from bisector.errors import require_integer, require_number
+from bisector.errors import require_choice, require_integer, require_number
+
+OPTIMIZERS = ("adamw", "sgd")
+SCHEDULES = ("one-cycle", "cosine", "constant")
+SPLITS = ("standard", "open-set")
+
+
+def _option(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """AdamW with a one-cycle learning rate, the same for every head.
-
-    Args:
-        epochs: passes over the training split.
-        batch_size: rows of a step; the last step of an epoch takes what is left.
-        learning_rate: the highest of the cycle.
-        weight_decay: of AdamW.
-        embedding_dim: D.
+class Task:
+    """The data, and what is made of them.
 
     Raises:
         ArgumentError: a value is out of its range.
     """
 
-    epochs: int = 40
-    batch_size: int = 64
-    learning_rate: float = 3e-3
-    weight_decay: float = 1e-2
-    embedding_dim: int = 32
+    data: str = _option("digits", "name of a data set, or the path of a folder or file")
+    imbalance: float = _option(1.0, "instances of the commonest class over those of the rarest; 1 leaves all")
+    split: str = _option("standard", "standard, or open-set: test on classes that are never trained on")
+    image_size: int | None = _option(None, "side to which images of a folder or Parquet file are resized")
 
     def __post_init__(self) -> None:
+        require_number("imbalance", self.imbalance, least=1)
+        require_choice("split", self.split, SPLITS)
+        if self.image_size is not None:
+            require_integer("image_size", self.image_size, least=4)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; in a comparison the same for every head.
+
+    Raises:
+        ArgumentError: a value is out of its range.
+    """
+
+    backbone: str = _option("auto", "small-conv, resnet32, mlp, identity, torchvision/NAME or timm/NAME")
+    pretrained: bool = _option(False, "begin with the published weights of a torchvision or timm backbone")
+    embedding_dim: int | None = _option(
+        32, "dimension of the embeddings, by a last linear layer; null: the backbone's"
+    )
+    epochs: int = _option(40, "passes over the training part")
+    batch_size: int = _option(64, "examples of a step, in each process")
+    optimizer: str = _option("adamw", "adamw or sgd (Nesterov momentum 0.9)")
+    learning_rate: float = _option(3e-3, "the highest of the schedule")
+    weight_decay: float = _option(1e-2, "of the optimizer")
+    schedule: str = _option("one-cycle", "one-cycle, cosine (after 5 percent of warm-up) or constant")
+    augment: str = _option("auto", "none, crop, crop-flip, resized-crop-flip; auto: what suits the data")
+    patience: int | None = _option(
+        None, "stop after so many epochs without a better balanced accuracy on validation"
+    )
+    select: str = _option("last", "weights to keep: those of the last epoch, or of the best on validation")
+
+    def __post_init__(self) -> None:
+        if self.embedding_dim is not None:
+            require_integer("embedding_dim", self.embedding_dim, least=2)
         require_integer("epochs", self.epochs, least=1)
         require_integer("batch_size", self.batch_size, least=2)  # batch normalisation needs two
+        require_choice("optimizer", self.optimizer, OPTIMIZERS)
         require_number("learning_rate", self.learning_rate, above=0)
         require_number("weight_decay", self.weight_decay, least=0)
-        require_integer("embedding_dim", self.embedding_dim, least=2)
+        require_choice("schedule", self.schedule, SCHEDULES)
+        if self.patience is not None:
+            require_integer("patience", self.patience, least=1)
+        require_choice("select", self.select, ("last", "best"))
+
+
+@dataclass(frozen=True)
+class Machine:
+    """With which means; changes speed, and of the result only the rounding.
+
+    Raises:
+        ArgumentError: a value is out of its range.
+    """
+
+    accelerator: str = _option("auto", "auto, cpu, gpu, cuda or mps")
+    devices: int = _option(1, "processes of one training (DDP), each with a device of its own")
+    precision: str = _option("32-true", "32-true, bf16-mixed, 16-mixed or another of Lightning's")
+    threads: int = _option(1, "of PyTorch in each process, on the CPU")
+    workers: int = _option(0, "processes that load data, for each process that trains")
+    checkpoint_steps: int = _option(500, "save after so many steps, besides at the end of every epoch")
+
+    def __post_init__(self) -> None:
+        require_choice("accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps"))
+        require_integer("devices", self.devices, least=1)
+        require_integer("threads", self.threads, least=1)
+        require_integer("workers", self.workers, least=0)
+        require_integer("checkpoint_steps", self.checkpoint_steps, least=1)
+
+
+def options_of(kind: type) -> list[tuple[str, Any, str]]:
+    """Return (name, default, help) of every field of `Task`, `Recipe` or `Machine`.
+
+    >>> options_of(Task)[1][:2]
+    ('imbalance', 1.0)
+    """
+    return [(f.name, f.default, f.metadata["help"]) for f in fields(kind)]

@@ -6,6 +6,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bisector.files import write_whole
+
+RESULT = "result.json"  # of one training, in its folder
+
 
 @dataclass(frozen=True)
 class Run:
@@ -24,6 +28,8 @@ class Run:
     direction: str | None = None  # of those margins, "relax" or "press"
     confusion: list[list[int]] = field(default_factory=list)  # (C, C) test counts, [true][predicted]
     seconds: float = 0.0
+    epochs: int = 0
+    verification: dict[str, Any] | None = None  # of classes never trained on; the open-set split alone
 
 
 @dataclass(frozen=True)
@@ -54,15 +60,21 @@ class Comparison:
     recipe: dict[str, Any]
     runs: list[Run]
     planes: list[Plane] = field(default_factory=list)
+    baseline: str = ""  # the head that differences are taken from; the first if empty
 
     @property
     def heads(self) -> list[str]:
         """The heads in the order in which they were first run."""
         return list(dict.fromkeys(run.head for run in self.runs))
 
+    @property
+    def baseline_head(self) -> str:
+        """The head that differences are taken from; the first if none was named or the named one was not run."""
+        return self.baseline if self.baseline in self.heads else next(iter(self.heads), "")
+
     def write(self, path: Path) -> None:
         """Write as JSON; numbers that are not finite become null."""
-        path.write_text(json.dumps(_finite(asdict(self)), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        write_record(self, path)
 
     @classmethod
     def read(cls, path: Path) -> "Comparison":
@@ -71,6 +83,21 @@ class Comparison:
         runs = [Run(**_restored(run)) for run in raw.pop("runs")]
         planes = [Plane(**_restored(plane)) for plane in raw.pop("planes")]
         return cls(runs=runs, planes=planes, **raw)
+
+
+def write_record(record: Run | Plane | Comparison, path: Path) -> None:
+    """Write as JSON, whole or not at all; numbers that are not finite become null."""
+    write_whole(path, json.dumps(_finite(asdict(record)), indent=1, allow_nan=False) + "\n")
+
+
+def read_run(path: Path) -> Run:
+    """Read the `Run` that `write_record` wrote; null becomes NaN where a number belongs."""
+    return Run(**_restored(json.loads(path.read_text(encoding="utf-8"))))
+
+
+def read_plane(path: Path) -> Plane:
+    """Read the `Plane` that `write_record` wrote."""
+    return Plane(**_restored(json.loads(path.read_text(encoding="utf-8"))))
 
 
 def _finite(value: Any) -> Any:

@@ -1,0 +1,117 @@
+"""The cells of a comparison: one head with one seed each, trained alone, kept in a folder of its own."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from bisector._version import __version__
+from bisector.data.dataset import Dataset
+from bisector.data.registry import load
+from bisector.training.checkpoints import BEST, LAST
+from bisector.training.evaluate import embed
+from bisector.training.module import Classifier
+from bisector.training.recipe import Machine, Recipe, Task
+from bisector.training.results import RESULT, Plane, Run, read_plane, read_run, write_record
+from bisector.training.train import train
+
+PLANE_EPOCHS = 3  # how many times as long a two-dimensional embedding is trained
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of a comparison.
+
+    Args:
+        task: what it is trained on.
+        head: spec of the head.
+        recipe: how.
+        seed: of data and training.
+        plane: whether it is trained with a two-dimensional embedding, to be drawn.
+        fingerprint: of the data's files; a cell of other files is another cell.
+    """
+
+    task: Task
+    head: str
+    recipe: Recipe
+    seed: int
+    plane: bool = False
+    fingerprint: str = ""
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs it is trained for."""
+        return self.recipe.epochs * (PLANE_EPOCHS if self.plane else 1)
+
+    @property
+    def key(self) -> str:
+        """A name for its folder, different for everything on which its result depends."""
+        text = json.dumps({**asdict(self), "version": __version__}, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        words = re.sub(r"[^\w.=-]+", "-", self.head)[:60]
+        return f"{words}-seed{self.seed}{'-plane' if self.plane else ''}-{digest}"
+
+    def done(self, cells: Path | None) -> Run | Plane | None:
+        """Return the result, if it is there already."""
+        if cells is None or not (cells / self.key / RESULT).is_file():
+            return None
+        return (read_plane if self.plane else read_run)(cells / self.key / RESULT)
+
+    def train(
+        self, cells: Path | None, machine: Machine, progress: Callable[[int], None], *, keep: bool = False
+    ) -> Run | Plane:
+        """Train it, or go on with it, and keep the result.
+
+        Args:
+            cells: the folder that holds those of all cells; nothing is kept if None.
+            machine: with which means.
+            progress: told after every epoch.
+            keep: whether the checkpoints stay when the result is there.
+        """
+        dataset = _load(self.task, self.seed, self.fingerprint)
+        folder = None if cells is None else cells / self.key
+        recipe = self.recipe
+        if self.plane:  # ten classes find their places on a circle slowly
+            recipe = replace(recipe, embedding_dim=2, epochs=self.epochs)
+        model, result = train(
+            dataset,
+            self.task,
+            self.head,
+            recipe,
+            seed=self.seed,
+            machine=machine,
+            folder=folder,
+            progress=progress,
+        )
+        record: Run | Plane = _plane(model, dataset, self.head) if self.plane else result
+        if folder is not None:
+            write_record(record, folder / RESULT)
+            for name in () if keep else (LAST, BEST):
+                (folder / name).unlink(missing_ok=True)
+        return record
+
+
+@lru_cache(maxsize=1)
+def _load(task: Task, seed: int, fingerprint: str) -> Dataset:
+    return load(task.data, imbalance=task.imbalance, seed=seed, split=task.split, image_size=task.image_size)
+
+
+def _plane(model: Classifier, dataset: Dataset, spec: str) -> Plane:
+    head = model.head
+    points, predictions = embed(model, dataset.test)
+    # Without a bias, the regions of inner products are still no arcs: the lengths of the vectors count.
+    flat = torch.zeros(head.num_classes) if head.score == "dot" else None
+    bias = flat if head.bias is None else head.bias.detach()
+    return Plane(
+        head=spec,
+        points=points.tolist(),
+        labels=dataset.test.labels.tolist(),
+        weights=head.weight.tolist(),
+        accuracy=float((predictions == dataset.test.labels).float().mean()),
+        bias=None if bias is None else bias.tolist(),
+    )

@@ -1,0 +1,120 @@
+"""A model that was trained here, built again from its checkpoint alone."""
+
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bisector.data.dataset import Dataset
+from bisector.errors import ArgumentError, require
+from bisector.networks.backbones import build_backbone
+from bisector.training.checkpoints import BEST, LAST
+from bisector.training.module import Classifier
+from bisector.training.recipe import Recipe, Task
+from bisector.training.spec import build_head
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained classifier and what is known of its training.
+
+    Args:
+        model: backbone and head, in evaluation mode.
+        task: what it was trained on.
+        recipe: how.
+        head: the spec of its head, as on the command line.
+        seed: of the training.
+        class_names: of the classes 0 to C - 1.
+        shape: of one example.
+        train_counts: (C,) training instances.
+        path: of the checkpoint.
+    """
+
+    model: Classifier
+    task: Task
+    recipe: Recipe
+    head: str
+    seed: int
+    class_names: tuple[str, ...]
+    shape: tuple[int, ...]
+    train_counts: Tensor
+    path: Path
+
+
+def describe(task: Task, recipe: Recipe, head: str, seed: int, dataset: Dataset) -> dict[str, Any]:
+    """Return the plain values from which `load_trained` builds the model again."""
+    return {
+        "task": asdict(task),
+        "recipe": asdict(recipe),
+        "head": head,
+        "seed": seed,
+        "class_names": list(dataset.class_names),
+        "shape": list(dataset.shape),
+        "train_counts": dataset.train_counts.tolist(),
+    }
+
+
+def build_model(description: dict[str, Any], *, pretrained: bool) -> Classifier:
+    """Return the untrained classifier of a description, its weights drawn from the description's seed.
+
+    The backbone is drawn first: with one seed every head begins from the same one.
+    """
+    recipe = Recipe(**description["recipe"])
+    torch.manual_seed(description["seed"])
+    backbone = build_backbone(
+        recipe.backbone, tuple(description["shape"]), recipe.embedding_dim, pretrained=pretrained
+    )
+    counts = torch.tensor(description["train_counts"])
+    head = build_head(description["head"], backbone.embedding_dim, len(counts), counts)
+    return Classifier(
+        backbone,
+        head,
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        optimizer=recipe.optimizer,
+        schedule=recipe.schedule,
+        seed=description["seed"],
+    )
+
+
+def load_trained(path: Path) -> Trained:
+    """Load a model that ``bisector train`` or ``bisector compare --keep`` left.
+
+    Args:
+        path: a checkpoint, or the folder of a training; of its checkpoints the one that the training selected.
+
+    Raises:
+        ArgumentError: there is no checkpoint, or it is none of bisector's.
+    """
+    place = _checkpoint_in(path) if path.is_dir() else path
+    require(place.is_file(), "model", str(path), "a checkpoint, or the folder of a training that holds one")
+    try:
+        stored = torch.load(place, map_location="cpu", weights_only=True)
+        description = stored["bisector"]
+    except (pickle.UnpicklingError, KeyError, RuntimeError, EOFError, TypeError, IndexError):
+        raise ArgumentError(f"model: got {place}; expected a checkpoint that bisector wrote") from None
+    model = build_model(description, pretrained=False)
+    model.load_state_dict(stored["state_dict"])
+    return Trained(
+        model=model.eval(),
+        task=Task(**description["task"]),
+        recipe=Recipe(**description["recipe"]),
+        head=description["head"],
+        seed=description["seed"],
+        class_names=tuple(description["class_names"]),
+        shape=tuple(description["shape"]),
+        train_counts=torch.tensor(description["train_counts"]),
+        path=place,
+    )
+
+
+def _checkpoint_in(folder: Path) -> Path:
+    last, best = folder / LAST, folder / BEST
+    if not last.is_file():
+        return last
+    stored = torch.load(last, map_location="cpu", weights_only=True)
+    chosen = stored.get("bisector", {}).get("recipe", {}).get("select")
+    return best if chosen == "best" and best.is_file() else last

@@ -1,0 +1,94 @@
+"""EpochLog: the numbers of every epoch in metrics.csv, complete however often the training was killed."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bisector.errors import missing_extra
+from bisector.files import write_whole
+from bisector.training.guide import InformationGuide
+
+try:
+    import lightning
+except ImportError as error:
+    raise missing_extra("lightning", "train") from error
+
+
+class EpochLog(lightning.Callback):
+    """Write one row an epoch to ``metrics.csv``, and an IGAM head's amounts to ``amounts.csv``.
+
+    The rows travel with the checkpoint and the files are written whole each time, so that a resumed training leaves
+    the same files as one that was never killed; Lightning's CSVLogger begins a new file instead. The columns are
+    ``epoch``, ``step``, ``train/loss`` (the mean over the epoch's batches, in the first process) and whatever is
+    logged at an epoch's end.
+
+    Args:
+        folder: where to, or None to keep the rows alone.
+
+    Attributes:
+        rows: one dict an epoch.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self.rows: list[dict[str, float]] = []
+        self._loss: float | Tensor = 0.0  # a tensor, so that no step waits for the device
+        self._batches = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rows and the epoch so far."""
+        return {"rows": self.rows, "loss": float(self._loss), "batches": self._batches}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Resume."""
+        self.rows = list(state_dict["rows"])
+        self._loss, self._batches = state_dict["loss"], state_dict["batches"]
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Add up the loss."""
+        self._loss = self._loss + outputs["loss"].detach().float()
+        self._batches += 1
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Write."""
+        found = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name != "train/loss" and torch.as_tensor(value).numel() == 1
+        }
+        loss = float(self._loss) / max(self._batches, 1)
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "train/loss": loss, **found}
+        self.rows.append(row)
+        self._loss, self._batches = 0.0, 0
+        if self.folder is None or not trainer.is_global_zero:
+            return
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        _write(self.folder / "metrics.csv", columns, [[row.get(c, "") for c in columns] for row in self.rows])
+        guides = [callback for callback in trainer.callbacks if isinstance(callback, InformationGuide)]  # type: ignore[attr-defined]
+        for guide in guides:
+            measured = [info.amount.tolist() for info in guide.history]
+            classes = [f"class {c}" for c in range(len(measured[0]) if measured else 0)]
+            _write(
+                self.folder / "amounts.csv",
+                ["refresh", *classes],
+                [[n + 1, *row] for n, row in enumerate(measured)],
+            )
+
+
+def _write(path: Path, columns: list[str], rows: list[list[Any]]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_whole(path, text.getvalue())

@@ -1,0 +1,123 @@
+"""Cells in parallel processes, which leave when the one that started them does."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bisector.errors import ArgumentError
+from bisector.training.cells import Cell
+from bisector.training.recipe import Machine
+from bisector.training.results import Plane, Run
+
+Progress = Callable[[str, int], None]
+"""``(what is being trained, epochs done since the last call)``."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """How cells are to be trained.
+
+    Args:
+        cells: the folder of theirs, or None to keep nothing.
+        machine: with which means.
+        keep: whether checkpoints stay.
+    """
+
+    cells: Path | None
+    machine: Machine
+    keep: bool = False
+
+
+def default_jobs(machine: Machine) -> int:
+    """Return how many trainings fit this machine at a time: one a GPU, or as the threads fill the cores."""
+    if machine.accelerator != "cpu" and torch.cuda.is_available():
+        return max(1, torch.cuda.device_count() // machine.devices)
+    return max(1, len(os.sched_getaffinity(0)) // (machine.threads * machine.devices))
+
+
+def train_cells(
+    cells: Sequence[Cell], order: Order, jobs: int, progress: Progress
+) -> Iterator[tuple[Cell, Run | Plane]]:
+    """Train the cells, so many at a time, and return them as they are done.
+
+    Raises:
+        ArgumentError: a process was killed, as the system does when memory runs out; what was done by then is kept.
+    """
+    if jobs == 1 or len(cells) < 2:
+        for cell in cells:
+            yield cell, _train(cell, order, progress)
+        return
+    context = multiprocessing.get_context("spawn")
+    reports: Queue[tuple[str, int] | None] = context.Queue()
+    stop = context.Event()
+    teller = threading.Thread(target=_tell, args=(reports, progress), daemon=True)
+    teller.start()
+    pool = ProcessPoolExecutor(
+        min(jobs, len(cells)),
+        mp_context=context,
+        initializer=_begin,
+        initargs=(os.getpid(), stop, reports, context.Value("i", 0)),
+    )
+    try:
+        waiting = {pool.submit(_train_here, cell, order): cell for cell in cells}
+        for done in as_completed(waiting):
+            yield waiting[done], done.result()
+    except BaseException as error:
+        stop.set()
+        if not isinstance(error, BrokenProcessPool):
+            raise
+        raise ArgumentError(
+            "jobs: a process was killed, perhaps for want of memory; what is done is kept: run the same command "
+            "again with fewer --jobs"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        reports.put(None)
+        teller.join()
+
+
+def _train(cell: Cell, order: Order, progress: Progress) -> Run | Plane:
+    what = f"{cell.head}, seed {cell.seed}"
+    return cell.train(order.cells, order.machine, lambda epochs: progress(what, epochs), keep=order.keep)
+
+
+_reports: "Queue[tuple[str, int] | None]"  # of this process, in a worker
+
+
+def _train_here(cell: Cell, order: Order) -> Run | Plane:
+    return _train(cell, order, lambda what, epochs: _reports.put((what, epochs)))
+
+
+def _begin(parent: int, stop: Event, reports: "Queue[tuple[str, int] | None]", started: Any) -> None:
+    """Set a worker up: interrupts are the parent's, and so is its life."""
+    global _reports  # noqa: PLW0603 (what the pool offers for a process to know)
+    _reports = reports
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with started.get_lock():
+        number, started.value = started.value, started.value + 1
+    if "CUDA_VISIBLE_DEVICES" not in os.environ and torch.cuda.device_count() > 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(number % torch.cuda.device_count())
+    threading.Thread(target=_leave_with, args=(parent, stop), daemon=True).start()
+
+
+def _leave_with(parent: int, stop: Event) -> None:
+    while os.getppid() == parent and not stop.is_set():
+        time.sleep(0.2)
+    os._exit(1)
+
+
+def _tell(reports: "Queue[tuple[str, int] | None]", progress: Progress) -> None:
+    while (report := reports.get()) is not None:
+        progress(*report)

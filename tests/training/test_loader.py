@@ -1,0 +1,90 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bisector.data.dataset import Part
+from bisector.data.examples import InMemory
+from bisector.training.loader import TrainingBatches, plain_batches
+
+
+def part(size: int) -> Part:
+    images = torch.rand(size, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    return Part(InMemory(images), torch.arange(size))
+
+
+def epochs(batches: TrainingBatches, count: int) -> list[list[list[int]]]:
+    return [[labels.tolist() for _, labels in batches] for _ in range(count)]
+
+
+@settings(deadline=None, max_examples=40)
+@given(size=st.integers(2, 60), batch=st.integers(2, 20), seed=st.integers(0, 2**40))
+def test_every_epoch_has_every_example_once_but_a_single_one_left_over(
+    size: int, batch: int, seed: int
+) -> None:
+    first, second = epochs(TrainingBatches(part(size), batch, seed=seed), 2)
+    for epoch in (first, second):
+        drawn = [label for labels in epoch for label in labels]
+        assert len(set(drawn)) == len(drawn) == size - (size % batch == 1)
+        assert all(len(labels) > 1 for labels in epoch)
+    assert first != second or size < 8
+    assert epochs(TrainingBatches(part(size), batch, seed=seed), 2) == [first, second]
+
+
+@settings(deadline=None, max_examples=40)
+@given(size=st.integers(8, 40), taken=st.integers(0, 30), seed=st.integers(0, 9))
+def test_it_goes_on_at_any_batch(size: int, taken: int, seed: int) -> None:
+    whole = TrainingBatches(part(size), 3, seed=seed, augmentation="crop-flip")
+    expected = [batch for _ in range(12) for batch in whole]
+    begun = TrainingBatches(part(size), 3, seed=seed, augmentation="crop-flip")
+    seen = 0
+    while seen < taken:
+        for _ in begun:
+            seen += 1
+            if seen == taken:
+                break
+    resumed = TrainingBatches(part(size), 3, seed=seed, augmentation="crop-flip")
+    resumed.load_state_dict(begun.state_dict())
+    rest = [batch for _ in range(3) for batch in resumed]
+    for one, other in zip(rest, expected[taken:], strict=False):
+        assert torch.equal(one[0], other[0])
+        assert torch.equal(one[1], other[1])
+
+
+@settings(deadline=None, max_examples=40)
+@given(size=st.integers(6, 50), world=st.integers(2, 4), batch=st.integers(2, 9))
+def test_processes_share_an_epoch_evenly_and_disjointly(size: int, world: int, batch: int) -> None:
+    shares = [
+        [
+            label
+            for _, labels in TrainingBatches(part(size), batch, seed=1, rank=rank, world_size=world)
+            for label in labels.tolist()
+        ]
+        for rank in range(world)
+    ]
+    assert len({len(share) for share in shares}) == 1
+    drawn = [label for share in shares for label in share]
+    assert len(set(drawn)) == len(drawn)
+    alone = [label for _, labels in TrainingBatches(part(size), size, seed=1) for label in labels.tolist()]
+    joint = [label for labels in zip(*shares, strict=True) for label in labels]
+    assert joint == alone[: len(joint)]
+
+
+@pytest.mark.slow
+def test_workers_change_no_number() -> None:
+    alone, helped = (
+        TrainingBatches(part(50), 7, seed=3, augmentation="crop-flip", workers=workers) for workers in (0, 2)
+    )
+    for _ in range(2):
+        for one, other in zip(alone, helped, strict=True):
+            assert torch.equal(one[0], other[0])
+            assert torch.equal(one[1], other[1])
+
+
+def test_plain_batches_keep_the_order_and_miss_none() -> None:
+    drawn = [labels.tolist() for _, labels in plain_batches(part(10), 4)]
+    assert drawn == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    shares = [
+        [*torch.cat([y for _, y in plain_batches(part(10), 2, rank=r, world_size=3)])] for r in range(3)
+    ]
+    assert sorted(int(label) for share in shares for label in share) == list(range(10))
