@@ -1,0 +1,158 @@
+"""An ONNX file as a source of embeddings."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bisector.embedding.source import fitted
+from bisector.errors import ArgumentError, missing_extra, require
+
+_EMBEDDINGS = ("embedding", "feature")
+_SCORES = ("logit", "score")
+_TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
+
+
+class OnnxSource:
+    """A network that onnxruntime computes, on a GPU where onnxruntime has one.
+
+    The embedding is the output of that name, or the first of two dimensions whose name begins with "embedding" or
+    "feature", or the last of two dimensions that is not the scores. Scores, if there are any, are the output whose
+    name begins with "logit" or "score"; their classes' names come from the file's metadata (`class_names` or
+    `names`, JSON). Images are given from 0 to 1, less `mean`, over `std`, at the size that the file asks for,
+    channels first or last; a batch of a fixed size is filled up.
+
+    Args:
+        path: of the file.
+        embedding_output: name of the output.
+        mean: of each channel; 0 if None.
+        std: of each channel; 1 if None.
+
+    Raises:
+        ArgumentError: if the file cannot be read or has no such output.
+        MissingExtraError: without onnxruntime.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        embedding_output: str | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise missing_extra("onnxruntime", "measure") from None
+        self._path = path
+        usable = {"CUDAExecutionProvider", "CPUExecutionProvider"} & set(
+            onnxruntime.get_available_providers()
+        )
+        try:
+            self._session: Any = onnxruntime.InferenceSession(path, providers=sorted(usable, reverse=True))
+        except Exception as error:  # onnxruntime's own kinds share no base class
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ArgumentError(f"model: {path} cannot be read as ONNX: {reason}") from None
+        inputs = self._session.get_inputs()
+        require(len(inputs) == 1, "model", f"{path} with {len(inputs)} inputs", "one input")
+        self._input = inputs[0]
+        require(
+            self._input.type in _TYPES,
+            "model",
+            f"{path} with an input of {self._input.type}",
+            "floating numbers",
+        )
+        self._outputs = _outputs(self._session, path, embedding_output)
+        self._mean, self._std = mean, std
+
+    @property
+    def name(self) -> str:
+        """The path of the file."""
+        return str(self._path)
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """From the metadata of the file, if they are there."""
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        for key in ("class_names", "names"):
+            try:
+                found = json.loads(metadata[key])
+            except (KeyError, ValueError):
+                continue
+            values = found.values() if isinstance(found, dict) else found
+            return tuple(map(str, values))
+        return None
+
+    @property
+    def input_size(self) -> tuple[int, int] | None:
+        """Height and width, if the file fixes them."""
+        shape = self._input.shape
+        if len(shape) != 4:
+            return None
+        height, width = shape[1:3] if self._channels_last else shape[2:4]
+        return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+
+    def embed(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the embeddings and, if there is such an output, the scores.
+
+        Raises:
+            ArgumentError: if the network does not take examples of this shape.
+        """
+        rows = self._prepared(batch)
+        fixed = self._input.shape[0]
+        step = fixed if isinstance(fixed, int) else len(rows)
+        parts = [self._run(rows[start : start + step], step) for start in range(0, len(rows), step)]
+        embeddings, *scores = (torch.cat(columns) for columns in zip(*parts, strict=True))
+        return embeddings, scores[0] if scores else None
+
+    @property
+    def _channels_last(self) -> bool:
+        shape = self._input.shape
+        return len(shape) == 4 and shape[3] in {1, 3} and shape[1] not in {1, 3}
+
+    def _prepared(self, batch: Tensor) -> np.ndarray[Any, Any]:
+        shape = self._input.shape
+        require(
+            batch.ndim == len(shape),
+            "data",
+            f"examples of shape {tuple(batch.shape[1:])}",
+            f"an input of shape {tuple(shape[1:])} for {self._path}",
+        )
+        if batch.ndim == 4:
+            channels = shape[3 if self._channels_last else 1]
+            batch = fitted(batch, self.input_size, channels if isinstance(channels, int) else None)
+        for values, turn in ((self._mean, torch.sub), (self._std, torch.div)):
+            if values is not None:
+                sides = (-1, *[1] * (batch.ndim - 2))
+                batch = turn(batch, torch.tensor(values, dtype=torch.float32).reshape(sides))
+        if self._channels_last:
+            batch = batch.permute(0, 2, 3, 1)
+        return np.ascontiguousarray(batch.numpy()).astype(_TYPES[self._input.type])
+
+    def _run(self, rows: np.ndarray[Any, Any], size: int) -> list[Tensor]:
+        filled = np.concatenate([rows, np.repeat(rows[:1], size - len(rows), axis=0)])
+        try:
+            results = self._session.run(self._outputs, {self._input.name: filled})
+        except Exception as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ArgumentError(f"model: {self._path} does not take these examples: {reason}") from None
+        return [torch.from_numpy(result[: len(rows)].astype(np.float32)) for result in results]
+
+
+def _outputs(session: Any, path: Path, wanted: str | None) -> list[str]:
+    """The names of the embedding and, if there is one, of the scores."""
+    flat = [output.name for output in session.get_outputs() if len(output.shape) == 2]
+    scores = [name for name in flat if name.lower().startswith(_SCORES) and name != wanted]
+    if wanted is not None:
+        require(wanted in flat, "embedding_output", repr(wanted), f"one of {', '.join(flat)}")
+        return [wanted, *scores[:1]]
+    require(bool(flat), "model", f"{path} without an output of two dimensions", "one, (batch, D)")
+    named = [name for name in flat if name.lower().startswith(_EMBEDDINGS)]
+    others = [name for name in flat if name not in scores]
+    chosen = (named or others[-1:] or flat[-1:])[0]
+    return [chosen, *[name for name in scores if name != chosen][:1]]

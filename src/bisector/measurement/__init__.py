@@ -1,0 +1,1 @@
+"""What stored embeddings say: about the classes, about the examples, and what to do next."""

@@ -1,0 +1,95 @@
+"""The pairs of classes that are taken for each other, or lie nearest to each other."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two classes, the first the one with the smaller label.
+
+    Args:
+        first: name of a class.
+        second: name of the other.
+        first_as_second: rows of the first that were predicted to be the second.
+        second_as_first: and the other way round.
+        share: mean over both of the share of rows taken for the other, 0 to 1; NaN without predictions.
+        degrees: angle between the mean directions of the classes; NaN if it was not measured.
+    """
+
+    first: str
+    second: str
+    first_as_second: int = 0
+    second_as_first: int = 0
+    share: float = math.nan
+    degrees: float = math.nan
+
+
+def confused_pairs(
+    labels: Tensor,  # (N,)
+    predictions: Tensor,  # (N,)
+    class_names: tuple[str, ...],
+    most: int = 20,
+) -> list[Pair]:
+    """The pairs with the largest share of rows taken for each other; those of a single row come last.
+
+    The share is a mean over the two classes, not over their rows: a rare class counts as much as a common one.
+
+    >>> labels, predictions = torch.tensor([0, 0, 0, 0, 1, 1, 2]), torch.tensor([0, 0, 1, 1, 1, 0, 2])
+    >>> confused_pairs(labels, predictions, ("a", "b", "c"))
+    [Pair(first='a', second='b', first_as_second=2, second_as_first=1, share=0.5, degrees=nan)]
+    """
+    classes = len(class_names)
+    counts = torch.bincount(labels, minlength=classes).tolist()
+    wrong = labels != predictions
+    codes, times = torch.unique(labels[wrong] * classes + predictions[wrong], return_counts=True)
+    confused = dict(zip(codes.tolist(), times.tolist(), strict=True))
+    pairs = []
+    for low, high in sorted({tuple(sorted(divmod(code, classes))) for code in confused}):
+        there, back = confused.get(low * classes + high, 0), confused.get(high * classes + low, 0)
+        shares = [n / counts[c] for n, c in ((there, low), (back, high)) if counts[c]]
+        pairs.append(Pair(class_names[low], class_names[high], there, back, share=sum(shares) / len(shares)))
+    ranked = sorted(pairs, key=lambda p: (p.first_as_second + p.second_as_first < 2, -p.share))
+    return ranked[:most]
+
+
+def nearest_pairs(
+    embeddings: Tensor,  # (N, D)
+    labels: Tensor,  # (N,)
+    class_names: tuple[str, ...],
+    most: int = 20,
+) -> list[Pair]:
+    """The pairs of classes whose mean directions are nearest, by their angle; C x C angles, a block at a time.
+
+    The mean direction of a class is that of the mean of its unit embeddings.
+
+    >>> x = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [-1.0, 0.0]])
+    >>> pair = nearest_pairs(x, torch.arange(4), ("a", "b", "c", "d"), most=1)[0]
+    >>> pair.first, pair.second, round(pair.degrees, 3)
+    ('a', 'b', 45.0)
+    """
+    classes = len(class_names)
+    sums = torch.zeros(classes, embeddings.shape[1]).index_add_(0, labels, normalize(embeddings, dim=1))
+    known = (torch.linalg.vector_norm(sums, dim=1) > 1e-6).nonzero().flatten()
+    directions = normalize(sums[known].double(), dim=1)
+    best: list[tuple[float, int, int]] = []
+    for start in range(0, len(known), _BLOCK):
+        cosines = directions[start : start + _BLOCK] @ directions.T
+        rows = torch.arange(start, start + len(cosines))
+        cosines[torch.arange(len(directions)) <= rows[:, None]] = -2  # every pair once
+        top = cosines.flatten().topk(min(most, cosines.numel()))
+        for cosine, place in zip(top.values.tolist(), top.indices.tolist(), strict=True):
+            if cosine >= -1.5:
+                row, column = divmod(place, len(directions))
+                best.append((cosine, int(known[start + row]), int(known[column])))
+    best.sort(key=lambda item: -item[0])
+    return [
+        Pair(class_names[i], class_names[j], degrees=math.degrees(math.acos(min(1.0, max(-1.0, cosine)))))
+        for cosine, i, j in best[:most]
+    ]

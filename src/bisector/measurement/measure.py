@@ -1,0 +1,103 @@
+"""Measure a table of embeddings: everything that can be said of it, in one record."""
+
+import torch
+from torch import Tensor
+
+from bisector._version import __version__
+from bisector.data.embeddings import EmbeddingTable
+from bisector.measurement.classes import FEWEST, measure_classes
+from bisector.measurement.confusion import confused_pairs, nearest_pairs
+from bisector.measurement.correlations import correlate
+from bisector.measurement.duplicates import find_duplicates
+from bisector.measurement.label_errors import find_label_errors
+from bisector.measurement.measurement import Measurement
+from bisector.measurement.next_step import next_steps
+
+SPLITS = ("train", "validation", "test")
+
+
+def measure(table: EmbeddingTable, *, file: str = "embeddings.parquet", command: str = "") -> Measurement:
+    """Measure classes, correlations, confused pairs, suspected labels and duplicates, and say what to do next.
+
+    Counts and amounts are those of the training rows, accuracies and losses those of the test rows (or of
+    validation, if there are none); of all rows where the table has no splits.
+
+    On one thread of a processor, 20,000, 50,000 and 100,000 random rows of 512 dimensions in 100 classes, four
+    fifths of them for training, took 6, 13 and 23 seconds, the last with 2.9 GB of memory.
+
+    Args:
+        table: of embeddings.
+        file: its path, for the commands that are recommended.
+        command: that led here.
+
+    Raises:
+        MissingExtraError: without scipy, scikit-learn or cleanlab.
+    """
+    measured, measured_on = _rows(table, ("train",))
+    tested, tested_on = _rows(table, ("test", "validation"))
+    held_out = (
+        torch.empty(0, dtype=torch.long)
+        if table.splits is None
+        else torch.tensor([row for row, name in enumerate(table.splits) if name != "train"], dtype=torch.long)
+    )
+    classes = measure_classes(table, measured, tested)
+    correlations = correlate(classes)
+    duplicates = find_duplicates(table)
+    label_errors = find_label_errors(table, held_out)
+    predictions = table.predictions
+    return Measurement(
+        file=file,
+        command=command,
+        version=__version__,
+        data=table.data,
+        model=table.model,
+        rows=len(table),
+        dimensions=table.embeddings.shape[1],
+        splits={name: table.splits.count(name) for name in SPLITS if name in table.splits}
+        if table.splits
+        else {},
+        measured_on=measured_on,
+        tested_on=tested_on if predictions is not None else "",
+        classes=classes,
+        correlations=correlations,
+        confused=[]
+        if predictions is None
+        else confused_pairs(table.labels[tested], predictions[tested], table.class_names),
+        nearest=nearest_pairs(table.embeddings[measured], table.labels[measured], table.class_names),
+        label_errors=label_errors,
+        duplicates=duplicates,
+        steps=next_steps(table, file, classes, correlations, label_errors, duplicates),
+        left_out=list(table.left_out),
+        notes=[
+            *_notes(table, [one.count for one in classes], held_out, duplicates.zero),
+            *label_errors.notes,
+        ],
+    )
+
+
+def _rows(table: EmbeddingTable, wanted: tuple[str, ...]) -> tuple[Tensor, str]:
+    """The rows of the first of these splits that there is, and its name; all rows if there is none."""
+    for split in wanted if table.splits else ():
+        rows = table.rows_of(split)
+        if len(rows):
+            return rows, f"{split} rows"
+    return torch.arange(len(table)), "all rows"
+
+
+def _notes(table: EmbeddingTable, counts: list[int], held_out: Tensor, zero: int) -> list[str]:
+    small = sum(0 < count < FEWEST for count in counts)
+    notes = []
+    if table.predictions is None:
+        notes.append("No predictions: accuracy, loss, confusion and correlations with them cannot be told.")
+    elif not len(held_out):
+        notes.append("No rows held out: accuracy may be of rows that the model was trained on, and too high.")
+    if small:
+        notes.append(
+            f"{small} of {sum(count > 0 for count in counts)} classes have fewer than {FEWEST} rows: their amounts "
+            "say more about their number than about them."
+        )
+    if absent := counts.count(0):
+        notes.append(f"{absent} class{'es have' if absent > 1 else ' has'} no row to measure an amount on.")
+    if zero:
+        notes.append(f"{zero} embeddings are zero; they are not compared for duplicates.")
+    return notes

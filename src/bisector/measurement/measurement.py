@@ -1,0 +1,136 @@
+"""The record of a measurement, and its file."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bisector.errors import ArgumentError
+from bisector.files import write_whole
+from bisector.measurement.classes import ClassMeasure
+from bisector.measurement.confusion import Pair
+from bisector.measurement.correlations import Correlations
+from bisector.measurement.duplicates import Duplicates, Group
+from bisector.measurement.label_errors import LabelErrors, Suspect
+from bisector.measurement.next_step import Step, recommended
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Everything that was measured on a table of embeddings. What cannot be said is NaN or empty.
+
+    Args:
+        file: that was measured.
+        command: that measured it.
+        version: of bisector.
+        data: what was embedded, if the file says so.
+        model: by what.
+        rows: N.
+        dimensions: D.
+        splits: rows of each split; empty without splits.
+        measured_on: the rows of counts and amounts, in words.
+        tested_on: those of accuracy and loss; empty without predictions.
+        classes: in the order of the labels.
+        correlations: over the classes.
+        confused: pairs of classes, the most confused first.
+        nearest: pairs of classes, the nearest means first.
+        label_errors: suspected.
+        duplicates: found.
+        steps: all rules, in their order.
+        left_out: of the data, by the reader and by whoever wrote the file.
+        notes: what the reader should know.
+    """
+
+    file: str
+    command: str
+    version: str
+    data: str
+    model: str
+    rows: int
+    dimensions: int
+    splits: dict[str, int]
+    measured_on: str
+    tested_on: str
+    classes: list[ClassMeasure]
+    correlations: Correlations
+    confused: list[Pair]
+    nearest: list[Pair]
+    label_errors: LabelErrors
+    duplicates: Duplicates
+    steps: list[Step]
+    left_out: list[str]
+    notes: list[str]
+
+    @property
+    def step(self) -> Step:
+        """The step that is recommended."""
+        return recommended(self.steps)
+
+    @property
+    def accuracy(self) -> float:
+        """Of all tested rows, 0 to 1; NaN without predictions."""
+        tested = sum(one.tested for one in self.classes)
+        right = sum(one.accuracy * one.tested for one in self.classes if one.tested)
+        return right / tested if tested else math.nan
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean of the classes' accuracies, 0 to 1; NaN without predictions."""
+        known = [one.accuracy for one in self.classes if math.isfinite(one.accuracy)]
+        return sum(known) / len(known) if known else math.nan
+
+    def write(self, path: Path) -> None:
+        """Write as JSON; what is not a finite number is null.
+
+        Raises:
+            OSError: if the file cannot be written.
+        """
+        write_whole(path, json.dumps(_plain(asdict(self)), ensure_ascii=False, indent=1, allow_nan=False))
+
+    @classmethod
+    def read(cls, path: Path) -> "Measurement":
+        """Read what `write` wrote.
+
+        Raises:
+            ArgumentError: if it is no such file.
+            OSError: if it cannot be read.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return _measurement(content)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArgumentError(f"measurement: {path} is not one that bisector wrote: {error}") from None
+
+
+def _measurement(content: dict[str, Any]) -> Measurement:
+    errors, duplicates = content["label_errors"], content["duplicates"]
+    parts = {
+        "classes": [
+            ClassMeasure(**_numbers(one, ("amount", "accuracy", "loss"))) for one in content["classes"]
+        ],
+        "correlations": Correlations(**_numbers(content["correlations"], tuple(content["correlations"]))),
+        "confused": [Pair(**_numbers(pair, ("share", "degrees"))) for pair in content["confused"]],
+        "nearest": [Pair(**_numbers(pair, ("share", "degrees"))) for pair in content["nearest"]],
+        "label_errors": LabelErrors(
+            **{**_numbers(errors, ("agreement",)), "suspects": [Suspect(**one) for one in errors["suspects"]]}
+        ),
+        "duplicates": Duplicates(**{**duplicates, "groups": [Group(**one) for one in duplicates["groups"]]}),
+        "steps": [Step(**step) for step in content["steps"]],
+    }
+    return Measurement(**{**content, **parts})
+
+
+def _numbers(record: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    """The record with NaN where a number is null."""
+    return {key: math.nan if value is None and key in keys else value for key, value in record.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value

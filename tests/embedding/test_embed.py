@@ -1,0 +1,278 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from bisector.data.dataset import Dataset, Part
+from bisector.data.embeddings import read_embeddings
+from bisector.data.examples import InMemory
+from bisector.embedding.classes import score_columns
+from bisector.embedding.embed import embed
+from bisector.embedding.onnx_file import OnnxSource
+from bisector.embedding.published import PublishedSource, load_weights
+from bisector.embedding.resolve import source_of
+from bisector.errors import ArgumentError
+
+CPU = torch.device("cpu")
+
+
+def dataset(
+    *shape: int, test_names: tuple[str, ...] | None = None, left_out: tuple[str, ...] = ()
+) -> Dataset:
+    def part(rows: int, name: str) -> Part:
+        values = torch.rand(rows, *shape)
+        return Part(InMemory(values, [f"{name}/{row}" for row in range(rows)]), torch.arange(rows) % 3)
+
+    parts = part(10, "train"), part(4, "validation"), part(7, "test")
+    return Dataset("three", *parts, ("a", "b", "c"), test_names, left_out=left_out)
+
+
+class Plain:
+    """A source whose numbers can be told by hand: the mean of each channel, and scores that are fixed."""
+
+    name = "plain"
+    input_size = None
+
+    def __init__(self, class_names: tuple[str, ...] | None = ("a", "b", "c"), columns: int = 3) -> None:
+        self.class_names = class_names
+        self.columns = columns
+        self.batches: list[int] = []
+
+    def embed(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
+        self.batches.append(len(batch))
+        means = batch.flatten(2).mean(dim=2)
+        return means, means[:, :1] * torch.arange(self.columns) if self.columns else None
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_every_example_is_embedded_once_whatever_the_batch(tmp_path: Path, batch_size: int) -> None:
+    data, source = dataset(2, 4, 4, left_out=("x.jpg: cannot be read",)), Plain()
+    told: list[str] = []
+    seen: list[int] = []
+    rows = embed(
+        source, data, tmp_path / "e.parquet", batch_size=batch_size, tell=told.append, progress=seen.append
+    )
+    found = read_embeddings(tmp_path / "e.parquet")
+    assert rows == len(found) == sum(seen) == 21
+    assert max(source.batches) <= batch_size
+    assert found.splits == ["train"] * 10 + ["validation"] * 4 + ["test"] * 7
+    assert found.names == [
+        f"{s}/{r}" for s, n in (("train", 10), ("validation", 4), ("test", 7)) for r in range(n)
+    ]
+    images = [
+        part.examples.batch(torch.arange(len(part))) for part in (data.train, data.validation, data.test)
+    ]
+    torch.testing.assert_close(found.embeddings, torch.cat(images).flatten(2).mean(dim=2))
+    assert found.scores is not None
+    assert found.losses is not None
+    torch.testing.assert_close(found.losses, cross_entropy(found.scores, found.labels, reduction="none"))
+    assert found.predictions is not None
+    assert found.predictions.tolist() == found.scores.argmax(dim=1).tolist()
+    assert found.left_out == ("x.jpg: cannot be read",)
+    assert told == ["left out: x.jpg: cannot be read"]
+    assert (found.model, found.data) == ("plain", "three")
+
+
+def test_one_part_alone(tmp_path: Path) -> None:
+    assert embed(Plain(), dataset(1, 2, 2), tmp_path / "e.parquet", part="validation") == 4
+    assert set(read_embeddings(tmp_path / "e.parquet").splits or ()) == {"validation"}
+
+
+def test_an_error_in_the_middle_leaves_no_file(tmp_path: Path) -> None:
+    class Failing(Plain):
+        def embed(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
+            found = super().embed(batch)
+            return (found[0] * (torch.nan if len(self.batches) == 3 else 1), found[1])
+
+    with pytest.raises(ArgumentError, match="not finite, of train/8"):
+        embed(Failing(), dataset(1, 2, 2), tmp_path / "e.parquet", batch_size=4)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_classes_are_matched_by_name(tmp_path: Path) -> None:
+    told: list[str] = []
+    embed(Plain(("c", "x", "b", "a"), 4), dataset(1, 2, 2), tmp_path / "e.parquet", tell=told.append)
+    found = read_embeddings(tmp_path / "e.parquet")
+    assert found.scores is not None
+    # Plain's scores are 0, m, 2m, 3m for c, x, b, a.
+    torch.testing.assert_close(found.scores, found.embeddings * torch.tensor([[3.0, 2.0, 0.0]]))
+    assert told == ["the scores are those of 3 of the 4 classes of the model"]
+
+
+@pytest.mark.parametrize(
+    ("names", "columns", "words"),
+    [
+        (("a", "b", "z"), 3, "1 classes of the data are none of the model's"),
+        (None, 4, "the model has 4 classes"),
+        (None, 0, "the model has no classes"),
+    ],
+)
+def test_a_foreign_model_of_other_classes_has_no_predictions(
+    tmp_path: Path, names: tuple[str, ...] | None, columns: int, words: str
+) -> None:
+    told: list[str] = []
+    embed(Plain(names, columns), dataset(1, 2, 2), tmp_path / "e.parquet", tell=told.append)
+    found = read_embeddings(tmp_path / "e.parquet")
+    assert found.predictions is found.losses is found.scores is None
+    assert words in told[0]
+
+
+def test_a_model_of_ours_must_know_the_classes() -> None:
+    with pytest.raises(ArgumentError, match="'b', of which the model knows nothing"):
+        score_columns(("a", "c"), ("a", "b"), 2, required=True)
+
+
+def test_classes_never_trained_on_follow_the_others(tmp_path: Path) -> None:
+    embed(Plain(), dataset(1, 2, 2, test_names=("d", "e", "f")), tmp_path / "e.parquet")
+    found = read_embeddings(tmp_path / "e.parquet")
+    assert found.class_names == ("a", "b", "c", "d", "e", "f")
+    assert found.labels[found.rows_of("test")].tolist() == [3, 4, 5, 3, 4, 5, 3]
+    assert found.predictions is None
+
+
+def onnx_model(
+    path: Path,
+    batch: int | str,
+    *,
+    channels_last: bool = False,
+    kind: int = TensorProto.FLOAT,
+    names: tuple[str, ...] | None = None,
+) -> None:
+    """Channel means as `features`, twice them as `logits`, and the sum of both as a last output, `out`."""
+    axes = [1, 2] if channels_last else [2, 3]
+    shape = [batch, 4, 4, 3] if channels_last else [batch, 3, 4, 4]
+    two = helper.make_tensor("two", kind, [1], [2.0])
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "axes"], ["features"], keepdims=0),
+        helper.make_node("Mul", ["features", "two"], ["logits"]),
+        helper.make_node("Add", ["features", "logits"], ["out"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "means",
+        [helper.make_tensor_value_info("x", kind, shape)],
+        [helper.make_tensor_value_info(name, kind, [batch, 3]) for name in ("features", "logits", "out")],
+        [two, helper.make_tensor("axes", TensorProto.INT64, [2], axes)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    if names is not None:
+        helper.set_model_props(model, {"class_names": json.dumps(names)})
+    onnx.save(model, path)
+
+
+@pytest.mark.parametrize("batch", ["n", 4])
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.FLOAT16])
+def test_an_onnx_file_is_what_onnxruntime_computes(
+    tmp_path: Path, batch: int | str, channels_last: bool, kind: int
+) -> None:
+    path = tmp_path / "m.onnx"
+    onnx_model(path, batch, channels_last=channels_last, kind=kind, names=("a", "b", "c"))
+    source = OnnxSource(path, mean=[0.1, 0.2, 0.3], std=[0.5, 0.5, 2.0])
+    images = torch.rand(7, 3, 4, 4)
+    embeddings, scores = source.embed(images)
+    sides = (1, 3, 1, 1)
+    given = (images - torch.tensor([0.1, 0.2, 0.3]).view(sides)) / torch.tensor([0.5, 0.5, 2.0]).view(sides)
+    near = {"atol": 2e-3, "rtol": 2e-3} if kind == TensorProto.FLOAT16 else {"atol": 1e-6, "rtol": 1e-5}
+    torch.testing.assert_close(embeddings, given.mean(dim=(2, 3)), **near)
+    torch.testing.assert_close(scores, 2 * given.mean(dim=(2, 3)), **near)
+    assert source.class_names == ("a", "b", "c")
+    assert source.input_size == (4, 4)
+    if batch == "n" and not channels_last and kind == TensorProto.FLOAT:
+        session = onnxruntime.InferenceSession(path)
+        expected = session.run(["features"], {"x": given.numpy()})[0]
+        np.testing.assert_allclose(embeddings.numpy(), expected, rtol=1e-6)
+
+
+def test_an_output_can_be_named_and_images_are_fitted(tmp_path: Path) -> None:
+    onnx_model(tmp_path / "m.onnx", "n")
+    source = OnnxSource(tmp_path / "m.onnx", embedding_output="out")
+    embeddings, scores = source.embed(torch.full((2, 1, 9, 9), 0.5))  # gray, of another size
+    torch.testing.assert_close(embeddings, torch.full((2, 3), 1.5))
+    assert scores is not None
+    with pytest.raises(ArgumentError, match="one of features, logits, out"):
+        OnnxSource(tmp_path / "m.onnx", embedding_output="absent")
+    with pytest.raises(ArgumentError, match="data: got examples of shape"):
+        source.embed(torch.rand(2, 5))
+    (tmp_path / "bad.onnx").write_bytes(b"nothing")
+    with pytest.raises(ArgumentError, match="cannot be read as ONNX"):
+        OnnxSource(tmp_path / "bad.onnx")
+
+
+def test_a_network_of_timm_gives_what_its_classifier_is_given() -> None:
+    timm = pytest.importorskip("timm")
+    source = PublishedSource("timm/test_resnet", pretrained=False, device=CPU)
+    config = timm.data.resolve_data_config({}, model=timm.create_model("test_resnet"))
+    assert source.input_size == config["input_size"][1:]
+    images = torch.rand(2, 3, *config["input_size"][1:])
+    torch.manual_seed(0)
+    network = timm.create_model("test_resnet", num_classes=0).eval()
+    mean, std = (torch.tensor(config[key]).view(3, 1, 1) for key in ("mean", "std"))
+    with torch.no_grad():
+        torch.testing.assert_close(source.embed(images)[0], network((images - mean) / std))
+    assert source.embed(torch.rand(2, 1, 20, 30))[0].shape == (2, network.num_features)
+    with pytest.raises(ArgumentError, match="images of 1 or 3 channels"):
+        source.embed(torch.rand(2, 5))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda weights: weights,
+        lambda weights: {"state_dict": {f"module.{key}": value for key, value in weights.items()}},
+        lambda weights: {"model": {**weights, "fc.weight": torch.rand(5, 3)}},
+    ],
+)
+def test_weights_are_found_in_usual_wrappers(
+    tmp_path: Path, wrap: Callable[[dict[str, Tensor]], object]
+) -> None:
+    trained, fresh = (nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)) for _ in range(2))
+    torch.save(wrap(trained.state_dict()), tmp_path / "w.pt")
+    load_weights(fresh, tmp_path / "w.pt")
+    for key, value in trained.state_dict().items():
+        assert torch.equal(fresh.state_dict()[key], value)
+
+
+def test_weights_that_do_not_fit_are_told(tmp_path: Path) -> None:
+    class Danger:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (tmp_path / "executed",))  # type: ignore[return-value]
+
+    network, path = nn.Linear(4, 3), tmp_path / "w.pt"
+    for content, told in (
+        ({"weight": torch.rand(3, 4)}, "without bias"),
+        ({"weight": torch.rand(3, 5), "bias": torch.rand(3)}, "of shape"),
+        ([1, 2], "no state dictionary"),
+        (Danger(), "weights alone"),
+    ):
+        torch.save(content, path)
+        with pytest.raises(ArgumentError, match=told):
+            load_weights(network, path)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "told"),
+    [
+        ("absent", {}, "which is not there"),
+        ("torchvision/resnet19", {}, "did you mean"),
+        ("m.txt", {}, "expected a folder of a run"),
+        ("m.txt", {"embedding_output": "x"}, "only with an ONNX file"),
+        ("m.txt", {"weights": Path("w")}, "only with timm/NAME"),
+    ],
+)
+def test_a_model_that_is_none_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, options: dict[str, object], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("m.txt").write_text("nothing")
+    with pytest.raises(ArgumentError, match=told):
+        source_of(model, **options)  # type: ignore[arg-type]

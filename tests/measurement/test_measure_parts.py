@@ -1,0 +1,211 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn.datasets import load_digits
+from sklearn.metrics import confusion_matrix, recall_score
+
+from bisector.data.embeddings import EmbeddingTable
+from bisector.information.amount import information_amount
+from bisector.measurement.classes import ClassMeasure, hardest, measure_classes
+from bisector.measurement.confusion import confused_pairs, nearest_pairs
+from bisector.measurement.correlations import correlate
+from bisector.measurement.duplicates import find_duplicates
+from bisector.measurement.label_errors import find_label_errors
+
+NAMES = ("a", "b", "c", "d")
+
+
+def table(
+    embeddings: torch.Tensor, labels: torch.Tensor, names: tuple[str, ...] = NAMES, **columns: object
+) -> EmbeddingTable:
+    return EmbeddingTable(embeddings, labels, names, **columns)  # type: ignore[arg-type]
+
+
+def test_classes_are_measured_on_their_rows() -> None:
+    labels = torch.randint(0, 3, (200,))
+    predictions = torch.randint(0, 4, (200,))
+    x, losses = torch.randn(200, 6), torch.rand(200)
+    found = measure_classes(
+        table(x, labels, predictions=predictions, losses=losses), torch.arange(100), torch.arange(100, 200)
+    )
+    recalls = recall_score(labels[100:], predictions[100:], labels=[0, 1, 2], average=None)
+    for c in range(3):
+        train, test = labels[:100] == c, labels[100:] == c
+        assert found[c].count == train.sum()
+        assert found[c].tested == test.sum()
+        assert found[c].accuracy == pytest.approx(recalls[c])
+        assert found[c].loss == pytest.approx(losses[100:][test].mean().item())
+        expected = information_amount(x[:100][train], embeddings="unit")
+        assert found[c].amount == pytest.approx(expected.item())
+    assert found[3].count == 0
+    assert math.isnan(found[3].amount)
+    assert math.isnan(found[3].accuracy)
+    assert [one.name for one in hardest(found)] == [NAMES[c] for c in np.argsort(recalls, kind="stable")]
+
+
+def test_correlations_are_those_of_scipy() -> None:
+    rng = np.random.default_rng(0)
+    count = rng.integers(2, 500, 40)
+    amount = 20 + np.log(count) + rng.normal(size=40)
+    accuracy = 0.5 + 0.05 * np.log(count) - 0.02 * amount + 0.02 * rng.normal(size=40)
+    classes = [ClassMeasure(str(c), int(count[c]), 5, amount[c], accuracy[c], 0.0) for c in range(40)]
+    found = correlate([*classes, ClassMeasure("absent", 0, 0, math.nan, math.nan, math.nan)])
+    assert found.classes == 40
+    assert found.amount_accuracy == pytest.approx(stats.pearsonr(amount, accuracy).statistic)
+    assert found.count_accuracy == pytest.approx(stats.pearsonr(np.log(count), accuracy).statistic)
+
+    def left(x: np.ndarray, z: np.ndarray) -> np.ndarray:
+        return x - np.polyval(np.polyfit(z, x, 1), z)
+
+    partial = stats.pearsonr(left(amount, np.log(count)), left(accuracy, np.log(count))).statistic
+    assert found.amount_accuracy_given_count == pytest.approx(partial)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60))
+def test_confused_pairs_are_those_of_the_confusion_matrix(rows: list[tuple[int, int]]) -> None:
+    labels, predictions = (torch.tensor(column) for column in zip(*rows, strict=True))
+    matrix = confusion_matrix(labels, predictions, labels=range(4))
+    found = confused_pairs(labels, predictions, NAMES)
+    expected = {}
+    for i in range(4):
+        for j in range(i + 1, 4):
+            if matrix[i, j] + matrix[j, i]:
+                shares = [matrix[r, k] / matrix[r].sum() for r, k in ((i, j), (j, i)) if matrix[r].sum()]
+                expected[NAMES[i], NAMES[j]] = (matrix[i, j], matrix[j, i], np.mean(shares))
+    assert {
+        (p.first, p.second): (p.first_as_second, p.second_as_first, pytest.approx(p.share)) for p in found
+    } == expected
+    ranks = [(p.first_as_second + p.second_as_first < 2, -p.share) for p in found]
+    assert ranks == sorted(ranks)
+
+
+@pytest.mark.parametrize("most", [1, 5, 20])
+def test_the_nearest_pairs_are_those_of_all_angles(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bisector.measurement.confusion._BLOCK", 3)
+    names = tuple(map(str, range(9)))
+    labels = torch.arange(90) % 8  # one class is absent
+    x = torch.randn(90, 5)
+    units = (x / x.norm(dim=1, keepdim=True)).numpy().astype(np.float64)
+    means = [units[(labels == c).numpy()].mean(axis=0) for c in range(8)]
+    angles = sorted(
+        (
+            math.degrees(
+                math.acos(means[i] @ means[j] / np.linalg.norm(means[i]) / np.linalg.norm(means[j]))
+            ),
+            i,
+            j,
+        )
+        for i in range(8)
+        for j in range(i + 1, 8)
+    )
+    found = nearest_pairs(x, labels, names, most)
+    assert [(int(p.first), int(p.second)) for p in found] == [(i, j) for _, i, j in angles[:most]]
+    assert [p.degrees for p in found] == pytest.approx([angle for angle, *_ in angles[:most]], rel=1e-4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.integers(16, 40))
+def test_duplicates_are_those_of_all_pairs(seed: int, dim: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(30, dim)) + 3 * rng.normal(size=dim)
+    x = np.concatenate([x, x[:6], x[6:12] * (1 + 8e-4), x[12:18] + 0.1 * rng.normal(size=(6, dim))])
+    x[-1] = 0
+    near = x[:30, :] + rng.normal(size=(30, dim)) * 3e-4 * rng.uniform(size=(30, 1))
+    x = np.concatenate([x, near]).astype(np.float32)
+    lengths = np.linalg.norm(x, axis=1)
+    distances = np.linalg.norm(x[:, None].astype(float) - x[None].astype(float), axis=2)
+    alike = (
+        (distances <= 1e-3 * np.maximum(lengths[:, None], lengths)) & (lengths > 0) & (lengths[:, None] > 0)
+    )
+    reached = alike
+    for _ in range(8):
+        reached = (reached.astype(int) @ alike.astype(int)) > 0
+    expected = {tuple(np.flatnonzero(row)) for row in reached if row.sum() > 1}
+    found = find_duplicates(table(torch.from_numpy(x), torch.zeros(len(x), dtype=torch.long)))
+    assert {tuple(group.rows) for group in found.groups} == expected
+    assert found.zero == 1
+    assert found.rows == sum(map(len, expected))
+
+
+def test_leakage_is_flagged_first_and_counted_in_the_later_split() -> None:
+    x = torch.randn(8, 20)
+    x[3], x[5], x[7], x[6] = x[0], x[0], x[2], x[1]
+    splits = ["train", "test", "train", "validation", "train", "test", "test", "train"]
+    labels = torch.tensor([0, 1, 2, 0, 0, 0, 3, 2])
+    found = find_duplicates(table(x, labels, splits=splits))
+    assert [group.rows for group in found.groups] == [[0, 3, 5], [1, 6], [2, 7]]
+    assert [group.across_splits for group in found.groups] == [True, False, False]
+    assert [group.labels_differ for group in found.groups] == [False, True, False]
+    assert found.leaked == 2
+
+
+def test_points_of_few_dimensions_must_be_equal() -> None:
+    x = torch.rand(3000, 2)
+    x[10] = x[20]
+    found = find_duplicates(table(x, torch.zeros(3000, dtype=torch.long)))
+    assert [group.rows for group in found.groups] == [[10, 20]]
+
+
+def test_a_collapsed_network_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bisector.measurement.duplicates._MOST_PAIRS", 100)
+    x = torch.ones(200, 32) + 1e-6 * torch.randn(200, 32)
+    x[1] = x[0]
+    found = find_duplicates(table(x, torch.zeros(200, dtype=torch.long)))
+    assert [group.rows for group in found.groups] == [[0, 1]]
+
+
+def wrong_digits() -> tuple[torch.Tensor, torch.Tensor, set[int]]:
+    pixels, labels = load_digits(return_X_y=True)
+    rng = np.random.default_rng(0)
+    wrong = rng.choice(len(labels), 54, replace=False)
+    labels[wrong] = (labels[wrong] + rng.integers(1, 10, 54)) % 10
+    return torch.from_numpy(pixels).float(), torch.from_numpy(labels), set(wrong.tolist())
+
+
+def test_labels_that_were_made_wrong_are_found_from_the_embeddings() -> None:
+    x, labels, wrong = wrong_digits()
+    found = find_label_errors(table(x, labels, tuple("0123456789")), torch.empty(0, dtype=torch.long))
+    suspects = [suspect.row for suspect in found.suspects]
+    assert len(wrong & set(suspects)) >= 48
+    assert len(wrong & set(suspects[:54])) >= 44  # the most suspect first
+    assert found.judged == len(labels)
+    assert {suspect.judge for suspect in found.suspects} == {"embeddings"}
+    assert [s.confidence for s in found.suspects] == sorted(s.confidence for s in found.suspects)
+    named = {
+        int(s.label) == labels[s.row].item() and s.suggested != s.label
+        for s in found.suspects
+        if s.row in wrong
+    }
+    assert named == {True}
+
+
+def test_rows_held_out_are_judged_by_the_scores() -> None:
+    labels = torch.arange(300) % 3
+    given = labels.clone()
+    given[:5] = (given[:5] + 1) % 3
+    scores = 8.0 * torch.nn.functional.one_hot(labels, 4).float() + torch.randn(300, 4)
+    noise = torch.randn(300, 20)  # tells nothing: only the scores can
+    held = torch.arange(150)
+    found = find_label_errors(
+        table(noise, given, scores=scores, splits=["test"] * 150 + ["train"] * 150), held
+    )
+    by_scores = [s.row for s in found.suspects if s.judge == "scores"]
+    assert sorted(by_scores) == [0, 1, 2, 3, 4]
+    assert all(s.row >= 150 for s in found.suspects if s.judge == "embeddings")
+
+
+def test_classes_too_small_to_judge_are_told() -> None:
+    x = torch.cat([torch.randn(20, 8), torch.randn(20, 8) + 5, torch.randn(3, 8) - 5])
+    labels = torch.tensor([0] * 20 + [1] * 20 + [3] * 3)
+    found = find_label_errors(table(x, labels), torch.empty(0, dtype=torch.long))
+    assert found.judged == 40
+    assert found.notes == ["1 class of fewer than 5 rows: labels not judged"]
+    nothing = find_label_errors(table(x[:20], labels[:20]), torch.empty(0, dtype=torch.long))
+    assert nothing.judged == 0
+    assert math.isnan(nothing.agreement)
