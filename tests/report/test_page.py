@@ -97,8 +97,8 @@ def test_the_page_holds_all_figures_under_unique_names(page):
     keys = [figure["key"] for figure in figures]
     places = [div for div in page.all("div") if "plot" in div.get("class", "").split()]
     assert sorted(keys) == sorted(div["id"] for div in places)
-    # counts, class accuracy; eight clouds, three margins, two histories, four planes
-    assert len(keys) == 2 + 8 + 3 + 2 + 4
+    # counts, class accuracy; four metrics' differences, eight clouds, three margins, two histories, four planes
+    assert len(keys) == 2 + 4 + 8 + 3 + 2 + 4
     identities = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(identities) == len(set(identities))
     assert all(div["role"] == "img" and div["aria-label"] for div in places)

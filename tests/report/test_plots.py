@@ -6,6 +6,8 @@ import plotly.graph_objects as go
 import pytest
 
 from bisector.report.colors import class_color
+from bisector.report.difference_section import difference_figures
+from bisector.report.differences import difference_rows
 from bisector.report.guidance import amount_history, margins
 from bisector.report.planes import planes
 from bisector.report.plots import amount_accuracy, class_accuracy, train_counts
@@ -20,6 +22,10 @@ def clouds(comparison):
     return amount_accuracy(comparison, summary_rows(comparison))
 
 
+def forest(comparison):
+    return difference_figures(difference_rows(comparison))
+
+
 def in_color(value):
     if isinstance(value, dict):
         return {key: in_color(item) for key, item in value.items()}
@@ -29,7 +35,9 @@ def in_color(value):
 
 
 @pytest.mark.parametrize("data", ["comparison", "hostile"])
-@pytest.mark.parametrize("draw", [train_counts, class_accuracy, clouds, margins, amount_history, planes])
+@pytest.mark.parametrize(
+    "draw", [train_counts, class_accuracy, forest, clouds, margins, amount_history, planes]
+)
 def test_figures_are_legal_plotly(draw, data, request):
     drawn = draw(request.getfixturevalue(data))
     for figure in drawn if isinstance(drawn, list) else [drawn]:

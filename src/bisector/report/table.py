@@ -98,9 +98,9 @@ def format_table(comparison: Comparison, width: int = 160) -> str:
     require(width >= 60, "width", width, "at least 60 columns")
     rows = summary_rows(comparison)
     seeds = max((row.runs for row in rows), default=0)
-    names = ["", *(shorten(row.label, _NAME_WIDTH) for row in rows)]
-    columns = [_column(rows, info) for info in known_metrics(rows)]
-    blocks = ["\n".join(_lines([names, *block])) for block in _pack(columns, width - _NAME_WIDTH)]
+    blocks = text_blocks(
+        [row.label for row in rows], [_column(rows, info) for info in known_metrics(rows)], width
+    )
     legend = [
         *(["* best mean of its column"] if len(rows) > 1 else []),
         *([f"± standard deviation over {seeds} seeds"] if seeds > 1 else []),
@@ -121,6 +121,25 @@ def write_csv(comparison: Comparison, path: Path) -> None:
             writer.writerow(
                 [run.head, run.seed, *(v if math.isfinite(v) else "" for v in values), run.seconds]
             )
+
+
+def text_blocks(names: Sequence[str], columns: Sequence[list[str]], width: int) -> list[str]:
+    """Names down the side and columns across, in as many blocks as the width demands.
+
+    Args:
+        names: of the rows; long ones are cut.
+        columns: each its heading, then a cell for each name.
+        width: of the terminal, in characters.
+
+    >>> print(*text_blocks(["IGAM", "C2AM"], [["Few %", "83.1", "79.0"]], 60))
+           Few
+             %
+    ──────────
+    IGAM  83.1
+    C2AM  79.0
+    """
+    side = ["", *(shorten(name, _NAME_WIDTH) for name in names)]
+    return ["\n".join(_lines([side, *block])) for block in _pack(columns, width - _NAME_WIDTH)]
 
 
 def _column(rows: Sequence[SummaryRow], info: MetricInfo) -> list[str]:

@@ -1,0 +1,172 @@
+"""A measurement as text for a terminal."""
+
+import math
+from collections.abc import Sequence
+
+from bisector.measurement.classes import hardest
+from bisector.measurement.measurement import Measurement
+from bisector.report.names import shorten
+
+_NAME = 28
+_MOST = 10
+
+
+def format_measurement(measurement: Measurement) -> str:
+    """The measurement in a page of text: what it is of, the hardest classes, pairs, suspects, and the next step."""
+    blocks = [
+        "\n".join(_head(measurement)),
+        _classes(measurement),
+        _correlations(measurement),
+        _pairs(measurement),
+        _suspects(measurement),
+        _duplicates(measurement),
+        "\n".join(f"Note: {note}" for note in measurement.notes),
+        "\n".join(f"Left out: {plain(line)}" for line in _few(measurement.left_out)),
+        f"Next: {measurement.step.title}\n  {plain(measurement.step.reason)}\n  {plain(measurement.step.command)}",
+    ]
+    return "\n\n".join(filter(None, blocks))
+
+
+def plain(text: str) -> str:
+    r"""The text without characters that would steer a terminal.
+
+    >>> plain("a\x1b[2Jb")
+    'a�[2Jb'
+    """
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
+
+
+def percent(share: float) -> str:
+    """A share as a percentage with one decimal; a dash for NaN.
+
+    >>> percent(0.125), percent(float("nan"))
+    ('12.5', '–')
+    """
+    return f"{100 * share:.1f}" if math.isfinite(share) else "–"
+
+
+def number(value: float, decimals: int = 1) -> str:
+    """A number; a dash for NaN."""
+    return f"{value:.{decimals}f}".replace("-", "−") if math.isfinite(value) else "–"
+
+
+def count(amount: int, noun: str) -> str:
+    """How many, as in "1 row", "2 rows", "3 classes"."""
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{amount:,} {noun}{plural * (amount != 1)}"
+
+
+def _head(found: Measurement) -> list[str]:
+    splits = ", ".join(f"{rows:,} {name}" for name, rows in found.splits.items())
+    lines = [
+        f"{plain(found.file)}: {count(found.rows, 'row')} of {count(found.dimensions, 'dimension')}, "
+        f"{count(len(found.classes), 'class')}{f' ({splits})' if splits else ''}"
+    ]
+    if found.tested_on:
+        lines.append(
+            f"Accuracy {percent(found.accuracy)} %, balanced {percent(found.balanced_accuracy)} %, on "
+            f"{found.tested_on}; counts and amounts on {found.measured_on}"
+        )
+    return lines
+
+
+def _classes(found: Measurement) -> str:
+    ranked = hardest(found.classes)
+    title = "Hardest classes" if ranked else "Classes with the largest amounts"
+    amounts = [one for one in found.classes if math.isfinite(one.amount)]
+    ranked = ranked or sorted(amounts, key=lambda one: -one.amount)
+    rows = [
+        [_name(one.name), str(one.count), number(one.amount), percent(one.accuracy), number(one.loss, 2)]
+        for one in ranked[:_MOST]
+    ]
+    return _table([title, "rows", "amount, bits", "accuracy, %", "loss"], rows)
+
+
+def _correlations(found: Measurement) -> str:
+    r = found.correlations
+    if math.isnan(r.amount_accuracy) and math.isnan(r.count_accuracy):
+        return ""
+    chance = (
+        f"; chance alone reaches ±{r.chance:.2f} in one case of twenty" if math.isfinite(r.chance) else ""
+    )
+    return (
+        f"Over {count(r.classes, 'class')}{chance}:\n"
+        f"  amount and accuracy      {_r(r.amount_accuracy)}   with the count held fixed  "
+        f"{_r(r.amount_accuracy_given_count)}\n"
+        f"  log count and accuracy   {_r(r.count_accuracy)}   with the amount held fixed "
+        f"{_r(r.count_accuracy_given_amount)}"
+    )
+
+
+def _pairs(found: Measurement) -> str:
+    if found.confused:
+        rows = [
+            [_pair(p.first, p.second), str(p.first_as_second), str(p.second_as_first), percent(p.share)]
+            for p in found.confused[:5]
+        ]
+        return _table(["Pairs most confused", "→", "←", "share, %"], rows)
+    rows = [[_pair(p.first, p.second), number(p.degrees)] for p in found.nearest[:5]]
+    return _table(["Nearest pairs of classes", "degrees"], rows) if rows else ""
+
+
+def _suspects(found: Measurement) -> str:
+    errors = found.label_errors
+    if not errors.suspects:
+        return ""
+    rows = [
+        [_end(one.name), _name(one.label), _name(one.suggested), f"{one.confidence:.3f}"]
+        for one in errors.suspects[:5]
+    ]
+    title = f"{len(errors.suspects)} of {errors.judged} labels are suspect"
+    return _table([title, "label", "rather", "confidence"], rows)
+
+
+def _duplicates(found: Measurement) -> str:
+    same = found.duplicates
+    if not same.groups:
+        return ""
+    leaked = (
+        f"; {count(same.leaked, 'row')} of validation and test in an earlier split too" if same.leaked else ""
+    )
+    first = same.groups[0]
+    return (
+        f"{count(same.rows, 'row')} in {count(len(same.groups), 'group')} of duplicates{leaked}: "
+        f"{', '.join(map(_end, first.names[:3]))}{' …' if first.size > 3 else ''}"
+    )
+
+
+def _few(lines: Sequence[str]) -> list[str]:
+    more = [f"{len(lines) - _MOST} more; measure.json names them"] if len(lines) > _MOST else []
+    return [*lines[:_MOST], *more]
+
+
+def _pair(first: str, second: str) -> str:
+    return f"{_name(first)} – {_name(second)}"
+
+
+def _name(text: str) -> str:
+    return shorten(plain(" ".join(text.split())), _NAME)
+
+
+def _end(text: str) -> str:
+    """The end of a path, which tells more than its beginning."""
+    line = plain(" ".join(text.split()))
+    return line if len(line) <= 2 * _NAME else f"…{line[1 - 2 * _NAME :]}"
+
+
+def _r(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−") if math.isfinite(value) else "    –"
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Text left, numbers right; a column whose cells are dashes alone is left out."""
+    kept = [k for k in range(len(headings)) if k == 0 or any(row[k] != "–" for row in rows)]
+    lines = [[headings[k] for k in kept], *([row[k] for k in kept] for row in rows)]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(kept))]
+    heading, *body = (_line(line, widths) for line in lines)
+    return "\n".join([heading, "─" * (sum(widths) + 2 * (len(widths) - 1)), *body])
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    first, *others = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+    return "  ".join([first.strip().ljust(widths[0]), *others]).rstrip()

@@ -1,0 +1,44 @@
+"""The files that a comparison leaves, and what it prints."""
+
+from pathlib import Path
+
+from bisector.metrics.verification import Verification
+from bisector.report.differences import format_differences, write_differences_csv
+from bisector.report.page import write_page
+from bisector.report.table import format_table, write_csv
+from bisector.report.verification import format_verification, write_verification_page
+from bisector.training.results import Comparison
+
+
+def write_outputs(comparison: Comparison, folder: Path, *, width: int) -> str:
+    """Write comparison.json, its tables and its page; return what to print.
+
+    Where classes that were never trained on were verified, that comes first, with a page of its own.
+
+    Args:
+        comparison: what was found.
+        folder: where to.
+        width: of the terminal, in characters.
+    """
+    comparison.write(folder / "comparison.json")
+    write_csv(comparison, folder / "comparison.csv")
+    write_differences_csv(comparison, folder / "differences.csv")
+    write_page(comparison, folder / "report.html")
+    tables = [format_table(comparison, width=width), format_differences(comparison, width=width)]
+    pages = [f"The page with the pictures: {folder / 'report.html'}"]
+    verified = {
+        head: [
+            Verification.from_dict(run.verification)
+            for run in comparison.runs
+            if run.head == head and run.verification is not None
+        ]
+        for head in comparison.heads
+    }
+    if any(verified.values()):
+        title = f"Classes never trained on: {comparison.data}"
+        page = folder / "verification.html"
+        write_verification_page(page, verified, title=title, command=comparison.command)
+        note = "Below: classes that were trained on, in images that were not."
+        tables = [format_verification(verified), note, *tables]
+        pages += [f"The page with the ROC: {page}"]
+    return "\n\n".join([*filter(None, tables), "\n".join(pages)])

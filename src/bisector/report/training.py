@@ -1,0 +1,28 @@
+"""What one training came to, in some lines."""
+
+import math
+from pathlib import Path
+
+from bisector.data.dataset import Dataset
+from bisector.metrics.summary import METRICS
+from bisector.metrics.verification import Verification
+from bisector.report.estimates import duration
+from bisector.report.verification import format_verification
+from bisector.training.results import Run
+
+
+def format_run(run: Run, dataset: Dataset, folder: Path) -> str:
+    """Return the metrics of a training, its weakest classes, and where its files are."""
+    part = "validation" if dataset.open_set else "test"
+    lines = [f"{run.head} on {dataset.name}, seed {run.seed}: {duration(run.seconds)}", ""]
+    lines += [
+        f"{info.label:<28} {info.scale * run.metrics[info.key]:>8.{1 if info.unit == '%' else 3}f} {info.unit}"
+        for info in METRICS
+        if math.isfinite(run.metrics.get(info.key, math.nan))
+    ]
+    known = [(a, c) for c, a in enumerate(run.class_accuracy) if math.isfinite(a)]
+    weakest = ", ".join(f"{dataset.class_names[c]} {100 * a:.0f}%" for a, c in sorted(known)[:5])
+    lines += ["", f"Weakest classes on the {part} part: {weakest}"]
+    if run.verification is not None:
+        lines += ["", format_verification({run.head: [Verification.from_dict(run.verification)]})]
+    return "\n".join([*lines, f"\nEverything is in {folder}; next: bisector embed {folder} {dataset.name}"])
