@@ -1,16 +1,18 @@
 """Train several heads on the same data, several times, and show what came out.
 
-Prints a table and writes comparison.json, comparison.csv and report.html.
+Prints a table and writes comparison.json, comparison.csv, differences.csv and report.html. Every training is kept
+under cells/ when it is done: the same command, started again after it was interrupted, goes on where it was.
 """
 
 import argparse
-import io
 import os
 import shutil
 import sys
 from pathlib import Path
 
-from bisector.errors import require
+from bisector.cli.options import add_options, record_of
+from bisector.cli.output import require_folder, say
+from bisector.training.recipe import Machine, Recipe, Task
 
 HEAD_NAMES = (
     "linear-softmax, normalized-softmax, am-softmax, enhanced-am-softmax, arcface, combined-margin, c2am, igam, "
@@ -30,57 +32,58 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help="heads to train once more with a two-dimensional embedding, for the pictures of their boundaries",
     )
+    parser.add_argument(
+        "--baseline", default="", help="the head from which differences are taken (default: the first)"
+    )
     add_shared_arguments(parser)
 
 
 def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that the demo has too."""
-    parser.add_argument("--data", default="digits", help="name of the data set (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="how often each head is trained (default: 3)")
     parser.add_argument(
-        "--imbalance",
-        type=float,
-        default=20,
-        help="instances of the commonest class over those of the rarest (default: %(default)g)",
+        "--jobs", type=int, default=None, help="trainings at a time (default: one a GPU, or as many as cores)"
     )
     parser.add_argument(
-        "--seeds", type=int, default=3, help="how often each head is trained (default: %(default)s)"
+        "--keep", action="store_true", help="keep each training's checkpoints, for `bisector embed`"
     )
-    parser.add_argument("--epochs", type=int, default=40, help="passes over the data (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=64, help="rows of a step (default: %(default)s)")
     parser.add_argument(
-        "--embedding-dim", type=int, default=32, help="dimension of the embeddings (default: %(default)s)"
+        "--dry-run",
+        action="store_true",
+        help="train each head for some steps, say what all would take in time and memory, and stop",
     )
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("runs/compare"),
-        help="folder for comparison.json, comparison.csv and report.html (default: %(default)s)",
+        help="folder for everything that is written (default: %(default)s)",
     )
+    add_options(parser, Task, Recipe, Machine)
 
 
 def run(arguments: argparse.Namespace, command: str) -> None:
     """Compare, print the table, write the files."""
     # Small matrices: threads that spin while they wait cost more than they bring.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    in_the_way = next((path for path in (arguments.out, *arguments.out.parents) if path.is_file()), None)
-    require(
-        in_the_way is None, "--out", f"{arguments.out}, but {in_the_way} is a file", "a folder, which is made"
-    )
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    task, recipe = record_of(Task, arguments), record_of(Recipe, arguments)
+    machine = record_of(Machine, arguments)
+    heads, planes = _names(arguments.heads), _names(arguments.planes)
+    if arguments.dry_run:
+        _dry_run(arguments, task, recipe, machine)
+        return
+    out: Path = arguments.out
+    require_folder(out)
 
     from tqdm import tqdm
 
-    from bisector.report.page import write_page
-    from bisector.report.table import format_table, write_csv
-    from bisector.training.compare import PLANE_EPOCHS, compare
-    from bisector.training.recipe import Recipe
+    from bisector.report.outputs import write_outputs
+    from bisector.training.compare import compare, plan
+    from bisector.training.processes import default_jobs
 
-    heads, planes = _names(arguments.heads), _names(arguments.planes)
-    recipe = Recipe(
-        epochs=arguments.epochs, batch_size=arguments.batch_size, embedding_dim=arguments.embedding_dim
-    )
-    total = (len(heads) * arguments.seeds + len(planes) * PLANE_EPOCHS) * recipe.epochs
+    cells, _ = plan(task, heads, seeds=arguments.seeds, planes=planes, recipe=recipe)
+    out.mkdir(parents=True, exist_ok=True)
     # The bar appears with the first epoch, so that a mistake found before is told in one line.
+    total = sum(cell.epochs for cell in cells)
     with tqdm(total=total, unit="epoch", file=sys.stderr, dynamic_ncols=True, delay=1e-3) as bar:
 
         def progress(what: str, epochs: int) -> None:
@@ -88,22 +91,37 @@ def run(arguments: argparse.Namespace, command: str) -> None:
             bar.update(epochs)
 
         comparison = compare(
-            arguments.data,
+            task,
             heads,
-            imbalance=arguments.imbalance,
             seeds=arguments.seeds,
             planes=planes,
             recipe=recipe,
+            machine=machine,
+            jobs=default_jobs(machine) if arguments.jobs is None else arguments.jobs,
+            folder=out / "cells",
+            keep=arguments.keep,
+            baseline=arguments.baseline,
             command=command,
             progress=progress,
         )
-    comparison.write(arguments.out / "comparison.json")
-    write_csv(comparison, arguments.out / "comparison.csv")
-    write_page(comparison, arguments.out / "report.html")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that knows no ± shall not cost the table
-    print(format_table(comparison, width=max(60, shutil.get_terminal_size((160, 24)).columns)))
-    print(f"\nThe page with the pictures: {arguments.out / 'report.html'}")
+    say(write_outputs(comparison, out, width=_width()))
+
+
+def _dry_run(arguments: argparse.Namespace, task: Task, recipe: Recipe, machine: Machine) -> None:
+    from bisector.report.estimates import format_estimates
+    from bisector.training.compare import plan
+    from bisector.training.dry_run import estimate
+    from bisector.training.processes import default_jobs
+
+    heads, planes = _names(arguments.heads), _names(arguments.planes)
+    cells, dataset = plan(task, heads, seeds=arguments.seeds, planes=planes, recipe=recipe)
+    jobs = default_jobs(machine) if arguments.jobs is None else arguments.jobs
+    left = [cell for cell in cells if cell.done(arguments.out / "cells") is None]
+    say(format_estimates(estimate(cells, machine), cells, left, dataset, jobs))
+
+
+def _width() -> int:
+    return max(60, shutil.get_terminal_size((160, 24)).columns)
 
 
 def _names(text: str) -> list[str]:

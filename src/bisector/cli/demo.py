@@ -35,7 +35,9 @@ PLANES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bisector demo``."""
     compare.add_shared_arguments(parser)
-    parser.set_defaults(heads=",".join(HEADS), planes=",".join(PLANES), out=Path("runs/demo"))
+    parser.set_defaults(
+        heads=",".join(HEADS), planes=",".join(PLANES), baseline="", imbalance=20, out=Path("runs/demo")
+    )
 
 
 def run(arguments: argparse.Namespace, command: str) -> None:

@@ -10,10 +10,17 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from bisector._version import __version__
-from bisector.cli import compare, demo
+from bisector.cli import adjust, compare, demo, embed, measure, train
 from bisector.errors import ArgumentError, MissingExtraError
 
-COMMANDS = {"demo": demo, "compare": compare}
+COMMANDS = {
+    "demo": demo,
+    "train": train,
+    "compare": compare,
+    "embed": embed,
+    "measure": measure,
+    "adjust": adjust,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         summary = (command.__doc__ or "").partition("\n")[0]
         command.add_arguments(commands.add_parser(name, help=summary, description=summary))
     words = list(sys.argv[1:] if arguments is None else arguments)
-    parsed = parser.parse_args(words)
+    if words[:1] == ["train"]:  # jsonargparse reads its words, with the Trainer's options among them
+        parsed = argparse.Namespace(command="train", words=words[1:])
+    else:
+        parsed = parser.parse_args(words)
     try:
         COMMANDS[parsed.command].run(parsed, command=shlex.join(["bisector", *words]))
         sys.stdout.flush()

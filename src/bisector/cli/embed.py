@@ -1,0 +1,138 @@
+"""Write a model's embeddings, predictions and losses of a data set as Parquet.
+
+The model is a run or a checkpoint of `bisector train`, a network of timm or torchvision, or an ONNX file.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bisector.cli.output import require_folder
+from bisector.errors import ArgumentError, require
+
+if TYPE_CHECKING:
+    from bisector.data.dataset import Dataset
+    from bisector.embedding.source import Source
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``bisector embed``."""
+    parser.add_argument("model", help="folder of a run, file.ckpt, timm/NAME, torchvision/NAME or file.onnx")
+    parser.add_argument(
+        "data",
+        nargs="?",
+        help="name or path of the data (default for a model of ours: what it was trained on)",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("embeddings.parquet"), help="file to write (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--part",
+        default="all",
+        choices=("all", "train", "validation", "test"),
+        help="part of the data (default: %(default)s)",
+    )
+    trained = "that of the training for a model of ours on its data, else"
+    parser.add_argument(
+        "--imbalance", type=float, help=f"long tail of the training part (default: {trained} 1)"
+    )
+    parser.add_argument("--seed", type=int, help=f"of the split and the long tail (default: {trained} 0)")
+    parser.add_argument("--split", choices=("standard", "open-set"), help=f"(default: {trained} standard)")
+    parser.add_argument("--image-size", type=int, help="side that images of files are cut to, in pixels")
+    parser.add_argument("--batch-size", type=int, default=256, help="examples at once (default: %(default)s)")
+    parser.add_argument(
+        "--no-pretrained",
+        dest="pretrained",
+        action="store_false",
+        help="random weights for a network of timm or torchvision",
+    )
+    parser.add_argument("--weights", type=Path, help="file of weights for a network of timm or torchvision")
+    parser.add_argument("--embedding-output", help="name of the output of an ONNX file")
+    parser.add_argument("--mean", type=_numbers, help="of each channel, for an ONNX file: 0.485,0.456,0.406")
+    parser.add_argument("--std", type=_numbers, help="of each channel, for an ONNX file: 0.229,0.224,0.225")
+    parser.add_argument("--device", help="that computes: cpu, cuda, cuda:1 (default: a GPU if there is one)")
+
+
+def run(arguments: argparse.Namespace, command: str) -> None:
+    """Embed, write the file, say what was left out."""
+    folder = arguments.out.parent
+    require_folder(folder, "a file to write in a folder, which is made")
+    require(not arguments.out.is_dir(), "--out", f"{arguments.out}, a folder", "a file to write")
+    folder.mkdir(parents=True, exist_ok=True)
+
+    import torch
+    from tqdm import tqdm
+
+    from bisector.embedding.embed import PARTS, embed
+    from bisector.embedding.resolve import source_of
+
+    try:
+        device = None if arguments.device is None else torch.device(arguments.device)
+    except RuntimeError:
+        raise ArgumentError(f"--device: got {arguments.device!r}; expected cpu, cuda or cuda:1") from None
+    source = source_of(
+        arguments.model,
+        pretrained=arguments.pretrained,
+        weights=arguments.weights,
+        embedding_output=arguments.embedding_output,
+        mean=arguments.mean,
+        std=arguments.std,
+        device=device,
+    )
+    data = _load(source, arguments)
+    parts = PARTS if arguments.part == "all" else (arguments.part,)
+    total = sum(len(getattr(data, part)) for part in parts)
+    with tqdm(total=total, unit="example", file=sys.stderr, dynamic_ncols=True, delay=1e-3) as bar:
+        rows = embed(
+            source,
+            data,
+            arguments.out,
+            part=arguments.part,
+            batch_size=arguments.batch_size,
+            tell=lambda line: bar.write(f"bisector embed: {line}", file=sys.stderr),
+            progress=bar.update,
+        )
+    print(f"{rows} rows: {arguments.out}")
+    print(f"Next: bisector measure {arguments.out}")
+
+
+def _load(source: "Source", arguments: argparse.Namespace) -> "Dataset":
+    """The data, with the settings of the training where a model of ours is given what it was trained on."""
+    from bisector.data.registry import load
+    from bisector.embedding.trained import TrainedSource
+
+    trained = source.trained if isinstance(source, TrainedSource) else None
+    name = arguments.data or (trained.task.data if trained else None)
+    if name is None:
+        raise ArgumentError(
+            f"data: got none; expected the name or path of what {arguments.model} shall embed"
+        )
+    imbalance, seed, split, size = 1.0, 0, "standard", arguments.image_size
+    if trained is not None and _same(name, trained.task.data):
+        imbalance, seed, split = trained.task.imbalance, trained.seed, trained.task.split
+        size = trained.task.image_size if size is None else size
+        for key, given, used in (("seed", arguments.seed, seed), ("split", arguments.split, split)):
+            if given not in {None, used}:
+                print(
+                    f"bisector embed: --{key} {given} is not that of the training ({used}): what is test here may "
+                    "have been trained on",
+                    file=sys.stderr,
+                )
+    if size is None and source.input_size is not None and Path(name).is_dir():
+        size = max(source.input_size)
+    return load(
+        name,
+        imbalance=imbalance if arguments.imbalance is None else arguments.imbalance,
+        seed=seed if arguments.seed is None else arguments.seed,
+        split=arguments.split or split,
+        image_size=size,
+    )
+
+
+def _same(name: str, other: str) -> bool:
+    return name == other or (Path(name).exists() and Path(name).resolve() == Path(other).resolve())
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(part) for part in text.split(",")]

@@ -1,0 +1,25 @@
+"""What every command does with its folder and its words."""
+
+import io
+import sys
+from pathlib import Path
+
+from bisector.errors import require
+
+
+def require_folder(path: Path, expected: str = "a folder, which is made") -> None:
+    """Raise `ArgumentError` where no folder can be, because a file is in its way.
+
+    Args:
+        path: of the folder.
+        expected: what `--out` should be.
+    """
+    in_the_way = next((place for place in (path, *path.parents) if place.is_file()), None)
+    require(in_the_way is None, "--out", f"{path}, but {in_the_way} is a file", expected)
+
+
+def say(text: str) -> None:
+    """Print; a terminal that knows no ± shall not cost the table."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    print(text)

@@ -1,0 +1,125 @@
+"""Train one head on your data; killed at any moment, the same command goes on where it was.
+
+Every option can stand in a YAML file, given with --config, and every one of the file can be given again on the
+command line, which wins. What is left in --out: last.ckpt, best.ckpt, metrics.csv, amounts.csv, tensorboard/,
+settings.json and result.json.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bisector.cli.options import record_of
+from bisector.cli.output import require_folder, say
+from bisector.errors import ArgumentError, missing_extra
+from bisector.training.recipe import Machine, Recipe, Task, options_of
+
+# What the Trainer must be told by us.
+_OURS = {
+    "accelerator",
+    "devices",
+    "precision",
+    "max_epochs",
+    "callbacks",
+    "logger",
+    "deterministic",
+    "default_root_dir",
+    "enable_checkpointing",
+    "use_distributed_sampler",
+    "num_sanity_val_steps",
+    "plugins",
+    "model_registry",
+    "barebones",
+    "fast_dev_run",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add nothing: `run` is given the words, which jsonargparse reads with the Trainer's options among them."""
+
+
+def run(arguments: argparse.Namespace, command: str) -> None:
+    """Train, print what came out, write result.json."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    parsed = _parse(arguments.words)
+    out = Path(parsed.out)
+    require_folder(out)
+    task, recipe, machine = record_of(Task, parsed), record_of(Recipe, parsed), record_of(Machine, parsed)
+
+    from bisector.data.registry import load
+    from bisector.report.training import format_run
+    from bisector.training.results import RESULT, read_run, write_record
+    from bisector.training.train import check_settings, train
+
+    dataset = load(
+        task.data, imbalance=task.imbalance, seed=parsed.seed, split=task.split, image_size=task.image_size
+    )
+    first = "LOCAL_RANK" not in os.environ or os.environ["LOCAL_RANK"] == "0"
+    for line in dataset.left_out if first else ():
+        print(f"left out: {line}", file=sys.stderr)
+    check_settings(out, task, recipe, parsed.head, parsed.seed, dataset)
+    done = read_run(out / RESULT) if (out / RESULT).is_file() else None
+    if done is None or done.epochs != recipe.epochs:
+        _, done = train(
+            dataset,
+            task,
+            parsed.head,
+            recipe,
+            seed=parsed.seed,
+            machine=machine,
+            folder=out,
+            trainer=_trainer_options(parsed, out),
+        )
+        if not first:
+            return
+        write_record(done, out / RESULT)
+    say(format_run(done, dataset, out))
+
+
+def _parse(words: Sequence[str]) -> Any:
+    """Return what the words and the file say.
+
+    Raises:
+        ArgumentError: they can't be read.
+    """
+    try:
+        import lightning
+        from jsonargparse import ArgumentError as Wrong
+        from jsonargparse import ArgumentParser
+    except ImportError:
+        raise missing_extra("lightning and jsonargparse", "train") from None
+    parser = ArgumentParser(prog="bisector train", description=__doc__, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML file with any of these options")
+    parser.add_argument("--head", type=str, default="igam", help="name of the head, options after colons")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="decides split, long tail, first weights and order"
+    )
+    parser.add_argument("--out", type=str, default="runs/train", help="folder for everything that is written")
+    parser.add_argument("--tensorboard", type=bool, default=True, help="write TensorBoard's event files too")
+    for kind in (Task, Recipe, Machine):
+        group = parser.add_argument_group((kind.__doc__ or "").splitlines()[0])
+        for name, default, text in options_of(kind):
+            hint = kind.__annotations__[name]
+            group.add_argument(f"--{name.replace('_', '-')}", type=hint, default=default, help=text)
+    parser.add_class_arguments(lightning.Trainer, "trainer", skip=_OURS)
+    try:
+        return parser.parse_args(list(words))
+    except (Wrong, argparse.ArgumentError) as error:
+        raise ArgumentError(" ".join(str(error).split())) from None
+
+
+def _trainer_options(parsed: Any, out: Path) -> dict[str, Any]:
+    import inspect
+
+    import lightning
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    defaults = inspect.signature(lightning.Trainer).parameters
+    given = vars(parsed.trainer)
+    chosen = {name: value for name, value in given.items() if value != defaults[name].default}
+    bar = {"enable_progress_bar": sys.stderr.isatty() or sys.stdout.isatty()}
+    logger = {"logger": TensorBoardLogger(out, name="tensorboard", version="")} if parsed.tensorboard else {}
+    return {**bar, "log_every_n_steps": 10, **logger, **chosen}

@@ -1,0 +1,133 @@
+"""`bisector train` in real processes."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+
+from bisector.cli.main import main
+
+SMALL = ["--data", "digits", "--imbalance", "20", "--accelerator", "cpu", "--tensorboard", "false"]
+
+
+def bisector(*words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    return subprocess.run(
+        [sys.executable, "-m", "bisector", *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_file_says_how_and_the_command_line_wins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        "data: digits\nimbalance: 20\nhead: 'igam:gain=2'\nepochs: 9\nbatch_size: 100\naccelerator: cpu\n"
+        "trainer:\n  gradient_clip_val: 0.5\n"
+    )
+    out = tmp_path / "out"
+    assert main(["train", "--config", str(config), "--epochs", "2", "--seed", "3", "--out", str(out)]) == 0
+    settings = json.loads((out / "settings.json").read_text())
+    assert settings["recipe"]["epochs"] == 2
+    assert settings["recipe"]["batch_size"] == 100
+    assert (settings["head"], settings["seed"]) == ("igam:gain=2", 3)
+    assert [row["epoch"] for row in rows(out / "metrics.csv")] == ["0", "1"]
+    for name in ("train/loss", "val/balanced_accuracy", "information/mean", "information/margin"):
+        assert all(float(row[name]) >= 0 for row in rows(out / "metrics.csv")), name
+    amounts = rows(out / "amounts.csv")
+    assert len(amounts) == 2
+    assert all(float(amounts[1][f"class {c}"]) > 0 for c in range(10))
+    assert list((out / "tensorboard").glob("events.out.tfevents.*"))
+    printed = capsys.readouterr().out
+    assert "Balanced accuracy" in printed
+    assert "Weakest classes on the test part" in printed
+
+    # Once more: nothing is trained again.
+    before = (out / "last.ckpt").stat().st_mtime_ns
+    assert main(["train", "--config", str(config), "--epochs", "2", "--seed", "3", "--out", str(out)]) == 0
+    assert capsys.readouterr().out == printed
+    assert (out / "last.ckpt").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--head", "igma"], "did you mean 'igam'"),
+        (["--data", "digit"], "did you mean 'digits'"),
+        (["--epochs", "many"], "epochs"),
+        (["--epochs", "0"], "epochs: got 0"),
+        (["--backbone", "resnet33"], "resnet"),
+        (["--split", "open"], "open-set"),
+        (["--precision", "8-bit"], "8-bit"),
+        (["--config", "missing.yaml"], "missing.yaml"),
+        (["--no-such", "1"], "no-such"),
+        (["--augment", "cropflip"], "crop-flip"),
+        (["--trainer.gradient_clip_val", "much"], "gradient_clip_val"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *SMALL, "--out", str(tmp_path / "out"), *words]) == 2
+    complaint = capsys.readouterr().err.strip()
+    assert told in complaint
+    assert complaint.startswith("bisector train: error: ")
+    assert "\n" not in complaint
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_mixed_precision_trains(precision: str, tmp_path: Path) -> None:
+    if precision == "16-mixed" and not torch.cuda.is_available():
+        pytest.skip("16-mixed needs CUDA")
+    words = ["--head", "igam", "--epochs", "3", "--precision", precision, "--out", str(tmp_path)]
+    assert main(["train", *SMALL, *words]) == 0
+    losses = [float(row["train/loss"]) for row in rows(tmp_path / "metrics.csv")]
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_with_the_joint_batch(tmp_path: Path) -> None:
+    draw = numpy.random.default_rng(0)
+    labels = numpy.arange(450) % 3
+    spread = 1 + labels[:, None]
+    vectors = numpy.eye(3, 12)[labels] * 2 + spread * draw.normal(size=(450, 12))
+    numpy.savez(tmp_path / "table.npz", embeddings=vectors.astype("f4"), labels=labels)
+    data = ["--data", str(tmp_path / "table.npz"), "--backbone", "identity", "--embedding-dim", "8"]
+    rates = ["--epochs", "4", "--optimizer", "sgd", "--learning-rate", "0.05"]
+    same = [*data, *rates, "--head", "igam", "--accelerator", "cpu", "--tensorboard", "false"]
+    for devices, batch in (("1", "64"), ("2", "32")):
+        ended = bisector(
+            "train", *same, "--devices", devices, "--batch-size", batch, "--out", str(tmp_path / devices)
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stdout.count("Balanced accuracy") == 1  # the first process alone speaks
+    one, two = (torch.load(tmp_path / n / "last.ckpt", weights_only=True)["state_dict"] for n in ("1", "2"))
+    for name, value in one.items():
+        if "_extra_state" not in name:
+            torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5)
+    for mine, theirs in zip(
+        rows(tmp_path / "1" / "amounts.csv"), rows(tmp_path / "2" / "amounts.csv"), strict=True
+    ):
+        assert [float(x) for x in mine.values()] == pytest.approx(
+            [float(x) for x in theirs.values()], rel=1e-4
+        )
+    for mine, theirs in zip(
+        rows(tmp_path / "1" / "metrics.csv"), rows(tmp_path / "2" / "metrics.csv"), strict=True
+    ):
+        assert float(mine["val/accuracy"]) == pytest.approx(float(theirs["val/accuracy"]), abs=0.03)
