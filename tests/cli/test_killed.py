@@ -64,7 +64,7 @@ def kill_again_and_again(words: Callable[[int], Words], progress: Callable[[], I
 def test_a_training_that_is_killed_ten_times_ends_in_the_same_bits(tmp_path: Path) -> None:
     def words(folder: str, workers: int = 0) -> Words:
         options = "--data digits --imbalance 20 --head igam --epochs 60 --checkpoint-steps 3 --patience 60"
-        machine = f"--accelerator cpu --workers {workers} --tensorboard false"
+        machine = f"--accelerator cpu --workers {workers} --no-tensorboard"
         return ["train", *options.split(), *machine.split(), "--out", str(tmp_path / folder)]
 
     assert start(words("whole")).wait(600) == 0

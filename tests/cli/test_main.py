@@ -134,3 +134,24 @@ def test_a_narrow_terminal_without_plus_minus_costs_nothing(tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     assert b"found/report.html" in done.stdout
     assert (tmp_path / "found" / "report.html").exists()
+
+
+def test_a_report_is_made_again_from_the_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--heads", "linear-softmax,am-softmax", "--seeds", "2", "--epochs", "1", "--jobs", "1"]
+    assert main(["compare", *words, "--imbalance", "20", "--out", str(tmp_path / "one")]) == 0
+    printed = capsys.readouterr().out
+    assert main(["report", str(tmp_path / "one"), "--out", str(tmp_path / "two")]) == 0
+    assert capsys.readouterr().out == printed.replace("/one/", "/two/")
+    for name in ("comparison.json", "comparison.csv", "differences.csv", "report.html"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert main(["report", str(tmp_path / "one"), "--baseline", "am-softmax"]) == 0
+    rows = (tmp_path / "one" / "differences.csv").read_text().splitlines()
+    assert rows[1].startswith("linear-softmax,am-softmax,balanced_accuracy,")
+    (tmp_path / "other.json").write_text("[1]")
+    for words, told in (
+        ([str(tmp_path / "other.json")], "other.json; expected the comparison.json of bisector compare"),
+        ([str(tmp_path / "missing")], "missing"),
+        ([str(tmp_path / "one"), "--baseline", "igam"], "--baseline: got 'igam'; expected one of"),
+    ):
+        assert main(["report", *words]) == 2
+        assert told in capsys.readouterr().err

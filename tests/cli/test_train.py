@@ -13,7 +13,7 @@ import torch
 
 from bisector.cli.main import main
 
-SMALL = ["--data", "digits", "--imbalance", "20", "--accelerator", "cpu", "--tensorboard", "false"]
+SMALL = ["--data", "digits", "--imbalance", "20", "--accelerator", "cpu", "--no-tensorboard"]
 
 
 def bisector(*words: str) -> subprocess.CompletedProcess[str]:
@@ -51,7 +51,7 @@ def test_a_file_says_how_and_the_command_line_wins(
         assert all(float(row[name]) >= 0 for row in rows(out / "metrics.csv")), name
     amounts = rows(out / "amounts.csv")
     assert len(amounts) == 2
-    assert all(float(amounts[1][f"class {c}"]) > 0 for c in range(10))
+    assert all(float(amounts[1][str(c)]) > 0 for c in range(10))
     assert list((out / "tensorboard").glob("events.out.tfevents.*"))
     printed = capsys.readouterr().out
     assert "Balanced accuracy" in printed
@@ -78,6 +78,9 @@ def test_a_file_says_how_and_the_command_line_wins(
         (["--no-such", "1"], "no-such"),
         (["--augment", "cropflip"], "crop-flip"),
         (["--trainer.gradient_clip_val", "much"], "gradient_clip_val"),
+        (["--epoch", "1"], "--epoch"),
+        (["--seed", "5000000000"], "seed: got 5000000000"),
+        (["--accelerator", "gpu", "--devices", "99"], "trainer: "),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(
@@ -110,7 +113,7 @@ def test_two_processes_train_as_one_with_the_joint_batch(tmp_path: Path) -> None
     numpy.savez(tmp_path / "table.npz", embeddings=vectors.astype("f4"), labels=labels)
     data = ["--data", str(tmp_path / "table.npz"), "--backbone", "identity", "--embedding-dim", "8"]
     rates = ["--epochs", "4", "--optimizer", "sgd", "--learning-rate", "0.05"]
-    same = [*data, *rates, "--head", "igam", "--accelerator", "cpu", "--tensorboard", "false"]
+    same = [*data, *rates, "--head", "igam", "--accelerator", "cpu", "--no-tensorboard"]
     for devices, batch in (("1", "64"), ("2", "32")):
         ended = bisector(
             "train", *same, "--devices", devices, "--batch-size", batch, "--out", str(tmp_path / devices)
@@ -131,3 +134,41 @@ def test_two_processes_train_as_one_with_the_joint_batch(tmp_path: Path) -> None
         rows(tmp_path / "1" / "metrics.csv"), rows(tmp_path / "2" / "metrics.csv"), strict=True
     ):
         assert float(mine["val/accuracy"]) == pytest.approx(float(theirs["val/accuracy"]), abs=0.03)
+
+
+def test_what_a_finished_folder_holds_is_not_passed_off_as_something_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "table.npz"
+    vectors = numpy.random.default_rng(0).normal(size=(60, 5)).astype("f4")
+    numpy.savez(data, embeddings=vectors, labels=numpy.arange(60) % 3)
+    words = ["train", "--data", str(data), "--head", "am-softmax", "--epochs", "2", "--accelerator", "cpu"]
+    words += ["--no-tensorboard", "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    for other, told in (
+        (["--trainer.max_steps", "1"], "trainer"),
+        (["--precision", "bf16-mixed"], "precision"),
+        (["--epochs", "1"], "epochs 2, not 1"),
+    ):
+        assert main([*words, *other]) == 2
+        assert told in capsys.readouterr().err
+    numpy.savez(data, embeddings=vectors + 1, labels=numpy.arange(60) % 3)
+    assert main(words) == 2
+    assert "the files have changed since" in capsys.readouterr().err
+    (tmp_path / "out" / "settings.json").write_text("[]")
+    assert main(words) == 2
+    assert "did not write" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", *SMALL, "--epochs", "1", "--head", "am-softmax", "--out", str(tmp_path)]
+    assert main(words) == 0
+    (tmp_path / "result.json").unlink()
+    (tmp_path / "last.ckpt").write_bytes(b"damaged")
+    assert main(words) == 2
+    assert "last.ckpt; expected a checkpoint that bisector wrote" in capsys.readouterr().err
+
+
+def test_weights_of_half_precision_are_evaluated_too(tmp_path: Path) -> None:
+    words = ["--head", "am-softmax", "--epochs", "1", "--precision", "bf16-true", "--out", str(tmp_path)]
+    assert main(["train", *SMALL, *words]) == 0

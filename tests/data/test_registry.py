@@ -1,11 +1,15 @@
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from bisector.data.embeddings import EmbeddingTable, write_embeddings
+from bisector.data.fingerprint import fingerprint
 from bisector.data.registry import DATA_SETS, load
 from bisector.errors import ArgumentError
 
@@ -137,3 +141,30 @@ def test_all_names_are_told():
     with pytest.raises(ArgumentError) as error:
         load("nonsense-without-a-neighbour")
     assert all(name in str(error.value) for name in DATA_SETS)
+
+
+def test_a_fingerprint_tells_files_and_data_apart(tmp_path: Path) -> None:
+    def save(shift: float) -> None:
+        vectors = numpy.random.default_rng(0).normal(size=(60, 5)) + shift
+        numpy.save(tmp_path / "x.npy", vectors.astype("f4"))
+        numpy.save(tmp_path / "y.npy", numpy.arange(60) % 3)
+
+    pair = f"{tmp_path / 'x.npy'},{tmp_path / 'y.npy'}"
+    save(0)
+    first = fingerprint(pair, load(pair))
+    assert fingerprint(pair, load(pair)) == first
+    save(1)
+    assert fingerprint(pair, load(pair)) != first
+    assert fingerprint("digits", load("digits")) != fingerprint("digits", load("digits", imbalance=20))
+
+
+def test_a_link_to_nowhere_stops_nothing(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for n in range(6):
+            Image.new("L", (8, 8), 10 * n).save(tmp_path / name / f"{n}.png")
+    (tmp_path / "a" / ".#lock").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "b" / "gone.png").symlink_to(tmp_path / "nowhere")
+    data = load(str(tmp_path))
+    assert fingerprint(str(tmp_path), data)
+    assert len(data.train) + len(data.validation) + len(data.test) == 12

@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy
@@ -147,6 +148,7 @@ def test_seeds_differ() -> None:
     [
         (["igam", "igam"], [], "heads: got 'igam' twice"),
         (["igam"], ["am-softmax:sub_centers=2"], "planes: .* expected heads with one vector a class"),
+        (["igam"], ["am-softmax", "am-softmax"], "planes: got 'am-softmax' twice"),
         (["am-softmax:margin=0.1:margin=0.2"], [], "margin twice"),
         (["am-softmax:learnable_scale=maybe"], [], "learnable_scale.*expected one of true, false"),
         (["am-softmax:margin="], [], "name:option=value"),
@@ -207,6 +209,25 @@ def test_the_cells_of_files_that_changed_are_trained_again(tmp_path: Path) -> No
     numpy.savez(tmp_path / "table.npz", embeddings=vectors + 1, labels=numpy.arange(90) % 3)
     compare(task, ["am-softmax"], jobs=1, seeds=1, recipe=SHORT, folder=cells)
     assert len(list(cells.iterdir())) == 2
+
+
+def test_another_precision_is_another_cell_and_kept_checkpoints_are_there(tmp_path: Path) -> None:
+    one = partial(compare, Task("digits", 10), ["am-softmax"], jobs=1, seeds=1, recipe=SHORT, folder=tmp_path)
+    one()
+    assert not list(tmp_path.glob("*/last.ckpt"))
+    one(keep=True)
+    assert len(list(tmp_path.iterdir())) == len(list(tmp_path.glob("*/last.ckpt"))) == 1
+    one(machine=Machine(precision="bf16-mixed"))
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_open_set_trains_on_the_same_classes_with_every_seed() -> None:
+    task = Task("digits", split="open-set")
+    first, second = (load("digits", split="open-set", seed=seed) for seed in (0, 1))
+    assert first.class_names == second.class_names
+    found = compare(task, ["am-softmax"], jobs=1, seeds=2, recipe=SHORT)
+    assert found.class_names == list(first.class_names)
+    assert all(run.verification is not None for run in found.runs)
 
 
 def test_a_baseline_that_is_not_compared_is_refused() -> None:

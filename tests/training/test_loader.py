@@ -52,7 +52,7 @@ def test_it_goes_on_at_any_batch(size: int, taken: int, seed: int) -> None:
 
 
 @settings(deadline=None, max_examples=40)
-@given(size=st.integers(6, 50), world=st.integers(2, 4), batch=st.integers(2, 9))
+@given(size=st.integers(8, 50), world=st.integers(2, 4), batch=st.integers(2, 9))
 def test_processes_share_an_epoch_evenly_and_disjointly(size: int, world: int, batch: int) -> None:
     shares = [
         [

@@ -48,10 +48,11 @@ def outcome(
     steps: int = 500,
     workers: int = 0,
     data: Dataset | None = None,
+    options: dict[str, Any] | None = None,
 ) -> Outcome:
     dataset = load("digits", imbalance=20) if data is None else data
     machine = Machine(accelerator="cpu", checkpoint_steps=steps, workers=workers)
-    given = {"callbacks": list(crash)}
+    given = {"callbacks": list(crash), **(options or {})}
     model, run = train(dataset, TASK, head, recipe, machine=machine, folder=folder, trainer=given)
     files = [folder / "metrics.csv", folder / "amounts.csv"]
     logs = [file.read_bytes() if file.exists() else b"" for file in files]
@@ -138,6 +139,21 @@ def test_early_stopping_is_remembered_and_the_best_epoch_kept(tmp_path: Path) ->
     assert all(torch.equal(value, expected[0][name]) for name, value in model.state_dict().items())
 
 
+def test_no_checkpoint_is_written_between_two_accumulated_batches(tmp_path: Path) -> None:
+    given = {"accumulate_grad_batches": 2}
+    expected = outcome(tmp_path / "whole", options=given)
+    for n in (2, 3, 5):
+        with pytest.raises(CrashError):
+            outcome(tmp_path / str(n), Crasher("on_train_batch_start", n), steps=1, options=given)
+        assert_same(outcome(tmp_path / str(n), steps=1, options=given), expected)
+
+
+def test_batches_that_are_made_anew_go_on_where_the_last_ones_were(
+    undisturbed: Outcome, tmp_path: Path
+) -> None:
+    assert_same(outcome(tmp_path, options={"reload_dataloaders_every_n_epochs": 1}), undisturbed)
+
+
 def test_a_longer_training_goes_on_from_a_shorter_one(tmp_path: Path) -> None:
     outcome(tmp_path)
     longer = outcome(tmp_path, recipe=replace(RECIPE, epochs=5))
@@ -150,7 +166,7 @@ def test_another_training_in_the_folder_is_refused(tmp_path: Path) -> None:
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     for head, recipe, told in (
         ("igam", replace(RECIPE, batch_size=50), "batch_size 100, not 50"),
-        ("igam:gain=1", RECIPE, "another head: igam"),
+        ("igam:gain=1", RECIPE, "head .igam., not .igam:gain=1."),
     ):
         with pytest.raises(ArgumentError, match=told):
             outcome(tmp_path, head=head, recipe=recipe)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
+from bisector.errors import require_integer
 from bisector.training.recipe import Machine, Recipe, Task
 
 HEAD_NAMES = (
@@ -58,7 +59,7 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("runs/compare"),
         help="folder for everything that is written (default: %(default)s)",
     )
-    add_options(parser, Task, Recipe, Machine)
+    add_options(parser, Task, Recipe, Machine, without=["devices"])
 
 
 def run(arguments: argparse.Namespace, command: str) -> None:
@@ -77,13 +78,11 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from tqdm import tqdm
 
     from bisector.report.outputs import write_outputs
-    from bisector.training.compare import compare, plan
-    from bisector.training.processes import default_jobs
+    from bisector.training.cells import PLANE_EPOCHS
+    from bisector.training.compare import compare
 
-    cells, _ = plan(task, heads, seeds=arguments.seeds, planes=planes, recipe=recipe)
-    out.mkdir(parents=True, exist_ok=True)
     # The bar appears with the first epoch, so that a mistake found before is told in one line.
-    total = sum(cell.epochs for cell in cells)
+    total = (len(heads) * arguments.seeds + len(planes) * PLANE_EPOCHS) * recipe.epochs
     with tqdm(total=total, unit="epoch", file=sys.stderr, dynamic_ncols=True, delay=1e-3) as bar:
 
         def progress(what: str, epochs: int) -> None:
@@ -97,13 +96,16 @@ def run(arguments: argparse.Namespace, command: str) -> None:
             planes=planes,
             recipe=recipe,
             machine=machine,
-            jobs=default_jobs(machine) if arguments.jobs is None else arguments.jobs,
+            jobs=arguments.jobs,
             folder=out / "cells",
             keep=arguments.keep,
             baseline=arguments.baseline,
             command=command,
             progress=progress,
         )
+    for line in comparison.left_out:
+        print(f"left out: {line}", file=sys.stderr)
+    out.mkdir(parents=True, exist_ok=True)
     say(write_outputs(comparison, out, width=_width()))
 
 
@@ -114,8 +116,9 @@ def _dry_run(arguments: argparse.Namespace, task: Task, recipe: Recipe, machine:
     from bisector.training.processes import default_jobs
 
     heads, planes = _names(arguments.heads), _names(arguments.planes)
-    cells, dataset = plan(task, heads, seeds=arguments.seeds, planes=planes, recipe=recipe)
+    cells, dataset = plan(task, heads, seeds=arguments.seeds, planes=planes, recipe=recipe, machine=machine)
     jobs = default_jobs(machine) if arguments.jobs is None else arguments.jobs
+    require_integer("jobs", jobs, least=1)
     left = [cell for cell in cells if cell.done(arguments.out / "cells") is None]
     say(format_estimates(estimate(cells, machine), cells, left, dataset, jobs))
 

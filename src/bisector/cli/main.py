@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from bisector._version import __version__
-from bisector.cli import adjust, compare, demo, embed, measure, train
+from bisector.cli import adjust, compare, demo, embed, measure, report, train
 from bisector.errors import ArgumentError, MissingExtraError
 
 COMMANDS = {
@@ -20,6 +20,7 @@ COMMANDS = {
     "embed": embed,
     "measure": measure,
     "adjust": adjust,
+    "report": report,
 }
 
 

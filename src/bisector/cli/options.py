@@ -9,8 +9,6 @@ from bisector.training.recipe import Machine, Recipe, Task, options_of
 
 Record = TypeVar("Record", Task, Recipe, Machine)
 
-_KINDS = {"int": int, "float": float, "str": str}
-
 
 def add_options(parser: argparse.ArgumentParser, *kinds: type, without: Sequence[str] = ()) -> None:
     """Add a flag for every field of these records, such as ``--batch-size`` for ``batch_size``."""

@@ -34,6 +34,13 @@ _OURS = {
     "model_registry",
     "barebones",
     "fast_dev_run",
+    # What would make an epoch something else than one pass over the training part and one over validation.
+    "limit_train_batches",
+    "limit_val_batches",
+    "overfit_batches",
+    "val_check_interval",
+    "check_val_every_n_epoch",
+    "reload_dataloaders_every_n_epochs",
 }
 
 
@@ -49,34 +56,33 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     require_folder(out)
     task, recipe, machine = record_of(Task, parsed), record_of(Recipe, parsed), record_of(Machine, parsed)
 
-    from bisector.data.registry import load
-    from bisector.report.training import format_run
-    from bisector.training.results import RESULT, read_run, write_record
-    from bisector.training.train import check_settings, train
+    from lightning.pytorch.utilities import rank_zero_only
 
-    dataset = load(
-        task.data, imbalance=task.imbalance, seed=parsed.seed, split=task.split, image_size=task.image_size
-    )
-    first = "LOCAL_RANK" not in os.environ or os.environ["LOCAL_RANK"] == "0"
-    for line in dataset.left_out if first else ():
+    from bisector.report.training import format_run
+    from bisector.training.data import load_task
+    from bisector.training.results import RESULT, read_run, write_record
+    from bisector.training.train import is_finished, train
+
+    rank = int(
+        getattr(rank_zero_only, "rank", 0)
+    )  # of all processes; Lightning starts the others with this command
+    dataset = load_task(task, parsed.seed)
+    for line in dataset.left_out if rank == 0 else ():
         print(f"left out: {line}", file=sys.stderr)
-    check_settings(out, task, recipe, parsed.head, parsed.seed, dataset)
-    done = read_run(out / RESULT) if (out / RESULT).is_file() else None
-    if done is None or done.epochs != recipe.epochs:
-        _, done = train(
-            dataset,
-            task,
-            parsed.head,
-            recipe,
-            seed=parsed.seed,
-            machine=machine,
-            folder=out,
-            trainer=_trainer_options(parsed, out),
-        )
-        if not first:
+    how = {"seed": parsed.seed, "machine": machine, "folder": out, "trainer": _trainer_options(parsed, out)}
+    if is_finished(dataset, task, parsed.head, recipe, **how):
+        done = read_run(out / RESULT)
+    else:
+        (out / RESULT).unlink(missing_ok=True)  # of a shorter training
+        _, done = train(dataset, task, parsed.head, recipe, **how)
+        if int(getattr(rank_zero_only, "rank", 0)) != 0:
             return
         write_record(done, out / RESULT)
     say(format_run(done, dataset, out))
+    if done.verification is not None:
+        from bisector.report.verification import write_verification
+
+        say(f"The page with the ROC: {write_verification([done], task.data, command, out)}")
 
 
 def _parse(words: Sequence[str]) -> Any:
@@ -87,23 +93,31 @@ def _parse(words: Sequence[str]) -> Any:
     """
     try:
         import lightning
+        from jsonargparse import ActionYesNo, ArgumentParser
         from jsonargparse import ArgumentError as Wrong
-        from jsonargparse import ArgumentParser
     except ImportError:
         raise missing_extra("lightning and jsonargparse", "train") from None
-    parser = ArgumentParser(prog="bisector train", description=__doc__, exit_on_error=False)
+    parser = ArgumentParser(
+        prog="bisector train", description=__doc__, exit_on_error=False, allow_abbrev=False
+    )
     parser.add_argument("--config", action="config", help="YAML file with any of these options")
     parser.add_argument("--head", type=str, default="igam", help="name of the head, options after colons")
     parser.add_argument(
         "--seed", type=int, default=0, help="decides split, long tail, first weights and order"
     )
     parser.add_argument("--out", type=str, default="runs/train", help="folder for everything that is written")
-    parser.add_argument("--tensorboard", type=bool, default=True, help="write TensorBoard's event files too")
+    parser.add_argument(
+        "--tensorboard",
+        action=ActionYesNo(no_prefix="no-"),
+        default=True,
+        help="write TensorBoard's event files too",
+    )
     for kind in (Task, Recipe, Machine):
         group = parser.add_argument_group((kind.__doc__ or "").splitlines()[0])
         for name, default, text in options_of(kind):
             hint = kind.__annotations__[name]
-            group.add_argument(f"--{name.replace('_', '-')}", type=hint, default=default, help=text)
+            how = {"action": ActionYesNo(no_prefix="no-")} if hint is bool else {"type": hint}
+            group.add_argument(f"--{name.replace('_', '-')}", default=default, help=text, **how)
     parser.add_class_arguments(lightning.Trainer, "trainer", skip=_OURS)
     try:
         return parser.parse_args(list(words))
@@ -122,4 +136,4 @@ def _trainer_options(parsed: Any, out: Path) -> dict[str, Any]:
     chosen = {name: value for name, value in given.items() if value != defaults[name].default}
     bar = {"enable_progress_bar": sys.stderr.isatty() or sys.stdout.isatty()}
     logger = {"logger": TensorBoardLogger(out, name="tensorboard", version="")} if parsed.tensorboard else {}
-    return {**bar, "log_every_n_steps": 10, **logger, **chosen}
+    return {**bar, **logger, **chosen}

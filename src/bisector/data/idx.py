@@ -75,9 +75,8 @@ def idx_source(folder: Path, names: Sequence[str] | None = None) -> Source:
             "one label an image",
         )
         rows = torch.arange(start, start + len(pixels))
-        part = part_of(path.name)
-        if part:
-            parts[part] = torch.cat([parts[part], rows]) if part in parts else rows
+        part = part_of(path.name) or "train"  # what is not named after a part is more to train on
+        parts[part] = torch.cat([parts[part], rows]) if part in parts else rows
         images.append(pixels[:, None])
         labels.append(classes)
         start += len(pixels)

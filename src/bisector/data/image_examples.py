@@ -1,7 +1,6 @@
 """Many images of files: decoded once into memory where they fit, and batch by batch where not."""
 
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bisector.cores import available_cores
 from bisector.data.examples import Examples, InMemory
 from bisector.data.images import (
     DifferentImageError,
@@ -235,9 +235,7 @@ def _or_reason(function: Callable[[Item], Result]) -> Callable[[Item], Result | 
 def _in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """The results in order; decoders let go of Python's lock, so that threads help."""
     work = list(items)
-    threads = min(
-        8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    threads = min(8, available_cores())
     size = min(64, max(1, math.ceil(len(work) / threads)))
 
     def run(start: int) -> list[Result]:

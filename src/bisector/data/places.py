@@ -44,8 +44,10 @@ def download(name: str, fetch: Callable[[str], object], wanted: str, hints: Sequ
         with tempfile.TemporaryDirectory(dir=place, prefix=".download-") as folder:
             fetch(folder)
             target = place / wanted
-            shutil.rmtree(target, ignore_errors=True)
-            (Path(folder) / wanted).rename(target)
+            if target.exists():  # not whole, or it would have been read; what else is in it is not ours
+                shutil.copytree(Path(folder) / wanted, target, dirs_exist_ok=True)
+            else:
+                (Path(folder) / wanted).rename(target)
         return target
     except ImportError:
         raise missing_extra("torchvision", "train") from None

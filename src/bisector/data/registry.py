@@ -80,7 +80,7 @@ def load(
     cifar10, cifar100, glyphs, or a path, but nothing is at that path
     """
     require_number("imbalance", imbalance, least=1)
-    require_integer("seed", seed, least=0)
+    require(require_integer("seed", seed, least=0) < 2**32, "seed", seed, "an integer below 2^32")
     data = fspath(data)
     divide = SPLITS[require_choice("split", split, SPLITS)]
     if image_size is not None:

@@ -87,14 +87,14 @@ def open_set_split(name: str, source: Source, *, imbalance: float = 1.0, seed: i
     """Divide the classes: some are trained on, the others are only tested on, as for faces of strangers.
 
     Where the data's own test part holds other classes than its training part, these are the two groups. Otherwise
-    half of the classes, drawn, are trained on. Every example belongs to the part of its class; 10% of each class
-    trained on are for validation. Labels are numbered anew within each group.
+    half of the classes, drawn once for all seeds, are trained on. Every example belongs to the part of its class;
+    10% of each class trained on are for validation. Labels are numbered anew within each group.
 
     Args:
         name: of the data set.
         source: what a reader found.
         imbalance: training count of the commonest class over that of the rarest; 1 leaves the counts as they are.
-        seed: decides which classes are trained on, the validation part, and the long tail.
+        seed: decides the validation part and the long tail.
 
     Raises:
         ArgumentError: if the imbalance is below 1, or there are fewer than four classes.
@@ -113,7 +113,8 @@ def open_set_split(name: str, source: Source, *, imbalance: float = 1.0, seed: i
     if _open(source):
         tested[source.labels[_own_parts(source.parts)["test"]]] = True
     else:
-        order = keyed_uniform(seed, 0, present, 1, "classes")[:, 0].argsort(stable=True)
+        # The same classes whatever the seed, so that trainings with several seeds speak of the same ones.
+        order = keyed_uniform(0, 0, present, 1, "classes")[:, 0].argsort(stable=True)
         tested[present[order[: len(present) // 2]]] = True
     known = ~tested & (whole > 0)
 

@@ -1,6 +1,5 @@
 """By how much each head differs from the baseline, seed by seed: the numbers, as text and as CSV."""
 
-import csv
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from bisector.files import write_rows
 from bisector.metrics.summary import METRICS, MetricInfo
 from bisector.report.names import head_label, shorten
 from bisector.report.table import text_blocks
@@ -128,13 +128,12 @@ def write_differences_csv(comparison: Comparison, path: Path) -> None:
 
     Accuracies are fractions, 0 to 1. A cell is empty where there is no number.
     """
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["head", "baseline", "metric", "difference", "low", "high", "level", "seeds"])
-        for row in difference_rows(comparison):
-            for key, found in row.differences.items():
-                ends = (value if math.isfinite(value) else "" for value in found[:3])
-                writer.writerow([row.head, comparison.baseline_head, key, *ends, LEVEL, found.pairs])
+    rows: list[list[object]] = [["head", "baseline", "metric", "difference", "low", "high", "level", "seeds"]]
+    for row in difference_rows(comparison):
+        for key, found in row.differences.items():
+            ends = (value if math.isfinite(value) else "" for value in found[:3])
+            rows.append([row.head, comparison.baseline_head, key, *ends, LEVEL, found.pairs])
+    write_rows(path, rows)
 
 
 def _by_seed(comparison: Comparison, head: str) -> dict[int, dict[str, float]]:

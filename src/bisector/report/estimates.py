@@ -35,10 +35,11 @@ def format_estimates(
     known = max(seconds.values())
     total = sum(seconds.get(c.head, known) * c.epochs / c.recipe.epochs for c in left)
     most = sum(sorted((e.memory for e in estimates), reverse=True)[:1]) * min(jobs, max(len(left), 1))
+    longest = max((seconds.get(c.head, known) * c.epochs / c.recipe.epochs for c in left), default=0.0)
     lines += [
         "",
         f"{len(cells)} trainings, {len(cells) - len(left)} of them done; {jobs} at a time: about "
-        f"{duration(total / max(jobs, 1))} and {most / 2**20:,.0f} MiB in all.",
+        f"{duration(max(longest, total / jobs))} and {most / 2**20:,.0f} MiB in all.",
     ]
     return "\n".join(lines)
 

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from bisector.metrics.verification import Verification
 from bisector.report.differences import format_differences, write_differences_csv
 from bisector.report.page import write_page
 from bisector.report.table import format_table, write_csv
-from bisector.report.verification import format_verification, write_verification_page
+from bisector.report.verification import format_verification, verifications, write_verification
 from bisector.training.results import Comparison
 
 
@@ -26,19 +25,10 @@ def write_outputs(comparison: Comparison, folder: Path, *, width: int) -> str:
     write_page(comparison, folder / "report.html")
     tables = [format_table(comparison, width=width), format_differences(comparison, width=width)]
     pages = [f"The page with the pictures: {folder / 'report.html'}"]
-    verified = {
-        head: [
-            Verification.from_dict(run.verification)
-            for run in comparison.runs
-            if run.head == head and run.verification is not None
-        ]
-        for head in comparison.heads
-    }
-    if any(verified.values()):
-        title = f"Classes never trained on: {comparison.data}"
-        page = folder / "verification.html"
-        write_verification_page(page, verified, title=title, command=comparison.command)
+    verified = verifications(comparison.runs)
+    if verified:
         note = "Below: classes that were trained on, in images that were not."
         tables = [format_verification(verified), note, *tables]
+        page = write_verification(comparison.runs, comparison.data, comparison.command, folder)
         pages += [f"The page with the ROC: {page}"]
     return "\n\n".join([*filter(None, tables), "\n".join(pages)])

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from bisector.files import write_whole
 from bisector.report import sections
 from bisector.report.difference_section import difference_figures, difference_section
 from bisector.report.differences import difference_rows
@@ -22,7 +23,7 @@ def write_page(comparison: Comparison, path: Path) -> None:
     Raises:
         OSError: if the file cannot be written.
     """
-    path.write_text(render_page(comparison), encoding="utf-8")
+    write_whole(path, render_page(comparison))
 
 
 def render_page(comparison: Comparison) -> str:

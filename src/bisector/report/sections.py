@@ -182,7 +182,18 @@ def recipe(comparison: Comparison) -> str:
         "How it was trained",
         "The same for every head: the split, the first weights of the network and the order of the batches "
         "depend on the seed alone.",
-        f"<table><tbody>{rows}</tbody></table>",
+        f"<table><tbody>{rows}</tbody></table>{_left_out(comparison)}",
+    )
+
+
+def _left_out(comparison: Comparison) -> str:
+    """What of the data could not be used."""
+    lines = "".join(f"<li>{_escape(line)}</li>" for line in comparison.left_out)
+    count = len(comparison.left_out)
+    return (
+        f"<details><summary>Left out of the data: {count}</summary><ul>{lines}</ul></details>"
+        if lines
+        else ""
     )
 
 

@@ -1,6 +1,5 @@
 """The table of a comparison: mean and standard deviation over the seeds, one row a head."""
 
-import csv
 import math
 import statistics
 import textwrap
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bisector.errors import require
+from bisector.files import write_rows
 from bisector.metrics.summary import METRICS, MetricInfo
 from bisector.report.names import head_label, shorten
 from bisector.training.results import Comparison
@@ -113,14 +113,11 @@ def write_csv(comparison: Comparison, path: Path) -> None:
 
     A cell is empty where the metric is not a finite number.
     """
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["head", "seed", *(info.key for info in METRICS), "seconds"])
-        for run in comparison.runs:
-            values = (run.metrics.get(info.key, math.nan) for info in METRICS)
-            writer.writerow(
-                [run.head, run.seed, *(v if math.isfinite(v) else "" for v in values), run.seconds]
-            )
+    rows: list[list[object]] = [["head", "seed", *(info.key for info in METRICS), "seconds"]]
+    for run in comparison.runs:
+        values = (run.metrics.get(info.key, math.nan) for info in METRICS)
+        rows.append([run.head, run.seed, *(v if math.isfinite(v) else "" for v in values), run.seconds])
+    write_rows(path, rows)
 
 
 def text_blocks(names: Sequence[str], columns: Sequence[list[str]], width: int) -> list[str]:

@@ -1,13 +1,13 @@
 """What one training came to, in some lines."""
 
 import math
+import shlex
 from pathlib import Path
 
 from bisector.data.dataset import Dataset
 from bisector.metrics.summary import METRICS
-from bisector.metrics.verification import Verification
 from bisector.report.estimates import duration
-from bisector.report.verification import format_verification
+from bisector.report.verification import format_verification, verifications
 from bisector.training.results import Run
 
 
@@ -24,5 +24,7 @@ def format_run(run: Run, dataset: Dataset, folder: Path) -> str:
     weakest = ", ".join(f"{dataset.class_names[c]} {100 * a:.0f}%" for a, c in sorted(known)[:5])
     lines += ["", f"Weakest classes on the {part} part: {weakest}"]
     if run.verification is not None:
-        lines += ["", format_verification({run.head: [Verification.from_dict(run.verification)]})]
-    return "\n".join([*lines, f"\nEverything is in {folder}; next: bisector embed {folder} {dataset.name}"])
+        lines += ["", format_verification(verifications([run]))]
+    return "\n".join(
+        [*lines, f"\nEverything is in {folder}; next: bisector embed {shlex.quote(str(folder))}"]
+    )

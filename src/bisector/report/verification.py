@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TypeAlias
 
 from bisector.errors import require
+from bisector.files import write_whole
 from bisector.metrics.verification import Verification
 from bisector.report.colors import PALETTE
 from bisector.report.figure import MARGIN, Figure, Json, axis
 from bisector.report.names import head_label, head_summary, plot_text, shorten
 from bisector.report.sections import plot
+from bisector.training.results import Run
 
 Runs: TypeAlias = Mapping[str, Sequence[Verification]]
 """The verifications of each head, one a seed, by the head as it is on the command line."""
@@ -34,18 +36,38 @@ class Column:
     value: Callable[[Verification], float]  # 0 to 1
     better: str  # "higher", "lower", or "" where the nearest to what was asked for is best
     small: bool = False  # far below one percent: significant digits count, not decimals
+    share: bool = True  # shown in percent
 
     def cell(self, runs: Sequence[Verification]) -> tuple[float, float]:
-        """Mean and sample standard deviation in percent over the runs in which it is a number."""
-        known = [100 * value for run in runs if math.isfinite(value := self.value(run))]
+        """Mean and sample standard deviation over the runs in which it is a number, in percent if it is a share."""
+        scale = 100 if self.share else 1
+        known = [scale * value for run in runs if math.isfinite(value := self.value(run))]
         return (
             statistics.fmean(known) if known else math.nan,
             statistics.stdev(known) if len(known) > 1 else math.nan,
         )
 
     def text(self, value: float) -> str:
-        """A mean or a deviation, in percent; a dash where it is not known."""
+        """A mean or a deviation as `cell` gives it; a dash where it is not known."""
         return (f"{value:.2g}" if self.small else f"{value:.2f}") if math.isfinite(value) else "–"
+
+
+def verifications(runs: Sequence[Run]) -> dict[str, list[Verification]]:
+    """Return what was verified, by head: only trainings with the open-set split were."""
+    found: dict[str, list[Verification]] = {}
+    for run in runs:
+        if run.verification is not None:
+            found.setdefault(run.head, []).append(Verification.from_dict(run.verification))
+    return found
+
+
+def write_verification(runs: Sequence[Run], data: str, command: str, folder: Path) -> Path:
+    """Write verification.html for trainings with the open-set split; return where it is."""
+    page = folder / "verification.html"
+    write_verification_page(
+        page, verifications(runs), title=f"Classes never trained on: {data}", command=command
+    )
+    return page
 
 
 def columns(runs: Runs) -> list[Column]:
@@ -70,6 +92,13 @@ def columns(runs: Runs) -> list[Column]:
     ]
     for far in sorted({far for run in every for far in run.carried}, reverse=True):
         found += [
+            Column(
+                f"Threshold for {_power(far)}",
+                f"Cosine from which a pair is accepted, chosen for a FAR of {_power(far)} on other classes.",
+                lambda run, far=far: run.carried[far].threshold if far in run.carried else math.nan,  # type: ignore[misc]
+                "",
+                share=False,
+            ),
             Column(
                 f"FAR % at the threshold for {_power(far)}",
                 f"Impostors accepted at the threshold that was chosen for a FAR of {_power(far)} on other classes.",
@@ -216,7 +245,7 @@ def write_verification_page(path: Path, runs: Runs, *, title: str, command: str 
         MissingExtraError: plotly is not installed.
         OSError: the file cannot be written.
     """
-    path.write_text(render_verification_page(runs, title=title, command=command), encoding="utf-8")
+    write_whole(path, render_verification_page(runs, title=title, command=command))
 
 
 def _mean_curve(verifications: Sequence[Verification]) -> tuple[list[float], list[float]]:

@@ -12,8 +12,8 @@ import torch
 
 from bisector._version import __version__
 from bisector.data.dataset import Dataset
-from bisector.data.registry import load
 from bisector.training.checkpoints import BEST, LAST
+from bisector.training.data import load_task
 from bisector.training.evaluate import embed
 from bisector.training.module import Classifier
 from bisector.training.recipe import Machine, Recipe, Task
@@ -33,7 +33,8 @@ class Cell:
         recipe: how.
         seed: of data and training.
         plane: whether it is trained with a two-dimensional embedding, to be drawn.
-        fingerprint: of the data's files; a cell of other files is another cell.
+        precision: of the training.
+        fingerprint: of the data; a cell of other data is another cell.
     """
 
     task: Task
@@ -41,6 +42,7 @@ class Cell:
     recipe: Recipe
     seed: int
     plane: bool = False
+    precision: str = "32-true"
     fingerprint: str = ""
 
     @property
@@ -56,9 +58,10 @@ class Cell:
         words = re.sub(r"[^\w.=-]+", "-", self.head)[:60]
         return f"{words}-seed{self.seed}{'-plane' if self.plane else ''}-{digest}"
 
-    def done(self, cells: Path | None) -> Run | Plane | None:
-        """Return the result, if it is there already."""
-        if cells is None or not (cells / self.key / RESULT).is_file():
+    def done(self, cells: Path | None, *, keep: bool = False) -> Run | Plane | None:
+        """Return the result, if it is there already, and the checkpoint too if that is to be kept."""
+        wanted = (RESULT, LAST) if keep else (RESULT,)
+        if cells is None or not all((cells / self.key / name).is_file() for name in wanted):
             return None
         return (read_plane if self.plane else read_run)(cells / self.key / RESULT)
 
@@ -98,7 +101,7 @@ class Cell:
 
 @lru_cache(maxsize=1)
 def _load(task: Task, seed: int, fingerprint: str) -> Dataset:
-    return load(task.data, imbalance=task.imbalance, seed=seed, split=task.split, image_size=task.image_size)
+    return load_task(task, seed)
 
 
 def _plane(model: Classifier, dataset: Dataset, spec: str) -> Plane:

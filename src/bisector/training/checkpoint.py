@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from bisector.data.dataset import Dataset
+from bisector.data.fingerprint import fingerprint
 from bisector.errors import ArgumentError, require
 from bisector.networks.backbones import build_backbone
 from bisector.training.checkpoints import BEST, LAST
 from bisector.training.module import Classifier
-from bisector.training.recipe import Recipe, Task
+from bisector.training.recipe import Machine, Recipe, Task
 from bisector.training.spec import build_head
 
 
@@ -44,9 +45,25 @@ class Trained:
     path: Path
 
 
-def describe(task: Task, recipe: Recipe, head: str, seed: int, dataset: Dataset) -> dict[str, Any]:
-    """Return the plain values from which `load_trained` builds the model again."""
+def describe(
+    task: Task, recipe: Recipe, head: str, seed: int, dataset: Dataset, *, machine: Machine, **others: Any
+) -> dict[str, Any]:
+    """Return the plain values from which `load_trained` builds the model again, and all its result depends on.
+
+    Args:
+        task: what is trained on.
+        recipe: how.
+        head: spec of the head.
+        seed: of the training.
+        dataset: what was loaded.
+        machine: with which means; precision and processes are noted.
+        others: what else is to be noted, such as options of the Trainer.
+    """
     return {
+        **others,
+        "precision": machine.precision,
+        "devices": machine.devices,
+        "fingerprint": fingerprint(task.data, dataset),
         "task": asdict(task),
         "recipe": asdict(recipe),
         "head": head,
@@ -89,19 +106,24 @@ def load_trained(path: Path) -> Trained:
     Raises:
         ArgumentError: there is no checkpoint, or it is none of bisector's.
     """
-    place = _checkpoint_in(path) if path.is_dir() else path
-    require(place.is_file(), "model", str(path), "a checkpoint, or the folder of a training that holds one")
+    last = path / LAST if path.is_dir() else path
+    require(last.is_file(), "model", str(path), "a checkpoint, or the folder of a training that holds one")
+    place = last
     try:
-        stored = torch.load(place, map_location="cpu", weights_only=True)
+        stored = torch.load(last, map_location="cpu", weights_only=True)
         description = stored["bisector"]
-    except (pickle.UnpicklingError, KeyError, RuntimeError, EOFError, TypeError, IndexError):
+        if path.is_dir() and description["recipe"]["select"] == "best" and (path / BEST).is_file():
+            place = path / BEST
+            stored = torch.load(place, map_location="cpu", weights_only=True)
+        model = build_model(description, pretrained=False)
+        model.load_state_dict(stored["state_dict"])
+        task, recipe = Task(**description["task"]), Recipe(**description["recipe"])
+    except (pickle.UnpicklingError, KeyError, RuntimeError, EOFError, TypeError, IndexError, AttributeError):
         raise ArgumentError(f"model: got {place}; expected a checkpoint that bisector wrote") from None
-    model = build_model(description, pretrained=False)
-    model.load_state_dict(stored["state_dict"])
     return Trained(
         model=model.eval(),
-        task=Task(**description["task"]),
-        recipe=Recipe(**description["recipe"]),
+        task=task,
+        recipe=recipe,
         head=description["head"],
         seed=description["seed"],
         class_names=tuple(description["class_names"]),
@@ -109,12 +131,3 @@ def load_trained(path: Path) -> Trained:
         train_counts=torch.tensor(description["train_counts"]),
         path=place,
     )
-
-
-def _checkpoint_in(folder: Path) -> Path:
-    last, best = folder / LAST, folder / BEST
-    if not last.is_file():
-        return last
-    stored = torch.load(last, map_location="cpu", weights_only=True)
-    chosen = stored.get("bisector", {}).get("recipe", {}).get("select")
-    return best if chosen == "best" and best.is_file() else last

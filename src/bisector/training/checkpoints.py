@@ -46,18 +46,14 @@ class Checkpoints(lightning.Callback):
         folder: where to.
         every_n_steps: how often, in optimizer steps.
         description: plain values by which the model can be built again, saved with it as ``bisector``.
-        keep_best: whether to save ``best.ckpt``.
     """
 
-    def __init__(
-        self, folder: Path, every_n_steps: int, description: dict[str, Any], *, keep_best: bool = True
-    ) -> None:
+    def __init__(self, folder: Path, every_n_steps: int, description: dict[str, Any]) -> None:
         self.folder = folder
         self.every_n_steps = every_n_steps
         self.description = description
-        self.keep_best = keep_best
         self.best: float | None = None
-        self.saved_at = -1
+        self._step = 0  # of the optimizer, before the batch
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training needs to know."""
@@ -73,6 +69,12 @@ class Checkpoints(lightning.Callback):
         """Add the description."""
         checkpoint["bisector"] = self.description
 
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Remember the step: between two steps gradients are accumulated, which no checkpoint holds."""
+        self._step = trainer.global_step
+
     def on_train_batch_end(
         self,
         trainer: lightning.Trainer,
@@ -82,18 +84,17 @@ class Checkpoints(lightning.Callback):
         batch_idx: int,
     ) -> None:
         """Save every so many steps, but at the end of an epoch only when all of it is done."""
-        due = trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self.saved_at
+        due = trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self._step
         if due and batch_idx + 1 < trainer.num_training_batches:
             self._save(trainer, LAST)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Save."""
         reached: Tensor | None = trainer.callback_metrics.get("val/balanced_accuracy")
-        if self.keep_best and reached is not None and (self.best is None or float(reached) > self.best):
+        if reached is not None and (self.best is None or float(reached) > self.best):
             self.best = float(reached)
             self._save(trainer, BEST)
         self._save(trainer, LAST)
 
     def _save(self, trainer: lightning.Trainer, name: str) -> None:
-        self.saved_at = trainer.global_step
         trainer.save_checkpoint(self.folder / name)

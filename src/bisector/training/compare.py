@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from bisector._version import __version__
 from bisector.data.dataset import Dataset
 from bisector.data.fingerprint import fingerprint
-from bisector.data.registry import load
 from bisector.errors import require, require_integer
 from bisector.networks.backbones import build_backbone
 from bisector.training.cells import PLANE_EPOCHS, Cell
+from bisector.training.data import augmentation_of, load_task
 from bisector.training.processes import Order, Progress, default_jobs, train_cells
 from bisector.training.recipe import Machine, Recipe, Task
 from bisector.training.results import Comparison, Plane, Run
@@ -24,6 +25,7 @@ def plan(
     seeds: int = 3,
     planes: Sequence[str] = (),
     recipe: Recipe | None = None,
+    machine: Machine | None = None,
 ) -> tuple[list[Cell], Dataset]:
     """Check everything and return the cells of a comparison, seed by seed, with the data of seed 0.
 
@@ -33,25 +35,33 @@ def plan(
         seeds: how many; they are 0, 1, ...
         planes: heads to train once more with a two-dimensional embedding, for drawing.
         recipe: how to train; the default one if None.
+        machine: with which means; the defaults if None.
 
     Raises:
         ArgumentError: a name, an option or a number is not legal.
     """
     recipe = Recipe() if recipe is None else recipe
+    machine = Machine() if machine is None else machine
+    alone = "1: a comparison runs its trainings side by side instead"
+    require(machine.devices == 1, "devices", machine.devices, alone)
     require_integer("seeds", seeds, least=1)
     require(bool(heads), "heads", "none", "at least one head")
-    for spec in heads:
-        require(heads.count(spec) == 1, "heads", f"{spec!r} twice", "each head once")
-    first = load(task.data, imbalance=task.imbalance, seed=0, split=task.split, image_size=task.image_size)
+    for name, specs in (("heads", heads), ("planes", planes)):
+        for spec in specs:
+            require(specs.count(spec) == 1, name, f"{spec!r} twice", "each head once")
+    first = load_task(task, 0)
+    augmentation_of(first, recipe.augment)  # refuses a word that names none
     dim = build_backbone(recipe.backbone, first.shape, recipe.embedding_dim).embedding_dim
     for spec in (*heads, *planes):
         head = build_head(spec, dim, first.num_classes, first.train_counts)
         drawn = spec not in planes or head.sub_centers == 1
         require(drawn, "planes", repr(spec), "heads with one vector a class")
     require(not (planes and first.open_set), "planes", ",".join(planes), "none, with the open-set split")
-    files = fingerprint(task.data)
-    cells = [Cell(task, spec, recipe, seed, fingerprint=files) for seed in range(seeds) for spec in heads]
-    return cells + [Cell(task, spec, recipe, 0, plane=True, fingerprint=files) for spec in planes], first
+    cell = partial(
+        Cell, task, recipe=recipe, precision=machine.precision, fingerprint=fingerprint(task.data, first)
+    )
+    cells = [cell(head=spec, seed=seed) for seed in range(seeds) for spec in heads]
+    return cells + [cell(head=spec, seed=0, plane=True) for spec in planes], first
 
 
 def compare(
@@ -97,12 +107,12 @@ def compare(
     recipe = Recipe() if recipe is None else recipe
     machine = Machine() if machine is None else machine
     told = progress or (lambda what, epochs: None)
-    cells, first = plan(task, heads, seeds=seeds, planes=planes, recipe=recipe)
+    cells, first = plan(task, heads, seeds=seeds, planes=planes, recipe=recipe, machine=machine)
     require(
         baseline in {"", *heads}, "baseline", repr(baseline), f"one of the heads compared: {', '.join(heads)}"
     )
     jobs = default_jobs(machine) if jobs is None else require_integer("jobs", jobs, least=1)
-    results = {cell: result for cell in cells if (result := cell.done(folder)) is not None}
+    results = {cell: result for cell in cells if (result := cell.done(folder, keep=keep)) is not None}
     for cell in results:
         told(f"{cell.head}, seed {cell.seed}", cell.epochs)
     left = [cell for cell in cells if cell not in results]
@@ -120,7 +130,7 @@ def compare(
         test_counts=tested.tolist(),
         recipe={
             **asdict(recipe),
-            "augment": first.augmentation if recipe.augment == "auto" else recipe.augment,
+            "augment": augmentation_of(first, recipe.augment),
             "seeds": seeds,
             "split": task.split,
             "precision": machine.precision,
@@ -130,4 +140,5 @@ def compare(
         runs=[result for result in ordered if isinstance(result, Run)],
         planes=[result for result in ordered if isinstance(result, Plane)],
         baseline=baseline,
+        left_out=list(first.left_out),
     )

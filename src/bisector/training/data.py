@@ -2,14 +2,39 @@
 
 from typing import Any
 
+from bisector.data.augmentation import POLICIES
 from bisector.data.dataset import Dataset
-from bisector.errors import missing_extra
+from bisector.data.registry import load
+from bisector.errors import missing_extra, require, require_choice
 from bisector.training.loader import TrainingBatches, plain_batches
+from bisector.training.recipe import Task
 
 try:
     import lightning
 except ImportError as error:
     raise missing_extra("lightning", "train") from error
+
+
+def augmentation_of(dataset: Dataset, word: str) -> str:
+    """Return the policy that a word names: one of `bisector.data.augmentation`, or what suits the data for "auto".
+
+    Raises:
+        ArgumentError: it is none of them.
+    """
+    require_choice("augment", word, ("auto", *POLICIES))
+    policy = dataset.augmentation if word == "auto" else word
+    fits = policy == "none" or len(dataset.shape) == 3
+    require(fits, "augment", f"{word!r} for vectors", "none: only images are varied")
+    return policy
+
+
+def load_task(task: Task, seed: int) -> Dataset:
+    """Load what a task names.
+
+    Raises:
+        ArgumentError: the data are not found or can't be used.
+    """
+    return load(task.data, imbalance=task.imbalance, seed=seed, split=task.split, image_size=task.image_size)
 
 
 class DataModule(lightning.LightningDataModule):
@@ -30,7 +55,7 @@ class DataModule(lightning.LightningDataModule):
         self.dataset = dataset
         self.batch_size = batch_size
         self.seed = seed
-        self.augmentation = dataset.augmentation if augmentation == "auto" else augmentation
+        self.augmentation = augmentation_of(dataset, augmentation)
         self.workers = workers
         self._batches: TrainingBatches | None = None
         self._position: dict[str, int] | None = None
@@ -48,6 +73,7 @@ class DataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> TrainingBatches:
         """Return the training part's batches."""
+        before = self._batches
         self._batches = TrainingBatches(
             self.dataset.train,
             self.batch_size,
@@ -58,6 +84,9 @@ class DataModule(lightning.LightningDataModule):
         )
         if self._position is not None:
             self._batches.load_state_dict(self._position)
+            self._position = None
+        elif before is not None:  # the Trainer asks for new batches in the middle of a training
+            self._batches.load_state_dict(before.state_dict())
         return self._batches
 
     def val_dataloader(self) -> Any:

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import torch
 
-from bisector.data.registry import load
+from bisector.errors import require
 from bisector.heads import IGAM
 from bisector.training.cells import Cell
 from bisector.training.checkpoint import build_model, describe
+from bisector.training.data import augmentation_of, load_task
 from bisector.training.evaluate import EVALUATION_BATCH
 from bisector.training.loader import TrainingBatches, plain_batches
 from bisector.training.recipe import Machine
@@ -62,13 +63,15 @@ def estimate(cells: Sequence[Cell], machine: Machine) -> list[Estimate]:
 def _measure(cell: Cell, machine: Machine) -> Estimate:
     torch.set_num_threads(machine.threads)
     task, recipe = cell.task, cell.recipe
-    dataset = load(
-        task.data, imbalance=task.imbalance, seed=cell.seed, split=task.split, image_size=task.image_size
-    )
+    dataset = load_task(task, cell.seed)
     cuda = machine.accelerator != "cpu" and torch.cuda.is_available()
+    asked = machine.accelerator not in {"gpu", "cuda"} or cuda
+    require(asked, "accelerator", repr(machine.accelerator), "cpu: this machine has no GPU")
     device = torch.device("cuda" if cuda else "cpu")
-    model = build_model(describe(task, recipe, cell.head, cell.seed, dataset), pretrained=False).to(device)
-    policy = dataset.augmentation if recipe.augment == "auto" else recipe.augment
+    description = describe(task, recipe, cell.head, cell.seed, dataset, machine=machine)
+    model = build_model(description, pretrained=False).to(device)
+    half = torch.float16 if machine.precision.startswith("16") else torch.bfloat16
+    policy = augmentation_of(dataset, recipe.augment)
     batches = TrainingBatches(dataset.train, recipe.batch_size, seed=0, augmentation=policy)
     optimizer = torch.optim.AdamW(model.parameters())
     meter = model.head if isinstance(model.head, IGAM) and model.head.information is not None else None
@@ -77,8 +80,9 @@ def _measure(cell: Cell, machine: Machine) -> Estimate:
     for _ in range(min(WARM_UP + STEPS, len(batches))):
         start = time.perf_counter()
         inputs, labels = (part.to(device) for part in next(iterator))
-        embeddings = model.backbone(inputs)
-        loss = model.head(embeddings, labels)
+        with torch.autocast(device.type, half, enabled=machine.precision.endswith("mixed")):
+            embeddings = model.backbone(inputs)
+            loss = model.head(embeddings, labels)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

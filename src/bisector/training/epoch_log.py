@@ -1,7 +1,6 @@
 """EpochLog: the numbers of every epoch in metrics.csv, complete however often the training was killed."""
 
-import csv
-import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bisector.errors import missing_extra
-from bisector.files import write_whole
+from bisector.files import write_rows
 from bisector.training.guide import InformationGuide
 
 try:
@@ -28,13 +27,15 @@ class EpochLog(lightning.Callback):
 
     Args:
         folder: where to, or None to keep the rows alone.
+        class_names: of the columns of ``amounts.csv``.
 
     Attributes:
         rows: one dict an epoch.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, class_names: Sequence[str]) -> None:
         self.folder = folder
+        self.class_names = class_names
         self.rows: list[dict[str, float]] = []
         self._loss: float | Tensor = 0.0  # a tensor, so that no step waits for the device
         self._batches = 0
@@ -74,21 +75,11 @@ class EpochLog(lightning.Callback):
         if self.folder is None or not trainer.is_global_zero:
             return
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
-        _write(self.folder / "metrics.csv", columns, [[row.get(c, "") for c in columns] for row in self.rows])
+        write_rows(
+            self.folder / "metrics.csv", [columns, *([row.get(c, "") for c in columns] for row in self.rows)]
+        )
         guides = [callback for callback in trainer.callbacks if isinstance(callback, InformationGuide)]  # type: ignore[attr-defined]
         for guide in guides:
             measured = [info.amount.tolist() for info in guide.history]
-            classes = [f"class {c}" for c in range(len(measured[0]) if measured else 0)]
-            _write(
-                self.folder / "amounts.csv",
-                ["refresh", *classes],
-                [[n + 1, *row] for n, row in enumerate(measured)],
-            )
-
-
-def _write(path: Path, columns: list[str], rows: list[list[Any]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    write_whole(path, text.getvalue())
+            numbered = [[n + 1, *amounts] for n, amounts in enumerate(measured)]
+            write_rows(self.folder / "amounts.csv", [["refresh", *self.class_names], *numbered])

@@ -84,7 +84,7 @@ class InformationGuide(lightning.Callback):
             )
         embeddings, labels = outputs["embeddings"], outputs["labels"]
         if trainer.world_size > 1:
-            embeddings, labels = _of_all_processes(embeddings), _of_all_processes(labels)
+            embeddings, labels = of_all_processes(embeddings), of_all_processes(labels)
         self._igam(pl_module).observe(embeddings, labels)
         self._observed = trainer.current_epoch
 
@@ -120,7 +120,7 @@ class InformationGuide(lightning.Callback):
         return head
 
 
-def _of_all_processes(
+def of_all_processes(
     rows: Tensor,  # (B, ...), B may differ between the processes
 ) -> Tensor:
     """Return the rows of every process, in the order of the ranks."""

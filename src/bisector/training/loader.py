@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from bisector.data.augmentation import augment
 from bisector.data.dataset import Part
 from bisector.data.keyed import keyed_permutation
+from bisector.errors import require
 
 Batch = tuple[Tensor, Tensor]
 """Inputs (B, ...) and labels (B,)."""
@@ -44,6 +45,8 @@ class TrainingBatches(DataLoader[Batch]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        share = len(part) // world_size
+        require(share >= 2, "data", f"{len(part)} examples to train on", f"at least {2 * world_size}")
         self._order = _Order(len(part), batch_size, seed, rank, world_size)
         self.epoch = 0
         self.taken = 0  # batches of this epoch that were handed out
@@ -106,7 +109,7 @@ class _Order:
     def __len__(self) -> int:
         share = self.size // self.world_size
         full, rest = divmod(share, self.batch_size)
-        return full + (rest > 1 or (rest == 1 and full == 0))
+        return full + (rest > 1)
 
     def __iter__(self) -> Iterator[Key]:
         order = keyed_permutation(self.seed, self.epoch, self.size)

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from bisector.cores import available_cores
 from bisector.errors import ArgumentError
 from bisector.training.cells import Cell
 from bisector.training.recipe import Machine
@@ -43,8 +44,8 @@ class Order:
 def default_jobs(machine: Machine) -> int:
     """Return how many trainings fit this machine at a time: one a GPU, or as the threads fill the cores."""
     if machine.accelerator != "cpu" and torch.cuda.is_available():
-        return max(1, torch.cuda.device_count() // machine.devices)
-    return max(1, len(os.sched_getaffinity(0)) // (machine.threads * machine.devices))
+        return max(1, torch.cuda.device_count())
+    return max(1, available_cores() // machine.threads)
 
 
 def train_cells(
@@ -107,8 +108,11 @@ def _begin(parent: int, stop: Event, reports: "Queue[tuple[str, int] | None]", s
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with started.get_lock():
         number, started.value = started.value, started.value + 1
-    if "CUDA_VISIBLE_DEVICES" not in os.environ and torch.cuda.device_count() > 1:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(number % torch.cuda.device_count())
+    visible = torch.cuda.device_count()
+    if visible > 1:  # a GPU of its own
+        listed = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        devices = listed if len(listed) == visible else [str(device) for device in range(visible)]
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices[number % visible]
     threading.Thread(target=_leave_with, args=(parent, stop), daemon=True).start()
 
 

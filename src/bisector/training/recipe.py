@@ -75,7 +75,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Machine:
-    """With which means; changes speed, and of the result only the rounding.
+    """With which means; processes and precision change the result, the rest only the speed and the rounding.
 
     Raises:
         ArgumentError: a value is out of its range.

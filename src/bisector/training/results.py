@@ -61,6 +61,7 @@ class Comparison:
     runs: list[Run]
     planes: list[Plane] = field(default_factory=list)
     baseline: str = ""  # the head that differences are taken from; the first if empty
+    left_out: list[str] = field(default_factory=list)  # what of the data could not be used, and why
 
     @property
     def heads(self) -> list[str]:

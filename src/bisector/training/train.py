@@ -2,6 +2,7 @@
 
 import json
 import logging
+import pickle
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +25,7 @@ from bisector.training.evaluate import evaluate
 from bisector.training.guide import InformationGuide
 from bisector.training.module import Classifier
 from bisector.training.recipe import Machine, Recipe, Task
-from bisector.training.results import Run
+from bisector.training.results import RESULT, Run
 
 try:
     import lightning
@@ -76,15 +77,16 @@ def train(
         ArgumentError: an option is not legal, or the folder holds a training with other settings.
     """
     machine = Machine() if machine is None else machine
-    if folder is None:
-        description, last = describe(task, recipe, head, seed, dataset), None
-    else:
-        description = check_settings(folder, task, recipe, head, seed, dataset)
-        last = _begin(folder, description)
+    given = dict(trainer or {})
+    description = describe(task, recipe, head, seed, dataset, machine=machine, trainer=_noted(given))
+    check_settings(folder, description)
+    kept = recipe.select == "last" or folder is not None
+    require(kept, "select", "'best' without a folder", "a folder, where the best weights are kept")
+    last = folder / LAST if folder is not None and (folder / LAST).is_file() else None
     with quiet_lightning():
         torch.set_num_threads(machine.threads)
         model = build_model(description, pretrained=recipe.pretrained and last is None)
-        guide, log = InformationGuide(), EpochLog(folder)
+        guide, log = InformationGuide(), EpochLog(folder, dataset.class_names)
         guided = isinstance(model.head, IGAM) and model.head.information is not None
         clock = _Clock(progress or (lambda epochs: None))
         callbacks: list[lightning.Callback] = [*([guide] if guided else []), log, clock]
@@ -98,7 +100,7 @@ def train(
             "devices": machine.devices,
             "strategy": "ddp" if machine.devices > 1 else "auto",
             "precision": machine.precision,
-            "deterministic": True,
+            "deterministic": "warn",  # on a GPU some layers have no such form; on the CPU all have
             "logger": False,
             "enable_checkpointing": False,
             "enable_progress_bar": False,
@@ -106,7 +108,7 @@ def train(
             "use_distributed_sampler": False,
             "num_sanity_val_steps": 0,
             "plugins": [AtomicCheckpoints()],
-            **(trainer or {}),
+            **given,
         }
         options["callbacks"] = [*options.pop("callbacks", []), *callbacks]
         try:
@@ -116,13 +118,22 @@ def train(
         batches = DataModule(
             dataset, recipe.batch_size, seed=seed, augmentation=recipe.augment, workers=machine.workers
         )
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / SETTINGS, json.dumps(description, indent=1) + "\n")
         try:
             runner.fit(model, datamodule=batches, ckpt_path=last, weights_only=True)
         except SystemExit:  # how Lightning leaves when it is interrupted
             raise KeyboardInterrupt from None
+        except MisconfigurationException as error:
+            raise ArgumentError(f"trainer: {error}") from None
+        except pickle.UnpicklingError:
+            raise ArgumentError(f"out: got {last}; expected a checkpoint that bisector wrote") from None
         if recipe.select == "best" and folder is not None and (folder / BEST).is_file():
             model = load_trained(folder / BEST).model
-        model = model.to(runner.strategy.root_device).eval()
+        model = (
+            model.to(runner.strategy.root_device).float().eval()
+        )  # as it is loaded, whatever it was trained in
         run = evaluate(
             model,
             dataset,
@@ -131,43 +142,75 @@ def train(
             history=[info.amount.tolist() for info in guide.history],
             workers=machine.workers,
         )
-    return model.cpu(), replace(run, seconds=clock.seconds, epochs=recipe.epochs)
+    return model.cpu(), replace(run, seconds=clock.seconds, epochs=len(log.rows))
 
 
-def check_settings(
-    folder: Path, task: Task, recipe: Recipe, head: str, seed: int, dataset: Dataset
-) -> dict[str, Any]:
-    """Return the description of a training, if the folder is free for it or holds it already.
+def is_finished(
+    dataset: Dataset,
+    task: Task,
+    head: str,
+    recipe: Recipe,
+    *,
+    seed: int,
+    machine: Machine,
+    folder: Path,
+    trainer: Mapping[str, Any],
+) -> bool:
+    """Say whether the folder holds the result of this very training.
 
     Raises:
         ArgumentError: the folder holds a training with other settings.
     """
-    mine: dict[str, Any] = json.loads(json.dumps(describe(task, recipe, head, seed, dataset)))
-    settings = folder / SETTINGS
-    if settings.is_file():
-        other = _difference(json.loads(settings.read_text(encoding="utf-8")), mine)
-        got = f"{folder}, which holds a training with {other}"
-        require(not other, "out", got, "an empty folder, or the same settings")
-    return mine
+    noted = _noted(dict(trainer))
+    description = describe(task, recipe, head, seed, dataset, machine=machine, trainer=noted)
+    return check_settings(folder, description) and (folder / RESULT).is_file()
 
 
-def _begin(folder: Path, description: dict[str, Any]) -> Path | None:
-    """Return the checkpoint to go on from, if there is one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / SETTINGS, json.dumps(description, indent=1) + "\n")
-    return folder / LAST if (folder / LAST).is_file() else None
+def check_settings(folder: Path | None, description: dict[str, Any]) -> bool:
+    """Say whether the folder holds this very training, finished or not; it may hold a shorter one too.
+
+    Raises:
+        ArgumentError: the folder holds a training with other settings.
+    """
+    settings = None if folder is None else folder / SETTINGS
+    if settings is None or not settings.is_file():
+        return False
+    mine = json.loads(json.dumps(description))
+    try:
+        theirs = json.loads(settings.read_text(encoding="utf-8"))
+        other = _difference(theirs, mine)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        other = "a settings.json that bisector did not write"
+    require(not other, "out", f"{folder}, which holds {other}", "an empty folder, or the same settings")
+    return bool(theirs == mine)
 
 
 def _difference(theirs: dict[str, Any], mine: dict[str, Any]) -> str:
     """Say the first setting that differs; a training may be made longer."""
     for group in ("task", "recipe"):
         for name, value in theirs[group].items():
-            if name != "epochs" and mine[group].get(name) != value:
-                return f"{name} {value!r}, not {mine[group].get(name)!r}"
-    for name in ("head", "seed", "class_names", "shape", "train_counts"):
+            new = mine[group].get(name)
+            if new != value and not (name == "epochs" and new > value):
+                return f"a training with {name} {value!r}, not {new!r}"
+    if theirs["fingerprint"] != mine["fingerprint"]:
+        return "a training on other data: the files have changed since"
+    for name in ("head", "seed", "precision", "devices", "trainer"):
         if theirs[name] != mine[name]:
-            return f"another {name.replace('_', ' ')}: {str(theirs[name])[:60]}"
+            return f"a training with {name} {theirs[name]!r}, not {mine[name]!r}"
     return ""
+
+
+def _noted(trainer: dict[str, Any]) -> dict[str, str]:
+    """Return the options of the Trainer on which a result may depend, as text."""
+    silent = {
+        "callbacks",
+        "logger",
+        "profiler",
+        "enable_progress_bar",
+        "enable_model_summary",
+        "log_every_n_steps",
+    }
+    return {name: str(value) for name, value in trainer.items() if name not in silent}
 
 
 class _Clock(lightning.Callback):
@@ -222,6 +265,7 @@ def quiet_lightning() -> Iterator[None]:
     logger.setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
         try:
             yield
         finally:
