@@ -158,6 +158,114 @@ def test_cross_validation_reports_rows_that_were_not_fitted_on(stored, capsys):
     assert "each adjusted by what was fitted on the other four fifths" in said
 
 
+@pytest.mark.parametrize("form", ["npz", "probabilities", "parquet"])
+def test_cross_validated_predictions_are_what_is_written(stored, form):
+    labels, scores = stored.labels[:1200], stored.scores[:1200]
+    name = "scores.parquet"
+    if form != "parquet":
+        name = "all.npz"
+        key = "logits" if form == "npz" else "probabilities"
+        values = scores if form == "npz" else scores.softmax(1)
+        np.savez(name, **{key: values.numpy()}, labels=labels.numpy(), class_names=np.array(NAMES))
+    words = ["adjust", name, "--method", "fitted", "--cross-validate", "--penalty", "0.0001"]
+    assert main([*words, "--out", "found"]) == 0
+    honest = cross_validated_predictions(scores, labels, penalty=0.0001)
+    adjustment = Adjustment.load(Path("found/adjustment.json"))
+    flattering = adjustment.predict(scores if form != "probabilities" else scores.softmax(1))
+    assert not torch.equal(honest, flattering)  # else nothing is tested here
+    told = "each adjusted by what was fitted on the other four fifths"
+    if form == "parquet":
+        after = read_embeddings("found/adjusted.parquet")
+        assert told in after.adjusted
+        assert torch.equal(after.predictions[:1200], honest)
+        assert torch.equal(after.scores.argmax(1), after.predictions)
+        expected = torch.nn.functional.cross_entropy(after.scores, after.labels, reduction="none")
+        assert torch.allclose(after.losses, expected)
+        assert torch.equal(after.predictions[1200:], adjustment.predict(stored.scores[1200:]))
+    else:
+        after = np.load("found/adjusted.npz")
+        assert told in str(after["adjusted"])
+        assert after["predictions"].tolist() == honest.tolist()
+        assert after[key].argmax(1).tolist() == honest.tolist()
+
+
+@pytest.mark.parametrize("name", ["scores.parquet", "test.npz", "named.npy"])
+def test_an_adjustment_that_is_stored_is_applied(stored, name, capsys):
+    assert main(["adjust", "scores.parquet", "--method", "fitted", "--out", "first"]) == 0
+    np.savez("shares.npz", probabilities=stored.scores[:1200].softmax(1).numpy(), class_names=np.array(NAMES))
+    name = "shares.npz" if name == "named.npy" else name
+    before = {path.name for path in Path("first").iterdir()}
+    words = ["adjust", name, "--adjustment", "first/adjustment.json", "--out", "second"]
+    capsys.readouterr()
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert {path.name for path in Path("first").iterdir()} == before
+    assert not Path("second/adjustment.json").exists()
+    expected = Adjustment.load(Path("first/adjustment.json")).predict(stored.scores[:1200])
+    if name == "scores.parquet":
+        found = read_embeddings("second/adjusted.parquet").predictions[:1200]
+    else:
+        found = torch.from_numpy(np.load("second/adjusted.npz")["predictions"])
+    assert torch.equal(found, expected)
+    assert said.startswith("fitted: an offset for each class")
+    if name == "shares.npz":
+        assert "No labels" in said
+    else:
+        balanced = 100 * float(balanced_accuracy(expected, stored.labels[:1200], 4))
+        assert numbers(said, "Balanced accuracy")[1] == pytest.approx(balanced, abs=0.051)
+
+
+def test_probabilities_called_scores_are_no_logits(stored, capsys):
+    Path("counts.json").write_text(json.dumps(COUNTS.tolist()))
+    np.save("plain.npy", stored.scores[:1200].softmax(1).numpy())
+    words = ["--labels", "labels.npy", "--method", "prior", "--counts", "counts.json"]
+    assert main(["adjust", "plain.npy", *words, "--out", "found"]) == 0
+    assert "Scores: probabilities, as every row sums to 1" in capsys.readouterr().out
+    prior = -(COUNTS / COUNTS.sum()).log()
+    found = np.load("found/adjusted.npz")
+    assert found["predictions"].tolist() == (stored.scores[:1200] + prior).argmax(1).tolist()
+    assert "probabilities" in found
+    assert main(["adjust", "plain.npy", "--kind", "logits", *words, "--out", "found"]) == 0
+    assert "Scores: logits, as is said" in capsys.readouterr().out
+    assert "logits" in np.load("found/adjusted.npz")
+
+
+@pytest.mark.parametrize("form", ["npz", "parquet"])
+def test_rows_without_scores_are_counted_and_stay_without_a_prediction(stored, form, capsys):
+    scores = stored.scores.clone()
+    gone = [3, 700, 1300, 1700]
+    scores[gone] = torch.nan
+    if form == "parquet":
+        table = EmbeddingTable(
+            stored.embeddings, stored.labels, NAMES, scores=scores, splits=stored.splits, names=stored.names
+        )
+        write_embeddings(table, Path("holes.parquet"))
+    else:
+        np.savez(
+            "holes.npz",
+            logits=scores.numpy(),
+            labels=stored.labels.numpy(),
+            splits=np.array([{"validation": "Val"}.get(split, split.title()) for split in stored.splits]),
+            class_names=np.array(NAMES),
+        )
+    for options in (["prior"], ["fitted"], ["fitted", "--cross-validate", "--penalty", "0.1"]):
+        assert main(["adjust", f"holes.{form}", "--out", "found", "--method", *options]) == 0
+        said = capsys.readouterr().out
+        assert "1198 rows of 4 classes, and 2 more without finite scores" in said
+        assert all(np.isfinite(numbers(said, "Accuracy")))
+        if form == "parquet":
+            after = read_embeddings("found/adjusted.parquet")
+            predictions, adjusted = after.predictions, after.scores
+        else:
+            with np.load("found/adjusted.npz") as file:
+                predictions, adjusted = (
+                    torch.from_numpy(file["predictions"]),
+                    torch.from_numpy(file["logits"]),
+                )
+        assert (predictions < 0).nonzero().flatten().tolist() == gone
+        assert adjusted.isnan().any(1).nonzero().flatten().tolist() == gone
+
+
 def test_without_labels_it_adjusts_and_says_what_it_cannot_tell(stored, capsys):
     assert main(["adjust", "scores.npy", "--method", "prior", "--counts", "counts-list.json"]) == 2
     Path("counts-list.json").write_text(json.dumps(COUNTS.tolist()))
@@ -182,7 +290,10 @@ def test_without_labels_it_adjusts_and_says_what_it_cannot_tell(stored, capsys):
         ),
         (["test.npz", "--method", "prior", "--tau", "fit", "--counts", "counts.json"], "tau=fit needs rows"),
         (["test.npz", "--method", "fitted", "--validation", "test.npz"], "which is SCORES"),
-        (["test.npz", "--method", "fitted", "--validation", "scores.npy"], "--validation: got 4 classes"),
+        (
+            ["test.npz", "--method", "fitted", "--validation", "scores.npy"],
+            "--validation: got '0' as class 0; expected 'the common'",
+        ),
         (["test.npz", "--method", "prior", "--tau", "big"], "--tau: got 'big'; expected a number, or fit"),
         (["test.npz", "--method", "prior", "--tau", "-1", "--counts", "counts.json"], "tau: got -1.0"),
         (["test.npz", "--method", "prior", "--cross-validate"], "--cross-validate: got --method prior"),
@@ -202,6 +313,58 @@ def test_without_labels_it_adjusts_and_says_what_it_cannot_tell(stored, capsys):
         (["test.npz", "--method", "prior", "--kind", "shares"], "--kind: got 'shares'"),
         (["test.npz", "--method", "prior", "--out", "a-file/inside"], "a-file"),
         (["none.parquet", "--method", "prior"], "expected a column 'scores'"),
+        (["test.npz"], "--method: got none; expected one of prior, amount, fitted, or --adjustment"),
+        (["test.npz", "--method", "prior", "--adjustment", "a.json"], "--method: got --adjustment beside it"),
+        (["test.npz", "--adjustment", "a-file"], "a-file; expected the JSON of an Adjustment"),
+        (["test.npz", "--adjustment", "nowhere.json"], "nowhere.json"),
+        (["test.npz", "--adjustment", "other.json"], "--adjustment: got 'dog' as class 1; expected 'second'"),
+        (["test.npz", "--adjustment", "two.json"], "--adjustment: got 2 classes; expected the 4"),
+        (["test.npz", "--adjustment", "other.json", "--tau", "1"], "--tau: got --adjustment beside it"),
+        (
+            ["test.npz", "--adjustment", "other.json", "--cross-validate"],
+            "--cross-validate: got --adjustment",
+        ),
+        (["test.npz", "--adjustment", "other.json", "--seed", "0"], "--seed: got --adjustment beside it"),
+        (
+            ["test.npz", "--adjustment", "other.json", "--validation", "val.npz"],
+            "--validation: got --adjustment",
+        ),
+        (
+            ["test.npz", "--method", "fitted", "--tau", "2"],
+            "--tau: got --method fitted beside it; expected --method",
+        ),
+        (["test.npz", "--method", "prior", "--penalty", "2"], "--penalty: got --method prior beside it"),
+        (["test.npz", "--method", "prior", "--strength", "2"], "--strength: got --method prior beside it"),
+        (["test.npz", "--method", "prior", "--seed", "0"], "--seed: got --method prior beside it"),
+        (
+            ["test.npz", "--method", "fitted", "--amounts", "counts.csv"],
+            "--amounts: got --method fitted beside",
+        ),
+        (
+            ["test.npz", "--method", "prior", "--validation", "val.npz"],
+            "--validation: got --tau 1, which fits nothing; expected none, or --tau fit",
+        ),
+        (
+            ["test.npz", "--method", "amount", "--strength", "2", "--validation", "val.npz"],
+            "--validation: got --strength 2, which fits nothing",
+        ),
+        (
+            ["test.npz", "--method", "fitted", "--validation-labels", "labels.npy"],
+            "--validation-labels: got no",
+        ),
+        (
+            ["test.npz", "--method", "fitted", "--validation", "val.npz", "--cross-validate"],
+            "--cross-validate: got --validation beside it",
+        ),
+        (["test.npz", "--method", "fitted", "--cross-validate", "--seed", "-1"], "--seed: got -1"),
+        (["test.npz", "--method", "fitted", "--cross-validate", "--seed", str(2**64)], "--seed: got 18446"),
+        (
+            ["scores.parquet", "--method", "prior", "--kind", "probabilities"],
+            "scores: got rows that are negative",
+        ),
+        (["empty.npz", "--method", "prior"], "scores: got no row of finite numbers"),
+        (["text.npy", "--method", "prior", "--labels", "labels.npy"], "expected a readable .npy file"),
+        (["test.npz", "--method", "prior", "--labels", "test.npz"], "or the suffix .npz"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(stored, words, told, capsys):
@@ -211,6 +374,9 @@ def test_a_mistake_is_one_line_and_exit_code_2(stored, words, told, capsys):
     Path("broken.npz").write_bytes(b"PK\x03\x04 and no more")
     Path("text.npy").write_text("no array")
     np.savez("plain.npz", x=np.zeros((3, 2)))
+    np.savez("empty.npz", scores=np.full((3, 2), np.nan))
+    Adjustment(torch.zeros(4), class_names=(NAMES[0], "dog", "c", "d")).save(Path("other.json"))
+    Adjustment(torch.zeros(2)).save(Path("two.json"))
     write_embeddings(EmbeddingTable(torch.eye(3), torch.tensor([0, 1, 0]), ("a", "b")), Path("none.parquet"))
     code = main(["adjust", *words])
     said = capsys.readouterr().err

@@ -186,7 +186,22 @@ def test_class_names_of_hugging_face_are_used(tmp_path: Path) -> None:
             {"embedding": [[1.0], [2.0]], "label": [0, 1], "split": ["train", "elsewhere"]},
             "train, validation or test",
         ),
-        ({"embedding": [[1.0], [2.0]], "label": [0, 1], "prediction": [0, None]}, "1 rows without one"),
+        ({"embedding": [[1.0], [2.0]], "label": [0, 1], "prediction": [0, -1]}, "classes from 0"),
+        (
+            {"embedding": [[1.0], [2.0]], "label": [0, 1], "prediction": [[0, 1], [1, 0]]},
+            "predictions: got shape",
+        ),
+        ({"embedding": [[1.0], [2.0]], "label": [[0, 1], [1, 0]]}, "one-hot; expected .N,., the number"),
+        ({"embedding": [[1.0], [2.0]], "label": [[0, 2], [1, 0]]}, "labels: got shape"),
+        ({"embedding": [[1.0], [2.0]], "label": [["a"], ["b"]]}, "labels: got a list"),
+        ({"embedding": [[1.0], [2.0]], "label": [b"a", b"\xff"]}, "labels: got bytes"),
+        ({"embedding": [[1.0], [2.0]], "label": [0, 1], "loss": ["low", "high"]}, "losses: got 'low'"),
+        ({"embedding": [[1.0], [2.0]], "label": [0, 1], "loss": [[1.0, 2.0]] * 2}, "losses: got shape"),
+        ({"embedding": [[1.0], [2.0]], "label": [0, 1], "name": [["a"], ["b"]]}, "names: got a list"),
+        (
+            {"embedding": [[1.0], [2.0]], "label": [0, 1], "probabilities": [[0.1, 2.0], [0.3, 4.0]]},
+            "probabilities: got rows that are negative or do not sum to 1",
+        ),
         ({"embedding": [[1.0], [2.0]], "label": [None, None]}, "no row"),
     ],
 )
@@ -208,6 +223,150 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         read_embeddings(tmp_path / "p.npz")  # nothing is unpickled
     assert not is_embeddings(tmp_path / "t.txt")
     assert not is_embeddings(tmp_path / "t.parquet")
+
+
+def test_a_row_without_scores_is_not_predicted_and_costs_the_others_nothing(tmp_path: Path) -> None:
+    scores = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    expected = -log_softmax(scores, axis=1)[np.arange(8), np.arange(8) % 3]
+    gone = [1, 4, 6]
+    vectors, labels = np.ones((8, 2)), np.arange(8) % 3
+    for key, values in (("logits", scores), ("probabilities", np.exp(log_softmax(scores, axis=1)))):
+        holes = values.copy()
+        holes[1] = np.nan
+        holes[4, 2] = np.nan
+        holes[6, 0] = np.inf
+        np.savez(tmp_path / "t.npz", embeddings=vectors, labels=labels, scores=holes)
+        cells = [None if row == 1 else holes[row].tolist() for row in range(8)]
+        table = pa.table({"embedding": vectors.tolist(), "label": labels, key: pa.array(cells)})
+        pq.write_table(table, tmp_path / "t.parquet")
+        for name in ("t.npz", "t.parquet"):
+            found = read_embeddings(tmp_path / name)
+            assert found.predictions is not None
+            assert found.losses is not None
+            assert (found.predictions == -1).nonzero().flatten().tolist() == gone
+            assert found.predicted.tolist() == [row not in gone for row in range(8)]
+            assert found.losses.isnan().nonzero().flatten().tolist() == gone
+            kept = found.predicted
+            assert found.predictions[kept].tolist() == np.delete(scores.argmax(axis=1), gone).tolist()
+            np.testing.assert_allclose(found.losses[kept].numpy(), np.delete(expected, gone), rtol=1e-5)
+            assert found.left_out == ("3 rows: no prediction and no finite scores",)
+            write_embeddings(found, tmp_path / "again.parquet")
+            again = read_embeddings(tmp_path / "again.parquet")
+            assert again.predictions is not None
+            assert torch.equal(again.predictions, found.predictions)
+            assert again.left_out == found.left_out
+            assert pq.read_table(tmp_path / "again.parquet")["prediction"].null_count == 3
+
+
+def test_a_prediction_that_is_missing_comes_from_the_scores_if_there_are_any(tmp_path: Path) -> None:
+    table = {"embedding": [[1.0], [2.0], [3.0]], "label": ["a", "b", "a"], "prediction": ["b", None, None]}
+    pq.write_table(pa.table(table), tmp_path / "t.parquet")
+    found = read_embeddings(tmp_path / "t.parquet")
+    assert found.predictions is not None
+    assert found.predictions.tolist() == [1, -1, -1]
+    assert found.left_out == ("2 rows: no prediction and no finite scores",)
+    scores = [[9.0, 1.0], [1.0, 9.0], None]
+    pq.write_table(pa.table({**table, "logits": pa.array(scores)}), tmp_path / "t.parquet")
+    found = read_embeddings(tmp_path / "t.parquet")
+    assert found.predictions is not None
+    assert found.predictions.tolist() == [1, 1, -1]
+
+
+def test_a_split_without_scores_keeps_its_rows(tmp_path: Path) -> None:
+    for name, scores in (("train", None), ("test", [0.5, 2.0])):
+        columns = {"embedding": [[1.0]] * 2, "label": [0, 1], "logits": pa.array([scores] * 2)}
+        pq.write_table(pa.table(columns), tmp_path / f"{name}-0.parquet")
+    found = read_embeddings(tmp_path)
+    assert found.predictions is not None
+    assert found.splits == ["test", "test", "train", "train"]
+    assert found.predictions.tolist() == [1, 1, -1, -1]
+
+
+def test_labels_of_one_column_and_bytes_are_read(tmp_path: Path) -> None:
+    words = np.array([["wren"], ["mésange"]])
+    for labels in (words, np.char.encode(words, "utf-8"), np.char.encode(words[:, 0], "utf-8")):
+        np.savez(tmp_path / "t.npz", x=np.eye(2), y=labels, names=np.char.encode(words, "utf-8"))
+        found = read_embeddings(tmp_path / "t.npz")
+        assert found.class_names == ("mésange", "wren")
+        assert found.labels.tolist() == [1, 0]
+        assert found.names == ["wren", "mésange"]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        ({"y": np.array(3)}, r"labels: got shape \(\)"),
+        ({"y": np.eye(2, dtype=int)}, "one-hot"),
+        ({"y": np.array([1, 2]), "names": np.array("a")}, r"names: got shape \(\)"),
+        ({"y": np.array([0, 1]), "class_names": np.array("a")}, r"class_names: got shape \(\)"),
+        ({"y": np.array([0, 1]), "splits": np.array("test")}, r"splits: got shape \(\)"),
+        ({"y": np.array([0, 1]), "loss": np.array(["a", "b"])}, "losses: got values of type <U1"),
+        ({"y": np.array([0, 1]), "scores": np.array([["a"], ["b"]])}, "scores: got values of type <U1"),
+        ({"y": np.array([b"a", b"\xff"])}, "labels: got bytes"),
+        ({"y": np.array([1e30, 1.0])}, "labels: got .1e.30"),
+    ],
+)
+def test_a_mistake_in_an_archive_is_told(tmp_path: Path, arrays: dict[str, object], told: str) -> None:
+    np.savez(tmp_path / "t.npz", x=np.eye(2), **arrays)
+    with pytest.raises(ArgumentError, match=told):
+        read_embeddings(tmp_path / "t.npz")
+
+
+def test_a_file_by_the_suffix_of_another_is_told(tmp_path: Path) -> None:
+    np.save(tmp_path / "labels.npy", np.arange(2))
+    np.save(tmp_path / "x.npy", np.eye(2))
+    np.savez(tmp_path / "z.npz", x=np.eye(2), y=np.arange(2))
+    (tmp_path / "x.npy").rename(tmp_path / "x.npz")
+    (tmp_path / "z.npz").rename(tmp_path / "z.npy")
+    for name in ("x.npz", "z.npy"):
+        with pytest.raises(ArgumentError, match=rf"{name}.*or the suffix"):
+            read_embeddings(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "text", ["[1]", "3", "not json", '{"class_names": "ab"}', '{"class_names": [1]}', '{"left_out": 3}']
+)
+def test_other_metadata_of_our_name_is_told(tmp_path: Path, text: str) -> None:
+    table = pa.table({"embedding": [[1.0]], "label": [0]}).replace_schema_metadata({"bisector": text})
+    pq.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(ArgumentError, match=r"t\.parquet with other metadata 'bisector'"):
+        read_embeddings(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"embedding": [[1.0]]}, "without the column 'label'"),
+        ({"embedding": [[1.0, 2.0]], "label": [0]}, "'embedding' of 2 numbers a row"),
+        ({"embedding": [[1.0]], "label": ["a"]}, "'label' of type string"),
+        ({"image": ["a"], "label": [0]}, "without the column 'embedding'"),
+    ],
+)
+def test_of_a_mixed_folder_the_file_is_named(tmp_path: Path, columns: dict[str, object], told: str) -> None:
+    pq.write_table(pa.table({"embedding": [[1.0]], "label": [0]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table(columns), tmp_path / "b.parquet")
+    with pytest.raises(ArgumentError, match=rf"b\.parquet .*{told}"):
+        read_embeddings(tmp_path)
+    (tmp_path / "b.parquet").rename(tmp_path / "0.parquet")  # now the other way round
+    with pytest.raises(ArgumentError, match=r"(0|a)\.parquet"):
+        read_embeddings(tmp_path)
+
+
+def test_what_the_scores_are_said_to_be_decides(tmp_path: Path) -> None:
+    shares = np.array([[0.25, 0.75], [0.5, 0.5]], dtype=np.float32)
+    for key, kind, logarithm in (
+        ("scores", None, True),
+        ("scores", "logits", False),
+        ("probabilities", None, True),
+        ("logits", None, False),
+        ("logits", "probabilities", True),
+    ):
+        np.savez(tmp_path / "t.npz", x=np.eye(2), y=[0, 1], **{key: shares})
+        found = read_embeddings(tmp_path / "t.npz", kind=kind)
+        assert found.scores is not None
+        np.testing.assert_allclose(found.scores.numpy(), np.log(shares) if logarithm else shares, rtol=1e-6)
+    with pytest.raises(ArgumentError, match="kind: got 'shares'"):
+        read_embeddings(tmp_path / "t.npz", kind="shares")  # type: ignore[arg-type]
 
 
 def test_named_columns_are_taken(tmp_path: Path) -> None:

@@ -69,6 +69,10 @@ def test_it_survives_its_file(tmp_path):
         "{}",
         json.dumps({"offsets": ["a"], "class_names": []}),
         json.dumps({"offsets": [1.0], "class_names": [], "other": 1}),
+        json.dumps({"offsets": [1.0, 2.0], "class_names": "ab"}),
+        json.dumps({"offsets": [[1.0], [1.0, 2.0]], "class_names": []}),
+        json.dumps({"offsets": [10**400], "class_names": []}),
+        json.dumps({"offsets": [1.0], "class_names": [], "temperature": 10**400}),
     ],
 )
 def test_another_file_is_told_in_one_line(tmp_path, text):

@@ -3,17 +3,18 @@ import pytest
 import torch
 from scipy.optimize import minimize
 from scipy.special import log_softmax
-from sklearn.metrics import log_loss
 
 from bisector.errors import ArgumentError
+from bisector.posthoc import adjust
 from bisector.posthoc.fit import (
     _EPSILON,
     _folds,
-    balanced_cross_entropy,
     cross_validated_predictions,
+    cross_validated_scores,
     fit_offsets,
+    unit_of,
 )
-from posthoc_cases import posterior_scores
+from posthoc_cases import COUNTS, posterior_scores
 
 
 def uneven(seed: int, rows: int = 300):
@@ -23,13 +24,6 @@ def uneven(seed: int, rows: int = 300):
     return scores[keep], labels[keep]
 
 
-def test_the_balanced_cross_entropy_is_sklearns_with_balanced_weights():
-    scores, labels = uneven(0)
-    counts = np.bincount(labels.numpy())
-    expected = log_loss(labels.numpy(), scores.softmax(1).numpy(), sample_weight=1 / counts[labels.numpy()])
-    assert float(balanced_cross_entropy(scores, labels)) == pytest.approx(expected)
-
-
 @pytest.mark.parametrize("penalty", [0.01, 1.0])
 @pytest.mark.parametrize("scale", [0.02, 1.0, 30.0])
 def test_the_minimum_is_the_one_that_scipy_finds(penalty, scale):
@@ -37,17 +31,52 @@ def test_the_minimum_is_the_one_that_scipy_finds(penalty, scale):
     z, y = scores.numpy() * scale, labels.numpy()
     counts = np.bincount(y)
 
+    unit = np.median(z.std(axis=1))
+    assert unit_of(torch.from_numpy(z)) == pytest.approx(
+        unit, rel=0.01
+    )  # torch takes the lower of two medians
+    unit = unit_of(torch.from_numpy(z))
+
     def objective(parameters):
-        a, b = parameters[0] / scale, parameters[1:]
+        a, b = parameters[0], parameters[1:]
         b = b - b.mean()
-        losses = -log_softmax(a * z + b, axis=1)[np.arange(len(y)), y]
+        losses = -log_softmax(a * z / unit + b, axis=1)[np.arange(len(y)), y]
         return (losses / (4 * counts[y])).sum() + penalty / 8 * (b**2).sum() + _EPSILON / 2 * (a - 1) ** 2
 
     expected = minimize(objective, np.r_[1.0, np.zeros(4)], method="BFGS", options={"gtol": 1e-8})
     found = fit_offsets(torch.from_numpy(z), labels, penalty=penalty)
-    reached = objective(np.r_[scale / found.temperature, found.offsets.numpy()])
+    reached = objective(np.r_[unit / found.temperature, found.offsets.numpy()])
     assert reached == pytest.approx(expected.fun, abs=1e-7)
     assert found.offsets.numpy() == pytest.approx(expected.x[1:] - expected.x[1:].mean(), abs=1e-3)
+
+
+@pytest.mark.parametrize("factor", [1e-4, 1e-2, 100.0, 1e4])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"method": "fitted", "penalty": 0.1},
+        {"method": "fitted"},
+        {"method": "prior", "tau": "fit", "class_counts": COUNTS},
+        {"method": "amount", "amounts": [3.0, 4.0, 5.0, 6.0]},
+    ],
+)
+@pytest.mark.parametrize("tells", ["something", "the opposite"])
+def test_logits_of_any_size_are_adjusted_alike(factor, options, tells):
+    scores, labels = uneven(1, rows=60 if options == {"method": "fitted"} else 300)
+    scores = scores if tells == "something" else -scores  # then the temperature is not fitted
+    one, other = (adjust(z, labels, **options) for z in (scores, scores * factor))
+    assert other.temperature == pytest.approx(factor * one.temperature, rel=1e-3)
+    assert other.offsets.numpy() == pytest.approx(one.offsets.numpy(), abs=1e-4)
+    assert torch.equal(one.predict(scores), other.predict(scores * factor))
+
+
+@pytest.mark.parametrize("factor", [1e-4, 1e4])
+def test_cross_validation_does_not_know_the_size_of_logits(factor):
+    scores, labels = uneven(2, rows=60)
+    one, other = (cross_validated_scores(z, labels, penalty=0.1) for z in (scores, scores * factor))
+    assert other.numpy() == pytest.approx(one.numpy(), abs=1e-4)
+    predictions = cross_validated_predictions(scores * factor, labels, penalty=0.1)
+    assert torch.equal(predictions, one.argmax(1))
 
 
 def test_a_stronger_penalty_draws_the_offsets_towards_zero():
@@ -122,6 +151,13 @@ def test_on_pure_noise_cross_validation_reports_chance():
         (
             lambda: cross_validated_predictions(torch.zeros(6, 2), torch.zeros(6).long(), folds=1),
             "folds: got 1",
+        ),
+        *(
+            (
+                lambda seed=seed: fit_offsets(torch.zeros(6, 2), torch.arange(6) % 2, seed=seed),
+                f"seed: got {seed}",
+            )
+            for seed in (-1, 2**63, 2**70)
         ),
     ],
 )

@@ -120,6 +120,10 @@ def test_names_and_settings_stay_with_it():
         ({"method": "prior", "class_counts": [1, math.nan, 3]}, "class_counts: got nan for class 1"),
         ({"method": "prior", "class_counts": [0, 0, 0]}, "class_counts: got 0 for every class"),
         ({"method": "prior", "class_counts": "many"}, "class_counts: got 'many'"),
+        ({"method": "prior", "class_counts": [[1], [2, 3]]}, r"class_counts: got \[\[1\], \[2, 3\]\]"),
+        ({"method": "prior", "class_counts": [10**400, 2, 3]}, "class_counts: got"),
+        ({"method": "fitted", "labels": [[0], [1, 2]]}, "labels: got"),
+        ({"method": "fitted", "labels": [0, 1], "seed": -1}, "seed: got -1"),
         ({"method": "prior", "class_counts": [1, 2, 3], "tau": -1}, "tau: got -1"),
         (
             {"method": "prior", "class_counts": [1, 2, 3], "tau": "fit"},

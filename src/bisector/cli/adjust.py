@@ -1,15 +1,15 @@
 """Move the boundaries of a trained model from its stored scores alone.
 
 Prints accuracy, balanced accuracy, groups, worst class and bias before and after; writes adjustment.json and the
-adjusted scores.
+adjusted scores. With --adjustment it applies an adjustment.json that is there already.
 """
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from bisector.cli.output import require_folder, say
-from bisector.errors import ArgumentError, require, require_choice
+from bisector.errors import ArgumentError, require, require_choice, require_integer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +22,16 @@ Word = TypeVar("Word", Literal["fit"], Literal["cross-validate"])
 # As in `bisector.posthoc`, which would bring torch.
 _METHODS: tuple["Method", ...] = ("prior", "amount", "fitted")
 _KINDS: tuple["Kind", ...] = ("logits", "probabilities")
+_METHOD_OF = {  # what only one method reads
+    "tau": "prior",
+    "amounts": "amount",
+    "strength": "amount",
+    "penalty": "fitted",
+    "cross_validate": "fitted",
+    "seed": "fitted",
+}
+_FITTING = ("validation", "validation_labels")
+_ACROSS = "adjusted by what was fitted on the other four fifths"
 _EXAMPLE = "a file of its own with --validation, or rows with split 'validation'"
 
 
@@ -35,9 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--method",
-        required=True,
         help="prior: minus tau log of the training frequencies; amount: guided by the information amounts; "
         "fitted: an offset for each class, fitted on validation scores",
+    )
+    parser.add_argument(
+        "--adjustment", type=Path, metavar="FILE", help="instead of --method: an adjustment.json to apply"
     )
     parser.add_argument("--labels", type=Path, help="labels as .npy, for scores as .npy")
     parser.add_argument(
@@ -49,32 +61,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--counts",
         type=Path,
-        help="training instances of each class: JSON, CSV (class, count) or .npy; else those of split 'train'",
+        help="training instances of each class, for prior and for the table's groups: JSON, CSV (class, count) "
+        "or .npy; else those of split 'train'",
     )
     parser.add_argument(
         "--amounts",
         type=Path,
-        help="information amounts in bits: JSON, CSV (class, amount) or .npy; else those of the embeddings "
+        help="of amount: information amounts in bits, as JSON, CSV (class, amount) or .npy; else of the embeddings "
         "of split 'train'",
     )
-    parser.add_argument("--tau", default="1", help="of prior: a number, or fit (default: %(default)s)")
+    parser.add_argument("--tau", help="of prior: a number, or fit (default: 1)")
+    parser.add_argument("--strength", help="of amount: logits a radian, or fit (default: fit)")
+    parser.add_argument("--penalty", help="of fitted: a number, or cross-validate (default: cross-validate)")
     parser.add_argument(
-        "--strength", default="fit", help="of amount: logits a radian, or fit (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--penalty",
-        default="cross-validate",
-        help="of fitted: a number, or cross-validate (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--kind", default=None, help="logits or probabilities, where the name in an .npz or .npy does not say"
+        "--kind",
+        help="logits or probabilities (default: what the name of the scores says; if it is only 'scores', "
+        "probabilities where every row sums to 1)",
     )
     parser.add_argument(
         "--cross-validate",
         action="store_true",
+        default=None,  # as the others have, where they are not given
         help="of fitted: without validation scores, fit on four fifths of the reported rows for the other fifth",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the folds (default: %(default)s)")
+    parser.add_argument("--seed", type=int, help="of fitted: of the folds (default: 0)")
     parser.add_argument(
         "--out", type=Path, default=Path("runs/adjust"), help="folder to write to (default: %(default)s)"
     )
@@ -82,26 +92,125 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, command: str) -> None:
     """Adjust, print the table, write the files."""
-    method = require_choice("--method", arguments.method, _METHODS)
+    method = _method(arguments)
     kind = None if arguments.kind is None else require_choice("--kind", arguments.kind, _KINDS)
-    tau, strength = _number("--tau", arguments.tau, "fit"), _number("--strength", arguments.strength, "fit")
-    penalty = _number("--penalty", arguments.penalty, "cross-validate")
-    alone = not arguments.cross_validate or method == "fitted"
-    require(alone, "--cross-validate", f"--method {method}", "--method fitted")
     require_folder(arguments.out)
 
     from bisector.data.class_values import read_class_values
     from bisector.data.scores import read_scores
-    from bisector.posthoc import adjust
+    from bisector.report.adjustment_files import write_adjusted
 
     table = read_scores(arguments.scores, labels=arguments.labels, kind=kind)
-    reported = _reported(table)
-    fits = method == "fitted" or (tau == "fit" if method == "prior" else strength == "fit")
-    scores, labels = _to_fit_on(arguments, table, kind, method) if fits else (table.scores[:1], None)
+    require(bool(table.scored.any()), "scores", "no row of finite numbers", "at least one")
     counts = (
         read_class_values(arguments.counts, table.class_names, ["count", "train_count", "instances"])
         if arguments.counts
         else _train_counts(table)
+    )
+    if method is None:
+        adjustment = _stored(arguments.adjustment, table)
+    else:
+        adjustment = _found(arguments, table, kind, method, counts)
+    scores, predictions = _adjusted(arguments, table, adjustment)
+    told = f"{adjustment.method}: {adjustment.description}"
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    across = f"; the rows that are reported: each {_ACROSS}" if arguments.cross_validate else ""
+    written = write_adjusted(table, scores, predictions, told + across, arguments.out)
+    say(f"{told}\nScores: {table.told}\n")
+    if table.labels is None:
+        say("No labels: what the adjustment changes in accuracy cannot be told.")
+    elif not len(_reported(table)):
+        say("No rows of split 'test' with scores: what the adjustment changes in accuracy is not told.")
+    else:
+        say(_table(arguments, table, predictions, counts))
+    if method is not None:
+        adjustment.save(arguments.out / "adjustment.json")
+        say(f"\nOffsets: {arguments.out / 'adjustment.json'}\nAdjusted scores: {written}")
+    else:
+        say(f"\nAdjusted scores: {written}")
+
+
+def _method(arguments: argparse.Namespace) -> "Method | None":
+    """The method, None for an adjustment that is stored; every option that is given must be one of its own."""
+    given = {name for name in (*_METHOD_OF, *_FITTING) if getattr(arguments, name) is not None}
+    stored = arguments.adjustment is not None
+    if stored:
+        require(arguments.method is None, "--method", "--adjustment beside it", "one of the two")
+        for name in sorted(given):
+            require(False, _option(name), "--adjustment beside it", "none: it is found already")
+        return None
+    require(
+        arguments.method is not None, "--method", "none", f"one of {', '.join(_METHODS)}, or --adjustment"
+    )
+    method = require_choice("--method", arguments.method, _METHODS)
+    for name, owner in _METHOD_OF.items():
+        require(
+            name not in given or owner == method,
+            _option(name),
+            f"--method {method} beside it",
+            f"--method {owner}",
+        )
+    if arguments.seed is not None:
+        require_integer("--seed", arguments.seed, least=0)
+        require(arguments.seed < 2**63, "--seed", arguments.seed, "an integer below 2**63")
+    alone = arguments.validation is not None or arguments.validation_labels is None
+    require(alone, "--validation-labels", "no --validation beside it", "the scores that they belong to")
+    both = arguments.cross_validate and arguments.validation is not None
+    require(not both, "--cross-validate", "--validation beside it", "one of the two")
+    if arguments.validation is not None and not _fits(arguments, method):
+        option = "tau" if method == "prior" else "strength"
+        fixed = f"--{option} {getattr(arguments, option) or 1}, which fits nothing"
+        require(False, "--validation", fixed, f"none, or --{option} fit")
+    return method
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _fits(arguments: argparse.Namespace, method: "Method") -> bool:
+    if method == "prior":
+        return bool(arguments.tau == "fit")
+    return method == "fitted" or arguments.strength in {None, "fit"}
+
+
+def _stored(path: Path, table: "ScoreTable") -> "Adjustment":
+    """An adjustment that was saved, for scores of this kind."""
+    from dataclasses import replace
+
+    from bisector.data.scores import require_same_classes
+    from bisector.posthoc import Adjustment
+
+    adjustment = Adjustment.load(path)
+    names = adjustment.class_names
+    classes = len(adjustment.offsets)
+    require(
+        classes == len(table.class_names),
+        "--adjustment",
+        f"{classes} classes",
+        f"the {len(table.class_names)} of the scores",
+    )
+    if names:
+        require_same_classes("--adjustment", names, table.class_names)
+    # Logits and logarithms of probabilities differ by a number of each row, which decides nothing.
+    return replace(adjustment, kind=table.kind)
+
+
+def _found(
+    arguments: argparse.Namespace,
+    table: "ScoreTable",
+    kind: "Kind | None",
+    method: "Method",
+    counts: "Tensor | None",
+) -> "Adjustment":
+    from bisector.data.class_values import read_class_values
+    from bisector.posthoc import adjust
+
+    tau = _number("--tau", arguments.tau or "1", "fit")
+    strength = _number("--strength", arguments.strength or "fit", "fit")
+    fits = _fits(arguments, method)
+    scores, labels = (
+        _to_fit_on(arguments, table, kind, method) if fits else (table.scores[table.scored][:1], None)
     )
     if method == "prior" and counts is None:
         raise ArgumentError(
@@ -114,7 +223,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
             if arguments.amounts
             else _train_amounts(table)
         )
-    adjustment = adjust(
+    return adjust(
         scores,
         labels,
         method=method,
@@ -123,21 +232,46 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         amounts=amounts,
         tau=tau,
         strength=strength,
-        penalty=penalty,
-        seed=arguments.seed,
+        penalty=_penalty(arguments),
+        seed=arguments.seed or 0,
         class_names=table.class_names,
     )
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    adjustment.save(arguments.out / "adjustment.json")
-    written = _write(table, adjustment, arguments.out)
-    say(f"{method}: {adjustment.description}\n")
-    if table.labels is None:
-        say("No labels: what the adjustment changes in accuracy cannot be told.")
-    elif not len(reported):
-        say("No rows with split 'test': what the adjustment changes in accuracy is not told.")
-    else:
-        say(_table(arguments, table, reported, adjustment, counts, penalty))
-    say(f"\nOffsets: {arguments.out / 'adjustment.json'}\nAdjusted scores: {written}")
+
+
+def _penalty(arguments: argparse.Namespace) -> 'float | Literal["cross-validate"]':
+    return _number("--penalty", arguments.penalty or "cross-validate", "cross-validate")
+
+
+def _adjusted(
+    arguments: argparse.Namespace, table: "ScoreTable", adjustment: "Adjustment"
+) -> "tuple[Tensor, Tensor]":
+    """The scores (N, C) and predictions (N,) after: NaN and -1 in a row without finite scores.
+
+    With --cross-validate those of a reported row are of offsets that have not seen its label.
+    """
+    import torch
+
+    from bisector.posthoc import cross_validated_scores
+
+    scored = table.scored
+    scores = torch.full_like(table.scores, torch.nan)
+    predictions = torch.full((len(table),), -1)
+    scores[scored] = adjustment.apply(table.scores[scored])
+    predictions[scored] = adjustment.predict(table.scores[scored])
+    if arguments.cross_validate:
+        assert table.labels is not None  # else there was nothing to fit on
+        rows = _reported(table)
+        penalty = _penalty(arguments)
+        logits = cross_validated_scores(
+            table.scores[rows],
+            table.labels[rows],
+            kind=table.kind,
+            penalty=None if isinstance(penalty, str) else penalty,
+            seed=arguments.seed or 0,
+        )
+        predictions[rows] = logits.argmax(1)
+        scores[rows] = (logits if table.kind == "logits" else logits.softmax(1)).to(scores.dtype)
+    return scores, predictions
 
 
 def _number(name: str, text: str, word: Word) -> float | Word:
@@ -151,10 +285,11 @@ def _number(name: str, text: str, word: Word) -> float | Word:
 
 
 def _reported(table: "ScoreTable") -> "Tensor":
-    """The rows to report on: split 'test', or all of a table without splits."""
+    """The rows to report on: of split 'test', or of all in a table without splits, those with scores."""
     import torch
 
-    return torch.arange(len(table)) if table.splits is None else table.rows_of("test")
+    rows = torch.arange(len(table)) if table.splits is None else table.rows_of("test")
+    return rows[table.scored[rows]]
 
 
 def _to_fit_on(
@@ -167,10 +302,9 @@ def _to_fit_on(
     if path is not None:
         same = path.exists() and path.samefile(arguments.scores) and table.splits is None
         require(not same, "--validation", f"{path}, which is SCORES", "other rows than those reported on")
-        require(not arguments.cross_validate, "--cross-validate", "--validation beside it", "one of the two")
         given = read_scores(path, labels=arguments.validation_labels, kind=kind)
-        require_same_classes("--validation", given, table.class_names)
-        rows = _reported(given) if given.splits is None else given.rows_of("validation")
+        require_same_classes("--validation", given.class_names, table.class_names)
+        rows = _reported(given) if given.splits is None else _validation(given)
         require(
             len(rows) > 0, "--validation", f"{path} without rows of split 'validation'", "scores to fit on"
         )
@@ -179,7 +313,7 @@ def _to_fit_on(
     elif arguments.cross_validate:
         rows = _reported(table)
     else:
-        rows = table.rows_of("validation")
+        rows = _validation(table)
         needs = (
             "fitted needs"
             if method == "fitted"
@@ -197,6 +331,11 @@ def _to_fit_on(
             f"--validation: got {path or arguments.scores} without labels; expected labelled scores"
         )
     return table.scores[rows], table.labels[rows]
+
+
+def _validation(table: "ScoreTable") -> "Tensor":
+    rows = table.rows_of("validation")
+    return rows[table.scored[rows]]
 
 
 def _train_counts(table: "ScoreTable") -> "Tensor | None":
@@ -221,63 +360,22 @@ def _train_amounts(table: "ScoreTable") -> "Tensor":
     return information_amounts(embeddings, labels, len(table.class_names), embeddings="unit")
 
 
-def _write(table: "ScoreTable", adjustment: "Adjustment", out: Path) -> Path:
-    """The adjusted scores in the form that the scores came in."""
-    from dataclasses import replace
-
-    import numpy as np
-    from torch.nn.functional import cross_entropy
-
-    from bisector.data.embeddings import write_embeddings
-
-    scores, predictions = adjustment.apply(table.scores), adjustment.predict(table.scores)
-    if table.embeddings is not None:
-        path = out / "adjusted.parquet"
-        losses = cross_entropy(scores, table.embeddings.labels, reduction="none")
-        write_embeddings(
-            replace(table.embeddings, scores=scores, predictions=predictions, losses=losses), path
-        )
-        return path
-    path = out / "adjusted.npz"
-    arrays: dict[str, Any] = {
-        "logits" if table.kind == "logits" else "probabilities": scores.numpy(),
-        "predictions": predictions.numpy(),
-        "class_names": np.array(table.class_names),
-    }
-    if table.labels is not None:
-        arrays["labels"] = table.labels.numpy()
-    if table.splits is not None:
-        arrays["splits"] = np.array(table.splits)
-    np.savez(path, **arrays)
-    return path
-
-
 def _table(
-    arguments: argparse.Namespace,
-    table: "ScoreTable",
-    rows: "Tensor",
-    adjustment: "Adjustment",
-    counts: "Tensor | None",
-    penalty: float | str,
+    arguments: argparse.Namespace, table: "ScoreTable", predictions: "Tensor", counts: "Tensor | None"
 ) -> str:
-    from bisector.posthoc import cross_validated_predictions
     from bisector.report.adjustment import fairness, format_adjustment
 
     assert table.labels is not None
-    scores, labels = table.scores[rows], table.labels[rows]
-    after = adjustment.predict(scores)
+    rows = _reported(table)
+    labels = table.labels[rows]
     note = f"{len(rows)} rows of {len(table.class_names)} classes"
-    if arguments.cross_validate:
-        after = cross_validated_predictions(
-            scores,
-            labels,
-            kind=table.kind,
-            penalty=None if isinstance(penalty, str) else penalty,
-            seed=arguments.seed,
-        )
-        note += "; each adjusted by what was fitted on the other four fifths"
+    without = (len(table) if table.splits is None else len(table.rows_of("test"))) - len(rows)
+    note += f", and {without} more without finite scores" if without else ""
+    note += f"; each {_ACROSS}" if arguments.cross_validate else ""
+    if arguments.adjustment is not None:
+        note += "; where the offsets were fitted on these very rows, they flatter"
     before, changed = (
-        fairness(predictions, labels, len(table.class_names), counts)
-        for predictions in (scores.argmax(1), after)
+        fairness(verdicts, labels, len(table.class_names), counts)
+        for verdicts in (table.scores[rows].argmax(1), predictions[rows])
     )
     return f"{format_adjustment(before, changed)}\n\n{note}"

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from bisector.data.embedding_arrays import load_array
 from bisector.errors import ArgumentError, require
 
 _NAMES = ("class", "class_name", "name", "label")
@@ -25,30 +25,31 @@ def read_class_values(
 
     - **JSON**: an object of class name to number, or a list in the order of the classes.
     - **CSV** with a heading: a column `class` (or `class_name`, `name`, `label`) and the first of `columns` there
-      is.
+      is; every class once.
     - **npy**: a vector in the order of the classes.
 
     Raises:
-        ArgumentError: a class is missing, or the file holds something else.
+        ArgumentError: a class is missing or there twice, or the file holds something else.
         OSError: it cannot be read.
     """
     path = Path(path)
     try:
-        if path.suffix == ".npy":
-            found: Any = np.load(path, allow_pickle=False).tolist()
-        elif path.suffix == ".csv":
+        if path.suffix.lower() == ".npy":
+            found: Any = _of_array(path)
+        elif path.suffix.lower() == ".csv":
             found = _of_csv(path, columns)
         else:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
         if isinstance(found, Mapping):
             missing = [name for name in class_names if name not in found]
             require(
                 not missing, f"{path}", f"no {missing[0]!r}" if missing else "", "a number for every class"
             )
             found = [found[name] for name in class_names]
-        values = torch.tensor([math.nan if v is None else float(v) for v in found], dtype=torch.float64)
-    except (ValueError, TypeError, EOFError) as error:
-        if isinstance(error, ArgumentError):
+        require(isinstance(found, list), f"{path}", type(found).__name__, "a list or an object of numbers")
+        values = torch.tensor([_number(value) for value in found], dtype=torch.float64)
+    except (ValueError, TypeError, OverflowError, RecursionError, csv.Error) as error:
+        if isinstance(error, ArgumentError) and str(error).startswith(f"{path}"):
             raise
         raise ArgumentError(
             f"{path}: got no number for each class; expected {columns[0]}s ({error})"
@@ -62,8 +63,34 @@ def read_class_values(
     return values
 
 
+def _number(value: object) -> float:
+    if value is None:
+        return math.nan
+    legal = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not legal:
+        raise TypeError(f"{str(value)[:40]!r} is no number")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """A dictionary of pairs, each key once."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name!r} is there twice")
+        found[name] = value
+    return found
+
+
+def _of_array(path: Path) -> list[Any]:
+    array = load_array(path)
+    require(array.ndim == 1, f"{path}", f"shape {array.shape}", "(C,), a number a class")
+    values: list[Any] = array.tolist()
+    return values
+
+
 def _of_csv(path: Path, columns: Sequence[str]) -> dict[str, float | None]:
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         headings = reader.fieldnames or ()
         name = next((heading for heading in _NAMES if heading in headings), None)
@@ -72,4 +99,4 @@ def _of_csv(path: Path, columns: Sequence[str]) -> dict[str, float | None]:
             raise ArgumentError(
                 f"{path}: got the columns {', '.join(headings)}; expected class and {columns[0]}"
             )
-        return {row[name]: float(row[value]) if row[value] else None for row in reader}
+        return _once([(row[name], float(row[value]) if row[value] else None) for row in reader])

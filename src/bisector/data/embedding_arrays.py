@@ -1,16 +1,15 @@
-"""Embeddings as numpy files: an archive, or a pair of arrays."""
+"""Arrays as numpy stores them: an archive, or a pair of files, of embeddings or of scores."""
 
-import zipfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
-from bisector.data.embedding_columns import Array, Columns
+from bisector.data.embedding_columns import ALIASES, Array, Columns, one_each, texts
 from bisector.errors import ArgumentError, require
-
-_VECTORS = ("embeddings", "embedding", "x", "X", "features", "vectors")
-_LABELS = ("labels", "label", "y", "targets", "target")
 
 
 def read_npz(path: Path, embedding: str | None, label: str | None) -> Columns:
@@ -19,27 +18,18 @@ def read_npz(path: Path, embedding: str | None, label: str | None) -> Columns:
     Raises:
         ArgumentError: if the file cannot be read or an array is not there.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
-        raise ArgumentError(f"file: {path} cannot be read as npz: {error}") from None
-    vectors = _find(arrays, path, [embedding] if embedding else _VECTORS)
-    labels = _find(arrays, path, [label] if label else _LABELS)
-
-    def optional(*names: str) -> Array | None:
-        return next((arrays[name] for name in names if name in arrays), None)
-
-    names = optional("class_names", "classes")
+    arrays = load_archive(path)
+    scores_name, scores = find(arrays, "scores")
     return Columns(
-        embeddings=vectors,
-        labels=labels,
-        predictions=optional("predictions", "prediction"),
-        losses=optional("losses", "loss"),
-        scores=optional("scores", "logits", "probabilities"),
-        names=optional("names", "name", "paths"),
-        splits=optional("splits", "split"),
-        class_names=None if names is None else tuple(map(str, names.tolist())),
+        embeddings=_needed(arrays, path, [embedding] if embedding else ALIASES["embeddings"]),
+        labels=_needed(arrays, path, [label] if label else ALIASES["labels"]),
+        predictions=find(arrays, "predictions")[1],
+        losses=find(arrays, "losses")[1],
+        scores=scores,
+        names=find(arrays, "names")[1],
+        splits=find(arrays, "splits")[1],
+        scores_name=scores_name,
+        class_names=class_names_in(arrays),
     )
 
 
@@ -49,19 +39,76 @@ def read_pair(embeddings: Path, labels: Path) -> Columns:
     Raises:
         ArgumentError: if a file is not there or cannot be read.
     """
-    return Columns(embeddings=_load(embeddings), labels=_load(labels))
+    for path in (embeddings, labels):
+        there = path.is_file()
+        require(there, "file", f"{path}, which is not there", "a pair of .npy files, vectors and labels")
+    return Columns(embeddings=load_array(embeddings), labels=load_array(labels))
 
 
-def _load(path: Path) -> Array:
-    require(path.is_file(), "file", f"{path}, which is not there", "a pair of .npy files, vectors and labels")
+def load_array(path: Path) -> Array:
+    """The array of an .npy file; nothing is unpickled.
+
+    Raises:
+        ArgumentError: the file is no such thing.
+        OSError: it cannot be opened.
+    """
+    found = _load(path)
+    if isinstance(found, dict):
+        raise ArgumentError(f"file: got {path}, an archive of arrays; expected one array, or the suffix .npz")
+    return found
+
+
+def load_archive(path: Path) -> dict[str, Array]:
+    """The arrays of an .npz file, by name; nothing is unpickled.
+
+    Raises:
+        ArgumentError: the file is no such thing.
+        OSError: it cannot be opened.
+    """
+    found = _load(path)
+    if not isinstance(found, dict):
+        raise ArgumentError(f"file: got {path}, a single array; expected an archive, or the suffix .npy")
+    return found
+
+
+def find(arrays: Mapping[str, Array], what: str) -> tuple[str, Array | None]:
+    """The first array that has an alias of `what`, with its name; None where there is none."""
+    return next(((name, arrays[name]) for name in ALIASES[what] if name in arrays), (what, None))
+
+
+def class_names_in(arrays: Mapping[str, Array]) -> tuple[str, ...] | None:
+    """The names of the classes, where there are any.
+
+    Raises:
+        ArgumentError: they are no (C,) vector of words.
+    """
+    names = find(arrays, "class_names")[1]
+    return None if names is None else tuple(texts("class_names", one_each("class_names", names)).tolist())
+
+
+def _load(path: Path) -> Array | dict[str, Array]:
     try:
-        array: Array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ArgumentError(f"file: {path} cannot be read as npy: {error}") from None
-    return array
+        loaded: Any = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.lib.npyio.NpzFile):
+            with loaded:
+                return {name: np.asarray(loaded[name]) for name in loaded.files}
+        return np.asarray(loaded)
+    except (
+        ValueError,
+        EOFError,
+        KeyError,
+        SyntaxError,
+        BadZipFile,
+        NotImplementedError,
+        zlib.error,
+    ) as error:
+        told = " ".join(str(error).split())
+        raise ArgumentError(
+            f"file: got {path}; expected a readable {path.suffix.lower()} file ({told})"
+        ) from None
 
 
-def _find(arrays: dict[str, Array], path: Path, names: Sequence[str]) -> Array:
+def _needed(arrays: Mapping[str, Array], path: Path, names: Sequence[str]) -> Array:
     for name in names:
         if name in arrays:
             return arrays[name]

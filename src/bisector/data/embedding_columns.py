@@ -4,14 +4,28 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from bisector.errors import ArgumentError, require
+from bisector.errors import ArgumentError, require, require_choice
 
 Array = npt.NDArray[Any]
+Kind: TypeAlias = Literal["logits", "probabilities"]
+KINDS: tuple[Kind, ...] = ("logits", "probabilities")
+
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    "embeddings": ("embedding", "embeddings", "features", "feature", "vector", "vectors", "x", "X"),
+    "labels": ("label", "labels", "y", "target", "targets", "class", "fine_label"),
+    "predictions": ("prediction", "predictions", "predicted"),
+    "losses": ("loss", "losses"),
+    "scores": ("scores", "logits", "probabilities"),
+    "names": ("name", "names", "path", "paths", "file", "file_name", "id"),
+    "splits": ("split", "splits"),
+    "class_names": ("class_names", "classes"),
+}
+"""What each column may be called, in Parquet, npz and everywhere else; the first that is there is taken."""
 
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -24,7 +38,7 @@ _SPLITS = {
 class Columns:
     """What a file holds, before anything is checked: every array has a row an example.
 
-    A vector that is missing is a row of NaN; a label that is missing is NaN or None.
+    A vector that is missing is a row of NaN; so are scores. A label or prediction that is missing is NaN or None.
     """
 
     embeddings: Array  # (N, D)
@@ -34,6 +48,7 @@ class Columns:
     scores: Array | None = None  # (N, C)
     names: Array | None = None  # (N,) of strings
     splits: Array | None = None  # (N,) of strings
+    scores_name: str = "scores"  # which of their aliases the scores have: it may say what they are
     class_names: tuple[str, ...] | None = None
     notes: Mapping[str, Any] = field(
         default_factory=dict
@@ -50,29 +65,93 @@ def class_numbers(
 
     Integers are classes by number where the names of the classes are known or there are scores, a column a class;
     else the values that occur, in ascending order, are the classes. Strings are classes by name: of the names that
-    are known, else of those that occur, sorted. `known` is False where a row has no label.
+    are known, else of those that occur, sorted. `known` is False where a row has no label; a row that has no
+    prediction has prediction -1.
 
     Raises:
-        ArgumentError: if a label or a prediction is not a class, or a prediction is missing.
+        ArgumentError: if a label or a prediction is not a class.
+
+    >>> class_numbers(np.array(["b", "a"]), np.array(["b", None]), None, None)[:3]
+    (array([1, 0]), array([ 1, -1]), ('a', 'b'))
     """
+    labels = one_each("labels", labels)
     known = ~_missing(labels)
-    predicted = None if predictions is None else predictions[known]
-    if predicted is not None and (absent := int(_missing(predicted).sum())):
-        raise ArgumentError(
-            f"predictions: got {absent} rows without one; expected one in every row, or no such column"
-        )
-    values = [labels[known], *([] if predicted is None else [predicted])]
+    there = [known]
+    columns = [labels]
+    if predictions is not None:
+        predictions = one_each("predictions", predictions)
+        there.append(known & ~_missing(predictions))
+        columns.append(predictions)
+    values = [column[rows] for column, rows in zip(columns, there, strict=True)]
     if any(_is_text(column) for column in values):
-        numbers, names = _by_name([np.asarray(column, dtype=str) for column in values], class_names)
+        numbers, names = _by_name([texts("labels", column) for column in values], class_names)
     else:
         numbers, names = _by_number([_whole(column) for column in values], class_names, num_scores)
-    classes = np.full(len(labels), -1, dtype=np.int64)
-    classes[known] = numbers[0]
-    if predicted is None:
-        return classes, None, names, known
-    decided = np.full(len(labels), -1, dtype=np.int64)
-    decided[known] = numbers[1]
-    return classes, decided, names, known
+    filled = [np.full(len(labels), -1, dtype=np.int64) for _ in columns]
+    for column, rows, found in zip(filled, there, numbers, strict=True):
+        column[rows] = found
+    return filled[0], filled[1] if predictions is not None else None, names, known
+
+
+def one_each(name: str, column: Array) -> Array:  # (N,)
+    """A column that has one value a row: (N,), or (N, 1) with that axis taken away.
+
+    Raises:
+        ArgumentError: it has none or several in a row, as classes that are written one-hot.
+
+    >>> one_each("labels", np.array([[3], [1]]))
+    array([3, 1])
+    """
+    if column.ndim == 2 and column.shape[1] == 1:
+        column = column[:, 0]
+    if column.ndim == 2 and column.dtype.kind in "biuf" and _is_one_hot(column):
+        raise ArgumentError(
+            f"{name}: got shape {column.shape}, one-hot; expected (N,), the number of the class: argmax(axis=1)"
+        )
+    require(column.ndim == 1, name, f"shape {column.shape}", "(N,), one value a row")
+    if column.dtype.kind == "O":
+        lists = [value for value in column if isinstance(value, (list, tuple, dict, np.ndarray))]
+        require(not lists, name, f"a list, {_short(lists)}", "one value a row")
+    return column
+
+
+def texts(name: str, column: Array) -> Array:  # (N,)
+    """The values as strings; bytes are read as UTF-8.
+
+    Raises:
+        ArgumentError: if bytes are none.
+
+    >>> texts("names", np.array(["é".encode(), b"b"])).tolist()
+    ['é', 'b']
+    """
+    if column.dtype.kind not in "SO":
+        return np.asarray(column, dtype=str)
+    try:
+        words = [value.decode() if isinstance(value, bytes) else str(value) for value in column.tolist()]
+    except UnicodeDecodeError as error:
+        raise ArgumentError(f"{name}: got bytes, {error.object[:20]!r}; expected UTF-8") from None
+    return np.array(words, dtype=str)
+
+
+def floats(name: str, column: Array) -> Array:
+    """The values as float32, NaN where one is missing.
+
+    Raises:
+        ArgumentError: if a value is no number.
+
+    >>> floats("losses", np.array([0.5, None], dtype=object))
+    array([0.5, nan], dtype=float32)
+    """
+    require(column.dtype.kind in "biufO", name, f"values of type {column.dtype}", "numbers")
+    words = (
+        [value for value in column.flat if isinstance(value, (str, bytes))] if column.dtype == object else []
+    )
+    require(not words, name, _short(words), "numbers")  # numpy would take the text '3' for a number
+    try:
+        with np.errstate(over="ignore"):
+            return column.astype(np.float32)
+    except (TypeError, ValueError, OverflowError):
+        raise ArgumentError(f"{name}: got values of type {column.dtype}; expected numbers") from None
 
 
 def split_names(splits: Array) -> list[str]:
@@ -84,7 +163,8 @@ def split_names(splits: Array) -> list[str]:
     >>> split_names(np.array(["training", "val", "Test"]))
     ['train', 'validation', 'test']
     """
-    words, rows = np.unique([str(split).lower() for split in splits], return_inverse=True)
+    found = texts("split", one_each("split", splits))
+    words, rows = np.unique(np.char.lower(found), return_inverse=True)
     for word in words:
         require(word in _SPLITS, "split", repr(str(word)), "train, validation or test in every row")
     ours = [_SPLITS[str(word)] for word in words]
@@ -101,16 +181,54 @@ def split_of_file(stem: str) -> str | None:
     return _SPLITS.get(first)
 
 
-def log_probabilities(scores: Array) -> Array:  # (N, C)
-    """Scores as logits: the logarithm if they are probabilities (none negative, every row sums to 1).
+def kind_of_scores(
+    name: str,
+    scores: Array,  # (N, C)
+    kind: Kind | None = None,
+) -> tuple[Kind, str]:
+    """What scores are, and how that is known, for people.
 
-    >>> log_probabilities(np.array([[0.25, 0.75]])).round(4).tolist()
-    [[-1.3863, -0.2877]]
+    What is said of them decides, then the name they are stored under. "scores" may be either: they are
+    probabilities where none is negative and every row sums to 1 within 1e-3; rows that are not finite do not count.
+
+    Args:
+        name: one of `ALIASES["scores"]`.
+        scores: the values.
+        kind: what they are said to be.
+
+    Raises:
+        ArgumentError: they cannot be the probabilities they are said or named to be.
+
+    >>> kind_of_scores("scores", np.array([[0.25, 0.75], [np.nan, 1.0]]))
+    ('probabilities', 'probabilities, as every row sums to 1')
     """
+    if kind is not None:
+        require_choice("kind", kind, KINDS)
     finite = scores[np.isfinite(scores).all(axis=1)]
-    if not len(finite) or finite.min() < 0 or np.abs(finite.sum(axis=1) - 1).max() > 1e-3:
-        return scores
-    return np.log(np.maximum(scores, np.finfo(np.float32).tiny))
+    off = np.abs(finite.sum(axis=1, dtype=np.float64) - 1)
+    positive = not len(finite) or finite.min(initial=0) >= 0
+    if kind is None and name not in {"logits", "probabilities"}:
+        if len(finite) and positive and off.max() <= 1e-3:
+            return "probabilities", "probabilities, as every row sums to 1"
+        return "logits", "logits, as the rows are no probabilities"
+    found: Kind = kind or ("logits" if name == "logits" else "probabilities")
+    if found == "probabilities":
+        # Wider than above: a thousand half-precision numbers may be off by a hundredth.
+        legal = positive and off.max(initial=0) <= 0.02
+        require(legal, name, "rows that are negative or do not sum to 1", "probabilities, or kind logits")
+    return found, f"{found}, as {'is said' if kind else 'their name says'}"
+
+
+def as_logits(scores: Array, kind: Kind) -> Array:  # (N, C)
+    """Scores as logits: of probabilities the logarithm. A row that is not finite is NaN from end to end.
+
+    >>> as_logits(np.array([[0.25, 0.75], [np.inf, 0.0]]), "probabilities").round(4).tolist()
+    [[-1.3863, -0.2877], [nan, nan]]
+    """
+    finite = np.isfinite(scores).all(axis=1, keepdims=True)
+    if kind == "probabilities":
+        scores = np.log(np.maximum(np.where(finite, scores, np.nan), np.finfo(np.float32).tiny))
+    return np.where(finite, scores, np.nan)
 
 
 def class_names_of(metadata: Mapping[bytes, bytes] | None, label: str) -> tuple[str, ...] | None:
@@ -122,13 +240,21 @@ def class_names_of(metadata: Mapping[bytes, bytes] | None, label: str) -> tuple[
         names = json.loads(text)["info"]["features"][label]["names"]
     except (ValueError, KeyError, TypeError):
         return None
-    return tuple(map(str, names))
+    return tuple(map(str, names)) if isinstance(names, list) else None
 
 
 def _is_text(column: Array) -> bool:
     return column.dtype.kind in "US" or (
-        column.dtype.kind == "O" and any(isinstance(value, str) for value in column)
+        column.dtype.kind == "O" and any(isinstance(value, (str, bytes)) for value in column)
     )
+
+
+def _is_one_hot(column: Array) -> bool:  # (N, C)
+    return bool(((column == 0) | (column == 1)).all() and (column.sum(axis=1) == 1).all())
+
+
+def _short(values: list[Any]) -> str:
+    return repr(values[0])[:40] if values else "none"
 
 
 def _missing(column: Array) -> Array:
@@ -145,14 +271,18 @@ def _absent(value: object) -> bool:
 
 def _whole(column: Array) -> Array:
     try:
-        numbers = column.astype(np.float64)
-    except (TypeError, ValueError):
+        values = column.astype(np.float64)
+        stray = values[(values != np.round(values)) | ~np.isfinite(values)]
+        require(not len(stray), "labels", stray[:3].tolist(), "whole numbers or strings")
+        large = values[np.abs(values) >= 2.0**63]
+        require(not len(large), "labels", large[:3].tolist(), "classes from 0")
+        return column.astype(np.int64)
+    except (TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, ArgumentError):
+            raise
         raise ArgumentError(
             f"labels: got values of type {column.dtype}; expected integers or strings"
         ) from None
-    stray = numbers[(numbers != np.round(numbers)) | ~np.isfinite(numbers)]
-    require(not len(stray), "labels", stray[:3].tolist(), "whole numbers or strings")
-    return column.astype(np.int64)
 
 
 def _by_name(columns: list[Array], known: tuple[str, ...] | None) -> tuple[list[Array], tuple[str, ...]]:

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from bisector._version import __version__
-from bisector.data.embedding_columns import Array, Columns, class_names_of, split_of_file
+from bisector.data.embedding_columns import ALIASES, Array, Columns, class_names_of, split_of_file
 from bisector.errors import ArgumentError, missing_extra, require
 
 try:
@@ -21,14 +21,6 @@ try:
     import pyarrow.parquet as pq
 except ImportError:
     raise missing_extra("pyarrow", "measure") from None
-
-_VECTORS = ("embedding", "embeddings", "features", "feature", "vector", "vectors", "x", "X")
-_LABELS = ("label", "labels", "y", "target", "targets", "class", "fine_label")
-_PREDICTIONS = ("prediction", "predictions", "predicted")
-_LOSSES = ("loss", "losses")
-_SCORES = ("scores", "logits", "probabilities")
-_NAMES = ("name", "names", "path", "file", "file_name", "id")
-_SPLITS = ("split",)
 
 
 def read_parquet(paths: Sequence[Path], embedding: str | None, label: str | None) -> Columns:
@@ -44,29 +36,54 @@ def read_parquet(paths: Sequence[Path], embedding: str | None, label: str | None
     """
     files = [_open(path) for path in paths]
     schema = files[0].schema_arrow
-    vector = vector_column(schema, embedding)
     columns = {
-        "embeddings": vector,
-        "labels": _named(schema, label, _LABELS, "label"),
-        "predictions": _first(schema, _PREDICTIONS),
-        "losses": _first(schema, _LOSSES),
-        "scores": _first(schema, _SCORES),
-        "names": _first(schema, _NAMES),
-        "splits": _first(schema, _SPLITS),
+        "embeddings": vector_column(schema, embedding, file=paths[0]),
+        "labels": _named(schema, label, "labels", "label", paths[0]),
+        **{
+            key: _first(schema, ALIASES[key])
+            for key in ("predictions", "losses", "scores", "names", "splits")
+        },
     }
     wanted = list(dict.fromkeys(name for name in columns.values() if name is not None))
     tables = []
     for path, file in zip(paths, files, strict=True):
-        absent = [name for name in wanted if name not in file.schema_arrow.names]
-        require(not absent, "file", f"{path} without the column {absent[:1]}", f"the columns of {paths[0]}")
-        tables.append(file.read(columns=wanted))
+        other = file.schema_arrow
+        for name in wanted:
+            require(
+                name in other.names, "file", f"{path} without the column {name!r}", f"those of {paths[0]}"
+            )
+            sorts = {_sort(each.field(name).type) for each in (schema, other)}
+            same = len(sorts - {"empty"}) <= 1
+            got = f"{path} with {name!r} of type {other.field(name).type}"
+            require(same, "file", got, f"{schema.field(name).type}, as in {paths[0]}")
+        try:
+            tables.append(file.read(columns=wanted))
+        except (pa.ArrowException, OSError) as error:
+            raise ArgumentError(f"file: {path} cannot be read as Parquet: {error}") from None
 
     def column(key: str) -> Array | None:
         name = columns[key]
         if name is None:
             return None
-        return np.concatenate([_array(chunk, name) for table in tables for chunk in table.column(name).chunks] or [
-            _array(pa.array([], schema.field(name).type), name)
+        parts = [
+            (path, chunk)
+            for path, table in zip(paths, tables, strict=True)
+            for chunk in table.column(name).chunks
+        ]
+        filled = [(path, _array(chunk, name)) for path, chunk in parts if chunk.null_count < len(chunk)]
+        if not filled:
+            return (
+                None
+                if key == "scores"
+                else _array(pa.nulls(sum(map(len, tables)), schema.field(name).type), name)
+            )
+        shape = filled[0][1].shape[1:]
+        for path, array in filled:
+            told = f"{path} with {name!r} of {array.shape[-1]} numbers a row"
+            require(array.shape[1:] == shape, "file", told, f"{shape[-1:]}, as in {filled[0][0]}")
+        arrays = iter(filled)
+        return np.concatenate([
+            next(arrays)[1] if chunk.null_count < len(chunk) else _absent(len(chunk), shape) for _, chunk in parts
         ])  # fmt: skip
 
     embeddings, labels, splits = column("embeddings"), column("labels"), column("splits")
@@ -75,7 +92,7 @@ def read_parquet(paths: Sequence[Path], embedding: str | None, label: str | None
     by_file = [split_of_file(path.stem) for path in paths]
     if splits is None and len(set(by_file)) > 1 and None not in by_file:
         splits = np.repeat(np.array(by_file, dtype=str), [len(table) for table in tables])
-    notes = _notes(schema.metadata)
+    notes = _notes(schema.metadata, paths[0])
     named = notes.get("class_names") or class_names_of(schema.metadata, str(columns["labels"]))
     return Columns(
         embeddings=embeddings,
@@ -85,6 +102,7 @@ def read_parquet(paths: Sequence[Path], embedding: str | None, label: str | None
         scores=column("scores"),
         names=column("names"),
         splits=splits,
+        scores_name=columns["scores"] or "scores",
         class_names=tuple(named) if named else None,
         notes=notes,
     )
@@ -99,21 +117,26 @@ def has_vectors(path: Path) -> bool:
     return True
 
 
-def vector_column(schema: "pa.Schema", wanted: str | None = None) -> str:
+def vector_column(schema: "pa.Schema", wanted: str | None = None, *, file: Path | str = "file") -> str:
     """The name of the column of embeddings.
+
+    Args:
+        schema: of the file.
+        wanted: the name that it must have.
+        file: for the message.
 
     Raises:
         ArgumentError: if there is none, or more than one and none has a usual name.
     """
     vectors = [field.name for field in schema if _is_vector(field.type)]
     if wanted is not None:
-        require(wanted in vectors, "embedding column", repr(wanted), _one_of(vectors))
+        require(wanted in vectors, "embedding column", f"{wanted!r} in {file}", _one_of(vectors))
         return wanted
-    for name in _VECTORS:
+    for name in ALIASES["embeddings"]:
         if name in vectors:
             return name
-    others = [name for name in vectors if name not in _SCORES]
-    require(len(others) == 1, "file", f"{len(others)} columns of vectors", _one_of(others))
+    others = [name for name in vectors if name not in ALIASES["scores"]]
+    require(len(others) == 1, "file", f"{file} with {len(others)} columns of vectors", _one_of(others))
     return str(others[0])
 
 
@@ -129,6 +152,9 @@ class EmbeddingWriter:
         model: where the embeddings come from.
         data: what was embedded.
         left_out: one line for each thing that was found and not embedded.
+        adjusted: what was done to the scores after the model.
+        settings: options of the command that made the table, by name with underscores; those that are None are not
+            written.
     """
 
     def __init__(
@@ -139,6 +165,8 @@ class EmbeddingWriter:
         model: str = "",
         data: str = "",
         left_out: Sequence[str] = (),
+        adjusted: str = "",
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self._path = path
         self._notes = {
@@ -147,6 +175,8 @@ class EmbeddingWriter:
             "data": data,
             "left_out": list(left_out),
             "version": __version__,
+            **({"adjusted": adjusted} if adjusted else {}),
+            **({"settings": kept} if (kept := _given(settings)) else {}),
         }
         self._writer: Any = None
 
@@ -181,10 +211,11 @@ class EmbeddingWriter:
         names: Sequence[str] | None = None,
         splits: Sequence[str] | None = None,
     ) -> None:
-        """Append rows; every call has the same columns."""
+        """Append rows; every call has the same columns. A prediction of -1 is none and becomes an empty cell."""
         columns = {"embedding": _vectors(embeddings), "label": pa.array(labels.cpu().numpy(), pa.int64())}
         if predictions is not None:
-            columns["prediction"] = pa.array(predictions.cpu().numpy(), pa.int64())
+            classes = predictions.cpu().numpy()
+            columns["prediction"] = pa.array(classes, pa.int64(), mask=classes < 0)
         if losses is not None:
             columns["loss"] = pa.array(losses.float().cpu().numpy(), pa.float32())
         if scores is not None:
@@ -202,6 +233,10 @@ class EmbeddingWriter:
 def _vectors(rows: Tensor) -> "pa.Array":
     values = np.ascontiguousarray(rows.detach().float().cpu().numpy())
     return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel(), pa.float32()), values.shape[1])
+
+
+def _given(settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {key: value for key, value in (settings or {}).items() if value is not None}
 
 
 def _umask() -> int:
@@ -252,16 +287,37 @@ def _array(chunk: Any, name: str) -> Array:
     return full
 
 
-def _named(schema: Any, wanted: str | None, usual: Sequence[str], what: str) -> str:
+def _absent(rows: int, shape: tuple[int, ...]) -> Array:
+    """Cells that are all empty, of numbers or of vectors of this shape."""
+    return np.full((rows, *shape), np.nan, dtype=np.float32) if shape else np.full(rows, None, dtype=object)
+
+
+def _named(schema: Any, wanted: str | None, key: str, what: str, file: Path) -> str:
     if wanted is not None:
-        require(wanted in schema.names, f"{what} column", repr(wanted), _one_of(schema.names))
+        require(wanted in schema.names, f"{what} column", f"{wanted!r} in {file}", _one_of(schema.names))
         return wanted
-    name = _first(schema, usual)
+    name = _first(schema, ALIASES[key])
     if name is None:
+        usual = ", ".join(ALIASES[key][:3])
         raise ArgumentError(
-            f"file: got no column {', '.join(usual[:3])}; name it with --{what}: {_one_of(schema.names)}"
+            f"file: got {file} with no column {usual}; name it with --{what}: {_one_of(schema.names)}"
         )
     return name
+
+
+def _sort(kind: Any) -> str:
+    """What a column holds, apart from its precision: files of one folder may differ in that alone."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if _is_vector(kind):
+        return "vectors"
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return "numbers"
+    if pa.types.is_null(kind):
+        return "empty"
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return "words"
+    return str(kind)
 
 
 def _first(schema: Any, names: Sequence[str]) -> str | None:
@@ -272,6 +328,18 @@ def _one_of(names: Sequence[str]) -> str:
     return f"one of {', '.join(names)}" if names else "a column of lists of numbers"
 
 
-def _notes(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
+def _notes(metadata: Mapping[bytes, bytes] | None, path: Path) -> dict[str, Any]:
     text = (metadata or {}).get(b"bisector")
-    return dict(json.loads(text)) if text is not None else {}
+    if text is None:
+        return {}
+    try:
+        notes = json.loads(text)
+    except ValueError:
+        notes = None
+    fits = isinstance(notes, dict) and all(
+        isinstance(notes.get(key, []), list) and all(isinstance(word, str) for word in notes.get(key, []))
+        for key in ("class_names", "left_out")
+    )
+    expected = "a JSON object whose class_names and left_out are lists of strings"
+    require(fits, "file", f"{path} with other metadata 'bisector'", expected)
+    return dict(notes)

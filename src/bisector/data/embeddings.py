@@ -1,7 +1,9 @@
 """The table of stored embeddings: what `embed` writes and `measure`, `train` and `adjust` read."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +11,18 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from bisector.data.embedding_arrays import read_npz, read_pair
-from bisector.data.embedding_columns import Columns, class_numbers, log_probabilities, split_names
+from bisector.data.embedding_columns import (
+    Array,
+    Columns,
+    Kind,
+    as_logits,
+    class_numbers,
+    floats,
+    kind_of_scores,
+    one_each,
+    split_names,
+    texts,
+)
 from bisector.errors import ArgumentError, require
 
 _ROWS = 65536  # written at once
@@ -23,14 +36,16 @@ class EmbeddingTable:
         embeddings: (N, D), float32.
         labels: (N,), integers from 0 to C - 1.
         class_names: of the C classes.
-        predictions: (N,), classes.
-        losses: (N,), cross-entropy in nats.
-        scores: (N, C), logits without a margin.
+        predictions: (N,), classes; -1 where there is none, which is no wrong prediction: see `predicted`.
+        losses: (N,), cross-entropy in nats; NaN where there is none.
+        scores: (N, C), logits without a margin; NaN in the rows that have none.
         names: where each example comes from.
         splits: `"train"`, `"validation"` or `"test"` for each row.
-        left_out: one line for everything that was found and is not in the table.
+        left_out: one line for everything that was found and is not in the table, or not all of it.
         model: where the embeddings come from.
         data: what was embedded.
+        adjusted: what was done to the scores after the model; empty where they are its own.
+        settings: options of the command that made the table, by name with underscores.
 
     Raises:
         ArgumentError: if the columns do not fit each other or a label is not a class.
@@ -53,6 +68,8 @@ class EmbeddingTable:
     left_out: tuple[str, ...] = ()
     model: str = ""
     data: str = ""
+    adjusted: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rows, classes = len(self.labels), len(self.class_names)
@@ -75,7 +92,8 @@ class EmbeddingTable:
         for key in ("labels", "predictions"):
             column = getattr(self, key)
             if column is not None:
-                stray = column[(column < 0) | (column >= classes)]
+                least = -1 if key == "predictions" else 0
+                stray = column[(column < least) | (column >= classes)]
                 require(not len(stray), key, stray[:3].tolist(), f"classes from 0 to {classes - 1}")
 
     def __len__(self) -> int:
@@ -90,6 +108,11 @@ class EmbeddingTable:
     def counts(self) -> Tensor:
         """Rows of every class, (C,)."""
         return torch.bincount(self.labels, minlength=self.num_classes)
+
+    @property
+    def predicted(self) -> Tensor:
+        """Whether a row has a prediction, (N,) bool."""
+        return torch.zeros(len(self), dtype=torch.bool) if self.predictions is None else self.predictions >= 0
 
     def rows_of(self, split: str) -> Tensor:  # (M,)
         """The positions of a split; all of them where the table has no splits."""
@@ -117,7 +140,7 @@ class EmbeddingTable:
 
 
 def read_embeddings(
-    path: str | Path, *, embedding: str | None = None, label: str | None = None
+    path: str | Path, *, embedding: str | None = None, label: str | None = None, kind: Kind | None = None
 ) -> EmbeddingTable:
     """Read a table of embeddings: what `bisector embed` wrote, or anybody else's.
 
@@ -132,12 +155,13 @@ def read_embeddings(
     of the classes are known or there are scores; else the values that occur, in ascending order, are the classes.
     A row without a label, or whose vector is missing or not finite, is left out, and counted in `left_out`. Scores
     that are probabilities are turned into logits by their logarithm; predictions and losses that are not there are
-    made from them.
+    made from them. A row without finite scores stays, without a prediction, and is counted there too.
 
     Args:
         path: of the file or folder, or two of .npy with a comma between.
         embedding: name of the vectors, where the usual ones do not find them.
         label: name of the labels.
+        kind: what the scores are: "logits" or "probabilities"; None for what their name says, or their rows.
 
     Raises:
         ArgumentError: if nothing there is an embeddings table, or a label is not a class.
@@ -150,7 +174,7 @@ def read_embeddings(
     >>> table.class_names, table.labels, table.left_out
     (('owl', 'wren'), tensor([1, 0]), ('1 row: its vector is missing or not finite',))
     """
-    return _table(_columns(str(path), embedding, label))
+    return table_of(read_columns(str(path), embedding, label), kind)
 
 
 def is_embeddings(path: str | Path) -> bool:
@@ -182,7 +206,13 @@ def write_embeddings(table: EmbeddingTable, path: str | Path) -> None:
 
     require(len(table) > 0, "table", "no row", "at least one")
     writer = EmbeddingWriter(
-        Path(path), class_names=table.class_names, model=table.model, data=table.data, left_out=table.left_out
+        Path(path),
+        class_names=table.class_names,
+        model=table.model,
+        data=table.data,
+        left_out=table.left_out,
+        adjusted=table.adjusted,
+        settings=table.settings,
     )
     with writer:
         for start in range(0, len(table), _ROWS):
@@ -198,7 +228,8 @@ def write_embeddings(table: EmbeddingTable, path: str | Path) -> None:
             )
 
 
-def _columns(path: str, embedding: str | None, label: str | None) -> Columns:
+def read_columns(path: str, embedding: str | None = None, label: str | None = None) -> Columns:
+    """What a file holds, before anything is checked; see `read_embeddings`."""
     pair = path.split(",")
     if len(pair) == 2 and all(part.strip().lower().endswith(".npy") for part in pair):
         return read_pair(Path(pair[0].strip()), Path(pair[1].strip()))
@@ -229,20 +260,23 @@ def _parquet_files(where: Path) -> list[Path]:
     return [where] if where.suffix.lower() in {".parquet", ".pq"} else []
 
 
-def _table(columns: Columns) -> EmbeddingTable:
+def table_of(columns: Columns, kind: Kind | None = None) -> EmbeddingTable:
+    """The table of what a file holds; see `read_embeddings`."""
     vectors = columns.embeddings
     require(vectors.ndim == 2, "embeddings", f"shape {vectors.shape}", "(N, D)")
     require(vectors.dtype.kind in "fiu", "embeddings", f"type {vectors.dtype}", "real numbers")
     rows = len(vectors)
     for key in ("labels", "predictions", "losses", "scores", "names", "splits"):
         column = getattr(columns, key)
-        got = None if column is None else len(column)
-        require(got in {None, rows}, key, f"{got} rows", f"{rows}, as the embeddings")
+        shape = () if column is None else column.shape
+        require(
+            column is None or shape[:1] == (rows,), key, f"shape {shape}", f"{rows} rows, as the embeddings"
+        )
     scores = columns.scores
     if scores is not None:
-        require(scores.ndim == 2, "scores", f"shape {scores.shape}", "(N, C)")
-        with np.errstate(over="ignore"):
-            scores = log_probabilities(scores.astype(np.float32))
+        require(scores.ndim == 2, columns.scores_name, f"shape {scores.shape}", "(N, C)")
+        scores = floats(columns.scores_name, scores)
+        scores = as_logits(scores, kind_of_scores(columns.scores_name, scores, kind)[0])
     labels, predictions, class_names, labelled = class_numbers(
         columns.labels, columns.predictions, columns.class_names, None if scores is None else scores.shape[1]
     )
@@ -256,33 +290,47 @@ def _table(columns: Columns) -> EmbeddingTable:
     ]
     kept = torch.from_numpy(np.flatnonzero(labelled & finite))
     require(len(kept) > 0, "file", "no row that has a label and a finite vector", "at least one")
+    losses = None if columns.losses is None else floats("losses", one_each("losses", columns.losses))
     table = EmbeddingTable(
         embeddings=torch.from_numpy(np.ascontiguousarray(embeddings)),
         labels=torch.from_numpy(np.where(labelled, labels, 0)),
         class_names=class_names,
-        predictions=None if predictions is None else torch.from_numpy(np.where(labelled, predictions, 0)),
-        losses=None if columns.losses is None else torch.from_numpy(columns.losses.astype(np.float32)),
+        predictions=None if predictions is None else torch.from_numpy(predictions),
+        losses=None if losses is None else torch.from_numpy(losses),
         scores=None if scores is None else torch.from_numpy(scores),
-        names=None
-        if columns.names is None
-        else ["" if name is None else str(name) for name in columns.names],
+        names=None if columns.names is None else _names(columns.names),
         splits=None if columns.splits is None else split_names(columns.splits),
         left_out=tuple(left_out),
         model=str(columns.notes.get("model", "")),
         data=str(columns.notes.get("data", "")),
+        adjusted=str(columns.notes.get("adjusted", "")),
+        settings=settings if isinstance(settings := columns.notes.get("settings"), dict) else {},
     )
     return _with_verdicts(table if len(kept) == rows else table.select(kept))
 
 
+def _names(column: Array) -> list[str]:
+    there = np.array([name is not None for name in one_each("names", column).tolist()], dtype=bool)
+    words = np.where(there, column.reshape(-1), "") if column.dtype.kind == "O" else column.reshape(-1)
+    return [str(word) for word in texts("names", words)]
+
+
 def _with_verdicts(table: EmbeddingTable) -> EmbeddingTable:
-    """Predictions and losses from the scores, where they are not there."""
-    if table.scores is None:
+    """Predictions and losses from the scores, where neither they nor the scores are missing."""
+    predictions, losses = table.predictions, table.losses
+    if table.scores is not None:
+        scored = table.scores.isfinite().all(dim=1)
+        own = table.scores.nan_to_num().argmax(dim=1).where(scored, torch.tensor(-1))
+        predictions = own if predictions is None else predictions.where(predictions >= 0, own)
+        if losses is None:
+            losses = cross_entropy(table.scores, table.labels, reduction="none")
+    if predictions is None:
         return table
-    predictions = table.scores.argmax(dim=1) if table.predictions is None else table.predictions
-    losses = (
-        cross_entropy(table.scores, table.labels, reduction="none") if table.losses is None else table.losses
-    )
-    return replace(table, predictions=predictions, losses=losses)
+    without = _told(int((predictions < 0).sum()), "no prediction and no finite scores")
+    told = tuple(
+        dict.fromkeys((*table.left_out, *without))
+    )  # it may have been told when the file was written
+    return replace(table, predictions=predictions, losses=losses, left_out=told)
 
 
 def _told(count: int, why: str) -> list[str]:

@@ -58,7 +58,7 @@ def glyph_source(*, image_size: int | None = None, folders: Iterable[Path] | Non
     first time takes about half a minute. With other fonts or another size they are drawn anew.
 
     Args:
-        image_size: edge of the images in pixels, from 8 to 256; 32 if None.
+        image_size: edge of the images in pixels, from 8 to 96; 32 if None.
         folders: where to look for fonts; the system's and the user's folders if None.
 
     Raises:
@@ -66,7 +66,7 @@ def glyph_source(*, image_size: int | None = None, folders: Iterable[Path] | Non
         MissingExtraError: without Pillow.
     """
     size = 32 if image_size is None else require_integer("image_size", image_size, least=8)
-    require(size <= 256, "image_size", size, "an integer of at most 256")
+    require(size <= 96, "image_size", size, "an integer of at most 96: all images are held in memory")
     files = font_files(folders)
     stored = cache_folder() / f"glyphs-{_key(files, size)}.npz"
     if not stored.exists():

@@ -3,24 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bisector.data.embeddings import EmbeddingTable, read_embeddings
-from bisector.errors import ArgumentError, require
-
-Kind: TypeAlias = Literal["logits", "probabilities"]
-
-_SCORES: tuple[tuple[str, Kind], ...] = (
-    ("scores", "logits"),
-    ("logits", "logits"),
-    ("probabilities", "probabilities"),
+from bisector.data.embedding_arrays import class_names_in, find, load_archive, load_array
+from bisector.data.embedding_columns import (
+    Array,
+    Kind,
+    class_numbers,
+    kind_of_scores,
+    one_each,
+    split_names,
 )
-_LABELS = ("labels", "y", "label")
+from bisector.data.embeddings import EmbeddingTable, read_columns, table_of
+from bisector.errors import ArgumentError, require
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +26,13 @@ class ScoreTable:
     """Scores with what is known of their rows.
 
     Args:
-        scores: (N, C) floating.
+        scores: (N, C) floating; a row that is not finite has none.
         kind: what they are: "logits" or "probabilities".
         class_names: of the columns.
         labels: (N,) integers from 0 to C - 1.
         splits: "train", "validation" or "test" for each row.
         embeddings: the table they come from, if they come from one.
+        told: what the scores were taken for when they were read, and why.
 
     Raises:
         ArgumentError: the columns do not fit each other, or a label is not a class.
@@ -45,6 +44,7 @@ class ScoreTable:
     labels: Tensor | None = None  # (N,)
     splits: list[str] | None = None
     embeddings: EmbeddingTable | None = None
+    told: str = ""
 
     def __post_init__(self) -> None:
         shape = tuple(self.scores.shape)
@@ -62,6 +62,11 @@ class ScoreTable:
     def __len__(self) -> int:
         return len(self.scores)
 
+    @property
+    def scored(self) -> Tensor:
+        """Whether a row has finite scores, (N,) bool."""
+        return self.scores.isfinite().all(dim=1)
+
     def rows_of(self, split: str) -> Tensor:  # (M,)
         """The positions of a split; none where the table has no splits."""
         return torch.tensor([row for row, name in enumerate(self.splits or ()) if name == split]).long()
@@ -75,70 +80,85 @@ def read_scores(
     - **Parquet**, a file or a folder, as `bisector embed` writes it: see
       `bisector.data.embeddings.read_embeddings`; probabilities in it become logits by their logarithm.
     - **npz**: `scores`, `logits` or `probabilities`; `labels` (or `y`), `splits` and `class_names` if they are
-      there.
+      there; see `bisector.data.embedding_columns.ALIASES`.
     - **npy**: the scores alone.
+
+    What is called "scores" is taken for probabilities where no number is negative and every row sums to 1, else for
+    logits; `told` says which.
 
     Args:
         path: of the file or folder.
         labels: an .npy with the labels, for scores that have none beside them.
-        kind: what the scores of an npz or npy are; None for what their name says, logits if it is only "scores".
+        kind: what the scores are; None for what their name says, or their rows.
 
     Raises:
         ArgumentError: there are no scores in it, or they do not fit.
         OSError: the file cannot be read.
     """
     path = Path(path)
-    if path.suffix == ".npy":
-        arrays: dict[str, Any] = {"scores": _load(path)}
-    elif path.suffix == ".npz":
-        arrays = _load(path)
-    else:
+    suffix = path.suffix.lower()
+    if suffix not in {".npy", ".npz"}:
         require(labels is None, "--labels", labels, "none beside a table that has its own")
-        table = read_embeddings(path)
-        if table.scores is None:
-            raise ArgumentError(
-                f"scores: got {path} without them; expected a column 'scores', one number a class"
-            )
-        return ScoreTable(table.scores, "logits", table.class_names, table.labels, table.splits, table)
-    key, usual = next(((k, kind_) for k, kind_ in _SCORES if k in arrays), (None, None))
-    if key is None or usual is None:
+        return _of_table(path, kind)
+    arrays = {"scores": load_array(path)} if suffix == ".npy" else load_archive(path)
+    name, scores = find(arrays, "scores")
+    if scores is None:
         raise ArgumentError(f"scores: got {path} with {', '.join(arrays)}; expected 'scores'")
-    scores = arrays[key]
     floating = scores.ndim == 2 and np.issubdtype(scores.dtype, np.floating)
     require(floating, "scores", f"{scores.dtype} of shape {scores.shape}", "floating numbers (N, C)")
-    names = arrays.get("class_names", np.arange(scores.shape[1]))
-    found = next((arrays[name] for name in _LABELS if name in arrays), None)
-    found = _load(Path(labels)) if labels is not None else found
-    if found is not None:
-        whole = found.ndim == 1 and np.issubdtype(found.dtype, np.integer)
-        require(whole, "labels", f"{found.dtype} of shape {found.shape}", "integers (N,)")
-    splits = next((arrays[name] for name in ("splits", "split") if name in arrays), None)
+    found, told = kind_of_scores(name, scores, kind)
+    names = class_names_in(arrays)
+    classes = None
+    column = find(arrays, "labels")[1] if labels is None else load_array(Path(labels))
+    if column is not None:
+        column = one_each("labels", column)
+        require(len(column) == len(scores), "labels", f"{len(column)} rows", f"{len(scores)}, as scores")
+        classes = _classes(column, names, scores.shape[1])
+    splits = find(arrays, "splits")[1]
     return ScoreTable(
         torch.from_numpy(scores.astype(np.promote_types(scores.dtype, np.float32))),
-        kind or usual,
-        tuple(map(str, names)),
-        None if found is None else torch.from_numpy(found.astype(np.int64)),
-        None if splits is None else [str(split) for split in splits],
+        found,
+        tuple(map(str, range(scores.shape[1]))) if names is None else names,
+        classes,
+        None if splits is None else split_names(splits),
+        told=told,
     )
 
 
-def require_same_classes(name: str, table: ScoreTable, class_names: Sequence[str]) -> None:
-    """Raise `ArgumentError` unless the columns are those of other scores, in the same order."""
-    same = table.class_names == tuple(class_names)
+def require_same_classes(name: str, class_names: Sequence[str], expected: Sequence[str]) -> None:
+    """Raise `ArgumentError` unless these are the classes of the scores, in the same order; naming the first other.
+
+    >>> require_same_classes("--validation", ["cat", "dog"], ["cat", "owl"])
+    Traceback (most recent call last):
+    bisector.errors.ArgumentError: --validation: got 'dog' as class 1; expected 'owl', as the scores have
+    """
+    rows, wanted = len(class_names), len(expected)
+    require(rows == wanted, name, f"{rows} classes", f"the {wanted} of the scores, in their order")
+    for number, (one, other) in enumerate(zip(class_names, expected, strict=True)):
+        require(one == other, name, f"{one!r} as class {number}", f"{other!r}, as the scores have")
+
+
+def _of_table(path: Path, kind: Kind | None) -> ScoreTable:
+    columns = read_columns(str(path))
+    if columns.scores is None:
+        raise ArgumentError(
+            f"scores: got {path} without them; expected a column 'scores', one number a class"
+        )
+    table = table_of(columns, kind)
+    assert table.scores is not None
+    found, told = kind_of_scores(columns.scores_name, columns.scores, kind)
+    told += "; taken by their logarithm" if found == "probabilities" else ""
+    return ScoreTable(
+        table.scores, "logits", table.class_names, table.labels, table.splits, embeddings=table, told=told
+    )
+
+
+def _classes(column: Array, names: tuple[str, ...] | None, width: int) -> Tensor:  # (N,)
+    text = column.dtype.kind not in "biufO"
     require(
-        same,
-        name,
-        f"{len(table.class_names)} classes",
-        f"the {len(class_names)} of the scores, in their order",
+        not text or names is not None, "labels", f"values of type {column.dtype}", "integers, or class_names"
     )
-
-
-def _load(path: Path) -> Any:
-    """An array, or of an .npz a dict of them."""
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if path.suffix == ".npz":
-            return {name: loaded[name] for name in loaded.files}
-        return loaded[...]  # an .npz by another name has no such thing
-    except (ValueError, EOFError, AttributeError, KeyError, BadZipFile) as error:
-        raise ArgumentError(f"path: got {path}; expected a readable {path.suffix} file ({error})") from None
+    classes, _, _, known = class_numbers(column, None, names, width)
+    absent = int((~known).sum())
+    require(not absent, "labels", f"{absent} rows without one", "one in every row")
+    return torch.from_numpy(classes)

@@ -9,6 +9,6 @@ tensor([1, 1])
 
 from bisector.posthoc.adjustment import Adjustment
 from bisector.posthoc.dispatch import METHODS, adjust
-from bisector.posthoc.fit import cross_validated_predictions
+from bisector.posthoc.fit import cross_validated_predictions, cross_validated_scores
 
-__all__ = ["METHODS", "Adjustment", "adjust", "cross_validated_predictions"]
+__all__ = ["METHODS", "Adjustment", "adjust", "cross_validated_predictions", "cross_validated_scores"]

@@ -126,8 +126,11 @@ class Adjustment:
         try:
             raw: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
             offsets = torch.tensor(raw.pop("offsets"), dtype=torch.float64)
-            return cls(offsets, class_names=tuple(raw.pop("class_names")), **raw)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            names = raw.pop("class_names")
+            if not isinstance(names, list):
+                raise TypeError("class_names is no list")
+            return cls(offsets, class_names=tuple(map(str, names)), **raw)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
             if isinstance(error, ArgumentError):
                 raise
             raise ArgumentError(f"path: got {path}; expected the JSON of an Adjustment ({error})") from None

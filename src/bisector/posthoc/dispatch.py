@@ -12,7 +12,7 @@ from bisector.guides.amount import check_class_values, impute, normalized_amount
 from bisector.guides.pairwise import pairwise_guide
 from bisector.heads.igam import PRESETS
 from bisector.posthoc.adjustment import Adjustment, Kind, logits_of
-from bisector.posthoc.fit import fit_offsets, require_fit_rows
+from bisector.posthoc.fit import fit_offsets, require_fit_rows, short
 
 Method: TypeAlias = Literal["prior", "amount", "fitted"]
 METHODS: tuple[Method, ...] = ("prior", "amount", "fitted")
@@ -167,9 +167,10 @@ def _fitted(
 
 def _of_each_class(name: str, values: Tensor | Sequence[float] | None, classes: int) -> Tensor:
     try:
-        numbers = check_class_values(name, torch.as_tensor(values, dtype=torch.float64))
-    except (TypeError, RuntimeError) as error:
-        raise ArgumentError(f"{name}: got {values!r}; expected {classes} numbers ({error})") from None
+        vector = torch.as_tensor(values, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ArgumentError(f"{name}: got {short(values)}; expected {classes} numbers ({error})") from None
+    numbers = check_class_values(name, vector)
     require(len(numbers) == classes, name, f"{len(numbers)} classes", f"the {classes} of the scores")
     return numbers
 

@@ -1,10 +1,13 @@
 r"""Offsets fitted on labelled scores: a convex problem in a few numbers, solved to the end.
 
 With weights :math:`w_n = 1 / (C' n_{y_n})` (C' classes occur, :math:`n_c` times each), so that every class weighs
-the same, a direction d of the offsets in each column of D and :math:`a = 1 / T`,
+the same, a direction d of the offsets in each column of D and :math:`a = s / T`,
 
-.. math:: \min_{a, u}\; -\sum_n w_n \log \mathrm{softmax}(a z_n + D u)_{y_n}
+.. math:: \min_{a, u}\; -\sum_n w_n \log \mathrm{softmax}(a z_n / s + D u)_{y_n}
           + \frac{\lambda}{2 C'} |D u|^2 + \frac{\epsilon}{2} (a - 1)^2.
+
+The unit s of the logits is the median over the rows of their standard deviation over the classes. So logits that
+are all multiplied by a number are only another unit: T takes it, and nothing else changes.
 
 Balanced cross-entropy and not balanced accuracy is minimised: it is convex, its minimum is where the scores are
 the posterior of classes that are equally frequent, and the largest of those is the choice of highest balanced
@@ -19,7 +22,7 @@ import torch
 from torch import Tensor
 
 from bisector.checks import require_classes
-from bisector.errors import require, require_integer
+from bisector.errors import ArgumentError, require, require_integer
 from bisector.posthoc.adjustment import Kind, logits_of
 
 PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
@@ -73,6 +76,8 @@ def fit_offsets(
     logits, labels = logits.to("cpu", torch.float64), labels.to("cpu", torch.int64)
     classes = logits.shape[1]
     present = torch.bincount(labels, minlength=classes) > 0
+    unit = unit_of(logits)
+    logits = logits / unit
     if directions is None:
         space = _Space(classes, lambda u: (u - u[present].mean()) * present)
         chosen = _cross_validate(logits, labels, space, folds, seed) if penalty is None else penalty
@@ -80,7 +85,7 @@ def fit_offsets(
         space = _Space(directions.shape[1], lambda u: directions @ u)
         chosen = penalty or 0.0
     coefficients, inverse = _solve(logits, labels, space, chosen)
-    return Fit(coefficients, space.offsets(coefficients), 1 / inverse, chosen, int((~present).sum()))
+    return Fit(coefficients, space.offsets(coefficients), unit / inverse, chosen, int((~present).sum()))
 
 
 def cross_validated_predictions(
@@ -92,11 +97,7 @@ def cross_validated_predictions(
     folds: int = 5,
     seed: int = 0,
 ) -> Tensor:  # (N,)
-    """Predictions of fitted offsets where there is no validation split: each row's come from other rows.
-
-    The rows are split into folds, every class evenly; those of a fold are adjusted by what was fitted on
-    all others, its penalty included. So no row is reported with offsets that have seen its label. That estimates
-    how well offsets that are fitted on all rows would do on new ones.
+    """Predictions of fitted offsets where there is no validation split: the largest of `cross_validated_scores`.
 
     Raises:
         ArgumentError: an argument is not as described.
@@ -105,36 +106,58 @@ def cross_validated_predictions(
     >>> cross_validated_predictions(scores, torch.arange(60) % 3, penalty=1.0).shape
     torch.Size([60])
     """
+    adjusted = cross_validated_scores(scores, labels, kind=kind, penalty=penalty, folds=folds, seed=seed)
+    return adjusted.argmax(1)
+
+
+def cross_validated_scores(
+    scores: Tensor,  # (N, C)
+    labels: Tensor,  # (N,)
+    *,
+    kind: Kind = "logits",
+    penalty: float | None = None,
+    folds: int = 5,
+    seed: int = 0,
+) -> Tensor:  # (N, C)
+    """Logits, float64, adjusted by fitted offsets where there is no validation split: each row's by other rows.
+
+    The rows are split into folds, every class evenly; those of a fold are adjusted by what was fitted on
+    all others, its penalty included. So no row is reported with offsets that have seen its label. That estimates
+    how well offsets that are fitted on all rows would do on new ones.
+
+    Raises:
+        ArgumentError: an argument is not as described.
+    """
     logits = logits_of("scores", scores, kind).to("cpu", torch.float64)
     require_classes("labels", labels, logits.shape[1], rows=len(logits))
     require_integer("folds", folds, least=2)
     labels = labels.cpu().long()
     require(len(labels) >= folds, "scores", f"{len(labels)} rows", f"at least {folds}, one a fold")
     fold = _folds(labels, folds, seed)
-    predictions = torch.empty_like(labels)
+    adjusted = torch.empty_like(logits)
     for held_out in range(folds):
         out = fold == held_out
         if not bool(out.any()):
             continue
-        found = fit_offsets(logits[~out], labels[~out], penalty=penalty, folds=folds, seed=seed + 1)
-        predictions[out] = (logits[out] / found.temperature + found.offsets).argmax(1)
-    return predictions
+        found = fit_offsets(logits[~out], labels[~out], penalty=penalty, folds=folds, seed=(seed + 1) % 2**63)
+        adjusted[out] = logits[out] / found.temperature + found.offsets
+    return adjusted
 
 
-def balanced_cross_entropy(
+def unit_of(
     logits: Tensor,  # (N, C)
-    labels: Tensor,  # (N,)
-) -> Tensor:
-    """The mean over the classes that occur of their mean cross-entropy, in nats.
+) -> float:
+    """The unit of logits: the median over the rows of the standard deviation of a row; 1 where all are even.
 
-    >>> balanced_cross_entropy(torch.zeros(3, 2), torch.tensor([0, 0, 1]))
-    tensor(0.6931)
+    >>> unit_of(torch.tensor([[5.0, -5.0], [0.0, 2.0], [1.0, 1.0]]))
+    1.0
     """
-    return (_weights(labels, logits.shape[1]).to(logits) * _row_losses(logits, labels)).sum()
+    spread = logits.double().std(dim=1, correction=0)
+    return float(spread.median()) or float(spread.mean()) or 1.0
 
 
 def _solve(logits: Tensor, labels: Tensor, space: _Space, penalty: float) -> tuple[Tensor, float]:
-    """The coefficients and 1 / T. Where scores tell nothing or mislead (a <= 0), T stays 1."""
+    """The coefficients and a, of logits in their unit. Where scores tell nothing or mislead (a <= 0), a stays 1."""
     for fixed in (False, True):
         coefficients, inverse = _minimize(logits, labels, space, penalty, fixed)
         if inverse > 1e-3:
@@ -147,14 +170,11 @@ def _minimize(
 ) -> tuple[Tensor, float]:
     weights = _weights(labels, logits.shape[1])
     present = max(int((torch.bincount(labels) > 0).sum()), 1)
-    # Logits of any size: the inverse temperature is found in units of theirs.
-    unit = 1.0 if fixed else float((logits - logits.mean(1, keepdim=True)).square().mean().sqrt()) or 1.0
-    inverse = torch.ones(1, dtype=torch.float64) * unit
+    inverse = torch.ones(1, dtype=torch.float64)
     coefficients = torch.zeros(space.size, dtype=torch.float64)
     parameters = [coefficients] if fixed else [coefficients, inverse]
     for parameter in parameters:
         parameter.requires_grad_()
-    scaled = logits / unit
     optimizer = torch.optim.LBFGS(
         parameters,
         max_iter=500,
@@ -167,15 +187,15 @@ def _minimize(
     def objective() -> Tensor:
         optimizer.zero_grad()
         offsets = space.offsets(coefficients)
-        loss = (weights * _row_losses(inverse * scaled + offsets, labels)).sum()
+        loss = (weights * _row_losses(inverse * logits + offsets, labels)).sum()
         loss = loss + penalty / (2 * present) * offsets.square().sum()
-        loss = loss + _EPSILON / 2 * (inverse / unit - 1).square().sum()
+        loss = loss + _EPSILON / 2 * (inverse - 1).square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     with torch.enable_grad():
         optimizer.step(objective)  # type: ignore[no-untyped-call]
-    return coefficients.detach(), float(inverse.detach()) / unit
+    return coefficients.detach(), float(inverse.detach())
 
 
 def _cross_validate(logits: Tensor, labels: Tensor, space: _Space, folds: int, seed: int) -> float:
@@ -196,6 +216,8 @@ def _cross_validate(logits: Tensor, labels: Tensor, space: _Space, folds: int, s
 
 def _folds(labels: Tensor, folds: int, seed: int) -> Tensor:  # (N,)
     """A fold for each row, every class dealt out evenly."""
+    require_integer("seed", seed, least=0)
+    require(seed < 2**63, "seed", seed, "an integer below 2**63")
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(len(labels), generator=generator)
     order = shuffled[labels[shuffled].argsort(stable=True)]
@@ -217,7 +239,18 @@ def _row_losses(logits: Tensor, labels: Tensor) -> Tensor:  # (N,)
 def require_fit_rows(scores: Tensor, labels: Tensor | Sequence[int] | None, method: str) -> Tensor:
     """Return the labels that a fit needs."""
     require(labels is not None, "labels", "None", f"the classes of the validation scores, to fit {method}")
-    labels = torch.as_tensor(labels)
+    try:
+        labels = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ArgumentError(
+            f"labels: got {short(labels)}; expected {len(scores)} classes ({error})"
+        ) from None
     require_classes("labels", labels, scores.shape[1], rows=len(scores))
     require(len(labels) > 0, "scores", "no row", f"validation scores, to fit {method}")
     return labels
+
+
+def short(value: object) -> str:
+    """What was given, for a message: its beginning."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."

@@ -1,0 +1,111 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from scipy.special import softmax
+
+from bisector.data.scores import read_scores
+from bisector.errors import ArgumentError
+
+LOGITS = np.random.default_rng(0).normal(size=(6, 3))
+SHARES = softmax(LOGITS, axis=1)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "npy"])
+@pytest.mark.parametrize(
+    ("values", "said", "kind"),
+    [
+        (LOGITS, None, "logits"),
+        (SHARES, None, "probabilities"),
+        (SHARES, "logits", "logits"),
+        (SHARES, "probabilities", "probabilities"),
+        (SHARES.astype(np.float16), None, "probabilities"),
+        (np.where(np.arange(6)[:, None] == 2, np.nan, SHARES), None, "probabilities"),
+        (np.where(np.arange(6)[:, None] == 2, 2 * SHARES, SHARES), None, "logits"),
+    ],
+)
+def test_scores_whose_name_does_not_say_are_told_by_their_rows(tmp_path: Path, suffix, values, said, kind):
+    path = tmp_path / f"t.{suffix}"
+    np.save(path, values) if suffix == "npy" else np.savez(path, scores=values)
+    found = read_scores(path, kind=said)
+    assert found.kind == kind
+    assert found.told.startswith(kind)
+    assert ("is said" in found.told) == (said is not None)
+    assert found.scored.tolist() == np.isfinite(values).all(axis=1).tolist()
+
+
+def test_a_name_that_says_it_decides(tmp_path: Path) -> None:
+    np.savez(tmp_path / "t.npz", logits=SHARES)
+    assert read_scores(tmp_path / "t.npz").kind == "logits"
+    np.savez(tmp_path / "t.npz", probabilities=LOGITS)
+    with pytest.raises(ArgumentError, match="probabilities: got rows that are negative or do not sum to 1"):
+        read_scores(tmp_path / "t.npz")
+
+
+@pytest.mark.parametrize(("said", "logarithm"), [(None, True), ("logits", False), ("probabilities", True)])
+def test_the_kind_counts_for_parquet_too(tmp_path: Path, said, logarithm) -> None:
+    columns = {"embedding": [[1.0]] * 6, "label": [0, 1, 2] * 2, "scores": SHARES.tolist()}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    found = read_scores(tmp_path / "t.parquet", kind=said)
+    assert found.kind == "logits"
+    assert ("by their logarithm" in found.told) == logarithm
+    np.testing.assert_allclose(found.scores.numpy(), np.log(SHARES) if logarithm else SHARES, rtol=1e-5)
+
+
+def test_logits_are_no_probabilities_because_it_is_said(tmp_path: Path) -> None:
+    columns = {"embedding": [[1.0]] * 6, "label": [0, 1, 2] * 2, "scores": LOGITS.tolist()}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    with pytest.raises(ArgumentError, match="scores: got rows that are negative"):
+        read_scores(tmp_path / "t.parquet", kind="probabilities")
+
+
+def test_splits_and_labels_have_the_same_words_as_in_a_table_of_embeddings(tmp_path: Path) -> None:
+    words = np.array(["Train", "val", "Test", "dev", "training", b"testing".decode()])
+    np.savez(tmp_path / "t.npz", scores=LOGITS, split=words, target=np.arange(6)[:, None] % 3)
+    found = read_scores(tmp_path / "t.npz")
+    assert found.splits == ["train", "validation", "test", "validation", "train", "test"]
+    assert found.rows_of("validation").tolist() == [1, 3]
+    assert found.labels is not None
+    assert found.labels.tolist() == [0, 1, 2, 0, 1, 2]
+    np.savez(
+        tmp_path / "t.npz", scores=LOGITS, y=np.array(list("cabcab")), classes=np.array([b"a", b"b", b"c"])
+    )
+    found = read_scores(tmp_path / "t.npz")
+    assert found.class_names == ("a", "b", "c")
+    assert found.labels is not None
+    assert found.labels.tolist() == [2, 0, 1, 2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        ({"scores": LOGITS, "labels": np.array(1)}, r"labels: got shape \(\)"),
+        ({"scores": LOGITS, "labels": np.eye(3, dtype=int)[[0, 1, 2, 0, 1, 2]]}, "one-hot"),
+        ({"scores": LOGITS, "labels": np.arange(5) % 3}, "labels: got 5 rows"),
+        ({"scores": LOGITS, "labels": np.array(list("abcabc"))}, "expected integers, or class_names"),
+        ({"scores": LOGITS, "labels": np.array([0, 1, 2, 0, 1, np.nan])}, "labels: got 1 rows without one"),
+        ({"scores": LOGITS, "labels": np.arange(6)}, "classes from 0 to 2"),
+        ({"scores": LOGITS, "class_names": np.array("a")}, r"class_names: got shape \(\)"),
+        ({"scores": LOGITS, "splits": np.array("test")}, r"split: got shape \(\)"),
+        ({"scores": LOGITS, "splits": np.array(["elsewhere"] * 6)}, "train, validation or test"),
+        ({"scores": LOGITS, "splits": np.array(["test"] * 5)}, "splits: got 5 rows"),
+        ({"scores": np.array(1.0)}, r"scores: got float64 of shape \(\)"),
+        ({"other": LOGITS}, "expected 'scores'"),
+    ],
+)
+def test_a_mistake_is_told(tmp_path: Path, arrays, told) -> None:
+    np.savez(tmp_path / "t.npz", **arrays)
+    with pytest.raises(ArgumentError, match=told):
+        read_scores(tmp_path / "t.npz")
+
+
+def test_a_file_by_the_suffix_of_another_is_told(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", LOGITS)
+    np.savez(tmp_path / "b.npz", scores=LOGITS)
+    (tmp_path / "a.npy").rename(tmp_path / "a.npz")
+    (tmp_path / "b.npz").rename(tmp_path / "b.npy")
+    for name in ("a.npz", "b.npy"):
+        with pytest.raises(ArgumentError, match=rf"{name}.*or the suffix"):
+            read_scores(tmp_path / name)
