@@ -1,15 +1,23 @@
+import io
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from bisector.cli.main import main
 from bisector.data.embeddings import read_embeddings
 from bisector.data.registry import load
+from bisector.embedding.published import PublishedSource
+from bisector.measurement.measurement import Measurement
 
 
 @pytest.mark.parametrize(
@@ -26,7 +34,13 @@ from bisector.data.registry import load
         (["timm/test_resnet", "digits", "--mean", "0.5"], "only with an ONNX file"),
         (["timm/test_resnet", "digits", "--out", "a-file/e.parquet"], "a-file is a file"),
         (["a-file", "digits"], "expected a folder of a run"),
-        (["a-file", "digits", "--mean", "a,b"], "--mean"),
+        (["a-file", "digits", "--mean", "a,b"], "argument --mean: got 'a,b'; expected a number a channel"),
+        (["timm/test_resnet", "digits", "--no-pretrained", "--device", "meta"], "device: got meta, on which"),
+        (
+            ["timm/test_resnet", "digits", "--no-pretrained", "--device", "cuda:77"],
+            "device: got cuda:77, on which",
+        ),
+        (["timm/test_resnet", "digits", "--scores-output", "x"], "only with an ONNX file"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
@@ -73,6 +87,58 @@ def test_a_network_of_timm_embeds_a_part(
     assert found.model == "timm/test_resnet"
 
 
+def picture(side: int, shade: int) -> bytes:
+    raw = io.BytesIO()
+    pixels = np.random.default_rng(shade).integers(0, 255, (side, side + 10, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(raw, "PNG")
+    return raw.getvalue()
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_images_in_parquet_have_the_size_that_the_network_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{"bytes": picture(150 + row, row), "path": f"{row}.png"} for row in range(16)]
+    path = Path("images/all.parquet" if folder else "images.parquet")
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(pa.table({"image": rows, "label": [row % 2 for row in range(16)]}), path)
+    sizes = []
+
+    class Watched(PublishedSource):
+        def embed(self, batch: torch.Tensor) -> tuple[torch.Tensor, None]:
+            sizes.append(tuple(batch.shape[1:]))
+            return super().embed(batch)
+
+    monkeypatch.setattr("bisector.embedding.published.PublishedSource", Watched)
+    given = "images" if folder else "images.parquet"
+    assert main(["embed", "timm/test_resnet", given, "--no-pretrained"]) == 0
+    side = 160  # of test_resnet; images of 64 pixels made larger would say less
+    assert set(sizes) == {(3, side, side)}
+    assert "image_size" not in read_embeddings("embeddings.parquet").settings
+
+
+def test_what_is_recommended_keeps_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--imbalance", "5", "--seed", "2", "--no-pretrained", "--part", "train", "--out", "e 1.parquet"]
+    assert main(["embed", "timm/test_resnet", "digits", *words]) == 0
+    assert "Next: bisector measure 'e 1.parquet'" in capsys.readouterr().out
+    first = read_embeddings("e 1.parquet")
+    assert first.settings == {
+        **{"imbalance": 5.0, "seed": 2, "split": "standard", "part": "train", "pretrained": False}
+    }
+    assert main(["measure", "e 1.parquet", "--out", "found"]) == 0
+    steps = {step.key: step for step in Measurement.read(Path("found/measure.json")).steps}
+    assert "--data digits --imbalance 5 --heads" in steps["compare"].command
+    Path("e 1.parquet").unlink()
+    assert main(shlex.split(steps["labels"].command)[1:]) == 0
+    again = read_embeddings("e 1.parquet")
+    assert torch.equal(again.embeddings, first.embeddings)
+    assert again.names == first.names
+
+
 @pytest.mark.slow
 def test_a_run_of_ours_embeds_what_it_was_trained_on(tmp_path: Path) -> None:
     def bisector(*words: str) -> subprocess.CompletedProcess[str]:
@@ -115,6 +181,7 @@ def test_a_run_of_ours_embeds_what_it_was_trained_on(tmp_path: Path) -> None:
     assert found.names is not None
     truth = load_digits(return_X_y=True)[1]
     assert [truth[int(name)] for name in found.names] == found.labels.tolist()
+    assert found.settings == {"imbalance": 10.0, "seed": 3, "split": "standard"}
     other = bisector("embed", "run", "digits", "--seed", "4", "--part", "test", "--out", "other.parquet")
     assert "--seed 4 is not that of the training (3)" in other.stderr
 

@@ -1,4 +1,5 @@
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bisector.data.dataset import Dataset, Part
-from bisector.data.embeddings import read_embeddings
+from bisector.data.embeddings import read_embeddings, write_embeddings
 from bisector.data.examples import InMemory
 from bisector.embedding.classes import score_columns
 from bisector.embedding.embed import embed
@@ -78,7 +79,17 @@ def test_every_example_is_embedded_once_whatever_the_batch(tmp_path: Path, batch
     assert found.predictions.tolist() == found.scores.argmax(dim=1).tolist()
     assert found.left_out == ("x.jpg: cannot be read",)
     assert told == ["left out: x.jpg: cannot be read"]
+    assert found.settings == {}
     assert (found.model, found.data) == ("plain", "three")
+
+
+def test_the_file_records_the_settings(tmp_path: Path) -> None:
+    settings = {"imbalance": 10.0, "seed": 3, "split": "standard", "image_size": None, "mean": [0.5, 0.25]}
+    embed(Plain(), dataset(1, 2, 2), tmp_path / "e.parquet", settings=settings)
+    found = read_embeddings(tmp_path / "e.parquet")
+    assert found.settings == {key: value for key, value in settings.items() if value is not None}
+    write_embeddings(found, tmp_path / "again.parquet")
+    assert read_embeddings(tmp_path / "again.parquet").settings == found.settings
 
 
 def test_one_part_alone(tmp_path: Path) -> None:
@@ -202,9 +213,62 @@ def test_an_output_can_be_named_and_images_are_fitted(tmp_path: Path) -> None:
         OnnxSource(tmp_path / "m.onnx", embedding_output="absent")
     with pytest.raises(ArgumentError, match="data: got examples of shape"):
         source.embed(torch.rand(2, 5))
+    embeddings, scores = OnnxSource(tmp_path / "m.onnx", scores_output="out").embed(
+        torch.full((2, 3, 4, 4), 0.5)
+    )
+    torch.testing.assert_close((embeddings, scores), (torch.full((2, 3), 0.5), torch.full((2, 3), 1.5)))
+    embeddings, scores = OnnxSource(tmp_path / "m.onnx", scores_output="features").embed(
+        torch.full((1, 3, 4, 4), 0.5)
+    )
+    torch.testing.assert_close((embeddings, scores), (torch.full((1, 3), 1.5), torch.full((1, 3), 0.5)))
+    both = OnnxSource(tmp_path / "m.onnx", embedding_output="logits", scores_output="logits")
+    embeddings, scores = both.embed(torch.full((1, 3, 4, 4), 0.5))
+    torch.testing.assert_close(embeddings, scores)
+    with pytest.raises(
+        ArgumentError, match="scores_output: got 'absent'; expected one of features, logits, out"
+    ):
+        OnnxSource(tmp_path / "m.onnx", scores_output="absent")
     (tmp_path / "bad.onnx").write_bytes(b"nothing")
     with pytest.raises(ArgumentError, match="cannot be read as ONNX"):
         OnnxSource(tmp_path / "bad.onnx")
+
+
+def test_an_onnx_file_is_computed_on_the_device_that_is_asked_for(tmp_path: Path) -> None:
+    onnx_model(tmp_path / "m.onnx", "n")
+    source = source_of(str(tmp_path / "m.onnx"), device=CPU)
+    assert isinstance(source, OnnxSource)
+    assert source.providers == ["CPUExecutionProvider"]
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        with pytest.raises(
+            ArgumentError, match="device: got cuda:1, which this onnxruntime does not have; expected cpu"
+        ):
+            source_of(str(tmp_path / "m.onnx"), device=torch.device("cuda:1"))
+    with pytest.raises(ArgumentError, match="device: got mps"):
+        source_of(str(tmp_path / "m.onnx"), device=torch.device("mps"))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"mean": [0.1, 0.2]}, "mean: got 2 numbers; expected 1 or 3"),
+        ({"std": [0.1] * 4}, "std: got 4 numbers; expected 1 or 3"),
+        ({"std": [0.1, 0.0, 1.0]}, "std: got .*; expected numbers above 0"),
+        ({"mean": [math.nan]}, "mean: got .*; expected finite numbers"),
+    ],
+)
+def test_a_mean_that_does_not_fit_the_channels_is_told(
+    tmp_path: Path, options: dict[str, list[float]], told: str
+) -> None:
+    onnx_model(tmp_path / "m.onnx", "n")
+    with pytest.raises(ArgumentError, match=told):
+        OnnxSource(tmp_path / "m.onnx", **options).embed(torch.rand(2, 3, 4, 4))
+
+
+def test_one_mean_is_that_of_all_channels(tmp_path: Path) -> None:
+    onnx_model(tmp_path / "m.onnx", "n")
+    images = torch.rand(2, 3, 4, 4)
+    one, three = (OnnxSource(tmp_path / "m.onnx", mean=mean).embed(images) for mean in ([0.25], [0.25] * 3))
+    torch.testing.assert_close(one, three)
 
 
 def test_a_network_of_timm_gives_what_its_classifier_is_given() -> None:
@@ -266,6 +330,12 @@ def test_weights_that_do_not_fit_are_told(tmp_path: Path) -> None:
         ("torchvision/resnet19", {}, "did you mean"),
         ("m.txt", {}, "expected a folder of a run"),
         ("m.txt", {"embedding_output": "x"}, "only with an ONNX file"),
+        ("m.txt", {"scores_output": "x"}, "only with an ONNX file"),
+        (
+            "timm/test_resnet",
+            {"device": torch.device("meta"), "pretrained": False},
+            "device: got meta, on which",
+        ),
         ("m.txt", {"weights": Path("w")}, "only with timm/NAME"),
     ],
 )

@@ -48,6 +48,40 @@ def test_classes_are_measured_on_their_rows() -> None:
     assert [one.name for one in hardest(found)] == [NAMES[c] for c in np.argsort(recalls, kind="stable")]
 
 
+def test_rows_without_a_prediction_or_a_loss_are_not_counted() -> None:
+    labels, nothing = torch.tensor([0, 0, 0, 1]), float("nan")
+    predictions, losses = torch.tensor([0, -1, 1, -1]), torch.tensor([0.5, nothing, 1.5, nothing])
+    rows = torch.arange(4)
+    found = measure_classes(table(torch.eye(4), labels, predictions=predictions, losses=losses), rows, rows)
+    assert [(one.count, one.tested) for one in found[:2]] == [(3, 2), (1, 0)]
+    assert (found[0].accuracy, found[0].loss) == (0.5, 1.0)
+    assert math.isnan(found[1].accuracy)
+    assert math.isnan(found[1].loss)
+
+
+@pytest.mark.parametrize("classes", [3, 4, 5, 12])
+def test_the_limits_of_chance_hold_for_what_is_unrelated(classes: int) -> None:
+    x, y, z = np.random.default_rng(0).normal(size=(3, 40_000, classes))
+    nowhere = correlate(
+        [ClassMeasure(str(c), c + 1, 5, math.sin(c), math.cos(c), 0.0) for c in range(classes)]
+    )
+
+    def centred(v: np.ndarray) -> np.ndarray:
+        return v - v.mean(axis=1, keepdims=True)
+
+    def r(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        a, b = centred(a), centred(b)
+        return (a * b).sum(1) / np.sqrt((a * a).sum(1) * (b * b).sum(1))
+
+    xy, xz, yz = r(x, y), r(x, z), r(y, z)
+    partial = (xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2))
+    assert (abs(xy) > nowhere.chance).mean() == pytest.approx(0.05, abs=0.005)
+    if classes > 3:
+        assert (abs(partial) > nowhere.chance_partial).mean() == pytest.approx(0.05, abs=0.005)
+    else:
+        assert math.isnan(nowhere.chance_partial)
+
+
 def test_correlations_are_those_of_scipy() -> None:
     rng = np.random.default_rng(0)
     count = rng.integers(2, 500, 40)
@@ -76,10 +110,22 @@ def test_confused_pairs_are_those_of_the_confusion_matrix(rows: list[tuple[int, 
     for i in range(4):
         for j in range(i + 1, 4):
             if matrix[i, j] + matrix[j, i]:
-                shares = [matrix[r, k] / matrix[r].sum() for r, k in ((i, j), (j, i)) if matrix[r].sum()]
-                expected[NAMES[i], NAMES[j]] = (matrix[i, j], matrix[j, i], np.mean(shares))
+                # A class without a tested row: the other's share is all that is known, and the mean at least half.
+                shares = [matrix[r, k] / max(1, matrix[r].sum()) for r, k in ((i, j), (j, i))]
+                tested = matrix[i].sum(), matrix[j].sum()
+                expected[NAMES[i], NAMES[j]] = (
+                    matrix[i, j],
+                    matrix[j, i],
+                    *tested,
+                    np.mean(shares),
+                    all(tested),
+                )
     assert {
-        (p.first, p.second): (p.first_as_second, p.second_as_first, pytest.approx(p.share)) for p in found
+        (p.first, p.second): (
+            *(p.first_as_second, p.second_as_first, p.first_tested, p.second_tested),
+            *(pytest.approx(p.share), p.both_tested),
+        )
+        for p in found
     } == expected
     ranks = [(p.first_as_second + p.second_as_first < 2, -p.share) for p in found]
     assert ranks == sorted(ranks)
@@ -87,7 +133,7 @@ def test_confused_pairs_are_those_of_the_confusion_matrix(rows: list[tuple[int, 
 
 @pytest.mark.parametrize("most", [1, 5, 20])
 def test_the_nearest_pairs_are_those_of_all_angles(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bisector.measurement.confusion._BLOCK", 3)
+    monkeypatch.setattr("bisector.measurement.confusion._BLOCK_CELLS", 25)  # three rows at once
     names = tuple(map(str, range(9)))
     labels = torch.arange(90) % 8  # one class is absent
     x = torch.randn(90, 5)
@@ -160,6 +206,40 @@ def test_a_collapsed_network_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> N
     assert [group.rows for group in found.groups] == [[0, 1]]
 
 
+@pytest.mark.parametrize("noise", [0.0, 1e-5, 1e-4, 1e-3])
+def test_a_class_that_is_one_point_leaks_nothing(noise: float) -> None:
+    labels = torch.arange(400) % 10
+    x = torch.nn.functional.one_hot(labels, 64).float() + noise * torch.randn(400, 64)
+    splits = [("train", "test")[row // 10 % 2] for row in range(400)]
+    found = find_duplicates(table(x, labels, tuple("abcdefghij"), splits=splits))
+    assert found.leaked == 0
+    assert found.points == list("abcdefghij")
+    assert sum(group.size for group in found.groups) == (400 if noise == 0 else 0)
+
+
+def test_beside_classes_that_are_one_point_copies_are_found() -> None:
+    labels = torch.arange(80) % 4
+    x = torch.randn(80, 32)
+    x[labels == 0] = torch.ones(32)  # exactly
+    x[labels == 1] = torch.ones(32) + 1e-4 * torch.randn(20, 32)  # nearly
+    x[6], x[11], x[9] = x[2], x[7], x[1]  # of classes 2, 3 and 1
+    x[11] *= 1 + 1e-4
+    splits = ["train"] * 4 + ["test"] * 76
+    splits[7] = "train"
+    found = find_duplicates(table(x, labels, splits=splits))
+    assert found.points == ["a", "b"]
+    assert found.leaked == 3
+    assert {tuple(group.rows) for group in found.groups if group.size == 2} == {(2, 6), (7, 11), (1, 9)}
+
+
+def test_a_class_of_many_copies_is_not_one_point() -> None:
+    x = torch.randn(20, 24).repeat(2, 1)
+    found = find_duplicates(
+        table(x, torch.zeros(40, dtype=torch.long), splits=["train"] * 20 + ["test"] * 20)
+    )
+    assert (found.leaked, found.points) == (20, [])
+
+
 def wrong_digits() -> tuple[torch.Tensor, torch.Tensor, set[int]]:
     pixels, labels = load_digits(return_X_y=True)
     rng = np.random.default_rng(0)
@@ -198,6 +278,28 @@ def test_rows_held_out_are_judged_by_the_scores() -> None:
     by_scores = [s.row for s in found.suspects if s.judge == "scores"]
     assert sorted(by_scores) == [0, 1, 2, 3, 4]
     assert all(s.row >= 150 for s in found.suspects if s.judge == "embeddings")
+
+
+def test_rows_held_out_without_scores_are_judged_by_the_embeddings() -> None:
+    labels = torch.arange(60) % 3
+    scores = 8.0 * torch.nn.functional.one_hot(labels, 3).float()
+    scores[:30] = torch.nan
+    x = 5 * torch.nn.functional.one_hot(labels, 20).float() + torch.randn(60, 20)
+    given = labels.clone()
+    given[[0, 40]] = (given[[0, 40]] + 1) % 3
+    found = find_label_errors(table(x, given, NAMES[:3], scores=scores), torch.arange(60))
+    judges = {suspect.row: suspect.judge for suspect in found.suspects}
+    assert (judges[0], judges[40], found.judged) == ("embeddings", "scores", 60)
+
+
+def test_too_many_rows_to_judge_are_told_with_the_classes_that_occur(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bisector.measurement.label_errors.MOST_CELLS", 79)
+    labels = torch.arange(40) % 2
+    x = torch.randn(40, 8) + 5 * labels[:, None]
+    found = find_label_errors(table(x, labels), torch.empty(0, dtype=torch.long))
+    assert found.notes == ["40 rows of 2 classes are too many to judge their labels"]
+    monkeypatch.setattr("bisector.measurement.label_errors.MOST_CELLS", 80)
+    assert find_label_errors(table(x, labels), torch.empty(0, dtype=torch.long)).judged == 40
 
 
 def test_classes_too_small_to_judge_are_told() -> None:

@@ -1,13 +1,17 @@
 import math
+import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_curve
 
 from bisector.data.embeddings import EmbeddingTable
 from bisector.errors import ArgumentError
 from bisector.measurement.measure import measure
 from bisector.measurement.measurement import Measurement
+from bisector.measurement.next_step import Step
 
 
 def blobs(
@@ -39,14 +43,150 @@ def with_rows_changed(table: EmbeddingTable, **columns: object) -> EmbeddingTabl
     return EmbeddingTable(**{**vars(table), **columns})  # type: ignore[arg-type]
 
 
+def step_of(found: Measurement, key: str) -> Step:
+    return next(step for step in found.steps if step.key == key)
+
+
 def test_leakage_comes_first() -> None:
     table = blobs([30] * 6)
     x = table.embeddings.clone()
     x[30:34] = x[:4]
     step = measure(with_rows_changed(table, embeddings=x), file="e.parquet").step
     assert step.key == "leakage"
-    assert step.reason.startswith("4 of the 240 rows")
-    assert step.command == "bisector embed 'runs/my model' images --out e.parquet"
+    assert step.reason.startswith("4 of the 240 rows of validation and test are")
+    assert step.command == ""  # the same embeddings again would have the same examples
+
+
+def test_one_example_in_two_splits_is_told_and_no_more() -> None:
+    table = blobs([30] * 6)
+    x = table.embeddings.clone()
+    x[30] = x[0]
+    found = measure(with_rows_changed(table, embeddings=x))
+    assert found.step.key == "compare"
+    assert step_of(found, "leakage").reason.startswith("1 of the 240 rows of validation and test is in")
+    assert found.duplicates.leaked == 1
+
+
+def test_a_network_that_maps_classes_to_one_point_leaks_nothing() -> None:
+    table = blobs([30] * 6)
+    x = torch.nn.functional.one_hot(table.labels, 24) + 1e-4 * torch.randn(len(table), 24)
+    found = measure(with_rows_changed(table, embeddings=x))
+    leakage = step_of(found, "leakage")
+    assert leakage.holds is None
+    assert "maps 6 of 6 classes to one point" in leakage.reason
+    assert [note for note in found.notes if "maps 6 classes to one point" in note]
+    assert "embed" not in found.step.command
+
+
+def test_a_model_near_chance_is_trained_first() -> None:
+    table = blobs([30] * 10, errors=[0.82] * 10)
+    x, labels = table.embeddings.clone(), table.labels.clone()
+    x[30:60] = x[:30]  # and nothing else that is found comes before
+    step = measure(with_rows_changed(table, embeddings=x, labels=labels, settings={"seed": 4})).step
+    assert step.key == "chance"
+    assert "20.0%" not in step.reason
+    assert "over 10 classes is near chance (10.0%)" in step.reason
+    assert step.command == "bisector train --data images --seed 4"
+    assert measure(blobs([30] * 10, errors=[0.8] * 10)).step.key != "chance"
+    assert step_of(measure(blobs([30, 30], errors=[0.5, 0.4])), "chance").holds is False
+    few = measure(blobs([30, 30], errors=[0.5, 0.5], tested=4))
+    assert step_of(few, "chance").holds is None
+
+
+SETTINGS = {
+    "imbalance": 50.0,
+    "seed": 3,
+    "split": "open-set",
+    "image_size": 48,
+    "part": "test",
+    "pretrained": False,
+    "weights": "my weights.pt",
+}
+
+
+def test_commands_keep_the_settings() -> None:
+    table = with_rows_changed(blobs([30] * 6), model="timm/test_resnet", settings=SETTINGS)
+    found = measure(table, file="e.parquet")
+    data = "--imbalance 50 --split open-set --image-size 48"
+    heads = "--heads linear-softmax,normalized-softmax,igam:tau=1"
+    assert found.step.command == f"bisector compare --data images {data} {heads}"
+    assert step_of(found, "chance").command == (
+        "bisector train --data images --imbalance 50 --seed 3 --split open-set --image-size 48"
+    )
+    assert step_of(found, "labels").command == (
+        "bisector embed timm/test_resnet images --imbalance 50 --seed 3 --split open-set --image-size 48 "
+        "--part test --no-pretrained --weights 'my weights.pt' --out e.parquet"
+    )
+
+
+def test_a_run_of_ours_is_told_what_is_the_default_of_others() -> None:
+    settings = {"imbalance": 1.0, "seed": 0, "split": "standard"}
+    table = with_rows_changed(blobs([30] * 6), settings=settings)
+    again = "--imbalance 1 --seed 0 --split standard --out e.parquet"  # its training may have had others
+    found = measure(table, file="e.parquet")
+    assert step_of(found, "labels").command == f"bisector embed 'runs/my model' images {again}"
+    assert found.step.command.startswith("bisector compare --data images --heads")
+    other = measure(with_rows_changed(table, model="timm/test_resnet"), file="e.parquet")
+    assert step_of(other, "labels").command == "bisector embed timm/test_resnet images --out e.parquet"
+
+
+def test_what_a_file_says_is_no_more_than_a_value() -> None:
+    hostile = "--out x; touch PWNED #"
+    settings = {
+        "seed": hostile,
+        "imbalance": "1; ls",
+        "split": hostile,
+        "mean": ["$(ls)"],
+        "rm": "-rf",
+        "weights": 3,
+    }
+    table = with_rows_changed(blobs([30] * 6), model=hostile, data=hostile, settings=settings)
+    found = measure(table, file=hostile, command="bisector measure e.parquet")
+    told = f"./{hostile}"
+    assert shlex.split(step_of(found, "labels").command) == [
+        *("bisector", "embed", told, told, f"--split={hostile}", "--out", told)
+    ]
+    assert shlex.split(found.step.command)[:5] == [
+        "bisector",
+        "compare",
+        "--data",
+        told,
+        f"--split={hostile}",
+    ]
+
+
+def test_scores_that_were_adjusted_are_not_adjusted_again() -> None:
+    table = blobs([400, 250, 160, 100, 64, 40, 28, 20], errors=[0.05 * c for c in range(8)])
+    scores = torch.nn.functional.one_hot(table.predictions, 8).float()
+    found = measure(with_rows_changed(table, scores=scores, adjusted="prior, tau 1"))
+    assert found.step.key == "prior"
+    assert found.step.command.startswith("bisector compare")
+    assert "The scores are not the model's own: prior, tau 1." in found.notes
+
+
+def test_classes_never_trained_on_are_verified(tmp_path: Path) -> None:
+    labels = torch.arange(6).repeat_interleave(30)
+    x = 2 * torch.randn(6, 16)[labels] + torch.randn(180, 16)
+    table = EmbeddingTable(x, labels, tuple("abcdef"), splits=["train"] * 90 + ["test"] * 90)
+    found = measure(table)
+    units = torch.nn.functional.normalize(x[90:], dim=1).double()
+    rows, columns = torch.triu_indices(90, 90, offset=1)
+    cosines, same = (units @ units.T)[rows, columns], labels[90:][rows] == labels[90:][columns]
+    far, tar, _ = roc_curve(same, cosines, drop_intermediate=False)
+    verified = found.verification
+    assert verified is not None
+    assert (verified.classes, verified.genuine_pairs) == (3, int(same.sum()))
+    best = np.flatnonzero(far <= 1e-2)[-1]
+    assert verified.tar[1e-2] == pytest.approx(tar[best])
+    assert verified.eer == pytest.approx(np.min(np.maximum(far, 1 - tar)), abs=0.01)
+    assert (cosines[~same] >= verified.thresholds[1e-2]).double().mean() <= 1e-2
+    assert "3 classes are of the test part alone." in found.notes
+    assert not [note for note in found.notes if "no row to measure" in note]
+    found.write(tmp_path / "m.json")
+    assert repr(Measurement.read(tmp_path / "m.json")) == repr(found)
+    everywhere = with_rows_changed(table, splits=["train", "test"] * 90)
+    assert measure(everywhere).verification is None
+    assert measure(with_rows_changed(table, splits=["test"] * 180)).verification is None
 
 
 def test_suspected_labels_come_next() -> None:
@@ -60,7 +200,9 @@ def test_suspected_labels_come_next() -> None:
 
 
 def test_then_classes_that_are_too_small() -> None:
-    assert measure(blobs([200, 100, 40, 10, 8])).step.key == "small"
+    step = measure(blobs([200, 100, 40, 10, 8])).step
+    assert step.key == "small"
+    assert step.lead == "Until then, a prior may help:"
 
 
 def test_then_a_prior_where_rare_classes_lose() -> None:

@@ -6,10 +6,11 @@ The model is a run or a checkpoint of `bisector train`, a network of timm or tor
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bisector.cli.output import require_folder
 from bisector.errors import ArgumentError, require
+from bisector.measurement.command import quoted
 
 if TYPE_CHECKING:
     from bisector.data.dataset import Dataset
@@ -48,7 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="random weights for a network of timm or torchvision",
     )
     parser.add_argument("--weights", type=Path, help="file of weights for a network of timm or torchvision")
-    parser.add_argument("--embedding-output", help="name of the output of an ONNX file")
+    parser.add_argument("--embedding-output", help="name of the output of an ONNX file that is the embedding")
+    parser.add_argument(
+        "--scores-output", help="name of the output of an ONNX file that is the scores (logits)"
+    )
     parser.add_argument("--mean", type=_numbers, help="of each channel, for an ONNX file: 0.485,0.456,0.406")
     parser.add_argument("--std", type=_numbers, help="of each channel, for an ONNX file: 0.229,0.224,0.225")
     parser.add_argument("--device", help="that computes: cpu, cuda, cuda:1 (default: a GPU if there is one)")
@@ -76,11 +80,12 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         pretrained=arguments.pretrained,
         weights=arguments.weights,
         embedding_output=arguments.embedding_output,
+        scores_output=arguments.scores_output,
         mean=arguments.mean,
         std=arguments.std,
         device=device,
     )
-    data = _load(source, arguments)
+    data, settings = _load(source, arguments)
     parts = PARTS if arguments.part == "all" else (arguments.part,)
     total = sum(len(getattr(data, part)) for part in parts)
     with tqdm(total=total, unit="example", file=sys.stderr, dynamic_ncols=True, delay=1e-3) as bar:
@@ -90,16 +95,31 @@ def run(arguments: argparse.Namespace, command: str) -> None:
             arguments.out,
             part=arguments.part,
             batch_size=arguments.batch_size,
+            settings={**settings, **_model_settings(arguments)},
             tell=lambda line: bar.write(f"bisector embed: {line}", file=sys.stderr),
             progress=bar.update,
         )
     print(f"{rows} rows: {arguments.out}")
-    print(f"Next: bisector measure {arguments.out}")
+    print(f"Next: bisector measure {quoted(str(arguments.out))}")
 
 
-def _load(source: "Source", arguments: argparse.Namespace) -> "Dataset":
-    """The data, with the settings of the training where a model of ours is given what it was trained on."""
-    from bisector.data.registry import load
+def _model_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the file records of the model's options, besides its name; None is not recorded."""
+    return {
+        "part": None if arguments.part == "all" else arguments.part,
+        "pretrained": None if arguments.pretrained else False,
+        "weights": None if arguments.weights is None else str(arguments.weights),
+        "embedding_output": arguments.embedding_output,
+        "scores_output": arguments.scores_output,
+        "mean": arguments.mean,
+        "std": arguments.std,
+    }
+
+
+def _load(source: "Source", arguments: argparse.Namespace) -> "tuple[Dataset, dict[str, Any]]":
+    """The data with their settings: those of the training where a model of ours is given what it was trained on."""
+    from bisector.data.embeddings import is_embeddings
+    from bisector.data.registry import DATA_SETS, load
     from bisector.embedding.trained import TrainedSource
 
     trained = source.trained if isinstance(source, TrainedSource) else None
@@ -119,15 +139,16 @@ def _load(source: "Source", arguments: argparse.Namespace) -> "Dataset":
                     "have been trained on",
                     file=sys.stderr,
                 )
-    if size is None and source.input_size is not None and Path(name).is_dir():
-        size = max(source.input_size)
-    return load(
-        name,
-        imbalance=imbalance if arguments.imbalance is None else arguments.imbalance,
-        seed=seed if arguments.seed is None else arguments.seed,
-        split=arguments.split or split,
-        image_size=size,
-    )
+    settings = {
+        "imbalance": imbalance if arguments.imbalance is None else arguments.imbalance,
+        "seed": seed if arguments.seed is None else arguments.seed,
+        "split": arguments.split or split,
+        "image_size": size,
+    }
+    files = name not in DATA_SETS and Path(name).exists() and not is_embeddings(name)
+    if size is None and source.input_size is not None and files:
+        size = max(source.input_size)  # not recorded: it is the model's, and the next one may have another
+    return load(name, **{**settings, "image_size": size}), settings
 
 
 def _same(name: str, other: str) -> bool:
@@ -135,4 +156,9 @@ def _same(name: str, other: str) -> bool:
 
 
 def _numbers(text: str) -> list[float]:
-    return [float(part) for part in text.split(",")]
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}; expected a number a channel, as in 0.485,0.456,0.406"
+        ) from None

@@ -23,6 +23,8 @@ COMMANDS = {
     "report": report,
 }
 
+RESUMED = ("demo", "train", "compare")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code: 0, or 2 for a user's mistake, or 130 when interrupted.
@@ -53,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _tell(f"bisector {parsed.command}", str(error))
         return 2
     except KeyboardInterrupt:
-        _tell(f"bisector {parsed.command}", "interrupted")
+        again = "; the same command goes on where it was" if parsed.command in RESUMED else ""
+        _tell(f"bisector {parsed.command}", f"interrupted{again}")
         return 130
     return 0
 

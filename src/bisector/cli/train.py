@@ -59,6 +59,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from lightning.pytorch.utilities import rank_zero_only
 
     from bisector.report.training import format_run
+    from bisector.training.checkpoints import LAST
     from bisector.training.data import load_task
     from bisector.training.results import RESULT, read_run, write_record
     from bisector.training.train import is_finished, train
@@ -74,6 +75,8 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         done = read_run(out / RESULT)
     else:
         (out / RESULT).unlink(missing_ok=True)  # of a shorter training
+        if rank == 0 and (out / LAST).is_file():
+            print(f"going on with the training in {out}", file=sys.stderr)
         _, done = train(dataset, task, parsed.head, recipe, **how)
         if int(getattr(rank_zero_only, "rank", 0)) != 0:
             return

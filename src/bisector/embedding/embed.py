@@ -1,7 +1,8 @@
 """Embed a data set, batch by batch, into a Parquet file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ def embed(
     *,
     part: str = "all",
     batch_size: int = 256,
+    settings: Mapping[str, Any] | None = None,
     tell: Callable[[str], None] = lambda _: None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> int:
@@ -40,6 +42,7 @@ def embed(
         path: of the file.
         part: `"all"`, `"train"`, `"validation"` or `"test"`.
         batch_size: examples at once.
+        settings: options of the data and the model that the file shall record, by name with underscores.
         tell: is given a line about everything that the user should know.
         progress: is given the number of examples after each batch.
 
@@ -60,7 +63,12 @@ def embed(
     columns: Tensor | None = None
     decided = False
     writer = EmbeddingWriter(
-        path, class_names=names, model=source.name, data=data.name, left_out=data.left_out
+        path,
+        class_names=names,
+        model=source.name,
+        data=data.name,
+        left_out=data.left_out,
+        settings=settings,
     )
     for line in data.left_out:
         tell(f"left out: {line}")

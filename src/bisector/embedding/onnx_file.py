@@ -1,6 +1,7 @@
 """An ONNX file as a source of embeddings."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,28 +13,32 @@ from torch import Tensor
 from bisector.embedding.source import fitted
 from bisector.errors import ArgumentError, missing_extra, require
 
+_CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _EMBEDDINGS = ("embedding", "feature")
 _SCORES = ("logit", "score")
 _TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 
 
 class OnnxSource:
-    """A network that onnxruntime computes, on a GPU where onnxruntime has one.
+    """A network that onnxruntime computes.
 
     The embedding is the output of that name, or the first of two dimensions whose name begins with "embedding" or
-    "feature", or the last of two dimensions that is not the scores. Scores, if there are any, are the output whose
-    name begins with "logit" or "score"; their classes' names come from the file's metadata (`class_names` or
-    `names`, JSON). Images are given from 0 to 1, less `mean`, over `std`, at the size that the file asks for,
-    channels first or last; a batch of a fixed size is filled up.
+    "feature", or the last of two dimensions that is not the scores. Scores, if there are any, are the output of
+    that name, or the first of two dimensions whose name begins with "logit" or "score"; their classes' names come
+    from the file's metadata (`class_names` or `names`, JSON). Images are given from 0 to 1, less `mean`, over
+    `std`, at the size that the file asks for, channels first or last; a batch of a fixed size is filled up.
 
     Args:
         path: of the file.
         embedding_output: name of the output.
-        mean: of each channel; 0 if None.
-        std: of each channel; 1 if None.
+        scores_output: name of the output.
+        mean: of each channel, or of all; 0 if None.
+        std: of each channel, or of all; 1 if None.
+        device: that computes; a GPU if onnxruntime has one, else the CPU, if None.
 
     Raises:
-        ArgumentError: if the file cannot be read or has no such output.
+        ArgumentError: if the file cannot be read or has no such output, a number is not finite, or onnxruntime does
+            not compute on the device.
         MissingExtraError: without onnxruntime.
     """
 
@@ -42,22 +47,27 @@ class OnnxSource:
         path: Path,
         *,
         embedding_output: str | None = None,
+        scores_output: str | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        device: torch.device | None = None,
     ) -> None:
+        for key, values in (("mean", mean), ("std", std)):
+            fit = values is None or all(math.isfinite(v) and (v > 0 or key == "mean") for v in values)
+            require(fit, key, values, "finite numbers" if key == "mean" else "numbers above 0")
         try:
             import onnxruntime
         except ImportError:
             raise missing_extra("onnxruntime", "measure") from None
         self._path = path
-        usable = {"CUDAExecutionProvider", "CPUExecutionProvider"} & set(
-            onnxruntime.get_available_providers()
-        )
+        providers = _providers(device, onnxruntime.get_available_providers())
         try:
-            self._session: Any = onnxruntime.InferenceSession(path, providers=sorted(usable, reverse=True))
+            self._session: Any = onnxruntime.InferenceSession(path, providers=providers)
         except Exception as error:  # onnxruntime's own kinds share no base class
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ArgumentError(f"model: {path} cannot be read as ONNX: {reason}") from None
+        if device is not None and device.type == "cuda":  # which onnxruntime gives up with a warning alone
+            require(_CUDA in self.providers, "device", f"{device}, which onnxruntime cannot use", "cpu")
         inputs = self._session.get_inputs()
         require(len(inputs) == 1, "model", f"{path} with {len(inputs)} inputs", "one input")
         self._input = inputs[0]
@@ -67,13 +77,18 @@ class OnnxSource:
             f"{path} with an input of {self._input.type}",
             "floating numbers",
         )
-        self._outputs = _outputs(self._session, path, embedding_output)
+        self._outputs = _outputs(self._session, path, embedding_output, scores_output)
         self._mean, self._std = mean, std
 
     @property
     def name(self) -> str:
         """The path of the file."""
         return str(self._path)
+
+    @property
+    def providers(self) -> list[str]:
+        """What of onnxruntime computes, the first that can."""
+        return list(self._session.get_providers())
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
@@ -126,8 +141,11 @@ class OnnxSource:
         if batch.ndim == 4:
             channels = shape[3 if self._channels_last else 1]
             batch = fitted(batch, self.input_size, channels if isinstance(channels, int) else None)
-        for values, turn in ((self._mean, torch.sub), (self._std, torch.div)):
+        for key, values, turn in (("mean", self._mean, torch.sub), ("std", self._std, torch.div)):
             if values is not None:
+                wanted = batch.shape[1]
+                fit = len(values) in {1, wanted}
+                require(fit, key, f"{len(values)} numbers", f"1 or {wanted}, a number a channel")
                 sides = (-1, *[1] * (batch.ndim - 2))
                 batch = turn(batch, torch.tensor(values, dtype=torch.float32).reshape(sides))
         if self._channels_last:
@@ -144,15 +162,31 @@ class OnnxSource:
         return [torch.from_numpy(result[: len(rows)].astype(np.float32)) for result in results]
 
 
-def _outputs(session: Any, path: Path, wanted: str | None) -> list[str]:
+def _providers(device: torch.device | None, there: Sequence[str]) -> list[Any]:
+    """What onnxruntime computes with, the first that can; the CPU is always among them."""
+    if device is None:
+        return [name for name in (_CUDA, _CPU) if name in there]
+    if device.type == "cpu":
+        return [_CPU]
+    usable = ["cuda"] * (_CUDA in there) + ["cpu"]
+    fit = device.type == "cuda" and _CUDA in there
+    require(fit, "device", f"{device}, which this onnxruntime does not have", " or ".join(usable))
+    return [(_CUDA, {"device_id": device.index or 0}), _CPU]
+
+
+def _outputs(session: Any, path: Path, wanted: str | None, scored: str | None) -> list[str]:
     """The names of the embedding and, if there is one, of the scores."""
     flat = [output.name for output in session.get_outputs() if len(output.shape) == 2]
-    scores = [name for name in flat if name.lower().startswith(_SCORES) and name != wanted]
-    if wanted is not None:
-        require(wanted in flat, "embedding_output", repr(wanted), f"one of {', '.join(flat)}")
-        return [wanted, *scores[:1]]
     require(bool(flat), "model", f"{path} without an output of two dimensions", "one, (batch, D)")
-    named = [name for name in flat if name.lower().startswith(_EMBEDDINGS)]
-    others = [name for name in flat if name not in scores]
-    chosen = (named or others[-1:] or flat[-1:])[0]
-    return [chosen, *[name for name in scores if name != chosen][:1]]
+    for key, name in (("embedding_output", wanted), ("scores_output", scored)):
+        require(name is None or name in flat, key, repr(name), f"one of {', '.join(flat)}")
+    scores = [name for name in flat if name.lower().startswith(_SCORES) and name != wanted]
+    if scored is not None:
+        scores = [scored]
+    if wanted is None:
+        others = [name for name in flat if name not in scores]
+        named = [name for name in others if name.lower().startswith(_EMBEDDINGS)]
+        wanted = (named or others[-1:] or flat[-1:])[0]
+        if scored is None:
+            scores = [name for name in scores if name != wanted]
+    return [wanted, *scores[:1]]

@@ -21,10 +21,10 @@ class ClassMeasure:
     Args:
         name: of the class.
         count: rows that the amount is measured on: those of training, or all.
-        tested: rows that accuracy and loss are measured on.
+        tested: rows that accuracy is measured on.
         amount: information amount in bits, of unit embeddings; NaN with fewer than 2 rows.
         accuracy: 0 to 1.
-        loss: mean cross-entropy in nats.
+        loss: mean cross-entropy in nats, of the rows that have one.
     """
 
     name: str
@@ -40,7 +40,7 @@ def measure_classes(
     measured: Tensor,  # (M,) rows for counts and amounts
     tested: Tensor,  # (T,) rows for accuracy and loss
 ) -> list[ClassMeasure]:
-    """Measure every class, in the order of the labels.
+    """Measure every class, in the order of the labels. A row without a prediction is not tested.
 
     >>> labels, ones = torch.tensor([0, 0, 1, 1]), torch.ones(4, dtype=torch.long)
     >>> table = EmbeddingTable(torch.eye(4), labels, ("a", "b"), predictions=ones)
@@ -52,6 +52,8 @@ def measure_classes(
         table.embeddings[measured], table.labels[measured], classes, embeddings="unit"
     )
     counts = torch.bincount(table.labels[measured], minlength=classes)
+    if table.predictions is not None:
+        tested = tested[table.predicted[tested]]
     labels = table.labels[tested]
     correct = None if table.predictions is None else table.predictions[tested] == labels
     losses = None if table.losses is None else table.losses[tested]
@@ -66,13 +68,15 @@ def measure_classes(
 
 
 def class_means(values: Tensor | None, labels: Tensor, classes: int) -> Tensor:  # (N,), (N,) -> (C,)
-    """The mean of every class's values, float64; NaN without a value.
+    """The mean of every class's values, float64; a value that is NaN is none, and NaN the mean of none.
 
     >>> class_means(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 2]), 3)
     tensor([2., nan, 5.], dtype=torch.float64)
     """
     if values is None:
         return torch.full((classes,), math.nan, dtype=torch.float64)
+    there = ~values.isnan()
+    values, labels = values[there], labels[there]
     sums = torch.zeros(classes, dtype=torch.float64).index_add_(0, labels, values.double())
     return sums / torch.bincount(labels, minlength=classes)
 

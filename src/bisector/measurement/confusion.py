@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-_BLOCK = 4096
+_BLOCK_CELLS = 20_000_000  # 160 MB of cosines at once
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,10 @@ class Pair:
         second: name of the other.
         first_as_second: rows of the first that were predicted to be the second.
         second_as_first: and the other way round.
-        share: mean over both of the share of rows taken for the other, 0 to 1; NaN without predictions.
+        first_tested: rows of the first that were tested.
+        second_tested: rows of the second that were tested.
+        share: mean over both of the share of rows taken for the other, 0 to 1. Where one of them has no tested row,
+            its share is not known and counts as 0: the mean is at least this. NaN without predictions.
         degrees: angle between the mean directions of the classes; NaN if it was not measured.
     """
 
@@ -27,8 +30,15 @@ class Pair:
     second: str
     first_as_second: int = 0
     second_as_first: int = 0
+    first_tested: int = 0
+    second_tested: int = 0
     share: float = math.nan
     degrees: float = math.nan
+
+    @property
+    def both_tested(self) -> bool:
+        """Whether the share is the mean, not what it is at least."""
+        return self.first_tested > 0 and self.second_tested > 0
 
 
 def confused_pairs(
@@ -39,11 +49,14 @@ def confused_pairs(
 ) -> list[Pair]:
     """The pairs with the largest share of rows taken for each other; those of a single row come last.
 
-    The share is a mean over the two classes, not over their rows: a rare class counts as much as a common one.
+    The share is a mean over the two classes, not over their rows: a rare class counts as much as a common one. Of a
+    class without a tested row it is not known what it is taken for: half the share of the other is what the mean is
+    at least, and by that the pair is ranked.
 
-    >>> labels, predictions = torch.tensor([0, 0, 0, 0, 1, 1, 2]), torch.tensor([0, 0, 1, 1, 1, 0, 2])
-    >>> confused_pairs(labels, predictions, ("a", "b", "c"))
-    [Pair(first='a', second='b', first_as_second=2, second_as_first=1, share=0.5, degrees=nan)]
+    >>> labels, predictions = torch.tensor([0, 0, 0, 0, 1, 1, 2]), torch.tensor([0, 0, 1, 1, 1, 0, 3])
+    >>> pairs = confused_pairs(labels, predictions, ("a", "b", "c", "d"))
+    >>> [(p.first, p.second, p.first_as_second, p.second_as_first, p.share, p.both_tested) for p in pairs]
+    [('a', 'b', 2, 1, 0.5, True), ('c', 'd', 1, 0, 0.5, False)]
     """
     classes = len(class_names)
     counts = torch.bincount(labels, minlength=classes).tolist()
@@ -53,8 +66,9 @@ def confused_pairs(
     pairs = []
     for low, high in sorted({tuple(sorted(divmod(code, classes))) for code in confused}):
         there, back = confused.get(low * classes + high, 0), confused.get(high * classes + low, 0)
-        shares = [n / counts[c] for n, c in ((there, low), (back, high)) if counts[c]]
-        pairs.append(Pair(class_names[low], class_names[high], there, back, share=sum(shares) / len(shares)))
+        known = [n / counts[c] for n, c in ((there, low), (back, high)) if counts[c]]
+        names = class_names[low], class_names[high]
+        pairs.append(Pair(*names, there, back, counts[low], counts[high], share=sum(known) / 2))
     ranked = sorted(pairs, key=lambda p: (p.first_as_second + p.second_as_first < 2, -p.share))
     return ranked[:most]
 
@@ -79,8 +93,9 @@ def nearest_pairs(
     known = (torch.linalg.vector_norm(sums, dim=1) > 1e-6).nonzero().flatten()
     directions = normalize(sums[known].double(), dim=1)
     best: list[tuple[float, int, int]] = []
-    for start in range(0, len(known), _BLOCK):
-        cosines = directions[start : start + _BLOCK] @ directions.T
+    rows_at_once = max(1, _BLOCK_CELLS // max(1, len(known)))
+    for start in range(0, len(known), rows_at_once):
+        cosines = directions[start : start + rows_at_once] @ directions.T
         rows = torch.arange(start, start + len(cosines))
         cosines[torch.arange(len(directions)) <= rows[:, None]] = -2  # every pair once
         top = cosines.flatten().topk(min(most, cosines.numel()))

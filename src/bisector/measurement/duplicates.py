@@ -1,8 +1,7 @@
 """Examples that are there more than once, and those of them that lie on both sides of a split."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,6 +15,8 @@ TOLERANCE = 1e-3
 FEWEST_DIMENSIONS = 16
 """Below this many dimensions only equal vectors count: points of few dimensions lie near each other by chance."""
 
+_POINT = 10  # tolerances from the middle of a class within which half of its rows make it one point
+_FEWEST_OF_A_POINT = 10  # rows; fewer that are the same may be so many copies
 _PROJECTED = 8  # dimensions of the search tree
 _MOST_PAIRS = 50_000_000  # a gigabyte
 _MOST_SHOWN = 20  # rows of a group that are named
@@ -52,14 +53,16 @@ class Duplicates:
         groups: of two rows or more.
         rows: how many rows lie in a group.
         leaked: rows of test and validation whose example is in another split too, earlier in the order train,
-            validation, test.
+            validation, test; without those of groups that hold most of a class that is one point.
         zero: rows whose embedding is zero, which are not compared.
+        points: names of the classes that the network maps to one point, or nearly.
     """
 
     groups: list[Group]
     rows: int
     leaked: int
     zero: int
+    points: list[str] = field(default_factory=list)
 
 
 def find_duplicates(table: EmbeddingTable, tolerance: float = TOLERANCE) -> Duplicates:
@@ -67,9 +70,13 @@ def find_duplicates(table: EmbeddingTable, tolerance: float = TOLERANCE) -> Dupl
 
     Two rows are the same if `|x - y| <= tolerance * max(|x|, |y|)`, or by a chain of such rows. The same picture
     through the same network differs by rounding alone, about 1e-6, whatever the batch or the device; a picture that
-    was compressed or cut anew differs by far more than 1e-3, and is not found. A network that maps all examples of
-    a class to one point makes duplicates of them: then this says something about the network. Where that leaves too
-    many pairs to look at, only equal vectors count.
+    was compressed or cut anew differs by far more than 1e-3, and is not found.
+
+    A network that maps a class to one point makes all its examples the same: that says something about the network,
+    nothing about the examples. A class of 10 rows or more is one point if half of them lie within 10 tolerances of
+    its middle (the median of each coordinate of its unit embeddings). Of its rows only equal vectors are the same,
+    and not even they are leaked if they are most of it. Where too many pairs are left to look at, again only equal
+    vectors count.
 
     No pair is missed and no N x N matrix is built: rows that are near each other are near in any projection, so
     candidates come from a tree over the 8 directions with most variance and are checked in all dimensions. About
@@ -91,11 +98,13 @@ def find_duplicates(table: EmbeddingTable, tolerance: float = TOLERANCE) -> Dupl
     x = table.embeddings.numpy()
     lengths = np.linalg.norm(x, axis=1)
     compared = np.flatnonzero(lengths > 0)
-    parent = _components(x[compared], lengths[compared], tolerance)
+    labels = table.labels.numpy()
+    point = _points(x, lengths, labels, table.num_classes, tolerance)
+    parent = _components(x[compared], lengths[compared], ~point[labels[compared]], tolerance)
     order = np.argsort(parent, kind="stable")
     starts = np.flatnonzero(np.diff(parent[order], prepend=-1))
     members = [compared[rows] for rows in np.split(order, starts[1:]) if len(rows) > 1] if len(order) else []
-    splits = table.splits
+    splits, counts = table.splits, table.counts.numpy()
     groups = [_group(table, rows) for rows in members]
     groups.sort(
         key=lambda group: (not group.across_splits, not group.labels_differ, -group.size, group.rows[0])
@@ -103,13 +112,40 @@ def find_duplicates(table: EmbeddingTable, tolerance: float = TOLERANCE) -> Dupl
     return Duplicates(
         groups=groups,
         rows=sum(group.size for group in groups),
-        leaked=0 if splits is None else sum(_leaked(rows, splits) for rows in members),
+        leaked=0
+        if splits is None
+        else sum(_leaked(rows, splits) for rows in members if not _is_a_point(labels[rows], counts, point)),
         zero=len(x) - len(compared),
+        points=[table.class_names[c] for c in np.flatnonzero(point)],
     )
 
 
-def _components(x: Array, lengths: Array, tolerance: float) -> Array:  # (N, D), (N,) -> (N,)
-    """The number of the group of every row."""
+def _points(x: Array, lengths: Array, labels: Array, classes: int, tolerance: float) -> Array:  # (C,) bool
+    """Whether a class is one point, or nearly."""
+    point = np.zeros(classes, dtype=bool)
+    order = np.argsort(labels, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
+        there = rows[lengths[rows] > 0]
+        if len(there) >= _FEWEST_OF_A_POINT:
+            units = x[there] / lengths[there, None]
+            away = np.linalg.norm(units - np.median(units, axis=0), axis=1)
+            point[labels[there[0]]] = np.median(away) <= _POINT * tolerance
+    return point
+
+
+def _is_a_point(labels: Array, counts: Array, point: Array) -> bool:
+    """Whether a group with these labels holds most of a class that is one point."""
+    present, rows = np.unique(labels, return_counts=True)
+    return bool(np.any(point[present] & (2 * rows >= counts[present])))
+
+
+def _components(
+    x: Array,  # (N, D)
+    lengths: Array,  # (N,)
+    loose: Array,  # (N,) bool
+    tolerance: float,
+) -> Array:  # (N,)
+    """The number of the group of every row: of equal rows, and of near ones where both are loose."""
     try:
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
@@ -126,10 +162,13 @@ def _components(x: Array, lengths: Array, tolerance: float) -> Array:  # (N, D),
     unique, norms = contiguous[first].astype(np.float64), lengths[first].astype(np.float64)
     radius = 2 * tolerance + 1e-9  # the distance of two such rows at unit length, and its rounding
     units = unique / norms[:, None]
-    tree = cKDTree(_projected(units))
+    some = np.flatnonzero(loose[first])  # of equal rows, the first decides
+    if len(some) < 2:
+        return group
+    tree = cKDTree(_projected(units[some]))
     if tree.count_neighbors(tree, radius) > _MOST_PAIRS:
         return group
-    pairs = tree.query_pairs(radius, output_type="ndarray")
+    pairs = some[tree.query_pairs(radius, output_type="ndarray")]
     kept = [
         _near(unique, norms, block, tolerance) for block in np.array_split(pairs, max(1, len(pairs) // 20000))
     ]
@@ -171,12 +210,3 @@ def _group(table: EmbeddingTable, rows: Array) -> Group:
 def _leaked(rows: Array, splits: Sequence[str]) -> int:
     ranks = [("train", "validation", "test").index(splits[row]) for row in rows]
     return sum(rank > min(ranks) for rank in ranks)
-
-
-def cosine_of(tolerance: float) -> float:
-    """The smallest cosine of two vectors of one length that count as the same.
-
-    >>> round(1 - cosine_of(1e-3), 10)
-    5e-07
-    """
-    return math.cos(2 * math.asin(tolerance / 2))

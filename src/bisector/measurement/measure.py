@@ -5,13 +5,14 @@ from torch import Tensor
 
 from bisector._version import __version__
 from bisector.data.embeddings import EmbeddingTable
-from bisector.measurement.classes import FEWEST, measure_classes
+from bisector.measurement.classes import FEWEST, ClassMeasure, measure_classes
 from bisector.measurement.confusion import confused_pairs, nearest_pairs
 from bisector.measurement.correlations import correlate
-from bisector.measurement.duplicates import find_duplicates
+from bisector.measurement.duplicates import Duplicates, find_duplicates
 from bisector.measurement.label_errors import find_label_errors
 from bisector.measurement.measurement import Measurement
 from bisector.measurement.next_step import next_steps
+from bisector.metrics.verification import Verification, verify
 
 SPLITS = ("train", "validation", "test")
 
@@ -24,6 +25,9 @@ def measure(table: EmbeddingTable, *, file: str = "embeddings.parquet", command:
 
     On one thread of a processor, 20,000, 50,000 and 100,000 random rows of 512 dimensions in 100 classes, four
     fifths of them for training, took 6, 13 and 23 seconds, the last with 2.9 GB of memory.
+
+    Test rows of classes that have no training row, as the open-set split makes them, are verified: every pair, by
+    cosine. That time grows with the square of their number.
 
     Args:
         table: of embeddings.
@@ -44,7 +48,8 @@ def measure(table: EmbeddingTable, *, file: str = "embeddings.parquet", command:
     correlations = correlate(classes)
     duplicates = find_duplicates(table)
     label_errors = find_label_errors(table, held_out)
-    predictions = table.predictions
+    tested = tested[table.predicted[tested]] if table.predictions is not None else tested
+    predictions = table.predictions if len(tested) else None
     return Measurement(
         file=file,
         command=command,
@@ -66,10 +71,11 @@ def measure(table: EmbeddingTable, *, file: str = "embeddings.parquet", command:
         nearest=nearest_pairs(table.embeddings[measured], table.labels[measured], table.class_names),
         label_errors=label_errors,
         duplicates=duplicates,
-        steps=next_steps(table, file, classes, correlations, label_errors, duplicates),
+        verification=_verification(table),
+        steps=next_steps(table, file, classes, correlations, label_errors, duplicates, command),
         left_out=list(table.left_out),
         notes=[
-            *_notes(table, [one.count for one in classes], held_out, duplicates.zero),
+            *_notes(table, classes, held_out, duplicates),
             *label_errors.notes,
         ],
     )
@@ -84,10 +90,29 @@ def _rows(table: EmbeddingTable, wanted: tuple[str, ...]) -> tuple[Tensor, str]:
     return torch.arange(len(table)), "all rows"
 
 
-def _notes(table: EmbeddingTable, counts: list[int], held_out: Tensor, zero: int) -> list[str]:
+def _verification(table: EmbeddingTable) -> Verification | None:
+    rows = _never_trained_on(table)
+    labels = table.labels[rows]
+    counts = torch.bincount(labels)
+    return verify(table.embeddings[rows], labels) if (counts > 0).sum() > 1 and counts.max() > 1 else None
+
+
+def _never_trained_on(table: EmbeddingTable) -> Tensor:  # (M,)
+    """The test rows of classes without a training row, where there is a training part."""
+    if table.splits is None or "train" not in table.splits:
+        return torch.empty(0, dtype=torch.long)
+    test = table.rows_of("test")
+    return test[~torch.isin(table.labels[test], table.labels[table.rows_of("train")])]
+
+
+def _notes(
+    table: EmbeddingTable, classes: list[ClassMeasure], held_out: Tensor, duplicates: Duplicates
+) -> list[str]:
+    counts = [one.count for one in classes]
     small = sum(0 < count < FEWEST for count in counts)
+    new = len(torch.unique(table.labels[_never_trained_on(table)]))
     notes = []
-    if table.predictions is None:
+    if not table.predicted.any():
         notes.append("No predictions: accuracy, loss, confusion and correlations with them cannot be told.")
     elif not len(held_out):
         notes.append("No rows held out: accuracy may be of rows that the model was trained on, and too high.")
@@ -96,8 +121,17 @@ def _notes(table: EmbeddingTable, counts: list[int], held_out: Tensor, zero: int
             f"{small} of {sum(count > 0 for count in counts)} classes have fewer than {FEWEST} rows: their amounts "
             "say more about their number than about them."
         )
-    if absent := counts.count(0):
+    if new:
+        notes.append(f"{new} class{'es are' if new > 1 else ' is'} of the test part alone.")
+    if absent := counts.count(0) - new:
         notes.append(f"{absent} class{'es have' if absent > 1 else ' has'} no row to measure an amount on.")
-    if zero:
-        notes.append(f"{zero} embeddings are zero; they are not compared for duplicates.")
+    if duplicates.zero:
+        notes.append(f"{duplicates.zero} embeddings are zero; they are not compared for duplicates.")
+    if points := len(duplicates.points):
+        notes.append(
+            f"The network maps {points} class{'es' * (points > 1)} to one point, or nearly: of these, examples "
+            "whose embeddings are the same may be different ones."
+        )
+    if table.adjusted:
+        notes.append(f"The scores are not the model's own: {table.adjusted}.")
     return notes

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from bisector.measurement.correlations import Correlations
 from bisector.measurement.duplicates import Duplicates, Group
 from bisector.measurement.label_errors import LabelErrors, Suspect
 from bisector.measurement.next_step import Step, recommended
+from bisector.metrics.verification import Verification
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Measurement:
         nearest: pairs of classes, the nearest means first.
         label_errors: suspected.
         duplicates: found.
+        verification: of the test rows of classes without training rows, all pairs by cosine; None without such.
         steps: all rules, in their order.
         left_out: of the data, by the reader and by whoever wrote the file.
         notes: what the reader should know.
@@ -58,6 +60,7 @@ class Measurement:
     nearest: list[Pair]
     label_errors: LabelErrors
     duplicates: Duplicates
+    verification: Verification | None
     steps: list[Step]
     left_out: list[str]
     notes: list[str]
@@ -86,7 +89,9 @@ class Measurement:
         Raises:
             OSError: if the file cannot be written.
         """
-        write_whole(path, json.dumps(_plain(asdict(self)), ensure_ascii=False, indent=1, allow_nan=False))
+        found = None if self.verification is None else self.verification.to_dict()
+        content = _plain({**asdict(replace(self, verification=None)), "verification": found})
+        write_whole(path, json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False))
 
     @classmethod
     def read(cls, path: Path) -> "Measurement":
@@ -116,6 +121,9 @@ def _measurement(content: dict[str, Any]) -> Measurement:
             **{**_numbers(errors, ("agreement",)), "suspects": [Suspect(**one) for one in errors["suspects"]]}
         ),
         "duplicates": Duplicates(**{**duplicates, "groups": [Group(**one) for one in duplicates["groups"]]}),
+        "verification": None
+        if content["verification"] is None
+        else Verification.from_dict(content["verification"]),
         "steps": [Step(**step) for step in content["steps"]],
     }
     return Measurement(**{**content, **parts})

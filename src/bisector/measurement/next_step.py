@@ -1,12 +1,13 @@
 """What to do next: a few rules, asked in one order, of which the first that holds is recommended."""
 
 import math
-import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bisector.data.embeddings import EmbeddingTable
 from bisector.measurement.classes import FEWEST, ClassMeasure
+from bisector.measurement.command import Option, command_line
 from bisector.measurement.correlations import Correlations
 from bisector.measurement.duplicates import Duplicates
 from bisector.measurement.label_errors import LabelErrors
@@ -14,14 +15,22 @@ from bisector.measurement.label_errors import LabelErrors
 SUSPECT_SHARE = 0.05
 """Share of suspected labels from which they come first; classes that overlap bring some percent by themselves."""
 
-TRUSTED_AGREEMENT = 0.8
-"""Share of labels that the judge must agree with for its doubt in the others to count."""
+LEAKED_SHARE = 0.01
+"""Share of the rows held out from which leakage comes first: it moves their accuracy by up to as much."""
 
 SMALL_SHARE = 0.25
 """Share of the classes with fewer than 13 rows from which more examples come first."""
 
+CHANCE_LEFT = 0.1
+"""Share of the way from chance to 1 below which, and below twice chance, a balanced accuracy is near chance."""
+
+FEWEST_TESTED = 5
+"""Tested rows a class from which accuracy can be told from chance."""
+
 CORRELATION = 0.5
-"""Correlation of count and accuracy from which the count is what is wrong."""
+"""Correlation of log count and accuracy from which the count is what is wrong."""
+
+_NO_PREDICTIONS = "The table has no predictions, so that accuracy is not known."
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,8 @@ class Step:
         holds: whether the step is to be taken; None if the table does not say.
         title: the step, in a few words.
         reason: what was found.
-        command: what to type.
+        command: what to type; empty where no command helps.
+        lead: words before the command, where it is not the step itself.
     """
 
     key: str
@@ -41,6 +51,7 @@ class Step:
     title: str
     reason: str
     command: str
+    lead: str = ""
 
 
 def next_steps(
@@ -50,15 +61,20 @@ def next_steps(
     correlations: Correlations,
     label_errors: LabelErrors,
     duplicates: Duplicates,
+    command: str = "",
 ) -> list[Step]:
     """All rules in their order: what spoils a measurement first, then what is cheapest to mend.
 
-    1. Leakage: an example of test or validation is in an earlier split too.
-    2. Labels: at least 5% are suspect, by a judge that agrees with 80% of them.
-    3. Small classes: at least a quarter of the classes have fewer than 13 rows.
-    4. Prior: log count and accuracy correlate by 0.5 or more, and beyond chance.
-    5. Amount: amount and accuracy correlate negatively beyond chance with the count held fixed.
-    6. Nothing of this: compare heads. This rule always holds.
+    1. Chance: balanced accuracy over C classes is below both 2 / C and a tenth of the way from 1 / C to 1.
+    2. Leakage: of validation and test 1%, and at least 2 rows, are in an earlier split too. Of classes that the
+       network maps to one point it cannot be told.
+    3. Labels: at least 5% are suspect, by a judge that agrees with 80% of them.
+    4. Small classes: at least a quarter of the classes have fewer than 13 rows.
+    5. Prior: log count and accuracy correlate by 0.5 or more, and beyond chance.
+    6. Amount: amount and accuracy correlate negatively beyond chance with log count held fixed.
+    7. Nothing of this: compare heads. This rule always holds.
+
+    The commands have the settings that the table was made with, as far as they have such options.
 
     Args:
         table: the embeddings.
@@ -67,23 +83,30 @@ def next_steps(
         correlations: over the classes.
         label_errors: suspected.
         duplicates: found.
+        command: that measured them; it is recommended again where the table does not say how it was made.
     """
-    again = _command("bisector measure", file)
-    if table.model:
-        again = _command("bisector embed", table.model, table.data, "--out", file)
-    compare = _command("bisector compare --data", table.data or file, "--heads")
-    adjust = _command("bisector adjust", file, "--method prior")
+    data, kept = table.data or file, _data_settings(table)
+    heads = (
+        command_line("bisector compare", options={"data": _path(data), **_without(kept, "seed")}) + " --heads"
+    )
+    again = command or command_line("bisector measure", file)
+    if table.model and table.data:
+        options = {**_embedding_settings(table), "out": _path(file)}
+        again = command_line("bisector embed", table.model, table.data, options=options)
+    adjust = command_line("bisector adjust", file, options={"method": "prior"})
+    own = table.scores is not None and not table.adjusted
     rules = [
-        _leakage(table, duplicates, again),
+        _chance(classes, command_line("bisector train", options={"data": _path(data), **kept})),
+        _leakage(table, duplicates),
         _labels(label_errors, again),
-        _small(classes, f"{compare} logit-adjusted,normalized-softmax:tau=1"),
-        _prior(correlations, f"{compare} linear-softmax,logit-adjusted" if table.scores is None else adjust),
-        _amount(correlations, f"{compare} normalized-softmax,igam,igam:tau=1"),
+        _small(classes, f"{heads} logit-adjusted,normalized-softmax:tau=1"),
+        _prior(correlations, adjust if own else f"{heads} linear-softmax,logit-adjusted"),
+        _amount(correlations, f"{heads} normalized-softmax,igam,igam:tau=1"),
     ]
     nothing = not any(rule.holds for rule in rules)
     reason = "None of the above stands out." if nothing else "When the above is done."
-    command = f"{compare} linear-softmax,normalized-softmax,igam:tau=1"
-    return [*rules, Step("compare", True, "Compare heads on this data", reason, command)]
+    compare = f"{heads} linear-softmax,normalized-softmax,igam:tau=1"
+    return [*rules, Step("compare", True, "Compare heads on this data", reason, compare)]
 
 
 def recommended(steps: Sequence[Step]) -> Step:
@@ -91,34 +114,72 @@ def recommended(steps: Sequence[Step]) -> Step:
     return next(step for step in steps if step.holds)
 
 
-def _leakage(table: EmbeddingTable, duplicates: Duplicates, command: str) -> Step:
+def _chance(classes: Sequence[ClassMeasure], command: str) -> Step:
+    title = "Train the model first"
+    known = [one.accuracy for one in classes if math.isfinite(one.accuracy)]
+    if len(known) < 2:
+        told = (
+            f"Accuracy is known of {len(known)} class{'es' * (len(known) != 1)}."
+            if known
+            else _NO_PREDICTIONS
+        )
+        return Step("chance", None, title, told, command)
+    tested = sum(one.tested for one in classes)
+    if tested < FEWEST_TESTED * len(known):
+        told = f"{tested} tested rows of {len(known)} classes are too few to tell."
+        return Step("chance", None, title, told, command)
+    reached, chance = sum(known) / len(known), 1 / len(known)
+    holds = reached < min(2 * chance, chance + CHANCE_LEFT * (1 - chance))
+    reason = f"A balanced accuracy of {100 * reached:.1f}% over {len(known)} classes is " + (
+        f"near chance ({100 * chance:.1f}%): what is said of such a model's classes says little of the data."
+        if holds
+        else f"far from chance ({100 * chance:.1f}%)."
+    )
+    return Step("chance", holds, title, reason, command)
+
+
+def _leakage(table: EmbeddingTable, duplicates: Duplicates) -> Step:
     title = "Take out the examples that are in more than one split"
     if table.splits is None:
-        return Step("leakage", None, title, "The table has no splits.", command)
+        return Step("leakage", None, title, "The table has no splits.", "")
     held = sum(split != "train" for split in table.splits)
     count = duplicates.leaked
-    reason = (
-        f"{count} of the {held} rows of validation and test are in an earlier split too: what a model scores on "
-        "them is memory. duplicates.csv names them."
-        if count
-        else "No row of validation or test is in an earlier split."
-    )
-    return Step("leakage", count > 0, title, reason, command)
+    holds = count >= max(2, LEAKED_SHARE * held)
+    are = "is" if count == 1 else "are"
+    reason = f"{count} of the {held} rows of validation and test {are} in an earlier split too"
+    if holds:
+        reason += (
+            ": what a model scores on them is memory. duplicates.csv names them; take them out of the data."
+        )
+    elif count:
+        reason += ": too few to matter much. duplicates.csv names them."
+    else:
+        reason = "No row of validation or test is in an earlier split."
+    if duplicates.points:
+        there = sum(count > 0 for count in table.counts.tolist())
+        reason = f"{reason} " if count else ""
+        reason += (
+            f"The network maps {len(duplicates.points)} of {there} classes to one point, or nearly: whether their "
+            "examples are in more than one split cannot be told from it."
+        )
+    unknown = bool(duplicates.points) and not holds
+    return Step("leakage", None if unknown else holds, title, reason, "")
 
 
 def _labels(found: LabelErrors, command: str) -> Step:
     title = "Look at the suspected labels"
+    lead = "Put right in the data what is wrong, then:"
     if not found.judged:
-        return Step("labels", None, title, "No label could be judged.", command)
+        return Step("labels", None, title, "No label could be judged.", command, lead)
     share = len(found.suspects) / found.judged
     reason = f"{len(found.suspects)} of {found.judged} labels are suspect ({100 * share:.1f}%)"
-    if found.agreement < TRUSTED_AGREEMENT:
+    if not found.trusted:
         agreed = f"{100 * found.agreement:.0f}% of the labels"
         reason += f", but the judge agrees with {agreed} only: it is itself often wrong."
-        return Step("labels", False, title, reason, command)
+        return Step("labels", False, title, reason, command, lead)
     holds = share >= SUSPECT_SHARE
     reason += ". label_errors.csv ranks them." if holds else "."
-    return Step("labels", holds, title, reason, command)
+    return Step("labels", holds, title, reason, command, lead)
 
 
 def _small(classes: Sequence[ClassMeasure], command: str) -> Step:
@@ -126,19 +187,18 @@ def _small(classes: Sequence[ClassMeasure], command: str) -> Step:
     small = [one for one in there if one.count < FEWEST]
     reason = f"{len(small)} of {len(there)} classes have fewer than {FEWEST} rows"
     holds = len(small) >= SMALL_SHARE * len(there)
-    reason += (
-        ": more examples of these are worth more than any loss. Until then, try a prior." if holds else "."
-    )
-    return Step("small", holds, "Collect more examples of the smallest classes", reason, command)
+    reason += ": more examples of these are worth more than any loss." if holds else "."
+    title = "Collect more examples of the smallest classes"
+    return Step("small", holds, title, reason, command, "Until then, a prior may help:")
 
 
 def _prior(found: Correlations, command: str) -> Step:
     title = "Move the boundaries by the counts"
     r = found.count_accuracy
     if math.isnan(r):
-        return Step("prior", None, title, _unknown("count and accuracy", found), command)
+        return Step("prior", None, title, _unknown("log count and accuracy", found), command)
     limit = max(CORRELATION, found.chance) if math.isfinite(found.chance) else math.inf
-    reason = f"Count and accuracy correlate by {r:+.2f} over {found.classes} classes"
+    reason = f"Log count and accuracy correlate by {r:+.2f} over {found.classes} classes"
     reason += ": rare classes lose." if r >= limit else "; " + _needed(f"{limit:+.2f} or more", found)
     return Step("prior", r >= limit, title, reason, command)
 
@@ -148,11 +208,11 @@ def _amount(found: Correlations, command: str) -> Step:
     r = found.amount_accuracy_given_count
     if math.isnan(r):
         return Step("amount", None, title, _unknown("amount and accuracy", found), command)
-    holds = r < -found.chance
+    holds = r < -found.chance_partial
     reason = (
-        f"With the count held fixed, amount and accuracy correlate by {r:+.2f} over {found.classes} classes"
+        f"With log count held fixed, amount and accuracy correlate by {r:+.2f} over {found.classes} classes"
     )
-    needed = _needed(f"below {-found.chance:+.2f}", found)
+    needed = _needed(f"below {-found.chance_partial:+.2f}", found)
     reason += ": classes that hold more are harder." if holds else f"; {needed}"
     return Step("amount", holds, title, reason, command)
 
@@ -164,9 +224,56 @@ def _needed(what: str, found: Correlations) -> str:
 def _unknown(what: str, found: Correlations) -> str:
     if found.classes:
         return f"A correlation of {what} cannot be had from these {found.classes} classes."
-    return "The table has no predictions, so that accuracy is not known."
+    return _NO_PREDICTIONS
 
 
-def _command(words: str, *more: str) -> str:
-    options = (word if word.startswith("--") else shlex.quote(word) for word in more)
-    return " ".join([words, *options])
+def _path(text: str) -> str:
+    """The value of an option that is a path or a name: one that begins with a dash becomes a path that does not."""
+    return f"./{text}" if text.startswith("-") else text
+
+
+# What a setting may be; whatever else a file says is nobody's setting.
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "imbalance": (int, float),
+    "seed": (int,),
+    "split": (str,),
+    "image_size": (int,),
+    "part": (str,),
+    "pretrained": (bool,),
+    "weights": (str,),
+    "embedding_output": (str,),
+    "scores_output": (str,),
+    "mean": (list, tuple),
+    "std": (list, tuple),
+}
+_DEFAULTS: Mapping[str, Any] = {"imbalance": 1, "seed": 0, "split": "standard", "pretrained": True}
+_OF_THE_DATA = ("imbalance", "seed", "split", "image_size")
+
+
+def _settings(table: EmbeddingTable) -> dict[str, Any]:
+    return {key: value for key, kinds in _KINDS.items() if _fits(value := table.settings.get(key), kinds)}
+
+
+def _fits(value: object, kinds: tuple[type, ...]) -> bool:
+    if list in kinds:
+        return isinstance(value, (list, tuple)) and all(_fits(number, (int, float)) for number in value)
+    return isinstance(value, kinds) and (bool in kinds or not isinstance(value, bool))
+
+
+def _data_settings(table: EmbeddingTable) -> dict[str, Option]:
+    """What training on the same data needs; what is the default is left out."""
+    found = _settings(table) if table.data else {}  # else the table itself is the data
+    return {key: found[key] for key in _OF_THE_DATA if key in found and found[key] != _DEFAULTS.get(key)}
+
+
+def _embedding_settings(table: EmbeddingTable) -> dict[str, Option]:
+    """What embedding again needs. A run of ours takes the settings of its training where it is told none."""
+    foreign = table.model.startswith(("timm/", "torchvision/")) or table.model.lower().endswith(".onnx")
+    found = _settings(table)
+    if "weights" in found:
+        found["weights"] = _path(found["weights"])
+    return {k: value for k, value in found.items() if not foreign or value != _DEFAULTS.get(k)}
+
+
+def _without(settings: Mapping[str, Option], key: str) -> dict[str, Option]:
+    return {name: value for name, value in settings.items() if name != key}

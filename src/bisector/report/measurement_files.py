@@ -1,12 +1,10 @@
 """The files that a measurement is written to."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bisector.files import write_whole
+from bisector.files import write_rows, write_whole
 from bisector.measurement.measurement import Measurement
 from bisector.report.measurement_page import render_measurement
 
@@ -53,13 +51,9 @@ def write_measurement(measurement: Measurement, folder: Path) -> list[Path]:
         ),
     }
     for name, (heading, rows) in tables.items():
-        write_whole(folder / name, _csv(heading, rows))
+        write_rows(folder / name, [heading, *([_cell(value) for value in row] for row in rows)])
     return [folder / name for name in ("measure.html", "measure.json", *tables)]
 
 
-def _csv(heading: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(heading)
-    writer.writerows(["" if isinstance(v, float) and math.isnan(v) else v for v in row] for row in rows)
-    return text.getvalue()
+def _cell(value: object) -> object:
+    return "" if isinstance(value, float) and math.isnan(value) else value

@@ -7,11 +7,14 @@ from bisector.measurement.classes import ClassMeasure
 from bisector.measurement.measurement import Measurement
 from bisector.report.colors import class_color
 from bisector.report.figure import FAINT, Figure, Json, axis
-from bisector.report.names import plot_text
+from bisector.report.names import plot_text, shorten
 
 _NAMED = (
     6  # classes whose names are written beside their points: the hardest, or those with the largest amounts
 )
+_LONGEST = 12  # letters of a label
+_JOINED = 3  # names in one label
+_LETTER, _LINE = 0.018, 0.06  # width and height of a letter, of the axes
 _Quantity = Callable[[ClassMeasure], float]
 
 
@@ -34,10 +37,10 @@ def _scatter(
         if math.isfinite(across(one)) and math.isfinite(up(one))
     ]
     worst = up is not _amount
-    names = {
-        one.name for _, one in sorted(points, key=lambda point: up(point[1]), reverse=not worst)[:_NAMED]
-    }
-    rows = across is _count
+    named = sorted(range(len(points)), key=lambda k: up(points[k][1]), reverse=not worst)[:_NAMED]
+    places = [(across(one), up(one)) for _, one in points]
+    log = across is _count and spans_decade([x for x, _ in places])
+    labels = _labels(named, places, [one.name for _, one in points], log)
     return Figure(
         key=key,
         title=title,
@@ -46,9 +49,9 @@ def _scatter(
             {
                 "type": "scatter",
                 "mode": "markers+text",
-                "x": [across(one) for _, one in points],
-                "y": [up(one) for _, one in points],
-                "text": [plot_text(one.name, 12) if one.name in names else "" for _, one in points],
+                "x": [x for x, _ in places],
+                "y": [y for _, y in places],
+                "text": [labels.get(k, "") for k in range(len(points))],
                 "textposition": "top center",
                 "textfont": {"size": 10, "color": FAINT},
                 "cliponaxis": False,
@@ -62,12 +65,68 @@ def _scatter(
             }
         ],
         layout={
-            "xaxis": {**axis(label), **({"type": "log", "dtick": "D2"} if rows else {"nticks": 6})},
+            "xaxis": {**axis(label), **(_log_ticks([x for x, _ in places]) if log else {"nticks": 6})},
             "yaxis": {**axis(_UP[up]), "nticks": 6},
             "showlegend": False,
         },
         height=320,
     )
+
+
+def spans_decade(values: Sequence[float]) -> bool:
+    """Whether the largest is at least ten times the smallest, so that a logarithmic axis has something to show."""
+    return bool(values) and max(values) >= 10 * min(values)
+
+
+def _log_ticks(values: Sequence[float]) -> dict[str, Json]:
+    """A logarithmic axis with ticks at 1, 2, 5, 10 ..., or at 1, 10, 100 ... where these would be many."""
+    least, most = min(values), max(values)
+    steps = (1, 2, 5) if most <= 300 * least else (1,)
+    powers = range(math.floor(math.log10(least)), math.ceil(math.log10(most)) + 1)
+    ticks = [step * 10**power for power in powers for step in steps]
+    ticks = [tick for tick in ticks if least / 1.5 <= tick <= 1.5 * most]
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:,}" for tick in ticks]}
+
+
+def _labels(
+    named: Sequence[int],  # the points to name
+    places: Sequence[tuple[float, float]],
+    names: Sequence[str],
+    log: bool,
+) -> dict[int, str]:
+    """What is written above which point; where labels would lie on each other, their points share one."""
+    if not named:
+        return {}
+    across = [math.log(x) if log else x for x, _ in places]
+    up = [y for _, y in places]
+    wide, high = (max(axis) - min(axis) or 1.0 for axis in (across, up))
+    groups: list[list[int]] = []
+    for k in sorted(named, key=lambda k: across[k]):
+        for group in groups:
+            middle = group[len(group) // 2]
+            letters = len(_joined([names[k]])) + len(_joined([names[j] for j in group]))
+            apart = abs(across[k] - across[middle]) / wide
+            if apart < _LETTER * (letters + 1) / 2 and abs(up[k] - up[middle]) / high < _LINE:
+                group.append(k)
+                break
+        else:
+            groups.append([k])
+    return {
+        group[len(group) // 2]: plot_text(_joined([names[k] for k in group]), 4 * _LONGEST)
+        for group in groups
+    }
+
+
+def _joined(names: Sequence[str]) -> str:
+    """The names of one label, the first ones where there are many.
+
+    >>> _joined(["owl", "wren"]), _joined(list("abcdefg"))
+    ('owl, wren', 'a, b, c +4')
+    """
+    shown = names if len(names) <= _JOINED + 1 else names[:_JOINED]
+    more = f" +{len(names) - len(shown)}" if len(names) > len(shown) else ""
+    limit = _LONGEST if len(names) == 1 else _LONGEST - 4
+    return ", ".join(shorten(name, limit) for name in shown) + more
 
 
 def _hover(classes: Sequence[ClassMeasure]) -> list[Json]:

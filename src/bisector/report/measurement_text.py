@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from bisector.measurement.classes import hardest
+from bisector.measurement.confusion import Pair
 from bisector.measurement.measurement import Measurement
 from bisector.report.names import shorten
 
@@ -20,9 +21,10 @@ def format_measurement(measurement: Measurement) -> str:
         _pairs(measurement),
         _suspects(measurement),
         _duplicates(measurement),
+        _verification(measurement),
         "\n".join(f"Note: {note}" for note in measurement.notes),
         "\n".join(f"Left out: {plain(line)}" for line in _few(measurement.left_out)),
-        f"Next: {measurement.step.title}\n  {plain(measurement.step.reason)}\n  {plain(measurement.step.command)}",
+        _next(measurement),
     ]
     return "\n\n".join(filter(None, blocks))
 
@@ -43,6 +45,20 @@ def percent(share: float) -> str:
     ('12.5', '–')
     """
     return f"{100 * share:.1f}" if math.isfinite(share) else "–"
+
+
+def significant(value: float) -> str:
+    """A probability with two significant digits.
+
+    >>> significant(0.5), significant(0.0123), significant(4e-12)
+    ('0.50', '0.012', '4.0e-12')
+    """
+    if not math.isfinite(value):
+        return "–"
+    if 0 < value < 1e-4:
+        digits, _, power = f"{value:.1e}".partition("e")
+        return f"{digits}e{int(power)}"
+    return f"{value:#.2g}" if value < 0.995 else f"{value:.2f}"
 
 
 def number(value: float, decimals: int = 1) -> str:
@@ -86,27 +102,54 @@ def _correlations(found: Measurement) -> str:
     r = found.correlations
     if math.isnan(r.amount_accuracy) and math.isnan(r.count_accuracy):
         return ""
-    chance = (
-        f"; chance alone reaches ±{r.chance:.2f} in one case of twenty" if math.isfinite(r.chance) else ""
-    )
-    return (
-        f"Over {count(r.classes, 'class')}{chance}:\n"
-        f"  amount and accuracy      {_r(r.amount_accuracy)}   with the count held fixed  "
-        f"{_r(r.amount_accuracy_given_count)}\n"
-        f"  log count and accuracy   {_r(r.count_accuracy)}   with the amount held fixed "
-        f"{_r(r.count_accuracy_given_amount)}"
-    )
+    rows = [
+        (
+            "amount and accuracy",
+            _r(r.amount_accuracy),
+            "log count held fixed",
+            _r(r.amount_accuracy_given_count),
+        ),
+        (
+            "log count and accuracy",
+            _r(r.count_accuracy),
+            "amount held fixed",
+            _r(r.count_accuracy_given_amount),
+        ),
+    ]
+    if math.isfinite(r.chance_partial):
+        rows.append(("one in 20 by chance", f"±{r.chance:.2f}", "", f"±{r.chance_partial:.2f}"))
+    lines = [f"  {name:<22}  {plain}  {fixed:<20}  {partial}" for name, plain, fixed, partial in rows]
+    return "\n".join([f"Correlations over {count(r.classes, 'class')}:", *lines])
 
 
 def _pairs(found: Measurement) -> str:
     if found.confused:
         rows = [
-            [_pair(p.first, p.second), str(p.first_as_second), str(p.second_as_first), percent(p.share)]
+            [
+                _pair(p.first, p.second),
+                taken(p.first_as_second, p.first_tested),
+                taken(p.second_as_first, p.second_tested),
+                mean_share(p),
+            ]
             for p in found.confused[:5]
         ]
-        return _table(["Pairs most confused", "→", "←", "share, %"], rows)
+        return _table(["Pairs most confused, A – B", "A as B", "B as A", "mean share, %"], rows)
     rows = [[_pair(p.first, p.second), number(p.degrees)] for p in found.nearest[:5]]
     return _table(["Nearest pairs of classes", "degrees"], rows) if rows else ""
+
+
+def taken(rows: int, tested: int) -> str:
+    """How many rows of a class were taken for the other; a dash where none was tested."""
+    return f"{rows:,}" if tested else "–"
+
+
+def mean_share(pair: Pair) -> str:
+    """The mean share of two classes in percent, or what it is at least where one was not tested.
+
+    >>> mean_share(Pair("a", "b", 2, 1, 4, 2, share=0.5)), mean_share(Pair("a", "b", 2, 0, 4, 0, share=0.25))
+    ('50.0', '≥ 25.0')
+    """
+    return percent(pair.share) if pair.both_tested else f"≥ {percent(pair.share)}"
 
 
 def _suspects(found: Measurement) -> str:
@@ -114,10 +157,12 @@ def _suspects(found: Measurement) -> str:
     if not errors.suspects:
         return ""
     rows = [
-        [_end(one.name), _name(one.label), _name(one.suggested), f"{one.confidence:.3f}"]
+        [_end(one.name), _name(one.label), _name(one.suggested), significant(one.confidence)]
         for one in errors.suspects[:5]
     ]
     title = f"{len(errors.suspects)} of {errors.judged} labels are suspect"
+    if not errors.trusted:
+        return f"{title}, by a judge that is unreliable: it agrees with {percent(errors.agreement)} % of the labels"
     return _table([title, "label", "rather", "confidence"], rows)
 
 
@@ -133,6 +178,39 @@ def _duplicates(found: Measurement) -> str:
         f"{count(same.rows, 'row')} in {count(len(same.groups), 'group')} of duplicates{leaked}: "
         f"{', '.join(map(_end, first.names[:3]))}{' …' if first.size > 3 else ''}"
     )
+
+
+def _verification(found: Measurement) -> str:
+    verified = found.verification
+    if verified is None:
+        return ""
+    lines = [
+        f"Classes never trained on, every pair by cosine: {verified_pairs(found)}",
+        f"  EER {percent(verified.eer)} % at {number(verified.eer_threshold, 3)}",
+        *(
+            f"  TAR {percent(tar)} % at FAR {far:g}, threshold {number(verified.thresholds[far], 3)}"
+            for far, tar in verified.tar.items()
+            if math.isfinite(tar)
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def verified_pairs(found: Measurement) -> str:
+    """What was verified, in words; empty if nothing was."""
+    verified = found.verification
+    if verified is None:
+        return ""
+    return (
+        f"{verified.genuine_pairs:,} genuine and {verified.impostor_pairs:,} impostor pairs of "
+        f"{count(verified.embeddings, 'row')} in {count(verified.classes, 'class')}"
+    )
+
+
+def _next(found: Measurement) -> str:
+    step = found.step
+    lines = [f"Next: {step.title}", step.reason, *([step.lead, step.command] if step.command else [])]
+    return "\n  ".join(plain(line) for line in lines if line)
 
 
 def _few(lines: Sequence[str]) -> list[str]:

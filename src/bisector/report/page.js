@@ -30,7 +30,7 @@ function sortBy(header) {
   const value = (row) => row.cells[column].dataset.value;
   const compare = (a, b) => {
     if (a === "" || b === "") return (a === "") - (b === "");
-    return sign * (header.dataset.text === undefined ? a - b : a.localeCompare(b));
+    return sign * (header.dataset.text === undefined ? a - b : a.localeCompare(b, undefined, { numeric: true }));
   };
   const body = table.tBodies[0];
   body.append(...[...body.rows].sort((a, b) => compare(value(a), value(b))));
