@@ -163,9 +163,7 @@ def test_processes_that_begin_together_get_the_same(folder: Path, cache: Path) -
     assert [path.suffix for path in cache.iterdir()] == [".npz"]
 
 
-@pytest.mark.parametrize(
-    ("size", "told"), [(7, "of at least 8"), (97, "of at most 96"), (9.5, "an integer")]
-)
+@pytest.mark.parametrize(("size", "told"), [(7, "of at least 8"), (97, "of at most 96"), (9.5, "an integer")])
 def test_sizes_that_are_not_legal(size: int, told: str) -> None:
     with pytest.raises(ArgumentError, match=f"image_size: got {size}; expected .*{told}"):
         glyph_source(image_size=size)
