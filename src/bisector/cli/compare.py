@@ -120,6 +120,8 @@ def _dry_run(arguments: argparse.Namespace, task: Task, recipe: Recipe, machine:
     jobs = default_jobs(machine) if arguments.jobs is None else arguments.jobs
     require_integer("jobs", jobs, least=1)
     left = [cell for cell in cells if cell.done(arguments.out / "cells") is None]
+    for line in dataset.left_out:
+        print(f"left out: {line}", file=sys.stderr)
     say(format_estimates(estimate(cells, machine), cells, left, dataset, jobs))
 
 

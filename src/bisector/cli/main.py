@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from bisector._version import __version__
 from bisector.cli import adjust, compare, demo, embed, measure, report, train
+from bisector.cli.output import with_nearest
 from bisector.errors import ArgumentError, MissingExtraError
 
 COMMANDS = {
@@ -45,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["train"]:  # jsonargparse reads its words, with the Trainer's options among them
         parsed = argparse.Namespace(command="train", words=words[1:])
     else:
-        parsed = parser.parse_args(words)
+        parsed, unknown = parser.parse_known_args(words)
+        if unknown:
+            commands.choices[parsed.command].error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         COMMANDS[parsed.command].run(parsed, command=shlex.join(["bisector", *words]))
         sys.stdout.flush()
@@ -76,5 +79,6 @@ class _Parser(argparse.ArgumentParser):
         if wrong:
             near = difflib.get_close_matches(wrong[1], re.findall(r"[\w-]+", wrong[2]), n=1)
             message += f"; did you mean {near[0]!r}?" if near else ""
+        message = with_nearest(message, [flag for action in self._actions for flag in action.option_strings])
         _tell(self.prog, message)
         sys.exit(2)

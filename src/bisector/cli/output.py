@@ -1,7 +1,10 @@
 """What every command does with its folder and its words."""
 
+import difflib
 import io
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from bisector.errors import require
@@ -23,3 +26,14 @@ def say(text: str) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     print(text)
+
+
+def with_nearest(complaint: str, flags: Sequence[str]) -> str:
+    """Add the flag that was probably meant to a complaint about one that there is not.
+
+    >>> with_nearest("unrecognized arguments: --epohcs 3", ["--epochs", "--out"])
+    "unrecognized arguments: --epohcs 3; did you mean '--epochs'?"
+    """
+    wrong = re.search(r"unrecognized arguments: (--[\w-]+)", complaint)
+    near = difflib.get_close_matches(wrong[1], flags, n=1) if wrong else []
+    return f"{complaint}; did you mean {near[0]!r}?" if near else complaint

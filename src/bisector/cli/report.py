@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from bisector.cli.output import require_folder, say
-from bisector.errors import ArgumentError
+from bisector.errors import ArgumentError, require
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +23,9 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     file = given / "comparison.json" if given.is_dir() else given
     out: Path = arguments.out or file.parent
     require_folder(out)
+    require(
+        file.is_file(), "results", given, "comparison.json of bisector compare, or the folder that holds it"
+    )
 
     from dataclasses import replace
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bisector.cli.options import record_of
-from bisector.cli.output import require_folder, say
+from bisector.cli.output import require_folder, say, with_nearest
 from bisector.errors import ArgumentError, missing_extra
 from bisector.training.recipe import Machine, Recipe, Task, options_of
 
@@ -56,17 +56,20 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     require_folder(out)
     task, recipe, machine = record_of(Task, parsed), record_of(Recipe, parsed), record_of(Machine, parsed)
 
+    import torch
     from lightning.pytorch.utilities import rank_zero_only
 
     from bisector.report.training import format_run
     from bisector.training.checkpoints import LAST
     from bisector.training.data import load_task
     from bisector.training.results import RESULT, read_run, write_record
+    from bisector.training.spec import build_head
     from bisector.training.train import is_finished, train
 
     rank = int(
         getattr(rank_zero_only, "rank", 0)
     )  # of all processes; Lightning starts the others with this command
+    build_head(parsed.head, 8, 4, torch.ones(4))  # a wrong word is told before anything is read
     dataset = load_task(task, parsed.seed)
     for line in dataset.left_out if rank == 0 else ():
         print(f"left out: {line}", file=sys.stderr)
@@ -125,7 +128,9 @@ def _parse(words: Sequence[str]) -> Any:
     try:
         return parser.parse_args(list(words))
     except (Wrong, argparse.ArgumentError) as error:
-        raise ArgumentError(" ".join(str(error).split())) from None
+        told = " ".join(str(error).split())
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        raise ArgumentError(with_nearest(told, flags)) from None
 
 
 def _trainer_options(parsed: Any, out: Path) -> dict[str, Any]:

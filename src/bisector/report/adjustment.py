@@ -56,6 +56,10 @@ def format_adjustment(before: Mapping[str, float], after: Mapping[str, float]) -
         cells = [f"{info.label} {info.unit}".rstrip(), format_value(info, old), format_value(info, new)]
         rows.append([cell.replace("-", "−") for cell in [*cells, sign + change]])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
+    lines = [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows
-    )
+    ]
+    key = "balanced_accuracy"
+    if after.get(key, 0.0) < before.get(key, 0.0):
+        lines += ["", "The balanced accuracy is lower than before: these offsets do not help here."]
+    return "\n".join(lines)

@@ -20,9 +20,8 @@ def format_estimates(
         jobs: trainings at a time.
     """
     width = max(len(e.head) for e in estimates)
-    parts = ", ".join(f"{len(getattr(dataset, part)):,} {part}" for part in ("train", "validation", "test"))
     lines = [
-        f"{dataset.name}: {dataset.num_classes:,} classes; examples: {parts}",
+        size_of(dataset),
         "",
         f"{'Head':<{width}}  {'Parameters':>11}  {'Steps':>9}  {'ms a step':>9}  {'A training':>10}  {'Memory':>9}",
     ]
@@ -36,12 +35,19 @@ def format_estimates(
     total = sum(seconds.get(c.head, known) * c.epochs / c.recipe.epochs for c in left)
     most = sum(sorted((e.memory for e in estimates), reverse=True)[:1]) * min(jobs, max(len(left), 1))
     longest = max((seconds.get(c.head, known) * c.epochs / c.recipe.epochs for c in left), default=0.0)
+    time = duration(max(longest, total / jobs))
     lines += [
         "",
-        f"{len(cells)} trainings, {len(cells) - len(left)} of them done; {jobs} at a time: about "
-        f"{duration(max(longest, total / jobs))} and {most / 2**20:,.0f} MiB in all.",
+        f"Trainings: {len(cells)}, {len(cells) - len(left)} done; {jobs} at a time: about {time} and "
+        f"{most / 2**20:,.0f} MiB in all, besides some seconds to start.",
     ]
     return "\n".join(lines)
+
+
+def size_of(dataset: Dataset) -> str:
+    """Say how many classes and examples there are."""
+    parts = ", ".join(f"{len(getattr(dataset, part)):,} {part}" for part in ("train", "validation", "test"))
+    return f"{dataset.name}: {dataset.num_classes:,} classes; examples: {parts}"
 
 
 def duration(seconds: float) -> str:

@@ -49,7 +49,8 @@ class Column:
 
     def text(self, value: float) -> str:
         """A mean or a deviation as `cell` gives it; a dash where it is not known."""
-        return (f"{value:.2g}" if self.small else f"{value:.2f}") if math.isfinite(value) else "–"
+        shown = f"{value:.2g}" if self.small else f"{value:.{2 if self.share else 4}f}"
+        return shown if math.isfinite(value) else "–"
 
 
 def verifications(runs: Sequence[Run]) -> dict[str, list[Verification]]:

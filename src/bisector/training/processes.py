@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
@@ -72,7 +73,8 @@ def train_cells(
         initargs=(os.getpid(), stop, reports, context.Value("i", 0)),
     )
     try:
-        waiting = {pool.submit(_train_here, cell, order): cell for cell in cells}
+        with _without_interrupts():  # which the workers inherit when they are started, with the first cell
+            waiting = {pool.submit(_train_here, cell, order): cell for cell in cells}
         for done in as_completed(waiting):
             yield waiting[done], done.result()
     except BaseException as error:
@@ -87,6 +89,18 @@ def train_cells(
         pool.shutdown(wait=True, cancel_futures=True)
         reports.put(None)
         teller.join()
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _train(cell: Cell, order: Order, progress: Progress) -> Run | Plane:

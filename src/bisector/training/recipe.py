@@ -28,6 +28,7 @@ class Task:
     image_size: int | None = _option(None, "side to which images of a folder or Parquet file are resized")
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "data", self.data.rstrip("/") or self.data)  # photos/ is photos
         require_number("imbalance", self.imbalance, least=1)
         require_choice("split", self.split, SPLITS)
         if self.image_size is not None:
