@@ -1,9 +1,12 @@
 import math
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
 
 from bisector.metrics.summary import METRICS
 from bisector.training.results import Comparison, Plane, Run
@@ -144,3 +147,27 @@ def hostile() -> Comparison:
         runs=[replace(run, head=renamed.get(run.head, run.head)) for run in comparison.runs],
         planes=[replace(plane, head=renamed.get(plane.head, plane.head)) for plane in comparison.planes],
     )
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """A real browser, offline in all that a page could ask of it, which notes what goes wrong in the page."""
+    if shutil.which("chromedriver") is None:
+        pytest.skip("there is no chromedriver")
+    options = webdriver.ChromeOptions()
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(executable_path=shutil.which("chromedriver")))
+    driver.set_page_load_timeout(60)
+    yield driver
+    driver.quit()

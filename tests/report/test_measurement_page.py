@@ -1,12 +1,10 @@
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -57,27 +55,6 @@ def hostile() -> Measurement:
         data=NAMES[0],
     )
     return measure(table, file=NAMES[1], command=f"bisector measure {NAMES[1]}")
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory):
-    if shutil.which("chromedriver") is None:
-        pytest.skip("there is no chromedriver")
-    options = webdriver.ChromeOptions()
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(executable_path=shutil.which("chromedriver")))
-    driver.set_page_load_timeout(SECONDS)
-    yield driver
-    driver.quit()
 
 
 def show(browser: webdriver.Chrome, path: Path, width: int) -> None:

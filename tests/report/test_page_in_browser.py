@@ -1,10 +1,7 @@
 import math
-import shutil
 from dataclasses import replace
 
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -12,31 +9,7 @@ from bisector.metrics.summary import METRICS
 from bisector.report.names import shorten
 from bisector.report.page import write_page
 
-pytestmark = pytest.mark.skipif(shutil.which("chromedriver") is None, reason="there is no chromedriver")
-
 SECONDS = 60  # enough for a busy machine; a page that is ready does not wait
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = Service(executable_path=shutil.which("chromedriver"))
-    driver = webdriver.Chrome(options=options, service=service)
-    driver.set_page_load_timeout(SECONDS)
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="module")

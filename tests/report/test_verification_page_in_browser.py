@@ -1,17 +1,11 @@
-import shutil
-
 import pytest
 import torch
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from bisector.metrics.verification import verify
 from bisector.report.names import shorten
 from bisector.report.verification import write_verification_page
-
-pytestmark = pytest.mark.skipif(shutil.which("chromedriver") is None, reason="there is no chromedriver")
 
 SECONDS = 60
 HOSTILE = "</script><img src=x onerror=window.pwned=1>"
@@ -31,27 +25,6 @@ def path(tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "verification.html"
     write_verification_page(path, runs, title=HOSTILE, command=HOSTILE)
     return path
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(executable_path=shutil.which("chromedriver")))
-    driver.set_page_load_timeout(SECONDS)
-    yield driver
-    driver.quit()
 
 
 @pytest.mark.parametrize("width", [1200, 400])
