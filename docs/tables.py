@@ -55,7 +55,7 @@ def _difference(found: object) -> str:
     if found is None:
         return ""
     mean, low, high = (100 * value for value in tuple(found)[:3])  # type: ignore[call-overload]
-    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]" if math.isfinite(low) else f"{mean:+.1f}"
 
 
 def _line(*cells: str) -> None:

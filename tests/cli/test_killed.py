@@ -70,7 +70,7 @@ def test_a_training_that_is_killed_ten_times_ends_in_the_same_bits(tmp_path: Pat
     assert start(words("whole")).wait(600) == 0
     cut = tmp_path / "cut"
     # Every third life has another number of workers.
-    kills = kill_again_and_again(lambda life: words("cut", life % 3 == 2), lambda: [cut / "last.ckpt"])
+    kills = kill_again_and_again(lambda life: words("cut", int(life % 3 == 2)), lambda: [cut / "last.ckpt"])
     assert kills == KILLS
 
     one, other = (
