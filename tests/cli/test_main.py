@@ -3,6 +3,7 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -110,7 +111,10 @@ def test_the_demo_writes_its_table_and_its_page(tmp_path: Path) -> None:
 def test_an_interrupted_comparison_says_so(tmp_path: Path) -> None:
     words = ["compare", "--heads", "linear-softmax,igam", "--epochs", "200", "--out", "found"]
     command = [sys.executable, "-m", "bisector", *words]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as running:
+    # Whoever runs the tests in the background may have told its children to ignore interrupts.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    piped = {"stderr": subprocess.PIPE, "text": True, "cwd": tmp_path}
+    with subprocess.Popen(command, preexec_fn=heeding, **piped) as running:  # noqa: PLW1509 (it only sets a signal)
         assert running.stderr is not None
         seen = ""
         while not re.search(r"[1-9]\d*/1200 ", seen):  # it trains; the bar may leave out a number
