@@ -57,7 +57,6 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     task, recipe, machine = record_of(Task, parsed), record_of(Recipe, parsed), record_of(Machine, parsed)
 
     import torch
-    from lightning.pytorch.utilities import rank_zero_only
 
     from bisector.report.training import format_run
     from bisector.training.checkpoints import LAST
@@ -66,22 +65,19 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from bisector.training.spec import build_head
     from bisector.training.train import is_finished, train
 
-    rank = int(
-        getattr(rank_zero_only, "rank", 0)
-    )  # of all processes; Lightning starts the others with this command
     build_head(parsed.head, 8, 4, torch.ones(4))  # a wrong word is told before anything is read
     dataset = load_task(task, parsed.seed)
-    for line in dataset.left_out if rank == 0 else ():
+    for line in dataset.left_out if _rank() == 0 else ():
         print(f"left out: {line}", file=sys.stderr)
     how = {"seed": parsed.seed, "machine": machine, "folder": out, "trainer": _trainer_options(parsed, out)}
     if is_finished(dataset, task, parsed.head, recipe, **how):
         done = read_run(out / RESULT)
     else:
         (out / RESULT).unlink(missing_ok=True)  # of a shorter training
-        if rank == 0 and (out / LAST).is_file():
+        if _rank() == 0 and (out / LAST).is_file():
             print(f"going on with the training in {out}", file=sys.stderr)
         _, done = train(dataset, task, parsed.head, recipe, **how)
-        if int(getattr(rank_zero_only, "rank", 0)) != 0:
+        if _rank() != 0:
             return
         write_record(done, out / RESULT)
     say(format_run(done, dataset, out))
@@ -89,6 +85,13 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         from bisector.report.verification import write_verification
 
         say(f"The page with the ROC: {write_verification([done], task.data, command, out)}")
+
+
+def _rank() -> int:
+    """Return the number of this process among those that train: Lightning starts the others with this command."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    return int(getattr(rank_zero_only, "rank", 0))
 
 
 def _parse(words: Sequence[str]) -> Any:
