@@ -102,10 +102,9 @@ class Margin:
         """Return the (B, C) cosines as the margin leaves them; `scale` times them are the logits."""
         y = labels[:, None]
         if self.custom is not None:
-            given = cosines.shape
-            cosines = self.custom(cosines, y, torch.arange(given[1], device=cosines.device))
-            fits = cosines.shape == given
-            require(fits, "custom_margin", f"a result of shape {tuple(cosines.shape)}", f"{tuple(given)}")
+            cosines = apply_custom(
+                self.custom, cosines, y, torch.arange(cosines.shape[1], device=cosines.device)
+            )
         competitors = cosines
         if self.pairwise is not None:
             competitors = shift_angle(
@@ -117,6 +116,18 @@ class Margin:
         if self.target is not None:
             targets = self.target(targets[:, 0], labels)[:, None]
         return competitors.scatter(1, y, targets.to(competitors.dtype))
+
+
+def apply_custom(
+    custom: CustomMargin,
+    cosines: Tensor,  # (B, C')
+    y: Tensor,  # (B, 1)
+    classes: Tensor,  # (C',)
+) -> Tensor:
+    """Return what a user's margin makes of cosines; raise `ArgumentError` where that has another shape."""
+    result, given = custom(cosines, y, classes), tuple(cosines.shape)
+    require(result.shape == given, "custom_margin", f"a result of shape {tuple(result.shape)}", f"{given}")
+    return result
 
 
 def per_class(

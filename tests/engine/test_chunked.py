@@ -1,0 +1,358 @@
+"""The chunked loss is the dense one: every head, option and dtype, however rows and classes are cut."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from bisector.engine import walk
+from bisector.engine.budget import MemoryBudget
+from bisector.engine.dispatch import margin_cross_entropy
+from bisector.engine.plan import Plan
+from bisector.errors import ArgumentError
+from bisector.functional.margins import Margin, PairwiseMargin
+from bisector.functional.row_losses import RowLoss
+from head_cases import CASES, SCALE, Case
+
+DTYPES = {
+    "float64": (torch.float64, None),
+    "float32": (torch.float32, None),
+    "bfloat16": (torch.bfloat16, None),
+    "float16": (torch.float16, None),
+    "autocast-bfloat16": (torch.float32, torch.bfloat16),
+    "autocast-float16": (torch.float32, torch.float16),
+}
+
+
+@contextlib.contextmanager
+def cut(rows: int, classes: int, keep: bool) -> Iterator[None]:
+    """Cut the walk as told, where a budget would take problems as small as these in one piece."""
+
+    def plan(B: int, C: int, *_: int, kept_bytes: int, **__: Any) -> Plan:
+        return Plan(min(rows, B), min(classes, max(C, 1)), keep and kept_bytes > 0)
+
+    with patch.object(walk, "plan", plan):
+        yield
+
+
+def results(
+    head: nn.Module, x: Tensor, labels: Tensor, upstream: Tensor, backend: str, autocast: torch.dtype | None
+) -> list[Tensor]:
+    """Return the loss and the gradients of embeddings and parameters."""
+    head.backend = backend
+    leaf = x.detach().clone().requires_grad_()
+    head.zero_grad()
+    with torch.autocast("cpu", autocast, enabled=autocast is not None):
+        loss = head(leaf, labels)
+    (loss * upstream).sum().backward()
+    gradients = [None if p.grad is None else p.grad.clone() for p in head.parameters()]
+    assert all(
+        g is not None and g.dtype == p.dtype for g, p in zip(gradients, head.parameters(), strict=True)
+    )
+    return [loss.detach(), leaf.grad, *gradients]
+
+
+def largest_error(results: list[Tensor], exact: list[Tensor], number: int) -> float:
+    return float((results[number].double() - exact[number]).abs().max())
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    case=st.sampled_from(CASES),
+    dtype=st.sampled_from(list(DTYPES)),
+    rows=st.integers(1, 9),
+    dim=st.integers(1, 6),
+    classes=st.integers(2, 12),
+    reduction=st.sampled_from(["mean", "sum", "none"]),
+    smoothing=st.sampled_from([0.0, 0.0, 0.1]),
+    weighted=st.booleans(),
+    labels=st.sampled_from(["classes", "some-ignored", "all-ignored", "soft"]),
+    pieces=st.tuples(st.integers(1, 9), st.integers(1, 12), st.booleans()),
+    seed=st.integers(0, 10**6),
+)
+def test_every_head_agrees_with_the_reference_as_well_as_the_dense_loss_does(
+    case: Case,
+    dtype: str,
+    rows: int,
+    dim: int,
+    classes: int,
+    reduction: str,
+    smoothing: float,
+    weighted: bool,
+    labels: str,
+    pieces: tuple[int, int, bool],
+    seed: int,
+) -> None:
+    torch.manual_seed(seed)
+    parameters, autocast = DTYPES[dtype]
+    probability = not case.soft_labels
+    options: dict[str, Any] = {"reduction": reduction, "label_smoothing": 0.0 if probability else smoothing}
+    if weighted:
+        options["weight"] = torch.rand(classes) + 0.1
+    head = case.build(dim, classes, dtype=parameters, **options)
+    x = torch.randn(rows, dim).to(parameters)
+    y = torch.randint(classes, (rows,))
+    if labels == "some-ignored":
+        y[torch.rand(rows) < 0.5] = -100
+    elif labels == "all-ignored":
+        y[:] = -100
+    elif labels == "soft" and not probability:
+        y = torch.rand(rows, classes)
+    upstream = torch.rand(rows if reduction == "none" else ())
+    dense = results(head, x, y, upstream, "dense", autocast)
+    with cut(*pieces):
+        chunked = results(head, x, y, upstream, "chunked", autocast)
+    exact_y = y.double() if y.is_floating_point() else y
+    exact = results(head.double(), x.double(), exact_y, upstream.double(), "dense", None)
+    epsilon = torch.finfo(autocast or parameters).eps
+    # Where the dense loss happens to be exact, the rounding of the terms that a gradient sums up is allowed.
+    shortest = min(float(v.double().norm(dim=-1).min()) for v in (x, head.weight.detach()))
+    term = SCALE * float(upstream.abs().max()) / min(1.0, shortest)
+    for number, one in enumerate(exact):
+        unit = float(one.abs().max()) + term
+        assert chunked[number].dtype == dense[number].dtype
+        allowed = 2 * largest_error(dense, exact, number) + 4 * epsilon * unit
+        assert largest_error(chunked, exact, number) <= allowed, number
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_element_is_written(case: Case, keep: bool) -> None:
+    head = case.build(5, 11, dtype=torch.float64)
+    x, y = torch.randn(7, 5, dtype=torch.float64), torch.randint(11, (7,))
+    y[2] = -100
+    expected = results(head, x, y, torch.ones(()), "dense", None)
+    torch.use_deterministic_algorithms(True)  # fills what is allocated uninitialised with NaN
+    try:
+        with cut(3, 4, keep), patch.object(walk, "WORKSPACE", _Poisoned()):
+            poisoned = results(head, x, y, torch.ones(()), "chunked", None)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for ours, theirs in zip(poisoned, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+class _Poisoned:
+    """A workspace whose memory is not kept, so that all of it is fresh, and poisoned."""
+
+    def take(self, size: int, device: torch.device) -> Any:
+        from bisector.engine.budget import Scratch
+
+        return Scratch(torch.full((size,), 0xFF, dtype=torch.uint8), None)
+
+
+def problem(rows: int = 6, dim: int = 4, classes: int = 9) -> tuple[Tensor, Tensor, Tensor]:
+    x = torch.randn(rows, dim, dtype=torch.float64, requires_grad=True)
+    w = torch.randn(classes, dim, dtype=torch.float64, requires_grad=True)
+    return x, w, torch.randint(classes, (rows,))
+
+
+PAIRWISE = {
+    "relax": lambda C: PairwiseMargin(torch.linspace(0, 0.6, C), torch.linspace(0.1, 0.5, C), "relax"),
+    "press": lambda C: PairwiseMargin(torch.linspace(0, 0.6, C), torch.linspace(0.1, 0.5, C), "press"),
+    "beyond-pi": lambda C: PairwiseMargin(torch.linspace(0, 9.0, C), torch.linspace(0, 1.0, C), "relax"),
+    "below-0": lambda C: PairwiseMargin(torch.linspace(0, 9.0, C), torch.linspace(0, 1.0, C), "press"),
+}
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("pairwise", [None, *PAIRWISE])
+def test_gradients_are_those_of_finite_differences(pairwise: str | None, reduction: str) -> None:
+    x, w, y = problem()
+    y[1] = -100
+    scale = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    offset = torch.randn(len(w), dtype=torch.float64, requires_grad=True)
+    margin = Margin(pairwise=PAIRWISE[pairwise](len(w)) if pairwise else None, competitor_shift=0.1)
+
+    def loss(x: Tensor, w: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+        with cut(4, 5, True):
+            return margin_cross_entropy(
+                x,
+                w,
+                y,
+                margin=margin,
+                scale=scale,
+                offset=offset,
+                row_loss=RowLoss(label_smoothing=0.1),
+                reduction=reduction,
+                backend="chunked",
+            )
+
+    # The gradients of the forward pass and those that a second use makes again may differ in the last digit.
+    assert torch.autograd.gradcheck(loss, (x, w, scale, offset), nondet_tol=1e-10)
+
+
+@pytest.mark.parametrize("direction", ["relax", "press"])
+def test_near_the_ends_of_the_circle_the_pairwise_margin_is_exact(direction: str) -> None:
+    angles = torch.cat([torch.linspace(0, 0.4, 40), torch.linspace(2.7, 3.14159265, 40)]).double()
+    w = torch.stack([angles.cos(), angles.sin()], 1).requires_grad_()
+    x = torch.tensor([[1.0, 0.0], [1.0, 1e-9], [-1.0, 0.0]], dtype=torch.float64, requires_grad=True)
+    g = torch.linspace(0, 0.5, 80)[torch.randperm(80)]
+    margin, y = Margin(pairwise=PairwiseMargin(g, g, direction)), torch.tensor([3, 50, 7])
+    both = []
+    for backend in ("dense", "chunked"):
+        loss = margin_cross_entropy(x, w, y, margin=margin, scale=16.0, backend=backend)
+        both.append([loss, *torch.autograd.grad(loss, [x, w])])
+    for dense, chunked in zip(*both, strict=True):
+        torch.testing.assert_close(chunked, dense, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_a_graph_may_be_used_twice(reduction: str) -> None:
+    x, w, y = problem()
+    gradients = []
+    for backend in ("dense", "chunked"):
+        with cut(4, 5, True):
+            loss = margin_cross_entropy(x, w, y, reduction=reduction, backend=backend).sum()
+            first = torch.autograd.grad(loss, [x, w], retain_graph=True)
+            second = torch.autograd.grad(3 * loss, [x, w], retain_graph=True)
+            third = torch.autograd.grad(loss, [x, w])
+        gradients.append([*first, *second, *third])
+    for dense, chunked in zip(*gradients, strict=True):
+        torch.testing.assert_close(chunked, dense, rtol=1e-10, atol=1e-12)
+
+
+def test_gradients_accumulate_over_calls() -> None:
+    x, w, y = problem()
+    with cut(4, 5, True):
+        for _ in range(3):
+            (margin_cross_entropy(x, w, y, backend="chunked") / 3).backward()
+    (expected,) = torch.autograd.grad(margin_cross_entropy(x, w, y, backend="dense"), [w])
+    torch.testing.assert_close(w.grad, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("frozen", ["embeddings", "weight"])
+def test_what_is_frozen_gets_no_gradient(frozen: str) -> None:
+    x, w, y = problem()
+    (x if frozen == "embeddings" else w).requires_grad_(False)
+    margin_cross_entropy(x, w, y, backend="chunked").backward()
+    assert (x.grad is None) == (frozen == "embeddings")
+    assert (w.grad is None) == (frozen == "weight")
+
+
+def test_without_gradients_it_is_the_same_loss() -> None:
+    x, w, y = problem()
+    with torch.no_grad(), cut(4, 5, True):
+        loss = margin_cross_entropy(x, w, y, backend="chunked")
+    assert not loss.requires_grad
+    torch.testing.assert_close(loss, margin_cross_entropy(x, w, y, backend="dense").detach())
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_under_activation_checkpointing(reentrant: bool) -> None:
+    x, w, y = problem()
+    net = nn.Linear(4, 4).double()
+
+    def loss(x: Tensor) -> Tensor:
+        return margin_cross_entropy(net(x), w, y, backend="chunked")
+
+    with cut(4, 5, True):
+        checkpointed = torch.utils.checkpoint.checkpoint(loss, x, use_reentrant=reentrant)
+        checkpointed.backward()
+    ours = [x.grad, w.grad.clone(), net.weight.grad.clone()]
+    x.grad = w.grad = net.weight.grad = None
+    loss(x).backward()
+    for a, b in zip(ours, [x.grad, w.grad, net.weight.grad], strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.slow
+def test_inside_a_compiled_model() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.weight = nn.Linear(4, 4), nn.Parameter(torch.randn(9, 4))
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return margin_cross_entropy(torch.tanh(self.net(x)), self.weight, y, backend="chunked")
+
+    model, x, y = Model(), torch.randn(6, 4), torch.randint(9, (6,))
+    model(x, y).backward()
+    plain = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    torch.compile(model)(x, y).backward()
+    for ours, parameter in zip(plain, model.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, ours)
+
+
+def learned_margins() -> dict[str, tuple[nn.Parameter, Margin]]:
+    m = nn.Parameter(torch.tensor(0.3, dtype=torch.float64))
+    v = nn.Parameter(torch.linspace(-1, 1, 9, dtype=torch.float64))
+    return {
+        "target": (m, Margin(target=lambda cos, y: cos - m.exp())),
+        "target-per-class": (v, Margin(target=lambda cos, y: cos - torch.sigmoid(v)[y])),
+        "target-over-the-batch": (m, Margin(target=lambda cos, y: cos - m * cos.mean())),
+        "custom": (m, Margin(custom=lambda cos, y, j: torch.where(j == y, cos - m, cos * (1 - 0.1 * m)))),
+        "custom-per-class": (v, Margin(custom=lambda cos, y, j: cos - 0.1 * v[j] * (j != y))),
+    }
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+@pytest.mark.parametrize("name", list(learned_margins()))
+def test_what_is_learned_inside_a_margin_gets_its_gradient(name: str, reduction: str) -> None:
+    x, w, y = problem()
+    gradients = []
+    for backend in ("dense", "chunked"):
+        parameter, margin = learned_margins()[name]
+        with cut(4, 5, True):
+            loss = margin_cross_entropy(
+                x, w, y, margin=margin, scale=5.0, reduction=reduction, backend=backend
+            )
+            gradients.append(torch.autograd.grad(loss.sum(), [parameter, x, w]))
+    for dense, chunked in zip(*gradients, strict=True):
+        torch.testing.assert_close(chunked, dense, rtol=1e-9, atol=1e-11)
+
+
+def test_a_margin_may_compute_a_loss_of_its_own() -> None:
+    x, w, y = problem()
+
+    def nested(cos: Tensor, y: Tensor, j: Tensor) -> Tensor:
+        with torch.no_grad():
+            inner = margin_cross_entropy(x, w, torch.zeros(len(x), dtype=torch.long), backend="chunked")
+        return cos - 0.1 * inner * (j == y)
+
+    both = [
+        margin_cross_entropy(x, w, y, margin=Margin(custom=nested), backend=backend)
+        for backend in ("dense", "chunked")
+    ]
+    torch.testing.assert_close(both[1], both[0])
+
+
+def test_twice_differentiated_it_says_so() -> None:
+    x, w, y = problem()
+    (gradient,) = torch.autograd.grad(
+        margin_cross_entropy(x, w, y, backend="chunked"), [x], create_graph=True
+    )
+    with pytest.raises(ArgumentError, match=r"backend: .*twice.* expected 'dense'"):
+        gradient.norm().backward()
+
+
+def test_what_only_the_dense_loss_does_goes_there_or_says_so() -> None:
+    x, w, _ = problem()
+    soft = torch.rand(6, 9, dtype=torch.float64, requires_grad=True)
+    margin_cross_entropy(x, w, soft).backward()
+    assert soft.grad is not None
+    with pytest.raises(ArgumentError, match="backend: got 'chunked' with a gradient for labels"):
+        margin_cross_entropy(x, w, soft, backend="chunked")
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_bad_row_spoils_its_own_loss_only(bad: float) -> None:
+    x, w, y = problem()
+    with torch.no_grad():
+        x[1, 0] = bad
+    rows = margin_cross_entropy(x, w, y, reduction="none", backend="chunked")
+    assert rows.isnan().tolist() == [i == 1 for i in range(6)]
+
+
+def test_bad_budgets_are_named() -> None:
+    with pytest.raises(ArgumentError, match="chunk_bytes: got 5"):
+        MemoryBudget(chunk_bytes=5)
+    with pytest.raises(ArgumentError, match=r"accumulation: got torch\.float16"):
+        MemoryBudget(accumulation=torch.float16)
