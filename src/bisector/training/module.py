@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from bisector.data.keyed import keyed_seed
 from bisector.errors import missing_extra
 from bisector.heads import IGAM, Head
+from bisector.optim.rowwise_adamw import RowwiseAdamW
 from bisector.training.guide import InformationGuide
 from bisector.training.schedules import schedule
 
@@ -115,8 +116,9 @@ class Classifier(lightning.LightningModule):
         optimizer: torch.optim.Optimizer
         if self.optimizer == "sgd":
             optimizer = torch.optim.SGD(self.parameters(), momentum=0.9, nesterov=True, **rates)
-        else:
-            optimizer = torch.optim.AdamW(self.parameters(), **rates)
+        else:  # the same numbers; for sampled classes, whose gradients are sparse
+            kind = RowwiseAdamW if self.head.sample < 1 else torch.optim.AdamW
+            optimizer = kind(self.parameters(), **rates)
         steps = self.trainer.estimated_stepping_batches
         if steps == math.inf:  # trained for a time, not for a number of steps: there is no cycle to plan
             return optimizer

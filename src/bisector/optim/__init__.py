@@ -1,0 +1,1 @@
+"""Optimisers that cost what the gradients cost; torch alone."""

@@ -1,0 +1,51 @@
+"""Heads with sampled classes through Lightning: clipping, accumulation, and a resumed training."""
+
+from pathlib import Path
+
+import lightning
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import bisector as bs
+from bisector.training import Classifier
+
+
+def fitted(folder: Path, resume: Path | None = None) -> Classifier:
+    torch.manual_seed(0)
+    x = torch.randn(96, 8)
+    data = DataLoader(TensorDataset(x, torch.arange(96) % 60), batch_size=8)
+    head = bs.IGAM(6, 60, information=None, sample=0.3)
+    head.set_amounts(torch.linspace(10, 40, 60))
+    model = Classifier(nn.Linear(8, 6), head, schedule="constant", seed=3)
+    trainer = lightning.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        logger=False,
+        callbacks=[ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1, save_on_train_epoch_end=True)],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        gradient_clip_val=0.5,
+        accumulate_grad_batches=2,
+    )
+    trainer.fit(model, data, ckpt_path=resume)
+    return model
+
+
+def all_numbers(model: Classifier) -> list[Tensor]:
+    optimizer = model.optimizers(use_pl_optimizer=False)
+    state = [value for parts in optimizer.state_dict()["state"].values() for value in parts.values()]
+    return [*model.parameters(), *state]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_resumed_training_is_bitwise_the_one_that_was_not_cut(tmp_path: Path) -> None:
+    whole = fitted(tmp_path / "whole")
+    resumed = fitted(tmp_path / "resumed", tmp_path / "whole" / "epoch=0.ckpt")
+    for a, b in zip(all_numbers(whole), all_numbers(resumed), strict=True):
+        assert torch.equal(a, b)
+    steps = whole.optimizers(use_pl_optimizer=False).state[whole.head.weight]["step"]
+    assert steps.shape == (60,)
+    assert 0 < steps.mean() < 12
