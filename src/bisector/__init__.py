@@ -14,7 +14,10 @@ from bisector._version import __version__
 
 if TYPE_CHECKING:
     # What type checkers see; the aliases make these the package's own names.
+    from bisector.engine.budget import MemoryBudget as MemoryBudget
     from bisector.engine.dispatch import margin_cross_entropy as margin_cross_entropy
+    from bisector.engine.gradients import GradScaler as GradScaler
+    from bisector.engine.gradients import clip_grad_norm_ as clip_grad_norm_
     from bisector.errors import ArgumentError as ArgumentError
     from bisector.functional.margins import Margin as Margin
     from bisector.functional.margins import PairwiseMargin as PairwiseMargin
@@ -37,15 +40,21 @@ if TYPE_CHECKING:
     from bisector.heads import LinearSoftmax as LinearSoftmax
     from bisector.heads import LogitAdjusted as LogitAdjusted
     from bisector.heads import NormalizedSoftmax as NormalizedSoftmax
+    from bisector.heads.sharding import shard_classes as shard_classes
+    from bisector.heads.training_state import TrainingState as TrainingState
     from bisector.information.amount import information_amount as information_amount
     from bisector.information.amount import information_amounts as information_amounts
     from bisector.information.meter import InformationMeter as InformationMeter
     from bisector.information.reading import ClassInformation as ClassInformation
+    from bisector.optim.rowwise_adamw import RowwiseAdamW as RowwiseAdamW
 
 # Where each public name lives. Nothing is imported before it is asked for: `bisector --help` starts at once.
 _HOMES = {
     "ArgumentError": "errors",
+    "MemoryBudget": "engine.budget",
     "margin_cross_entropy": "engine.dispatch",
+    "GradScaler": "engine.gradients",
+    "clip_grad_norm_": "engine.gradients",
     "Margin": "functional.margins",
     "PairwiseMargin": "functional.margins",
     "additive_angle": "functional.margins",
@@ -67,10 +76,13 @@ _HOMES = {
     "IGAM": "heads",
     "LDAM": "heads",
     "LogitAdjusted": "heads",
+    "shard_classes": "heads.sharding",
+    "TrainingState": "heads.training_state",
     "information_amount": "information.amount",
     "information_amounts": "information.amount",
     "ClassInformation": "information.reading",
     "InformationMeter": "information.meter",
+    "RowwiseAdamW": "optim.rowwise_adamw",
 }
 
 __all__ = [
@@ -98,6 +110,7 @@ _ROOMS = (
     "heads",
     "information",
     "metrics",
+    "optim",
     "posthoc",
     "report",
     "statistics",

@@ -1,22 +1,29 @@
 """The margin loss as one function: checks its arguments, then chooses who computes it."""
 
+import importlib.util
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, TypeAlias
 
+import torch
 from torch import Tensor
 
 from bisector.checks import require_classes, require_embeddings
+from bisector.engine.budget import MemoryBudget
+from bisector.engine.chunked import chunked_margin_cross_entropy
+from bisector.engine.competitors import Competitors
+from bisector.engine.placement import is_sharded
 from bisector.errors import require, require_choice
 from bisector.functional.margins import Margin
 from bisector.functional.reference import dense_margin_cross_entropy
 from bisector.functional.row_losses import REDUCTIONS, Reduction, RowLoss
 from bisector.functional.scores import SCORES, Score
 
-Backend: TypeAlias = Literal["auto", "dense"]
-BACKENDS: dict[Backend, Callable[..., Tensor]] = {
-    "auto": dense_margin_cross_entropy,
-    "dense": dense_margin_cross_entropy,
-}
+Backend: TypeAlias = Literal["auto", "dense", "chunked", "triton"]
+BACKENDS: tuple[Backend, ...] = ("auto", "dense", "chunked", "triton")
+
+# Up to so many scores the dense formula is the faster one (see docs/speed.md), and its matrices are small.
+FEW_SCORES = 1 << 17
 
 
 def margin_cross_entropy(
@@ -33,6 +40,7 @@ def margin_cross_entropy(
     ignore_index: int = -100,
     reduction: Reduction = "mean",
     backend: Backend = "auto",
+    budget: MemoryBudget | None = None,
 ) -> Tensor:
     r"""Return the softmax cross-entropy of scores moved by a margin: score -> logits -> row loss.
 
@@ -44,7 +52,8 @@ def margin_cross_entropy(
 
     Args:
         embeddings: (B, D), B at least 1, any floating dtype.
-        weight: (C, D) class weights, or (C, K, D) with K sub-centers a class.
+        weight: (C, D) class weights, or (C, K, D) with K sub-centers a class. As a `DTensor` that is sharded over
+            the classes, it makes the loss that of all processes' rows: see `bisector.shard_classes`.
         labels: (B,) classes 0..C-1 or `ignore_index`; or (B, C) probabilities, whose most probable class
             (the first of equals) takes the target's margin. A label that is smoothed by hand therefore gives
             what `label_smoothing` gives.
@@ -56,7 +65,11 @@ def margin_cross_entropy(
         class_weight: (C,) as `weight` of `torch.nn.functional.cross_entropy`.
         ignore_index: rows with this label count for nothing.
         reduction: "mean" (divides by the summed class weights), "sum" or "none".
-        backend: who computes it: "dense" is the plain formula; "auto" chooses.
+        backend: who computes it. "dense" is the plain formula with its (B, C) matrices; it alone can be
+            differentiated twice. "chunked" computes the same numbers within a budget of memory, near the speed
+            of the bare matrix products, on any device. "triton" is "chunked" with its elementwise part in Triton
+            kernels, on CUDA. "auto" takes the dense one for a few scores, else the fastest that there is.
+        budget: the scratch memory of "chunked" and "triton"; `bisector.MemoryBudget()` if None.
 
     Returns:
         A scalar, or (B,) losses with ``reduction="none"``; float32 or better. A batch whose every row is ignored
@@ -71,31 +84,34 @@ def margin_cross_entropy(
     >>> float(margin_cross_entropy(x, w, y, scale=2.0)) == float(F.cross_entropy(2.0 * x @ w.T, y))
     True
     """
-    require_choice("backend", backend, BACKENDS)
-    require_choice("score", score, SCORES)
-    require_choice("reduction", reduction, REDUCTIONS)
     margin = Margin() if margin is None else margin
     row_loss = RowLoss() if row_loss is None else row_loss
-    _check_shapes(embeddings, weight, labels)
-    num_classes = weight.shape[0]
-    if labels.dim() == 1:
-        require_classes("labels", labels, num_classes, ignore_index=ignore_index)
-        labels = labels.long()
+    check = partial(
+        check_arguments,
+        embeddings,
+        weight,
+        labels,
+        score=score,
+        margin=margin,
+        row_loss=row_loss,
+        scale=scale,
+        offset=offset,
+        class_weight=class_weight,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        backend=backend,
+    )
+    loss: Callable[..., Tensor]
+    if is_sharded(weight):
+        from bisector.engine.sharded import sharded_margin_cross_entropy
+
+        # What one process is told is wrong must be told to all, so the checks are made there.
+        loss = partial(sharded_margin_cross_entropy, check=check, backend=backend, budget=budget)
     else:
-        soft = row_loss.kind == "log"
-        require(
-            soft, "labels", "probabilities with row_loss='probability'", "classes (B,) of an integer dtype"
-        )
-    if isinstance(scale, Tensor):
-        require(scale.dim() == 0, "scale", f"shape {tuple(scale.shape)}", "a number, or a 0-d tensor")
-    angles = score == "dot" and margin.pairwise is not None
-    require(not angles, "score", "'dot' with a pairwise margin", "'cosine', since only cosines have angles")
-    for name, vector in (("offset", offset), ("class_weight", class_weight)):
-        if vector is not None:
-            _check_class_vector(name, vector, num_classes)
-    if margin.pairwise is not None:
-        _check_class_vector("margin.pairwise.r", margin.pairwise.r, num_classes)
-    return BACKENDS[backend](
+        check()
+        labels = labels if labels.dim() == 2 else labels.long()
+        loss = _chosen(backend, embeddings, weight, labels, margin, class_weight, budget)
+    return loss(
         embeddings,
         weight,
         labels,
@@ -110,7 +126,99 @@ def margin_cross_entropy(
     )
 
 
-def _check_shapes(embeddings: Tensor, weight: Tensor, labels: Tensor) -> None:
+def check_arguments(
+    embeddings: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    *,
+    score: Score,
+    margin: Margin,
+    row_loss: RowLoss,
+    scale: float | Tensor,
+    offset: Tensor | None,
+    class_weight: Tensor | None,
+    ignore_index: int,
+    reduction: Reduction,
+    backend: Backend,
+) -> None:
+    """Raise `ArgumentError` at the first argument of `margin_cross_entropy` that is not legal."""
+    require_choice("backend", backend, BACKENDS)
+    require_choice("score", score, SCORES)
+    require_choice("reduction", reduction, REDUCTIONS)
+    check_shapes(embeddings, weight, labels)
+    num_classes = weight.shape[0]
+    if labels.dim() == 1:
+        require_classes("labels", labels, num_classes, ignore_index=ignore_index)
+    else:
+        soft = row_loss.kind == "log"
+        require(
+            soft, "labels", "probabilities with row_loss='probability'", "classes (B,) of an integer dtype"
+        )
+    if isinstance(scale, Tensor):
+        require(scale.dim() == 0, "scale", f"shape {tuple(scale.shape)}", "a number, or a 0-d tensor")
+    angles = score == "dot" and margin.pairwise is not None
+    require(not angles, "score", "'dot' with a pairwise margin", "'cosine', since only cosines have angles")
+    for name, vector in (("offset", offset), ("class_weight", class_weight)):
+        if vector is not None:
+            check_class_vector(name, vector, num_classes)
+    if margin.pairwise is not None:
+        check_class_vector("margin.pairwise.r", margin.pairwise.r, num_classes)
+
+
+def _chosen(
+    backend: Backend,
+    embeddings: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    margin: Margin,
+    class_weight: Tensor | None,
+    budget: MemoryBudget | None,
+) -> Callable[..., Tensor]:
+    """Return who computes the loss of one process."""
+    dense_only = what_only_dense_does(labels, margin, class_weight)
+    if backend == "auto":
+        few = weight.shape[:-1].numel() * len(embeddings) <= FEW_SCORES
+        backend = "dense" if few or dense_only else fastest(embeddings)
+    if backend == "dense":
+        return dense_margin_cross_entropy
+    require(dense_only is None, "backend", f"{backend!r} with {dense_only}", "'dense', or 'auto'")
+    return partial(
+        chunked_margin_cross_entropy, budget=budget, competitors=competitors_of(backend, embeddings)
+    )
+
+
+def what_only_dense_does(labels: Tensor, margin: Margin, class_weight: Tensor | None) -> str | None:
+    """Return what is asked that the engine's backends have no gradient for, or None."""
+    guide = () if margin.pairwise is None else (margin.pairwise.r, margin.pairwise.c)
+    asked = (("labels", (labels,)), ("class_weight", (class_weight,)), ("margin.pairwise", guide))
+    for name, tensors in asked:
+        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+            return f"a gradient for {name}"
+    return None
+
+
+def fastest(embeddings: Tensor) -> Backend:
+    """Return the fastest backend where the embeddings are."""
+    if embeddings.device.type == "cuda" and importlib.util.find_spec("triton") is not None:
+        return "triton"
+    return "chunked"
+
+
+def competitors_of(backend: Backend, embeddings: Tensor) -> type[Competitors]:
+    """Return who does the elementwise part."""
+    if backend == "chunked":
+        return Competitors
+    from bisector.engine.triton import TritonCompetitors, why_not
+
+    reason = why_not(embeddings.device)
+    require(
+        reason is None, "backend", f"'triton', but {reason}", "'chunked', which runs everywhere, or 'auto'"
+    )
+    return TritonCompetitors
+
+
+def check_shapes(embeddings: Tensor, weight: Tensor, labels: Tensor) -> None:
+    """Raise `ArgumentError` unless the three fit together."""
     for name, given in (("weight", weight), ("labels", labels)):
         require(isinstance(given, Tensor), name, type(given).__name__, "a tensor")
     shape = f"shape {tuple(weight.shape)}"
@@ -118,7 +226,9 @@ def _check_shapes(embeddings: Tensor, weight: Tensor, labels: Tensor) -> None:
     require(weight.dim() in {2, 3}, "weight", shape, "(C, D), or (C, K, D) with sub-centers")
     require_embeddings("embeddings", embeddings, weight.shape[-1])
     rows, classes = embeddings.shape[0], weight.shape[0]
-    require(rows > 0, "embeddings", f"shape {tuple(embeddings.shape)}", "at least one row")
+    require(
+        rows > 0 or is_sharded(weight), "embeddings", f"shape {tuple(embeddings.shape)}", "at least one row"
+    )
     legal = f"({rows},) classes, or ({rows}, {classes}) probabilities"
     require(labels.shape in {(rows,), (rows, classes)}, "labels", f"shape {tuple(labels.shape)}", legal)
     floating = labels.dim() == 1 or labels.is_floating_point()
@@ -130,5 +240,6 @@ def _check_shapes(embeddings: Tensor, weight: Tensor, labels: Tensor) -> None:
     )
 
 
-def _check_class_vector(name: str, vector: Tensor, num_classes: int) -> None:
+def check_class_vector(name: str, vector: Tensor, num_classes: int) -> None:
+    """Raise `ArgumentError` unless the vector is (C,)."""
     require(vector.shape == (num_classes,), name, f"shape {tuple(vector.shape)}", f"({num_classes},)")

@@ -3,13 +3,17 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, Self, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 
 from bisector.checks import require_embeddings, require_of_each_class
+from bisector.engine.budget import MemoryBudget
 from bisector.engine.dispatch import BACKENDS, Backend, margin_cross_entropy
+from bisector.engine.placement import alongside, is_sharded
+from bisector.engine.sampled import sampled_margin_cross_entropy
 from bisector.errors import ArgumentError, require, require_choice, require_integer, require_number
 from bisector.functional.margins import CustomMargin, Margin
 from bisector.functional.row_losses import REDUCTIONS, Reduction, RowLoss
@@ -27,6 +31,9 @@ class HeadOptions(TypedDict, total=False):
     weight: Sequence[float] | Tensor | None
     label_smoothing: float
     backend: Backend
+    budget: MemoryBudget | None
+    sample: float
+    sparse: bool
     device: torch.device | str | None
     dtype: torch.dtype | None
 
@@ -58,6 +65,13 @@ class Head(nn.Module):
             the buffer `class_weight`, since `.weight` is the matrix of class vectors.
         label_smoothing: in [0, 1], as in `torch.nn.functional.cross_entropy`.
         backend: who computes the loss, see `bisector.margin_cross_entropy`.
+        budget: the scratch memory of the loss, `bisector.MemoryBudget()` if None.
+        sample: the share of the classes that a training step takes, in (0, 1]: those of the batch and others
+            drawn at random, as dropout draws (An et al. 2022, Partial FC). As dropout, it acts in training mode
+            only; in evaluation mode the loss is over all classes, as `logits` always is.
+        sparse: where classes are sampled, whether the gradients of weight and bias are sparse tensors of the
+            drawn rows, which `bisector.RowwiseAdamW` takes at the cost of these rows alone. With False they
+            are dense, for other optimisers and for `DistributedDataParallel`, at the cost of all rows.
         device: where the parameters are made.
         dtype: of the parameters.
         row_loss: the third part of the loss, as the head chooses it; cross-entropy if None.
@@ -86,6 +100,9 @@ class Head(nn.Module):
         weight: Sequence[float] | Tensor | None = None,
         label_smoothing: float = 0.0,
         backend: Backend = "auto",
+        budget: MemoryBudget | None = None,
+        sample: float = 1.0,
+        sparse: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -98,6 +115,9 @@ class Head(nn.Module):
         )
         self.reduction: Reduction = require_choice("reduction", reduction, REDUCTIONS)
         self.backend: Backend = require_choice("backend", backend, BACKENDS)
+        self.budget = budget
+        self.sample = require_number("sample", sample, above=0, most=1)
+        self.sparse = sparse
         self.ignore_index = ignore_index
         self.tau = require_number("tau", tau)
         row_loss = row_loss or RowLoss()
@@ -138,9 +158,12 @@ class Head(nn.Module):
         labels: Tensor,  # (B,) classes, or (B, C) probabilities
     ) -> Tensor:
         """Return the training loss: a scalar, or (B,) with ``reduction="none"``. Changes no state."""
-        prior = self.prior()
-        offset = prior if self.bias is None else self.bias if prior is None else self.bias + prior
-        return margin_cross_entropy(
+        prior, bias = self.prior(), self.bias
+        offset = prior if bias is None else bias if prior is None else bias + alongside(prior, bias)
+        loss: Callable[..., Tensor] = margin_cross_entropy
+        if self.sample < 1 and self.training:
+            loss = partial(sampled_margin_cross_entropy, fraction=self.sample, sparse=self.sparse)
+        return loss(
             embeddings,
             self.weight,
             labels,
@@ -153,6 +176,7 @@ class Head(nn.Module):
             ignore_index=self.ignore_index,
             reduction=self.reduction,
             backend=self.backend,
+            budget=self.budget,
         )
 
     def logits(
@@ -161,6 +185,10 @@ class Head(nn.Module):
     ) -> Tensor:
         """Return the (B, C) logits for inference: scaled scores without margin or prior."""
         require_embeddings("embeddings", embeddings, self.in_features)
+        if is_sharded(self.weight):
+            from bisector.engine.sharded import sharded_logits
+
+            return sharded_logits(embeddings, self.weight, self.bias, self.score, self.logit_scale())
         scores = self.logit_scale() * class_scores(embeddings, self.weight, self.score)
         return scores if self.bias is None else scores + self.bias
 
@@ -169,6 +197,11 @@ class Head(nn.Module):
         embeddings: Tensor,  # (B, D)
     ) -> Tensor:
         """Return the (B,) most probable classes."""
+        if is_sharded(self.weight):
+            from bisector.engine.sharded import sharded_predict
+
+            require_embeddings("embeddings", embeddings, self.in_features)
+            return sharded_predict(embeddings, self.weight, self.bias, self.score, self.logit_scale())
         return self.logits(embeddings).argmax(dim=1)
 
     @classmethod
@@ -222,6 +255,7 @@ class Head(nn.Module):
                 cannot grow (factored ones); the head is unchanged.
         """
         require_integer("k", k, least=1)
+        require(not is_sharded(self.weight), "weight", "sharded classes", "whole ones: add before sharding")
         expected = (k, *self.weight.shape[1:])
         fits = weight is None or weight.shape == expected
         require(fits, "weight", f"shape {tuple(weight.shape) if weight is not None else ''}", str(expected))
@@ -254,6 +288,10 @@ class Head(nn.Module):
             shown.append(f"sub_centers={self.sub_centers}")
         if self.tau:
             shown.append(f"tau={self.tau:g}")
+        if is_sharded(self.weight):
+            shown.append(f"sharded over {self.weight.device_mesh.size()} processes")
+        if self.sample < 1:
+            shown.append(f"sample={self.sample:g}")
         if self.row_loss.label_smoothing:
             shown.append(f"label_smoothing={self.row_loss.label_smoothing:g}")
         return ", ".join(shown)
@@ -267,19 +305,33 @@ class Head(nn.Module):
             setattr(self, name, buffer.to(moved.device, torch.promote_types(moved.dtype, torch.float32)))
         return self
 
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
+        """Load; of whole weights, a head whose classes are sharded takes those of its processes."""
+        for name, parameter in self.named_parameters(recurse=False):
+            given = state_dict.get(prefix + name)
+            if is_sharded(parameter) and given is not None and given.shape == parameter.shape:
+                state_dict[prefix + name] = alongside(given, parameter)
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
     def _class_vector(self, name: str, values: Sequence[float] | Tensor | None, length: int) -> Tensor | None:
         """Return (C,) numbers of at least 0 in the weights' place and in float32 or better."""
         if values is None:
             return None
         precise = torch.promote_types(self.weight.dtype, torch.float32)
         try:
-            vector = torch.as_tensor(values, device=self.weight.device).detach().to(precise, copy=True)
+            vector = torch.as_tensor(values, device=self._place).detach().to(precise, copy=True)
         except (TypeError, ValueError, RuntimeError):
             raise ArgumentError(f"{name}: got {type(values).__name__}; expected {length} numbers") from None
         require(vector.shape == (length,), name, f"shape {tuple(vector.shape)}", f"({length},)")
         legal = (vector >= 0) & vector.isfinite()
         require_of_each_class(name, vector, legal, "finite numbers of at least 0")
         return vector
+
+    @property
+    def _place(self) -> torch.device:
+        """Where what is known of the classes belongs: with the weights, but never without its values."""
+        device = self.weight.device
+        return torch.device("cpu") if device.type == "meta" else device
 
     def _counts(self, values: Sequence[float] | Tensor | None, length: int) -> Tensor | None:
         """Return (C,) numbers of instances, which frequencies are not: a prior would take them all for 1."""
@@ -327,7 +379,9 @@ class CosineHead(Head):
         )
         self.log_scale: nn.Parameter | None = None
         if learnable_scale:
-            self.log_scale = nn.Parameter(self.weight.new_tensor(math.log(self._scale)))
+            self.log_scale = nn.Parameter(
+                torch.tensor(math.log(self._scale), dtype=self.weight.dtype, device=self._place)
+            )
         self.custom_margin = custom_margin
 
     def logit_scale(self) -> float | Tensor:
@@ -369,9 +423,12 @@ def _draw(weight: Tensor) -> None:
 
 
 def _require_growing_state(parameter: nn.Parameter, optimizer: torch.optim.Optimizer) -> None:
-    """Raise `ArgumentError` at a state with one entry a class that is not of the parameter's shape."""
+    """Raise `ArgumentError` at a state with one entry a class that is not of the parameter's shape.
+
+    The steps that each row has made, as `bisector.RowwiseAdamW` counts them, can grow all the same.
+    """
     for key, value in optimizer.state.get(parameter, {}).items():
-        if isinstance(value, Tensor) and value.dim() and len(value) == len(parameter):
+        if key != "step" and isinstance(value, Tensor) and value.dim() and len(value) == len(parameter):
             got = f"{type(optimizer).__name__} with a state {key!r} of shape {tuple(value.shape)}"
             require(
                 value.shape == parameter.shape, "optimizer", got, f"states of shape {tuple(parameter.shape)}"
@@ -389,7 +446,8 @@ def _grow(parameter: nn.Parameter, rows: Tensor, optimizer: torch.optim.Optimize
     parameter.data = grown
     if optimizer is not None:
         for key, value in optimizer.state.get(parameter, {}).items():
-            if isinstance(value, Tensor) and value.shape == old:
-                optimizer.state[parameter][key] = torch.cat(
-                    [value, torch.zeros_like(rows, dtype=value.dtype)]
-                )
+            if not isinstance(value, Tensor):
+                continue
+            if value.shape == old or (key == "step" and value.shape == old[:1]):
+                none = value.new_zeros(len(rows), *value.shape[1:])
+                optimizer.state[parameter][key] = torch.cat([value, none])

@@ -4,6 +4,7 @@ from typing import Literal, Unpack
 
 import torch
 
+from bisector.engine.placement import whole
 from bisector.errors import require_choice, require_number
 from bisector.functional.margins import DIRECTIONS, Direction, Margin, PairwiseMargin
 from bisector.guides.pairwise import guide_of
@@ -52,7 +53,7 @@ class C2AM(CosineHead):
     def guide(self) -> PairwiseMargin:
         """The margins that the weights have now; computed where the weights are, without waiting for them."""
         vectors = self.weight.detach().to(torch.promote_types(self.weight.dtype, torch.float32))
-        norms = torch.linalg.vector_norm(vectors, dim=-1)
+        norms = whole(torch.linalg.vector_norm(vectors, dim=-1))
         norms = norms.mean(dim=1) if norms.dim() == 2 else norms
         return guide_of(norms, gain=self.alpha, max_margin=None, direction=self.direction)
 

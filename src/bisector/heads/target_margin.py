@@ -30,7 +30,7 @@ class TargetMarginHead(CosineHead):
         self.target_margin: float | Tensor
         if isinstance(margin, Tensor) and margin.dim() > 0:
             precise = torch.promote_types(self.weight.dtype, torch.float32)
-            vector = margin.detach().to(self.weight.device, precise, copy=True)
+            vector = margin.detach().to(self._place, precise, copy=True)
             shape = f"shape {tuple(vector.shape)}"
             require(vector.shape == (num_classes,), "margin", shape, f"a number, or ({num_classes},)")
             require_of_each_class("margin", vector, vector.isfinite(), "finite numbers")

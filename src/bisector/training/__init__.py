@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bisector.training.guide import InformationGuide as InformationGuide
     from bisector.training.module import Classifier as Classifier
+    from bisector.training.sharding import ShardedDDP as ShardedDDP
 
-__all__ = ["Classifier", "InformationGuide"]
+__all__ = ["Classifier", "InformationGuide", "ShardedDDP"]
 
-_HOMES = {"Classifier": "module", "InformationGuide": "guide"}
+_HOMES = {"Classifier": "module", "InformationGuide": "guide", "ShardedDDP": "sharding"}
 
 
 def __getattr__(name: str) -> Any:

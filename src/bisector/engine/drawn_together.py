@@ -1,0 +1,39 @@
+"""One draw of classes that all processes share, of which each holds some."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, distributed
+
+from bisector.engine.drawn import DrawnClasses, sample_classes
+from bisector.engine.processes import ProcessShard
+
+
+def draw_together(
+    labels: Tensor,  # (B of all,) the same on all processes
+    shard: ProcessShard,
+    fraction: float,
+    ignore_index: int,
+) -> tuple[DrawnClasses, Tensor, ProcessShard]:
+    """Draw classes from all C, the same on all processes, from a seed of the first one.
+
+    Args:
+        labels: of the joint batch.
+        shard: the classes held here, of all C.
+        fraction: in (0, 1].
+        ignore_index: the label that names no class.
+
+    Returns:
+        The draw; which rows of this process's weights are in it; and the shard that these rows are of the draw.
+    """
+    seed = torch.randint(1 << 62, (1,), device=labels.device)
+    distributed.broadcast(seed, group=shard.group, group_src=0)
+    generator = torch.Generator(labels.device).manual_seed(int(seed))
+    classes = sample_classes(labels, shard.classes, fraction, ignore_index=ignore_index, generator=generator)
+    edges = torch.arange(shard.group.size() + 1, device=labels.device) * shard.widest
+    places = torch.searchsorted(classes, edges).tolist()
+    rank = shard.group.rank()
+    first, last = places[rank], places[rank + 1]
+    widest = max(stop - start for start, stop in pairwise(places))
+    here = ProcessShard(first, len(classes), widest, shard.group)
+    return DrawnClasses(classes), classes[first:last] - shard.first, here

@@ -1,0 +1,101 @@
+"""ShardedDDP: the Lightning strategy for models whose heads' classes are cut over the processes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from bisector.engine.gradients import GradScaler, clip_grad_norm_
+from bisector.engine.placement import alongside, is_sharded, whole
+from bisector.errors import missing_extra
+from bisector.heads.sharding import shard_classes
+
+try:
+    import lightning
+    from lightning.pytorch.strategies import DDPStrategy
+except ImportError as error:
+    raise missing_extra("lightning", "train") from error
+
+
+class ShardedDDP(DDPStrategy):
+    """`DDPStrategy`, with the classes of every head of the module cut over the processes by `shard_classes`.
+
+    ``Trainer(strategy=ShardedDDP())`` is all that is needed: the backbone is trained as ever, gradient clipping by
+    norm sees the gradients of all classes, and with "16-mixed" all processes skip the same steps.
+
+    A checkpoint has whole tensors, gathered one at a time by rank 0; it can be resumed with any number of
+    processes, one included. Where (C, D) is too much for one machine, save with `torch.distributed.checkpoint`
+    instead (docs/scale.md).
+
+    Args:
+        options: those of `lightning.pytorch.strategies.DDPStrategy`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+
+    @property
+    def restore_checkpoint_after_setup(self) -> bool:
+        """Whether weights are loaded after `setup`: yes, since those on the meta device have no place before."""
+        return True
+
+    def setup(self, trainer: lightning.Trainer) -> None:
+        """Cut the classes before the optimisers are made and DDP wraps the module."""
+        assert self.lightning_module is not None
+        self.model_to_device()
+        shard_classes(self.lightning_module)
+        # Lightning's call torch's, which refuse a mixture of sharded and other gradients.
+        plugin: Any = self.precision_plugin
+        plugin.clip_grad_by_norm = lambda optimizer, clip_val: clip_grad_norm_(
+            plugin.main_params(optimizer), clip_val
+        )
+        scaler = getattr(plugin, "scaler", None)
+        if type(scaler) is torch.amp.GradScaler:
+            plugin.scaler = GradScaler(scaler._device)
+            plugin.scaler.load_state_dict(scaler.state_dict())
+        super().setup(trainer)
+
+    def model_to_device(self) -> None:
+        """Move the module; parameters that are on the meta device are made where they belong."""
+        assert self.lightning_module is not None
+        if not any(parameter.is_meta for parameter in self.lightning_module.parameters()):
+            super().model_to_device()
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """Return the whole weights, on rank 0."""
+        found: dict[str, Any] = self._gathered(super().lightning_module_state_dict())
+        return found
+
+    def optimizer_state(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        """Return the whole state, on rank 0."""
+        found: dict[str, Any] = self._gathered(super().optimizer_state(optimizer))
+        return found
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """Load whole states, each process its part."""
+        states = checkpoint["optimizer_states"]
+        cut = [_cut(state, optimizer) for state, optimizer in zip(states, self.optimizers, strict=True)]
+        super().load_optimizer_state_dict({**checkpoint, "optimizer_states": cut})
+
+    def _gathered(self, state: Any) -> Any:
+        if isinstance(state, Mapping):
+            return {key: self._gathered(value) for key, value in state.items()}
+        if isinstance(state, torch.Tensor) and is_sharded(state):
+            gathered = whole(state.detach())
+            return gathered.cpu() if self.is_global_zero else None
+        return state
+
+
+def _cut(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return an optimiser's state with what belongs to sharded parameters cut as these are."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    states = {
+        number: {
+            name: alongside(value, parameters[number])
+            if isinstance(value, torch.Tensor) and value.shape == parameters[number].shape
+            else value
+            for name, value in of_one.items()
+        }
+        for number, of_one in state["state"].items()
+    }
+    return {**state, "state": states}
