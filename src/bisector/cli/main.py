@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from bisector._version import __version__
-from bisector.cli import adjust, compare, demo, embed, measure, report, train
+from bisector.cli import adjust, bench, compare, demo, embed, measure, report, train
 from bisector.cli.output import with_nearest
 from bisector.errors import ArgumentError, MissingExtraError
 
@@ -22,6 +22,7 @@ COMMANDS = {
     "measure": measure,
     "adjust": adjust,
     "report": report,
+    "bench": bench,
 }
 
 RESUMED = ("demo", "train", "compare")

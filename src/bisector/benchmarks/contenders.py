@@ -1,0 +1,170 @@
+"""Who is timed beside the heads: the bare matrix products, the plain softmax, other people's margin losses."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bisector.benchmarks.problem import Problem
+from bisector.benchmarks.timing import Step
+
+Kind: TypeAlias = Literal["products", "softmax", "peer", "bisector"]
+Loss: TypeAlias = Callable[[], Tensor]
+
+# What the margin losses of one name agree on, ours included.
+AM_MARGIN, AM_SCALE = 0.35, 30.0
+ARC_MARGIN, ARC_SCALE = 0.5, 64.0
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Something to be timed.
+
+    Args:
+        name: in the table.
+        kind: "products" is the limit, "softmax" the floor below any margin, "peer" another's margin loss.
+        prepare: makes its forward and backward pass for a problem. What it needs beyond the problem's own
+            tensors is made there, outside the time.
+        whole: it holds (N, C) matrices, so that what it will take can be told from smaller numbers of classes.
+    """
+
+    name: str
+    kind: Kind
+    prepare: Callable[[Problem], Step]
+    whole: bool = True
+
+
+PRODUCTS = "three matrix products"
+KEPT = "three matrix products, kept buffers"
+PRODUCTS32 = "three matrix products, float32"
+
+
+def limits(reduced: bool) -> list[Contender]:
+    """Return the bare products; for a reduced precision those in float32 too."""
+    found = [Contender(PRODUCTS, "products", _products), Contender(KEPT, "products", _kept_products)]
+    return [*found, Contender(PRODUCTS32, "products", _float32_products)] if reduced else found
+
+
+def floors() -> list[Contender]:
+    """Return the plain softmax in its forms."""
+    return [
+        Contender("softmax, plain PyTorch", "softmax", _plain_softmax),
+        Contender("linear_cross_entropy", "softmax", _linear_cross_entropy),
+        Contender("linear_cross_entropy, chunked", "softmax", _chunked_linear_cross_entropy, whole=False),
+    ]
+
+
+def peers() -> list[Contender]:
+    """Return the margin losses of others."""
+    return [
+        Contender("AM-softmax, plain PyTorch", "peer", _plain_am_softmax),
+        Contender("CosFaceLoss, pytorch-metric-learning", "peer", _cosface_loss),
+        Contender("ArcFaceLoss, pytorch-metric-learning", "peer", _arcface_loss),
+    ]
+
+
+def step_of(problem: Problem, loss: Loss, leaves: Sequence[Tensor]) -> Step:
+    """Return the forward and backward pass of a loss; it returns the loss."""
+
+    def run() -> Tensor:
+        with problem.autocast():
+            value = loss()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value.detach()
+
+    return Step(run, list(leaves))
+
+
+def _products_of(x: Tensor, w: Tensor) -> Step:
+    def run() -> tuple[Tensor, ...]:
+        # The scores stand for their own gradient, as if a loss had turned one into the other in place.
+        g = x @ w.t()
+        return g, g @ w, g.t() @ x
+
+    return Step(run)
+
+
+def _products(problem: Problem) -> Step:
+    x, w = problem.embeddings.detach(), problem.weight.detach()
+    return _products_of(x.to(problem.dtype), w.to(problem.dtype))
+
+
+def _float32_products(problem: Problem) -> Step:
+    return _products_of(problem.embeddings.detach(), problem.weight.detach())
+
+
+def _kept_products(problem: Problem) -> Step:
+    x, w = (leaf.detach().to(problem.dtype) for leaf in (problem.embeddings, problem.weight))
+    kept: list[Tensor] = []
+
+    def run() -> None:
+        if not kept:  # they count in the first call's memory
+            kept.extend([x.new_empty(len(x), len(w)), torch.empty_like(x), torch.empty_like(w)])
+        g, dx, dw = kept
+        torch.mm(x, w.t(), out=g)
+        torch.mm(g, w, out=dx)
+        torch.mm(g.t(), x, out=dw)
+
+    return Step(run)
+
+
+def _plain_softmax(problem: Problem) -> Step:
+    x, w, y = problem.embeddings, problem.weight, problem.labels
+    return step_of(problem, lambda: F.cross_entropy(F.linear(x, w), y), [x, w])
+
+
+def _linear_cross_entropy(problem: Problem) -> Step:
+    return _fused(problem, options=None)
+
+
+def _chunked_linear_cross_entropy(problem: Problem) -> Step:
+    if not hasattr(nn, "LinearCrossEntropyOptions"):
+        raise ImportError(f"torch {torch.__version__} has no LinearCrossEntropyOptions")
+    return _fused(problem, options=nn.LinearCrossEntropyOptions())
+
+
+def _fused(problem: Problem, options: Any) -> Step:
+    if not hasattr(F, "linear_cross_entropy"):
+        raise ImportError(f"torch {torch.__version__} has no linear_cross_entropy")
+    x, w, y = problem.embeddings, problem.weight, problem.labels
+
+    def loss() -> Tensor:
+        # Autocast does not reach into its chunked form, which would stay float32.
+        value: Tensor = F.linear_cross_entropy(x.to(problem.dtype), w.to(problem.dtype), y, options=options)
+        return value
+
+    return step_of(problem, loss, [x, w])
+
+
+def _plain_am_softmax(problem: Problem) -> Step:
+    x, w, y = problem.embeddings, problem.weight, problem.labels
+
+    def loss() -> Tensor:
+        cosines = F.linear(F.normalize(x), F.normalize(w))
+        margin = AM_MARGIN * F.one_hot(y, len(w)).to(cosines.dtype)
+        return F.cross_entropy(AM_SCALE * (cosines - margin), y)
+
+    return step_of(problem, loss, [x, w])
+
+
+def _cosface_loss(problem: Problem) -> Step:
+    from pytorch_metric_learning.losses import CosFaceLoss
+
+    return _metric_learning(problem, CosFaceLoss(problem.size.c, 1, margin=AM_MARGIN, scale=AM_SCALE))
+
+
+def _arcface_loss(problem: Problem) -> Step:
+    from pytorch_metric_learning.losses import ArcFaceLoss
+
+    margin = math.degrees(ARC_MARGIN)
+    return _metric_learning(problem, ArcFaceLoss(problem.size.c, 1, margin=margin, scale=ARC_SCALE))
+
+
+def _metric_learning(problem: Problem, loss: nn.Module) -> Step:
+    loss.W = problem.transposed  # made with one dimension, since its own weights would be thrown away here
+    x, y = problem.embeddings, problem.labels
+    return step_of(problem, lambda: loss(x, y), [x, problem.transposed])

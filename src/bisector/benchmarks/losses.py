@@ -1,0 +1,239 @@
+"""Time and memory of every loss beside the bare matrix products, at one size."""
+
+import contextlib
+import gc
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from bisector.benchmarks.contenders import KEPT, PRODUCTS, PRODUCTS32, Contender, Kind
+from bisector.benchmarks.memory import binary, free_bytes, peak_extra_bytes
+from bisector.benchmarks.problem import Precision, Problem, Size
+from bisector.benchmarks.timing import Step, interleaved
+from bisector.errors import ArgumentError
+
+PROBE = 512  # classes of the smaller of the two computations that foretell a larger one
+SAFE = 0.9  # share of the free memory that may be filled
+MANY = 32  # no contender holds so many (N, C) matrices
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one contender took.
+
+    Args:
+        name: of the contender.
+        kind: of the contender.
+        seconds: of each timed forward and backward pass; none where it could not run.
+        median: of the seconds.
+        times_products: median over that of the three matrix products.
+        times_kept: median over that of the products into kept buffers.
+        times_float32: median over that of the products in float32, where the precision is another.
+        faster_than_metric_learning: the smaller of pytorch-metric-learning's medians over this one.
+        extra_bytes: peak memory above the inputs, gradients included.
+        share_of_peer: of the extra bytes of the margin loss of others that takes most.
+        share_beyond: the same of the bytes beyond the gradients, which everybody has.
+        loss: the value, to see that equal formulas are timed; None for products.
+        note: why there is no time, or "".
+    """
+
+    name: str
+    kind: Kind
+    seconds: list[float]
+    median: float | None
+    times_products: float | None
+    times_kept: float | None
+    times_float32: float | None
+    faster_than_metric_learning: float | None
+    extra_bytes: int | None
+    share_of_peer: float | None
+    share_beyond: float | None
+    loss: float | None
+    note: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All contenders at one size.
+
+    Args:
+        n: rows.
+        d: dimensions.
+        c: classes.
+        rows: one for each contender, in their order.
+    """
+
+    n: int
+    d: int
+    c: int
+    rows: list[Row]
+
+
+@dataclass
+class _First:
+    """The first call of a contender: its step, memory and value, or why there is none."""
+
+    step: Step | None = None
+    extra_bytes: int | None = None
+    loss: float | None = None
+    note: str = ""
+
+
+def compare_losses(
+    size: Size,
+    contenders: Sequence[Contender],
+    precision: Precision = "float32",
+    device: torch.device | str = "cpu",
+    repeats: int = 7,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Comparison:
+    """Return time and memory of forward and backward of every contender, taking turns in this process.
+
+    Memory is that of the first call, before the rounds that are timed. One that fails, or that would not fit, has
+    a note instead of times.
+
+    Args:
+        size: of the problem.
+        contenders: who takes part.
+        precision: of the matrix products.
+        device: where.
+        repeats: rounds that are timed.
+        progress: told what is going on; a large size takes minutes.
+    """
+    device = torch.device(device)
+    problem = Problem(size, precision, device)
+    firsts: dict[str, _First] = {}
+    for contender in contenders:
+        progress(f"memory of {contender.name}")
+        firsts[contender.name] = _first(contender, problem)
+    steps = {name: first.step for name, first in firsts.items() if first.step is not None}
+    found = interleaved(steps, repeats, device, progress)
+    seconds: dict[str, list[float]] = {}
+    for contender in contenders:
+        result = found.get(contender.name, [])
+        if isinstance(result, Exception):
+            firsts[contender.name].note = _reason(result)
+        seconds[contender.name] = [] if isinstance(result, Exception) else result
+    gradients = 4 * size.d * (size.n + size.c)
+    return Comparison(size.n, size.d, size.c, _rows(contenders, firsts, seconds, gradients))
+
+
+def too_large(contender: Contender, problem: Problem) -> str:
+    """Return why a contender would run out of memory, or "" where it would not, so far as can be told.
+
+    On a GPU running out is an error like any other. A CPU's system kills the process instead, so the need is
+    told beforehand: a loss that makes (N, C) matrices takes bytes that grow with C in a straight line.
+    """
+    size, device = problem.size, problem.device
+    free = free_bytes(device) if device.type == "cpu" else None
+    if free is None or not contender.whole or 4 * MANY * size.n * size.c < free:
+        return ""
+    needed = foretold_bytes(contender, size, problem.precision)
+    return f"needs about {binary(needed)}, {binary(free)} are free" if needed > SAFE * free else ""
+
+
+def foretold_bytes(contender: Contender, size: Size, precision: Precision) -> int:
+    """Return the bytes that a contender with (N, C) matrices will take, what it prepares included."""
+
+    def taken(classes: int) -> int:
+        small = Problem(Size(size.n, size.d, classes), precision, torch.device("cpu"))
+        return peak_extra_bytes(lambda: contender.prepare(small).run())
+
+    low, high = taken(PROBE), taken(2 * PROBE)
+    return high + (high - low) * (size.c - 2 * PROBE) // PROBE
+
+
+def _first(contender: Contender, problem: Problem) -> _First:
+    """Run a contender once under the eyes of the allocator."""
+    first = _First()
+    values: list[object] = []
+    try:
+        first.note = too_large(contender, problem)
+        if not first.note:
+            step = contender.prepare(problem)
+            release_workspace()
+            gc.collect()
+            first.extra_bytes = peak_extra_bytes(lambda: values.append(step.run()), problem.device)
+            value = values.pop()
+            first.loss = float(value) if isinstance(value, Tensor) else None
+            step.clear()
+            first.step = step
+    except (RuntimeError, ImportError, ArgumentError) as error:
+        first.note = _reason(error)
+        _let_go(problem)
+    return first
+
+
+def _let_go(problem: Problem) -> None:
+    """Free what a failure left behind."""
+    problem.embeddings.grad = problem.weight.grad = None
+    gc.collect()
+    if problem.device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def release_workspace() -> None:
+    """Let the engine's kept buffers go, where it keeps any, so that the next call is a first one."""
+    with contextlib.suppress(ImportError):
+        budget = importlib.import_module("bisector.engine.budget")
+        getattr(budget, "release_workspace", lambda: None)()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "a package").partition(".")[0]
+        return f"{package.replace('_', '-')} is not installed"
+    text = str(error)
+    if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in text:
+        return "out of memory"
+    line = next(iter(text.strip().splitlines()), "")
+    return f"{type(error).__name__}: {line}"[:200]
+
+
+def _rows(
+    contenders: Sequence[Contender],
+    firsts: dict[str, _First],
+    seconds: dict[str, list[float]],
+    gradients: int,
+) -> list[Row]:
+    medians = {name: median(taken) if taken else None for name, taken in seconds.items()}
+    peers = [contender.name for contender in contenders if contender.kind == "peer"]
+    largest = max((firsts[name].extra_bytes or 0 for name in peers), default=0)
+    rivals = [medians[name] for name in peers if "pytorch-metric-learning" in name]
+    fastest = min((taken for taken in rivals if taken is not None), default=None)
+    rows = []
+    for contender in contenders:
+        name, first = contender.name, firsts[contender.name]
+        taken = medians[name]
+        rows.append(
+            Row(
+                name=name,
+                kind=contender.kind,
+                seconds=seconds[name],
+                median=taken,
+                times_products=_ratio(taken, medians.get(PRODUCTS)),
+                times_kept=_ratio(taken, medians.get(KEPT)),
+                times_float32=_ratio(taken, medians.get(PRODUCTS32)),
+                faster_than_metric_learning=_ratio(fastest, taken),
+                extra_bytes=first.extra_bytes,
+                share_of_peer=_ratio(first.extra_bytes, largest or None),
+                share_beyond=_ratio(
+                    _less(first.extra_bytes, gradients), largest - gradients if largest else None
+                ),
+                loss=first.loss,
+                note=first.note,
+            )
+        )
+    return rows
+
+
+def _less(whole: int | None, part: int) -> int | None:
+    return None if whole is None else max(0, whole - part)
+
+
+def _ratio(part: float | None, whole: float | None) -> float | None:
+    return None if part is None or not whole else part / whole

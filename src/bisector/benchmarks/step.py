@@ -1,0 +1,135 @@
+"""Seconds and memory of whole training steps of one head, optimiser included."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from bisector.benchmarks.contenders import Contender
+from bisector.benchmarks.heads import sharing_head
+from bisector.benchmarks.losses import too_large
+from bisector.benchmarks.memory import binary, peak_extra_bytes, process_peak_bytes
+from bisector.benchmarks.problem import Precision, Problem, Size
+from bisector.benchmarks.timing import Step, interleaved
+from bisector.engine.dispatch import Backend
+from bisector.errors import ArgumentError, require, require_integer, require_number
+from bisector.optim.rowwise_adamw import RowwiseAdamW
+
+OptimizerName: TypeAlias = Literal["adam", "adamw", "sgd", "rowwise-adamw"]
+# Fused, since the plain ones make temporaries of the weights' size.
+OPTIMIZERS: dict[OptimizerName, Callable[[Any], torch.optim.Optimizer]] = {
+    "adam": partial(torch.optim.Adam, fused=True),
+    "adamw": partial(torch.optim.AdamW, fused=True),
+    "sgd": partial(torch.optim.SGD, lr=0.1, momentum=0.9, fused=True),
+    "rowwise-adamw": RowwiseAdamW,
+}
+
+
+@dataclass(frozen=True)
+class TrainingStep:
+    """What a training step takes.
+
+    Args:
+        seconds: of each timed step.
+        median: of the seconds.
+        weight_bytes: of the class weights alone.
+        tensor_bytes: the peak of everything: weights, gradients, optimiser state, what the loss needs.
+        process_bytes: the peak of the process, Python and libraries included, or None if it is not told.
+    """
+
+    seconds: list[float]
+    median: float
+    weight_bytes: int
+    tensor_bytes: int
+    process_bytes: int | None
+
+    def __str__(self) -> str:
+        process = "" if self.process_bytes is None else f", of the process {binary(self.process_bytes)}"
+        return (
+            f"{self.median:.3f} s a step (median of {len(self.seconds)}, {min(self.seconds):.3f} … "
+            f"{max(self.seconds):.3f}); peak memory of the tensors {binary(self.tensor_bytes)}{process}; "
+            f"the class weights alone are {binary(self.weight_bytes)}"
+        )
+
+
+def measure_step(
+    size: Size,
+    spec: str,
+    *,
+    backend: Backend = "auto",
+    sample: float = 1.0,
+    optimizer: OptimizerName = "adam",
+    precision: Precision = "float32",
+    device: torch.device | str = "cpu",
+    repeats: int = 3,
+) -> TrainingStep:
+    """Return what forward, backward and the optimiser's step take.
+
+    The peak is that of the first two steps, in the second of which the optimiser's state is there from the start.
+
+    Args:
+        size: of the problem.
+        spec: of the head, as on the command line.
+        backend: who computes the loss.
+        sample: share of the classes that take part in a step; with the optimiser "rowwise-adamw" the gradients
+            are sparse then.
+        optimizer: of the class weights.
+        precision: of the matrix products.
+        device: where.
+        repeats: timed steps, after the two and one more.
+
+    Raises:
+        ArgumentError: an argument is not legal, or the step would not fit into the memory.
+    """
+    require_integer("repeats", repeats, least=1)
+    require_number("sample", sample, above=0, most=1)
+    device = torch.device(device)
+    problem = Problem(size, precision, device)
+    words = spec if sample == 1 else f"{spec}:sample={sample}"
+    prepare = partial(_prepare, spec=words, backend=backend, optimizer=optimizer)
+
+    def prepare_two(problem: Problem) -> Step:
+        step = prepare(problem)
+
+        def run() -> None:
+            step.run()
+            step.run()
+
+        return Step(run)
+
+    reason = too_large(Contender(spec, "bisector", prepare_two, whole=backend == "dense"), problem)
+    require(not reason, "size", f"{size}, which {reason}", "fewer rows or classes, or another backend")
+    made: list[Step] = []
+
+    def begin() -> None:
+        made.append(prepare(problem))
+        for _ in range(2):
+            made[0].run()
+
+    given = sum(t.nbytes for t in (problem.weight, problem.embeddings, problem.labels))
+    extra = peak_extra_bytes(begin, device)
+    seconds = interleaved({spec: made[0]}, repeats, device)[spec]
+    if isinstance(seconds, Exception):
+        raise ArgumentError(f"size: got {size}, which failed: {seconds}; expected a step that fits")
+    return TrainingStep(seconds, median(seconds), problem.weight.nbytes, given + extra, process_peak_bytes())
+
+
+def _prepare(problem: Problem, spec: str, backend: Backend, optimizer: OptimizerName) -> Step:
+    head = sharing_head(spec, problem, backend)
+    head.sparse = optimizer == "rowwise-adamw"  # the others need, or are faster with, dense gradients
+    solver = OPTIMIZERS[optimizer](head.parameters())
+
+    def run() -> Tensor:
+        with problem.autocast():
+            loss: Tensor = head(problem.embeddings, problem.labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        solver.step()
+        solver.zero_grad()
+        problem.embeddings.grad = None
+        return loss.detach()
+
+    return Step(run)
