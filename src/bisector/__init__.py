@@ -15,6 +15,7 @@ from bisector._version import __version__
 if TYPE_CHECKING:
     # What type checkers see; the aliases make these the package's own names.
     from bisector.engine.budget import MemoryBudget as MemoryBudget
+    from bisector.engine.budget import release_workspace as release_workspace
     from bisector.engine.dispatch import margin_cross_entropy as margin_cross_entropy
     from bisector.engine.gradients import GradScaler as GradScaler
     from bisector.engine.gradients import clip_grad_norm_ as clip_grad_norm_
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "ArgumentError": "errors",
     "MemoryBudget": "engine.budget",
+    "release_workspace": "engine.budget",
     "margin_cross_entropy": "engine.dispatch",
     "GradScaler": "engine.gradients",
     "clip_grad_norm_": "engine.gradients",

@@ -114,7 +114,8 @@ def check(found: dict[str, Any], sizes: list[tuple[int, int, int]], repeats: int
         assert products["times_products"] == kept["times_kept"] == 1
         n, d, c = size["n"], size["d"], size["c"]
         assert products["extra_bytes"] == kept["extra_bytes"] == 4 * (n * c + n * d + c * d)
-        assert max(row["share_of_peer"] for row in rows.values() if row["kind"] == "peer") == 1
+        shares = [row["share_of_metric_learning"] for name, row in rows.items() if "metric-learning" in name]
+        assert min(shares) == 1
         for row in rows.values():
             assert row["note"] == ""
             assert len(row["seconds"]) == repeats

@@ -51,6 +51,8 @@ def test_the_help_names_every_head() -> None:
         (["compare", "--heads", "igm"], "head: got 'igm'; did you mean 'igam'?"),
         (["compare", "--heads", ","], "heads: got none"),
         (["compare", "--heads", "am-softmax:margn=1"], "did you mean 'margin'?"),
+        (["compare", "--heads", "am-softmax:budget=64"], "option of head"),
+        (["compare", "--heads", "am-softmax:sparse=no"], "expected one of true, false"),
         (["compare", "--heads", "am-softmax:margin"], "name:option=value"),
         (["compare", "--heads", "am-softmax:margin=wide"], "margin: got 'wide'"),
         (["compare", "--heads", "igam:preset=papr"], "preset: got 'papr'; did you mean 'paper'?"),

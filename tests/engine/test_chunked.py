@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from bisector.engine import walk
-from bisector.engine.budget import MemoryBudget
+from bisector.engine.budget import MemoryBudget, release_workspace
 from bisector.engine.dispatch import margin_cross_entropy
 from bisector.engine.plan import Plan
+from bisector.engine.plan import plan as make_plan
 from bisector.errors import ArgumentError
 from bisector.functional.margins import Margin, PairwiseMargin
 from bisector.functional.row_losses import RowLoss
@@ -356,3 +358,140 @@ def test_bad_budgets_are_named() -> None:
         MemoryBudget(chunk_bytes=5)
     with pytest.raises(ArgumentError, match=r"accumulation: got torch\.float16"):
         MemoryBudget(accumulation=torch.float16)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("margin", [None, Margin(custom=lambda cos, y, j: cos - 0.1)], ids=["none", "custom"])
+def test_a_validation_loss_of_parameters(mode: Any, margin: Margin | None) -> None:
+    x, w, y = problem()
+    with mode(), cut(4, 5, True):
+        loss = margin_cross_entropy(x, nn.Parameter(w), y, margin=margin, backend="chunked")
+    assert not loss.requires_grad
+    torch.testing.assert_close(loss, margin_cross_entropy(x, w, y, margin=margin, backend="dense").detach())
+
+
+def test_a_loss_scaler_keeps_small_gradients_of_half_precision() -> None:
+    x = (torch.randn(64, 16) * 100).half()
+    w, y = torch.randn(500, 16), torch.randint(500, (64,))
+    zeros = []
+    for backend in ("dense", "chunked"):
+        leaf = x.clone().requires_grad_()
+        (margin_cross_entropy(leaf, w, y, backend=backend) * 2.0**16).backward()
+        zeros.append(int((leaf.grad == 0).sum()))
+    assert zeros[1] <= zeros[0] + 2
+
+
+def test_collapsed_embeddings_under_half_precision_have_finite_gradients() -> None:
+    x, y = torch.ones(256, 64) + 1e-3 * torch.randn(256, 64), torch.randint(200, (256,))
+    w = torch.randn(200, 64, requires_grad=True)
+    with torch.autocast("cpu", torch.float16):
+        loss = margin_cross_entropy(x, w, y, scale=64.0, backend="chunked")
+    loss.backward()
+    assert w.grad.isfinite().all()
+
+
+def test_autocast_leaves_float64_alone() -> None:
+    x, w, y = problem()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = margin_cross_entropy(x, w, y, backend="chunked")
+    torch.testing.assert_close(loss, margin_cross_entropy(x, w, y, backend="dense"), rtol=1e-12, atol=0)
+
+
+def test_the_rule_of_the_target_is_called_once_so_that_it_may_draw_numbers() -> None:
+    x, w, y = problem()
+    drawn = []
+
+    def rule(cos: Tensor, labels: Tensor) -> Tensor:
+        drawn.append(0.1 + 0.5 * torch.rand(len(cos), dtype=cos.dtype))
+        return cos * drawn[-1]
+
+    with cut(4, 5, True):
+        loss = margin_cross_entropy(x, w, y, margin=Margin(target=rule), backend="chunked")
+    ours = torch.autograd.grad(loss, [x, w])
+    (factor,) = drawn
+    same = Margin(target=lambda cos, labels: cos * factor)
+    theirs = torch.autograd.grad(margin_cross_entropy(x, w, y, margin=same, backend="dense"), [x, w])
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def in_place(cos: Tensor, labels: Tensor) -> Tensor:
+    cos -= 0.3
+    return cos
+
+
+UNUSUAL = {
+    "in place": Margin(target=in_place),
+    "constant": Margin(target=lambda cos, y: torch.full_like(cos, 0.5)),
+    "constant custom": Margin(custom=lambda cos, y, j: torch.full_like(cos, 0.5)),
+}
+
+
+@pytest.mark.parametrize("name", list(UNUSUAL))
+def test_unusual_rules_work_as_they_do_in_the_dense_loss(name: str) -> None:
+    x, w, y = problem()
+    with cut(4, 5, True):
+        loss = margin_cross_entropy(x, w, y, margin=UNUSUAL[name], backend="chunked")
+    expected = margin_cross_entropy(x, w, y, margin=UNUSUAL[name], backend="dense")
+    torch.testing.assert_close(loss, expected)
+    if expected.requires_grad:
+        for a, b in zip(
+            torch.autograd.grad(loss, [x, w]), torch.autograd.grad(expected, [x, w]), strict=True
+        ):
+            torch.testing.assert_close(a, b)
+
+
+def test_a_scale_may_be_any_number_and_must_be_one() -> None:
+    x, w, y = problem()
+    losses = [
+        margin_cross_entropy(x, w, y, scale=scale, backend="chunked")
+        for scale in (7.0, 7, np.float32(7), np.int64(7))
+    ]
+    assert all(torch.equal(loss, losses[0]) for loss in losses)
+    with pytest.raises(ArgumentError, match="scale: got nan"):
+        margin_cross_entropy(x, w, y, scale=float("nan"))
+
+
+def test_another_default_device_does_no_harm() -> None:
+    x, w, y = problem(300, 4, 800)
+    release_workspace()
+    with torch.device("meta"):
+        loss = margin_cross_entropy(x, w, y, backend="chunked")
+    torch.testing.assert_close(loss, margin_cross_entropy(x, w, y, backend="dense"))
+
+
+def test_the_accumulation_may_be_finer_than_the_products() -> None:
+    x, w, y = torch.randn(64, 8), torch.randn(50, 8, requires_grad=True), torch.randint(50, (64,))
+    with cut(4, 50, True):
+        loss = margin_cross_entropy(
+            x, w, y, backend="chunked", budget=MemoryBudget(accumulation=torch.float64)
+        )
+    loss.backward()
+    (expected,) = torch.autograd.grad(
+        margin_cross_entropy(x.double(), w.double(), y, backend="dense"), [w], retain_graph=True
+    )
+    assert w.grad.dtype == torch.float32
+    torch.testing.assert_close(w.grad, expected, rtol=1e-4, atol=1e-6)
+
+
+@given(
+    rows=st.integers(1, 5000),
+    classes=st.integers(1, 10**7),
+    dim=st.integers(1, 4096),
+    mebibytes=st.integers(1, 2000),
+    kept=st.booleans(),
+    on_cpu=st.booleans(),
+)
+def test_every_plan_fits_its_budget_and_keeps_chunks_of_a_decent_size(
+    rows: int, classes: int, dim: int, mebibytes: int, kept: bool, on_cpu: bool
+) -> None:
+    row_bytes, class_bytes, pair_bytes, budget = 20 * dim + 64, 16 * dim, 8, mebibytes << 20
+    found = make_plan(rows, classes, row_bytes, class_bytes, pair_bytes, 4 * kept, budget, on_cpu)
+    assert 1 <= found.rows <= rows
+    assert 1 <= found.classes <= classes
+    assert kept or not found.keep
+    scratch = found.rows * row_bytes + found.classes * (class_bytes + found.rows * pair_bytes)
+    scratch += 4 * found.rows * classes * found.keep
+    assert scratch <= budget or (found.rows == 1 and found.classes == 1)
+    if 64 * row_bytes < budget / 4 and class_bytes < budget / 8:
+        assert found.rows >= min(rows, 32)

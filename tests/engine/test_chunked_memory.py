@@ -85,13 +85,27 @@ def test_other_row_losses_keep_the_bound_too(row_loss: RowLoss, reduction: str) 
 
 def test_without_gradients_it_takes_the_budget_alone() -> None:
     B, D, C = 400, 64, 50_000
-    x, w, y = torch.randn(B, D), torch.randn(C, D), torch.randint(C, (B,))
+    x, y = torch.randn(B, D), torch.randint(C, (B,))
+    w = torch.nn.Parameter(torch.randn(C, D))
     release_workspace()
     with torch.no_grad():
         peak = peak_extra_bytes(
             lambda: margin_cross_entropy(x, w, y, backend="chunked", budget=MemoryBudget(8 * MIB))
         )
     assert peak <= 8 * MIB + 64 * (B + C)
+
+
+def test_soft_labels_are_not_copied_whole() -> None:
+    B, D, C = 256, 16, 40_000
+    x, w = torch.randn(B, D, requires_grad=True), torch.randn(C, D, requires_grad=True)
+    soft, weights, budget = torch.rand(B, C).bfloat16(), torch.rand(C), 8 * MIB
+    release_workspace()
+    peak = peak_extra_bytes(
+        lambda: margin_cross_entropy(
+            x, w, soft, class_weight=weights, backend="chunked", budget=MemoryBudget(budget)
+        ).backward()
+    )
+    assert peak <= 4 * (x.numel() + w.numel()) + budget + 64 * (B + C)
 
 
 def test_the_workspace_is_kept_and_can_be_released() -> None:

@@ -66,7 +66,50 @@ def compare(head: bs.Head, rank: int, world: int, what: str) -> None:
         close(ours.grad, theirs.grad, f"{what}, {name}")
 
 
+class Learned(nn.Module):
+    """A custom margin with a number that is learned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.m = nn.Parameter(torch.tensor(0.2, dtype=torch.float64))
+
+    def forward(self, cosine: Tensor, y: Tensor, j: Tensor) -> Tensor:
+        return torch.where(y == j, cosine - self.m, cosine * self.m.cos())
+
+
+def one_process_holds_all_drawn(rank: int, world: int) -> None:
+    """It must take part in what the others sum all the same."""
+    torch.manual_seed(2)
+    head = bs.AMSoftmax(4, 100, sample=0.01, custom_margin=Learned(), dtype=torch.float64)
+    x, y = torch.randn(2, 4, dtype=torch.float64), torch.tensor([3, 5])
+    single = copy.deepcopy(head)
+    expected = sampled_margin_cross_entropy(
+        x, single.weight, y, classes=y, sparse=False, margin=single.margin(), scale=single.logit_scale()
+    )
+    expected.backward()
+    bs.shard_classes(head)
+    mine = slice(0, 2 if rank == 0 else 0)
+    loss = head(x[mine], y[mine])
+    loss.backward()
+    close(loss.detach(), expected.detach(), "loss, all drawn classes in one process")
+    for ours, theirs in zip(head.parameters(), single.parameters(), strict=True):
+        close(ours.grad, theirs.grad, "gradient, all drawn classes in one process")
+
+
+def the_function_alone(rank: int, world: int) -> None:
+    """Its defaults are those of the loss over all classes, and None means them."""
+    head = bs.shard_classes(bs.NormalizedSoftmax(D, 9, scale=30.0))
+    x, y = torch.randn(2, D), torch.tensor([0, 8])
+    whole = bs.margin_cross_entropy(x, head.weight, y)
+    for options in ({}, {"row_loss": None, "margin": None, "budget": None}):
+        close(sampled_margin_cross_entropy(x, head.weight, y, fraction=1.0, **options), whole, f"{options}")
+    with pytest.raises(bs.ArgumentError, match=r"sample: got 1\.5"):
+        sampled_margin_cross_entropy(x, head.weight, y, fraction=1.5)
+
+
 def check(rank: int, world: int) -> None:
+    one_process_holds_all_drawn(rank, world)
+    the_function_alone(rank, world)
     for case in CASES:
         if case.name in NAMES:
             for C in (23, world + 1):

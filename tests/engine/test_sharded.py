@@ -222,11 +222,20 @@ def errors_reach_all(rank: int, world: int) -> None:
     with pytest.raises(bs.ArgumentError, match="embeddings: got no row on any process"):
         bs.margin_cross_entropy(x[:0], weight, wrong[:0])
     head = bs.shard_classes(bs.ArcFace(D, 5))
+    for broken, words in ((x[:, 1:], rf"got shape \(2, {D - 1}\)"), (None, "got NoneType")):
+        expected = words if rank == 1 else "illegal ones on rank 1"
+        for scores in (head.logits, head.predict):
+            with pytest.raises(bs.ArgumentError, match=expected):
+                scores(broken if rank == 1 else x)
     with pytest.raises(bs.ArgumentError, match="weight: got sharded classes"):
         head.add_classes(2)
     with pytest.raises(bs.ArgumentError, match="model: got Linear without a head"):
         bs.shard_classes(nn.Linear(2, 2))
     assert f"sharded over {world} processes" in repr(head)
+    tied = nn.ModuleDict({"words": nn.Embedding(5, D), "head": bs.ArcFace(D, 5)})
+    tied["words"].weight = tied["head"].weight
+    with pytest.raises(bs.ArgumentError, match="weight: got a parameter that another module has"):
+        bs.shard_classes(tied)
 
 
 # Of 5 and 3 classes, torch gives four processes 2, 2, 1, 0 and 1, 1, 1, 0.

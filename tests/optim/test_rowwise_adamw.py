@@ -1,12 +1,15 @@
 import copy
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributed import checkpoint
 
 from bisector.errors import ArgumentError
-from bisector.heads import ArcFace, LinearSoftmax
+from bisector.heads import AMSoftmax, ArcFace, LinearSoftmax
+from bisector.heads.training_state import TrainingState
 from bisector.optim import rowwise_adamw
 from bisector.optim.rowwise_adamw import RowwiseAdamW
 
@@ -159,6 +162,62 @@ def test_training_goes_on_bitwise_from_a_state_dict(tmp_path: object) -> None:
         return head.weight.detach()
 
     assert torch.equal(trained(resumed=True), trained(resumed=False))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_distributed_checkpoint_goes_into_a_new_optimiser(tmp_path: Path) -> None:
+    def made(seed: int) -> tuple[nn.ModuleList, RowwiseAdamW]:
+        torch.manual_seed(seed)
+        model = nn.ModuleList([nn.Linear(4, 4), AMSoftmax(4, 50, sample=0.2, learnable_scale=True)])
+        return model, RowwiseAdamW(model.parameters(), lr=0.02)
+
+    def train(model: nn.ModuleList, optimizer: RowwiseAdamW, first: int) -> list[Tensor]:
+        for step in range(first, first + 2):
+            torch.manual_seed(step)
+            optimizer.zero_grad()
+            model[1](model[0](torch.randn(6, 4)), torch.arange(6) * 7).backward()
+            optimizer.step()
+        state = [value for parts in optimizer.state.values() for value in parts.values()]
+        return [tensor.detach().clone() for tensor in [*model.parameters(), *state]]
+
+    model, optimizer = made(0)
+    train(model, optimizer, 0)
+    checkpoint.save({"t": TrainingState(model, optimizer)}, checkpoint_id=tmp_path)
+    expected = train(model, optimizer, 2)
+    assert {value.dim() for value in (parts["step"] for parts in optimizer.state.values())} == {0, 1}
+    resumed, its_own = made(1)
+    checkpoint.load({"t": TrainingState(resumed, its_own)}, checkpoint_id=tmp_path)
+    for ours, theirs in zip(train(resumed, its_own, 2), expected, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_it_takes_the_state_of_adamw() -> None:
+    one, two = (nn.Parameter(torch.ones(C, 2)) for _ in range(2))
+    theirs, ours = torch.optim.AdamW([one], **OPTIONS), RowwiseAdamW([two], **OPTIONS)
+    for step in range(4):
+        one.grad = torch.randn(C, 2)
+        two.grad = one.grad.clone()
+        theirs.step()
+        if step == 1:
+            two.data.copy_(one.data)
+            ours.load_state_dict(copy.deepcopy(theirs.state_dict()))
+        elif step > 1:
+            ours.step()
+    assert torch.equal(one, two)
+
+
+def test_steps_are_counted_beyond_256_where_bfloat16_is_the_default() -> None:
+    weight = nn.Parameter(torch.ones(2, 2))
+    optimizer = RowwiseAdamW([weight], **OPTIONS)
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        for _ in range(300):
+            weight.grad = sparse([1], torch.ones(1, 2, dtype=torch.float32), weight)
+            optimizer.step()
+    finally:
+        torch.set_default_dtype(usual)
+    assert optimizer.state[weight]["step"].tolist() == [0, 300]
 
 
 def test_state_grows_with_added_classes() -> None:

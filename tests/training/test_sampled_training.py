@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import bisector as bs
+from bisector.errors import ArgumentError
 from bisector.training import Classifier
+from bisector.training.spec import build_head
 
 
 def fitted(folder: Path, resume: Path | None = None) -> Classifier:
@@ -49,3 +51,18 @@ def test_a_resumed_training_is_bitwise_the_one_that_was_not_cut(tmp_path: Path) 
     steps = whole.optimizers(use_pl_optimizer=False).state[whole.head.weight]["step"]
     assert steps.shape == (60,)
     assert 0 < steps.mean() < 12
+
+
+def test_sgd_with_weight_decay_is_refused_before_the_first_step() -> None:
+    sparse, dense = (bs.AMSoftmax(6, 60, sample=0.3, sparse=sparse) for sparse in (True, False))
+    with pytest.raises(ArgumentError, match=r"weight_decay: got 0.01 with optimizer='sgd'.*sparse=False"):
+        Classifier(nn.Linear(8, 6), sparse, optimizer="sgd")
+    Classifier(nn.Linear(8, 6), sparse, optimizer="sgd", weight_decay=0.0)
+    Classifier(nn.Linear(8, 6), dense, optimizer="sgd")
+
+
+def test_a_spec_can_ask_for_dense_gradients() -> None:
+    head = build_head("am-softmax:sample=0.5:sparse=false", 4, 10)
+    assert head.sparse is False
+    head(torch.randn(2, 4), torch.tensor([0, 1])).backward()
+    assert not head.weight.grad.is_sparse

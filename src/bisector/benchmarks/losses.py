@@ -1,8 +1,6 @@
 """Time and memory of every loss beside the bare matrix products, at one size."""
 
-import contextlib
 import gc
-import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -14,10 +12,12 @@ from bisector.benchmarks.contenders import KEPT, PRODUCTS, PRODUCTS32, Contender
 from bisector.benchmarks.memory import binary, free_bytes, peak_extra_bytes
 from bisector.benchmarks.problem import Precision, Problem, Size
 from bisector.benchmarks.timing import Step, interleaved
+from bisector.engine.budget import release_workspace
 from bisector.errors import ArgumentError
 
 PROBE = 512  # classes of the smaller of the two computations that foretell a larger one
 SAFE = 0.9  # share of the free memory that may be filled
+METRIC_LEARNING = "pytorch-metric-learning"
 MANY = 32  # no contender holds so many (N, C) matrices
 
 
@@ -35,7 +35,7 @@ class Row:
         times_float32: median over that of the products in float32, where the precision is another.
         faster_than_metric_learning: the smaller of pytorch-metric-learning's medians over this one.
         extra_bytes: peak memory above the inputs, gradients included.
-        share_of_peer: of the extra bytes of the margin loss of others that takes most.
+        share_of_metric_learning: of the extra bytes of pytorch-metric-learning's loss that takes less.
         share_beyond: the same of the bytes beyond the gradients, which everybody has.
         loss: the value, to see that equal formulas are timed; None for products.
         note: why there is no time, or "".
@@ -50,7 +50,7 @@ class Row:
     times_float32: float | None
     faster_than_metric_learning: float | None
     extra_bytes: int | None
-    share_of_peer: float | None
+    share_of_metric_learning: float | None
     share_beyond: float | None
     loss: float | None
     note: str
@@ -130,7 +130,7 @@ def too_large(contender: Contender, problem: Problem) -> str:
     """
     size, device = problem.size, problem.device
     free = free_bytes(device) if device.type == "cpu" else None
-    if free is None or not contender.whole or 4 * MANY * size.n * size.c < free:
+    if free is None or not contender.whole or 4 * size.c * (MANY * size.n + 8 * size.d) < free:
         return ""
     needed = foretold_bytes(contender, size, problem.precision)
     return f"needs about {binary(needed)}, {binary(free)} are free" if needed > SAFE * free else ""
@@ -171,16 +171,11 @@ def _first(contender: Contender, problem: Problem) -> _First:
 def _let_go(problem: Problem) -> None:
     """Free what a failure left behind."""
     problem.embeddings.grad = problem.weight.grad = None
+    if "transposed" in vars(problem):
+        problem.transposed.grad = None
     gc.collect()
     if problem.device.type == "cuda":
         torch.cuda.empty_cache()
-
-
-def release_workspace() -> None:
-    """Let the engine's kept buffers go, where it keeps any, so that the next call is a first one."""
-    with contextlib.suppress(ImportError):
-        budget = importlib.import_module("bisector.engine.budget")
-        getattr(budget, "release_workspace", lambda: None)()
 
 
 def _reason(error: Exception) -> str:
@@ -201,10 +196,11 @@ def _rows(
     gradients: int,
 ) -> list[Row]:
     medians = {name: median(taken) if taken else None for name, taken in seconds.items()}
-    peers = [contender.name for contender in contenders if contender.kind == "peer"]
-    largest = max((firsts[name].extra_bytes or 0 for name in peers), default=0)
-    rivals = [medians[name] for name in peers if "pytorch-metric-learning" in name]
-    fastest = min((taken for taken in rivals if taken is not None), default=None)
+    rivals = [contender.name for contender in contenders if METRIC_LEARNING in contender.name]
+    fastest = min((taken for name in rivals if (taken := medians[name]) is not None), default=None)
+    smallest = min(
+        (taken for name in rivals if (taken := firsts[name].extra_bytes) is not None), default=None
+    )
     rows = []
     for contender in contenders:
         name, first = contender.name, firsts[contender.name]
@@ -220,10 +216,8 @@ def _rows(
                 times_float32=_ratio(taken, medians.get(PRODUCTS32)),
                 faster_than_metric_learning=_ratio(fastest, taken),
                 extra_bytes=first.extra_bytes,
-                share_of_peer=_ratio(first.extra_bytes, largest or None),
-                share_beyond=_ratio(
-                    _less(first.extra_bytes, gradients), largest - gradients if largest else None
-                ),
+                share_of_metric_learning=_ratio(first.extra_bytes, smallest),
+                share_beyond=_ratio(_less(first.extra_bytes, gradients), _less(smallest, gradients)),
                 loss=first.loss,
                 note=first.note,
             )

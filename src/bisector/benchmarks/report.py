@@ -15,8 +15,8 @@ EXPLANATION = (
     "turns in one process; seconds are medians of {repeats} rounds after one that warms up. `/ products`: over "
     "x @ W.T, G @ W and G.T @ x as anyone writes them; `/ kept`: over the same into buffers that are kept. "
     "`× pml`: how many times faster than the faster of pytorch-metric-learning's two. Memory is the peak above "
-    "the inputs, by allocation, in the first call; everybody's gradients count. `/ peer`: its share of what the "
-    "margin loss of others takes that takes most."
+    "the inputs, by allocation, in the first call; everybody's gradients count. `/ pml`: its share of what the "
+    "leaner of those two takes; `beyond`: the same without the gradients, which nobody can do without."
 )
 EXPLANATION32 = " `/ fp32`: over the three products in float32."
 
@@ -102,7 +102,7 @@ def _cells(comparison: Comparison) -> tuple[list[str], list[tuple[list[str], str
     """Return the headings, and for each row its cells and its note."""
     float32 = any(row.times_float32 is not None for row in comparison.rows)
     headings = ["", "seconds", "min … max", "/ products", "/ kept", *["/ fp32"] * float32]
-    headings += ["× pml", "extra MiB", "/ peer", "beyond"]
+    headings += ["× pml", "extra MiB", "/ pml", "beyond"]
     return headings, [(_row(row, float32), row.note) for row in comparison.rows]
 
 
@@ -117,7 +117,7 @@ def _row(row: Row, float32: bool) -> list[str]:
         *(_ratio(value) for value in ratios),
         _ratio(row.faster_than_metric_learning) if shown_pml else "–",
         _mebibytes(row.extra_bytes),
-        "–" if row.share_of_peer is None else f"{row.share_of_peer:.3f}",
+        "–" if row.share_of_metric_learning is None else f"{row.share_of_metric_learning:.3f}",
         "–" if row.share_beyond is None else f"{row.share_beyond:.3f}",
     ]
 

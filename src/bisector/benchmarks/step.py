@@ -11,8 +11,8 @@ from torch import Tensor
 
 from bisector.benchmarks.contenders import Contender
 from bisector.benchmarks.heads import sharing_head
-from bisector.benchmarks.losses import too_large
-from bisector.benchmarks.memory import binary, peak_extra_bytes, process_peak_bytes
+from bisector.benchmarks.losses import SAFE, too_large
+from bisector.benchmarks.memory import binary, free_bytes, peak_extra_bytes, process_peak_bytes
 from bisector.benchmarks.problem import Precision, Problem, Size
 from bisector.benchmarks.timing import Step, interleaved
 from bisector.engine.dispatch import Backend
@@ -88,6 +88,7 @@ def measure_step(
     require_integer("repeats", repeats, least=1)
     require_number("sample", sample, above=0, most=1)
     device = torch.device(device)
+    _require_room(size, sample, optimizer, device)
     problem = Problem(size, precision, device)
     words = spec if sample == 1 else f"{spec}:sample={sample}"
     prepare = partial(_prepare, spec=words, backend=backend, optimizer=optimizer)
@@ -116,6 +117,16 @@ def measure_step(
     if isinstance(seconds, Exception):
         raise ArgumentError(f"size: got {size}, which failed: {seconds}; expected a step that fits")
     return TrainingStep(seconds, median(seconds), problem.weight.nbytes, given + extra, process_peak_bytes())
+
+
+def _require_room(size: Size, sample: float, optimizer: OptimizerName, device: torch.device) -> None:
+    """Refuse what cannot fit whoever computes: the weights, their gradient and what the optimiser keeps."""
+    free = free_bytes(device) if device.type == "cpu" else None
+    kept = 2 if optimizer == "sgd" else 3  # the weights among them
+    needed = int(4 * size.c * size.d * (kept + (sample if optimizer == "rowwise-adamw" else 1)))
+    fits = free is None or needed <= SAFE * free
+    got = f"{size}, which needs at least {binary(needed)}, {binary(free or 0)} are free"
+    require(fits, "size", got, "fewer classes or dimensions")
 
 
 def _prepare(problem: Problem, spec: str, backend: Backend, optimizer: OptimizerName) -> Step:

@@ -117,11 +117,13 @@ class PairwiseBlocks:
         lowest: float,
         highest: float,
     ) -> None:
-        """Do the entries outside the bounds again; an eighth of the block at a time, should it be all of them."""
-        step = -(-len(cosines) // 8)
+        """Do the entries outside the bounds again: a few, mostly; if many, an eighth at a time."""
+        outside = ~((cosines >= lowest) & (cosines <= highest))
+        few = int(outside.count_nonzero()) <= cosines.numel() // 32
+        step = len(cosines) if few else -(-len(cosines) // 8)
         for start in range(0, len(cosines), step):
-            part = cosines[start : start + step]
-            classes, rows = (~((part >= lowest) & (part <= highest))).nonzero(as_tuple=True)
+            here = slice(start, start + step)
+            classes, rows = outside[here].nonzero(as_tuple=True)
             margins = (r.values[rows] - c.values[start + classes]).clamp_min_(0)
-            exact = moved_exactly(part[classes, rows], margins if self.relax else margins.neg_())
-            moved[start + classes, rows], slope[start + classes, rows] = exact
+            exact = moved_exactly(cosines[here][classes, rows], margins if self.relax else margins.neg_())
+            moved[here][classes, rows], slope[here][classes, rows] = exact

@@ -22,10 +22,10 @@ class MemoryBudget:
             worked on. At least 1 MiB. None takes 128 MiB on the CPU and 1 GiB elsewhere. Where a chunk of rows
             does not fit with the scores of all classes, these are computed twice instead of kept, which costs
             a third more products. (Beyond the budget: one row and one class must fit, however many
-            dimensions they have.)
-        accumulation: the dtype in which the gradient of the weights is summed over chunks, and in which
-            products of half precision are; `torch.float32` or `torch.float64`. Inputs of higher precision
-            keep theirs.
+            dimensions they have.) On the CPU it is kept for the thread's next loss: `bisector.release_workspace`.
+        accumulation: the dtype in which the gradient of the weights is summed over chunks of rows: `torch.float32`
+            or `torch.float64`; the gradient has it until it is handed over in the weights' own. On CUDA the
+            products of half precision are summed in float32 within, on the CPU rounded to half first.
 
     Raises:
         ArgumentError: too few bytes, or a dtype that is neither.
@@ -67,7 +67,10 @@ class Workspace(threading.local):
             return Scratch(torch.empty(size, dtype=torch.uint8, device=device), None)
         if self.kept is None or self.kept.numel() < size:
             self.kept = None  # before the new one is made, not after
-            self.kept = torch.empty(size, dtype=torch.uint8)
+            self.kept = torch.empty(size, dtype=torch.uint8, device=device)
+            if type(self.kept) is not Tensor:  # a stand-in of a mode that will be over
+                fake, self.kept = self.kept, None
+                return Scratch(fake, None)
         self.taken = True
         return Scratch(self.kept, self)
 

@@ -99,7 +99,8 @@ class Competitors:
     def keeps_weights_as(self, scores: torch.dtype) -> bool:
         """Return whether weights are kept in a dtype: in half precision only if nothing is done to them later."""
         final = self.terms.plain and self.grad_offset is None
-        return self.keeps_weights and (final or scores == self.dtype)
+        fits = scores == self.dtype or (final and scores != torch.float16)  # the factor would leave its range
+        return self.keeps_weights and fits
 
     def buffers(self, scores: torch.dtype, keeping: bool) -> int:
         """Return how many (c, b) buffers a block needs beside its scores, for the pass that needs most."""
@@ -139,7 +140,7 @@ class Competitors:
         order = None
         if labels.device.type == "cpu":
             ordered, by_label = local.sort()
-            order = by_label, ordered, torch.searchsorted(ordered, torch.tensor(starts)).tolist()
+            order = by_label, ordered, torch.searchsorted(ordered, ordered.new_tensor(starts)).tolist()
         return Chunk(rows, local, own_logits - self._shift(), zeros, zeros.clone(), angles, order=order)
 
     def statistics(
@@ -155,7 +156,7 @@ class Competitors:
             work: (`buffers`, c, b).
             keep: whether the weights are wanted.
         """
-        cosines = self._cosines(scores, work)[0]
+        cosines = self._cosines(scores, chunk, number, start, work)[0]
         with torch.no_grad():
             cosines = self._custom(cosines, chunk, start)
         moved, slope = self._move(cosines, chunk, start, work)
@@ -244,13 +245,12 @@ class Competitors:
         share: Tensor,
     ) -> None:
         """Turn the (c K, b) scores of a block, in place, into dL/d score but for the factor s; see above."""
-        cosines, winners = self._cosines(scores, work)
+        cosines, winners = self._cosines(scores, chunk, number, start, work)
         leaf, result = cosines, cosines
         if self.margin.custom is not None:
             with torch.enable_grad():
-                # Autograd may keep the leaf, and takes a change of the scratch beside it for a change of it.
-                leaf = cosines.clone().requires_grad_()
-                result = self._custom(leaf, chunk, start)
+                leaf = cosines.detach().requires_grad_()
+                result = self._custom(leaf.clone(), chunk, start)  # theirs: to keep, or to write in
         moved, slope = self._move(result.detach(), chunk, start, work)
         pull = self._logits(moved, start, out=work[0]).sub_(lse - self._shift()).exp_().mul_(mass)
         if not self.terms.plain:
@@ -263,15 +263,7 @@ class Competitors:
         if slope is not None:
             pull.mul_(slope)
         if self.margin.custom is not None:
-            scale = self.scale  # what is learned inside the margin needs it, since no product follows
-            parts = torch.autograd.grad(
-                result, [leaf, *self.learned], pull, retain_graph=True, allow_unused=True
-            )
-            pull = torch.zeros_like(pull) if parts[0] is None else parts[0]
-            for k, part in enumerate(parts[1:]):
-                if part is not None:
-                    so_far = self.grad_learned[k]
-                    self.grad_learned[k] = part * scale if so_far is None else so_far + part * scale
+            pull = self._back_through_custom(leaf, result, pull)
         if winners is None:
             scores.copy_(pull)
         else:
@@ -297,18 +289,40 @@ class Competitors:
         else:
             chunk.asked += asked.mul_(logits).sum(0)
 
+    def _back_through_custom(self, leaf: Tensor, result: Tensor, pull: Tensor) -> Tensor:
+        """Return the pull on the scores, given that on what the user's margin made of them."""
+        if not result.requires_grad:
+            return torch.zeros_like(pull)
+        first, *parts = torch.autograd.grad(
+            result, [leaf, *self.learned], pull, retain_graph=True, allow_unused=True
+        )
+        for k, part in enumerate(parts):
+            if part is not None:  # no product follows that would bring the scale
+                so_far = self.grad_learned[k]
+                self.grad_learned[k] = part * self.scale if so_far is None else so_far + part * self.scale
+        return torch.zeros_like(pull) if first is None else first
+
     def divide_sums(self, boost: float | Tensor) -> None:
         """Divide the gradients that were added up here by the boost that all pulls had."""
         for total in (self.grad_scale, self.grad_offset, *self.grad_learned):
             if total is not None and isinstance(boost, Tensor):
                 total.div_(boost)
 
-    def _cosines(self, scores: Tensor, work: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _cosines(
+        self, scores: Tensor, chunk: Chunk, number: int, start: int, work: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         """Return the (c, b) scores of the classes in the working dtype, and which sub-centre had the best."""
+        winners = None
         if self.sub_centers > 1:
             best = scores.view(-1, self.sub_centers, scores.shape[1]).max(dim=1, keepdim=True)
-            return best.values[:, 0].to(self.dtype), best.indices
-        return (scores if scores.dtype == self.dtype else work[1].copy_(scores)), None
+            cosines, winners = best.values[:, 0].to(self.dtype), best.indices
+        else:
+            cosines = scores if scores.dtype == self.dtype else work[1].copy_(scores)
+        if (
+            self.pairwise is not None
+        ):  # the targets' own, often near 1, would take the long way there for nothing
+            chunk.fill_targets(cosines, number, start, 0.0)
+        return cosines, winners
 
     def _custom(self, cosines: Tensor, chunk: Chunk, start: int) -> Tensor:
         """Apply the user's margin, which counts rows first."""

@@ -1,8 +1,9 @@
 """The margin loss as one function: checks its arguments, then chooses who computes it."""
 
 import importlib.util
+import warnings
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Literal, TypeAlias
 
 import torch
@@ -13,7 +14,7 @@ from bisector.engine.budget import MemoryBudget
 from bisector.engine.chunked import chunked_margin_cross_entropy
 from bisector.engine.competitors import Competitors
 from bisector.engine.placement import is_sharded
-from bisector.errors import require, require_choice
+from bisector.errors import require, require_choice, require_number
 from bisector.functional.margins import Margin
 from bisector.functional.reference import dense_margin_cross_entropy
 from bisector.functional.row_losses import REDUCTIONS, Reduction, RowLoss
@@ -22,8 +23,9 @@ from bisector.functional.scores import SCORES, Score
 Backend: TypeAlias = Literal["auto", "dense", "chunked", "triton"]
 BACKENDS: tuple[Backend, ...] = ("auto", "dense", "chunked", "triton")
 
-# Up to so many scores the dense formula is the faster one (see docs/speed.md), and its matrices are small.
+# Up to so many scores and weights the dense formula is the faster one, and its matrices are small.
 FEW_SCORES = 1 << 17
+FEW_WEIGHTS = 1 << 20
 
 
 def margin_cross_entropy(
@@ -68,7 +70,8 @@ def margin_cross_entropy(
         backend: who computes it. "dense" is the plain formula with its (B, C) matrices; it alone can be
             differentiated twice. "chunked" computes the same numbers within a budget of memory, near the speed
             of the bare matrix products, on any device. "triton" is "chunked" with its elementwise part in Triton
-            kernels, on CUDA. "auto" takes the dense one for a few scores, else the fastest that there is.
+            kernels, on CUDA. "auto" takes the dense one for small problems without a budget, else the
+            fastest that there is.
         budget: the scratch memory of "chunked" and "triton"; `bisector.MemoryBudget()` if None.
 
     Returns:
@@ -156,6 +159,8 @@ def check_arguments(
         )
     if isinstance(scale, Tensor):
         require(scale.dim() == 0, "scale", f"shape {tuple(scale.shape)}", "a number, or a 0-d tensor")
+    else:
+        require_number("scale", scale)
     angles = score == "dot" and margin.pairwise is not None
     require(not angles, "score", "'dot' with a pairwise margin", "'cosine', since only cosines have angles")
     for name, vector in (("offset", offset), ("class_weight", class_weight)):
@@ -177,7 +182,8 @@ def _chosen(
     """Return who computes the loss of one process."""
     dense_only = what_only_dense_does(labels, margin, class_weight)
     if backend == "auto":
-        few = weight.shape[:-1].numel() * len(embeddings) <= FEW_SCORES
+        scores = weight.shape[:-1].numel() * len(embeddings)
+        few = scores <= FEW_SCORES and weight.numel() <= FEW_WEIGHTS and budget is None
         backend = "dense" if few or dense_only else fastest(embeddings)
     if backend == "dense":
         return dense_margin_cross_entropy
@@ -199,9 +205,26 @@ def what_only_dense_does(labels: Tensor, margin: Margin, class_weight: Tensor | 
 
 def fastest(embeddings: Tensor) -> Backend:
     """Return the fastest backend where the embeddings are."""
-    if embeddings.device.type == "cuda" and importlib.util.find_spec("triton") is not None:
-        return "triton"
-    return "chunked"
+    return "triton" if embeddings.device.type == "cuda" and _triton_runs(embeddings.device) else "chunked"
+
+
+@lru_cache
+def _triton_runs(device: torch.device) -> bool:
+    """Try a tiny loss: Triton may be there and yet lack a compiler, or not know the device."""
+    if importlib.util.find_spec("triton") is None:
+        return False
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            x = torch.eye(2, device=device, requires_grad=True)
+            label = torch.tensor([0, 1], device=device)
+            loss = margin_cross_entropy(x, torch.eye(3, 2, device=device), label, backend="triton")
+            torch.autograd.grad(loss, [x])
+    except Exception as error:  # whatever it is, there is another way
+        warnings.warn(
+            f"Triton does not run here, so losses are 'chunked': {error}", RuntimeWarning, stacklevel=2
+        )
+        return False
+    return True
 
 
 def competitors_of(backend: Backend, embeddings: Tensor) -> type[Competitors]:

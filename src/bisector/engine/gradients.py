@@ -3,15 +3,19 @@
 torch does either for parameters that are all sharded or all not, but refuses a mixture.
 """
 
+import math
 from collections.abc import Iterable
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, distributed
 
 from bisector.engine.placement import is_sharded, whole
 from bisector.errors import require_number
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 
 @torch.no_grad()
@@ -28,12 +32,16 @@ def clip_grad_norm_(
 
     Args:
         parameters: whose ``.grad`` are clipped in place.
-        max_norm: the norm that is allowed.
-        norm_type: p; ``math.inf`` for the largest entry.
+        max_norm: the norm that is allowed; ``math.inf`` only reads the norm.
+        norm_type: p, above 0; ``math.inf`` for the largest entry.
         error_if_nonfinite: raise where the norm is not finite.
 
     Returns:
         The norm before clipping, the same on all processes.
+
+    Raises:
+        ArgumentError: max_norm is negative, or norm_type not above 0.
+        RuntimeError: the norm is not finite, with `error_if_nonfinite`.
 
     >>> w = torch.nn.Parameter(torch.zeros(2))
     >>> w.grad = torch.tensor([3.0, 4.0])
@@ -42,23 +50,42 @@ def clip_grad_norm_(
     >>> w.grad
     tensor([0.6000, 0.8000])
     """
-    require_number("max_norm", max_norm, least=0)
+    if max_norm != math.inf:
+        require_number("max_norm", max_norm, least=0)
+    if norm_type != math.inf:
+        require_number("norm_type", norm_type, above=0)
     given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     gradients = [p.grad for p in given if p.grad is not None]
     plain = [gradient for gradient in gradients if not is_sharded(gradient)]
     norms = [torch.nn.utils.get_total_norm(plain, norm_type)] if plain else []
-    norms += [whole(torch.linalg.vector_norm(g, norm_type)) for g in gradients if is_sharded(g)]
+    norms += [_norm_of_all(g, norm_type) for g in gradients if is_sharded(g)]
     if not norms:
         return torch.zeros(())
     first = norms[0].device
     total: Tensor = torch.linalg.vector_norm(torch.stack([norm.to(first) for norm in norms]), norm_type)
     if error_if_nonfinite and not bool(total.isfinite()):
         raise RuntimeError(f"the norm of the gradients is {float(total)}, so that they cannot be clipped")
+    if max_norm == math.inf:
+        return total
     factor = (max_norm / (total + 1e-6)).clamp(max=1.0)
     for gradient in gradients:
         local = gradient.to_local() if is_sharded(gradient) else gradient
         local.mul_(factor.to(local.device))
     return total
+
+
+def _norm_of_all(gradient: "DTensor", norm_type: float) -> Tensor:
+    """Return the norm over all processes' parts; every process must call this."""
+    mesh = gradient.device_mesh
+    if mesh.ndim > 1 or not gradient.placements[0].is_shard():
+        return whole(torch.linalg.vector_norm(gradient, norm_type))
+    local = gradient.to_local()
+    # torch knows no largest entry of the part of a process that holds no classes.
+    mine = torch.linalg.vector_norm(local, norm_type) if local.numel() else local.new_zeros(())
+    norms = mine.new_empty(mesh.size())
+    distributed.all_gather_into_tensor(norms, mine[None], group=mesh.get_group())
+    norm: Tensor = torch.linalg.vector_norm(norms, norm_type)
+    return norm
 
 
 class GradScaler(torch.amp.GradScaler):

@@ -1,35 +1,26 @@
 """Finds the learned numbers inside a user's margin, so that they get their gradient."""
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor
 
 
-def learned_in(
-    function: Callable[..., Tensor] | None,
-    score: Tensor,  # what the function is tried on
-    *others: Tensor,
+def leaves_behind(
+    result: Tensor,
+    leaf: Tensor,
 ) -> list[Tensor]:
-    """Return the leaves that a function of scores draws on and that require a gradient.
+    """Return the leaves that a result was computed from and that require a gradient, but for the one that is known.
 
     A `torch.autograd.Function` passes gradients to its arguments alone; a learned number that a user's margin
-    holds must therefore become one. It is found at the root of the graph that one call builds.
+    holds must therefore become one. It is found at the root of the graph of what the margin returned.
 
     Args:
-        function: ``f(score, *others)``; None draws on nothing.
-        score: scores to call it with.
-        others: its further arguments.
+        result: of a computation.
+        leaf: what it was called with.
 
-    >>> m = torch.nn.Parameter(torch.tensor(0.3))
-    >>> learned_in(lambda cosine: cosine - m.exp(), torch.zeros(3))[0] is m
+    >>> import torch
+    >>> m, cosine = torch.nn.Parameter(torch.tensor(0.3)), torch.zeros(3, requires_grad=True)
+    >>> leaves_behind(cosine - m.exp(), cosine)[0] is m
     True
     """
-    if function is None:
-        return []
-    with torch.enable_grad():
-        leaf = score.detach().requires_grad_()
-        result = function(leaf, *others)
     found: dict[int, Tensor] = {}
     seen, waiting = set(), [result.grad_fn]
     while waiting:

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, TypeGuard
 
-from torch import Tensor
+import torch
+from torch import Tensor, distributed
 
 from bisector.errors import require
 
@@ -25,6 +26,37 @@ def whole(
 ) -> Tensor:
     """Return all classes of a tensor that may be sharded; then every process must call this."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor
+
+
+def whole_on_first(
+    tensor: "DTensor",  # (C, ...)
+    at_a_time: int = 64 << 20,
+) -> Tensor | None:
+    """Return all classes on the CPU of the first process, and None on the others; every process must call this.
+
+    Beside its own part, no device holds more than the bytes that are sent at once.
+
+    Args:
+        tensor: sharded over its first dimension.
+        at_a_time: the bytes that all processes together send at once; a row of each at least.
+    """
+    classes_here(tensor)  # says so if it is cut in another way
+    local, world = tensor.to_local().detach(), tensor.device_mesh.size()
+    group, first = tensor.device_mesh.get_group(), tensor.device_mesh.get_local_rank() == 0
+    found = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu") if first else None
+    widest = -(-len(tensor) // world)
+    rows = max(1, at_a_time // (world * max(1, local.shape[1:].numel() * local.itemsize)))
+    for start in range(0, widest, rows):
+        sent = local.new_zeros(min(rows, widest - start), *local.shape[1:])
+        part = local[start : start + len(sent)]
+        sent[: len(part)] = part
+        parts = [torch.empty_like(sent) for _ in range(world)] if first else None
+        distributed.gather(sent, parts, group=group, group_dst=0)
+        for rank, received in enumerate(parts or ()):
+            assert found is not None
+            place = found[rank * widest : (rank + 1) * widest][start : start + len(sent)]
+            place.copy_(received[: len(place)])
+    return found
 
 
 def classes_here(tensor: "DTensor") -> slice:

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 
 # Elements of a block. On the CPU smaller ones pay for the calls and the products' starts, larger ones leave the
-# caches; 2^20 to 2^22 were alike. Elsewhere enough to fill the device.
-CPU_BLOCK = 1 << 20
+# caches; 2^19 to 2^21 were alike. Elsewhere enough to fill the device.
+CPU_BLOCK = 1 << 19
 DEVICE_BLOCK = 1 << 26
 
 # Rows of a chunk whose scores are kept. Each chunk reads all the weights anew; more rows than the most gain little,
@@ -50,30 +50,33 @@ def plan(
         on_cpu: whether small blocks are the fast ones.
 
     >>> plan(512, 100_000, 1024, 1024, 0, 4, 128 << 20, on_cpu=True)
-    Plan(rows=256, classes=4000, keep=True)
+    Plan(rows=256, classes=2041, keep=True)
     >>> plan(1024, 1_000_000, 4096, 4096, 4, 0, 128 << 20, on_cpu=True)
-    Plan(rows=512, classes=2045, keep=False)
+    Plan(rows=512, classes=1024, keep=False)
     """
     most = MOST_ROWS_CPU if on_cpu else MOST_ROWS_DEVICE
     pairs = CPU_BLOCK if on_cpu else DEVICE_BLOCK
 
-    def cut(chunk: int, kept: int) -> int:
-        """Return how many classes fit beside that many rows, 0 if none."""
+    def fitting(chunk: int, kept: int) -> int:
+        """Return how many classes fit beside that many rows, 0 or fewer if none."""
         left = budget - chunk * row_bytes - chunk * classes * kept
-        fit = left // (class_bytes + chunk * pair_bytes)
-        return min(classes, fit, max(1, pairs // chunk)) if fit > 0 else 0
+        return min(classes, left // (class_bytes + chunk * pair_bytes))
 
-    least_block = min(classes, 256)
+    def block(chunk: int, kept: int) -> int:
+        """Return the size of the blocks: neither more scores nor more weights than are fast."""
+        fast = min(pairs // chunk, 16 * pairs // class_bytes)
+        return _even(max(classes, 1), max(1, min(fitting(chunk, kept), fast)))
+
+    enough = max(1, min(classes, 256, budget // (4 * class_bytes)))
     chunk = _even(rows, most)
     while kept_bytes and chunk >= min(rows, FEWEST_ROWS):
-        block = cut(chunk, kept_bytes)
-        if block >= least_block:
-            return Plan(chunk, _even(classes, block), keep=True)
+        if fitting(chunk, kept_bytes) >= enough:
+            return Plan(chunk, block(chunk, kept_bytes), keep=True)
         chunk = _even(rows, chunk // 2) if chunk > 1 else 0
     chunk = _even(rows, MOST_ROWS_AGAIN if on_cpu else most)
-    while chunk > 1 and cut(chunk, 0) < least_block:
+    while chunk > 1 and fitting(chunk, 0) < enough:
         chunk = _even(rows, chunk // 2)
-    return Plan(chunk, _even(max(classes, 1), max(1, cut(chunk, 0))), keep=False)
+    return Plan(chunk, block(chunk, 0), keep=False)
 
 
 def _even(whole: int, most: int) -> int:

@@ -52,19 +52,21 @@ class JointBatch:
         cls,
         rows: Tensor,  # (B, ...)
         group: distributed.ProcessGroup,
+        device: torch.device,
         error: ArgumentError | None = None,
     ) -> "JointBatch":
         """Learn how many rows each process brings.
 
         Args:
-            rows: those of this process.
+            rows: those of this process; anything, where they are what is wrong.
             group: the processes.
+            device: where they talk to each other.
             error: what is wrong with this process's arguments; it is raised here, and on the others too, which
                 would else wait for this one until they time out.
         """
-        learning = torch.is_grad_enabled() and rows.requires_grad
         count = -1 if error is not None else len(rows)
-        mine = torch.tensor([[count, int(learning)]], device=rows.device)
+        learning = error is None and torch.is_grad_enabled() and rows.requires_grad
+        mine = torch.tensor([[count, int(learning)]], device=device)
         told = mine.new_empty(group.size(), 2)
         distributed.all_gather_into_tensor(told, mine, group=group)
         sizes, wishes = told.t().tolist()

@@ -33,7 +33,7 @@ def add_product(
     if a.dtype == total.dtype and factor is None:
         torch.mm(a, b, out=total) if fresh else total.addmm_(a, b)
         return
-    if a.device.type == "cuda" and a.dtype != total.dtype == torch.float32:
+    if a.device.type == "cuda" and a.dtype in {torch.float16, torch.bfloat16}:
         product = torch.mm(a, b, out_dtype=torch.float32)
     else:
         product = torch.mm(a, b)

@@ -67,7 +67,7 @@ class RowTerms:
             mass, own = rest * each + everyone * all_weights, (rest + everyone) * each
             counted = each
         else:
-            asked = soft.to(dtype).sum(1) if class_weight is None else soft.to(dtype) @ class_weight
+            asked = soft.sum(1, dtype=dtype) if class_weight is None else _weighted_sum(soft, class_weight)
             mass = rest * asked + everyone * all_weights
             own = (rest * soft.gather(1, target[:, None])[:, 0].to(dtype) + everyone) * each
             counted = ones
@@ -129,3 +129,16 @@ class RowTerms:
         mass = self.total_pull(gap)
         rest = 0 if self.row_loss.kind == "probability" else self.mass - self.own
         return mass * torch.expm1(-gap) + rest
+
+
+def _weighted_sum(
+    soft: Tensor,  # (B, C)
+    weights: Tensor,  # (C,)
+    block: int = 4096,
+) -> Tensor:
+    """Return soft @ weights in the weights' dtype without a copy of the whole."""
+    total = weights.new_zeros(len(soft))
+    for start in range(0, len(weights), block):
+        here = slice(start, start + block)
+        total += soft[:, here].to(weights.dtype) @ weights[here]
+    return total

@@ -1,5 +1,6 @@
 """The loss over a few of the classes: those of the batch and a random share of the others."""
 
+import inspect
 from typing import Any
 
 from torch import Tensor
@@ -9,7 +10,7 @@ from bisector.engine.drawn import IGNORED, DrawnClasses, sample_classes
 from bisector.engine.eager import uncompiled
 from bisector.engine.placement import is_sharded
 from bisector.engine.row_gradient import take_rows
-from bisector.errors import require
+from bisector.errors import require, require_number
 from bisector.functional.margins import Margin
 from bisector.functional.row_losses import RowLoss
 
@@ -41,7 +42,7 @@ def sampled_margin_cross_entropy(
         weight: the weights of all C classes.
         labels: 0..C-1 or `ignore_index`. Probabilities are refused: they ask something of every class.
         fraction: draws the classes by `sample_classes`; given in place of `classes`. Where the classes are
-            sharded, all processes draw the same of all C, and the gradients are dense (a `DTensor` has no other).
+            sharded, the first process draws for all, and the gradients are dense (a `DTensor` has no other).
         classes: (S,) ascending, each once, all labels among them.
         sparse: whether the gradients of weight and offset are sparse; else they have zeros in all other rows.
         margin: its rules see the classes' own numbers 0..C-1, not their places among the drawn ones.
@@ -64,7 +65,7 @@ def sampled_margin_cross_entropy(
     True
     """
     if is_sharded(weight):
-        parts: dict[str, Any] = {"margin": margin or Margin(), "offset": offset, "class_weight": class_weight}
+        parts: dict[str, Any] = {"margin": margin, "offset": offset, "class_weight": class_weight}
         parts |= {"ignore_index": ignore_index, **options}
         return _sharded(embeddings, weight, labels, fraction, classes, parts)
     check_shapes(embeddings, weight, labels)
@@ -104,23 +105,19 @@ def _sharded(
     """Compute the loss where processes hold different classes; what one is told is wrong, all are told."""
     from bisector.engine.sharded import sharded_margin_cross_entropy
 
-    defaults = {
-        "score": "cosine",
-        "row_loss": RowLoss(),
-        "scale": 30.0,
-        "reduction": "mean",
-        "backend": "auto",
-    }
+    options = inspect.signature(margin_cross_entropy).parameters.values()
+    defaults = {option.name: option.default for option in options if option.kind is option.KEYWORD_ONLY}
     parts = {**defaults, **parts}
+    parts |= {"margin": parts["margin"] or Margin(), "row_loss": parts["row_loss"] or RowLoss()}
 
     def check() -> None:
         one = fraction is not None and classes is None
         require(
             one, "fraction", f"{fraction} with classes={classes}", "a fraction, where classes are sharded"
         )
+        require_number("sample", fraction, above=0, most=1)
         check_arguments(embeddings, weight, labels, **{k: v for k, v in parts.items() if k != "budget"})
 
-    parts.setdefault("budget", None)
     loss: Tensor = sharded_margin_cross_entropy(
         embeddings, weight, labels, check=check, fraction=fraction, **parts
     )

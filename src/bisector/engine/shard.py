@@ -9,7 +9,7 @@ from torch import Tensor
 class Shard:
     """A run of classes that this process holds, and how numbers are put together with the other processes'.
 
-    This one is for a process that holds all classes; `bisector.engine.sharded` has the one for many.
+    This one is for a process that holds all classes; `bisector.engine.processes` has the one for many.
 
     Attributes:
         first: the class of the first row of this process's weights.

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from bisector.checks import require_embeddings
 from bisector.engine.chunked import chunked_margin_cross_entropy
 from bisector.engine.competitors import Competitors
 from bisector.engine.dispatch import Backend, competitors_of, fastest, what_only_dense_does
@@ -85,7 +86,7 @@ def sharded_margin_cross_entropy(
     except ArgumentError as raised:
         error = raised
     shard, local = _shard(weight)
-    batch = JointBatch.meet(embeddings, shard.group, error)
+    batch = JointBatch.meet(embeddings, shard.group, local.device, error)
     if is_sharded(offset):
         offset = offset.to_local()
     elif offset is not None:
@@ -122,7 +123,7 @@ def sharded_logits(
 ) -> Tensor:
     """Return the (B, C) logits of this process's rows; every process must call it."""
     shard, local = _shard(weight)
-    batch = JointBatch.meet(embeddings, shard.group)
+    batch = _joint(embeddings, shard, local)
     here = None if not is_sharded(bias) else bias.to_local()
     if isinstance(scale, Tensor):
         scale = SummedGradient.apply(scale, shard)
@@ -144,7 +145,7 @@ def sharded_predict(
     Only a block of the scores exists at a time.
     """
     shard, local = _shard(weight)
-    batch = JointBatch.meet(embeddings, shard.group)
+    batch = _joint(embeddings, shard, local)
     here = None if not is_sharded(bias) else bias.to_local()
     x = batch.embeddings(embeddings)
     best = x.new_full((len(x),), -torch.inf)
@@ -167,6 +168,16 @@ def _shard(weight: "DTensor") -> tuple[ProcessShard, Tensor]:
     here, local = classes_here(weight), weight.to_local()
     widest = -(-len(weight) // weight.device_mesh.size())
     return ProcessShard(here.start, len(weight), widest, weight.device_mesh.get_group()), local
+
+
+def _joint(embeddings: Tensor, shard: ProcessShard, local: Tensor) -> JointBatch:
+    """Return the batches of all as one, for scores; illegal embeddings of one process are told to all."""
+    error = None
+    try:
+        require_embeddings("embeddings", embeddings, local.shape[-1])
+    except ArgumentError as raised:
+        error = raised
+    return JointBatch.meet(embeddings, shard.group, local.device, error)
 
 
 def _logits(x: Tensor, weight: Tensor, bias: Tensor | None, score: Score, scale: float | Tensor) -> Tensor:

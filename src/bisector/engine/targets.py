@@ -92,6 +92,8 @@ class Targets:
                 w = self.weight[local].detach().requires_grad_()
                 scores = self._group_scores(x, w, rows)
                 pulled = torch.where(held, pull[rows], 0)
+                if not scores.requires_grad:  # a user's margin that does not look at the scores
+                    continue
                 parts = torch.autograd.grad(
                     scores, [x, w, *learned], pulled, retain_graph=True, allow_unused=True
                 )

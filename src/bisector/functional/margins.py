@@ -17,7 +17,10 @@ TargetRule: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """``(cos_y (B,), labels (B,)) -> (B,)``: any differentiable function of the targets' cosines."""
 
 CustomMargin: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""``(cos (B, C'), y (B, 1), j (C',)) -> (B, C')``: a user's own margin on any block of classes j."""
+"""``(cos (B, C'), y (B, 1), j (C',)) -> (B, C')``: a user's own margin on any block of classes j.
+
+It must be a pure function of each entry: it is called on many blocks, on some more than once, and on single scores.
+"""
 
 
 @dataclass(frozen=True, eq=False)

@@ -115,8 +115,11 @@ class Head(nn.Module):
         )
         self.reduction: Reduction = require_choice("reduction", reduction, REDUCTIONS)
         self.backend: Backend = require_choice("backend", backend, BACKENDS)
+        known = budget is None or isinstance(budget, MemoryBudget)
+        require(known, "budget", repr(budget), "a bisector.MemoryBudget, or None")
         self.budget = budget
         self.sample = require_number("sample", sample, above=0, most=1)
+        require(isinstance(sparse, bool), "sparse", repr(sparse), "True or False")
         self.sparse = sparse
         self.ignore_index = ignore_index
         self.tau = require_number("tau", tau)
@@ -184,11 +187,11 @@ class Head(nn.Module):
         embeddings: Tensor,  # (B, D)
     ) -> Tensor:
         """Return the (B, C) logits for inference: scaled scores without margin or prior."""
-        require_embeddings("embeddings", embeddings, self.in_features)
         if is_sharded(self.weight):
             from bisector.engine.sharded import sharded_logits
 
             return sharded_logits(embeddings, self.weight, self.bias, self.score, self.logit_scale())
+        require_embeddings("embeddings", embeddings, self.in_features)
         scores = self.logit_scale() * class_scores(embeddings, self.weight, self.score)
         return scores if self.bias is None else scores + self.bias
 
@@ -200,7 +203,6 @@ class Head(nn.Module):
         if is_sharded(self.weight):
             from bisector.engine.sharded import sharded_predict
 
-            require_embeddings("embeddings", embeddings, self.in_features)
             return sharded_predict(embeddings, self.weight, self.bias, self.score, self.logit_scale())
         return self.logits(embeddings).argmax(dim=1)
 

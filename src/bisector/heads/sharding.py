@@ -1,6 +1,7 @@
 """shard_classes: cut the classes of heads over the processes that train together."""
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -35,19 +36,22 @@ def shard_classes(model: Model, mesh: "DeviceMesh | None" = None) -> Model:
 
     A head whose parameters were made on the meta device is drawn here, each process its own classes, so that no
     process ever holds all (C, D); with one seed in rank 0 the same weights are drawn for any number of processes.
-    Of other heads the weights of rank 0 count.
+    Of other heads the weights of rank 0 count, and what else they hold (IGAM's amounts and meter). Weights that
+    are frozen stay so.
 
     Args:
         model: a head, or a module that holds heads.
         mesh: of one dimension, with the device type of the training; all processes if None.
 
     Raises:
-        ArgumentError: no head is there, the mesh has more dimensions, or a head holds numbers without values.
+        ArgumentError: no head is there, the mesh has more dimensions, a head holds numbers without values, or it
+            shares its weights with another module.
     """
     heads = [module for module in model.modules() if isinstance(module, Head)]
     require(
         bool(heads), "model", f"{type(model).__name__} without a head", "a head of bisector somewhere in it"
     )
+    _require_own_weights(model, heads)
     for head in heads:
         if not is_sharded(head.weight):
             _shard(head, mesh or _all_processes(head.weight.device.type))
@@ -74,18 +78,30 @@ def _all_processes(device_type: str) -> "DeviceMesh":
     return init_device_mesh(device_type, (distributed.get_world_size(),))
 
 
+def _require_own_weights(model: nn.Module, heads: list[Head]) -> None:
+    """Refuse weights that two modules have: each head's are replaced, and would be one's own from then on."""
+    holders = Counter(
+        id(p) for module in model.modules() for p in module._parameters.values() if p is not None
+    )
+    for head in heads:
+        for name, parameter in (("weight", head.weight), ("bias", head.bias)):
+            if parameter is not None and not is_sharded(parameter):
+                alone = holders[id(parameter)] == 1
+                require(alone, name, "a parameter that another module has too", "one of the head alone")
+
+
 def _shard(head: Head, mesh: "DeviceMesh") -> None:
     from torch.distributed.tensor import Shard, distribute_tensor
 
     require(mesh.ndim == 1, "mesh", f"{mesh.ndim} dimensions", "one")
     if head.weight.is_meta:
-        head.weight = nn.Parameter(_drawn(head.weight, mesh))
+        head.weight = _in_place_of(head.weight, _drawn(head.weight, mesh))
         if head.bias is not None:
-            head.bias = nn.Parameter(_empty(head.bias, mesh).zero_())
+            head.bias = _in_place_of(head.bias, _empty(head.bias, mesh).zero_())
     else:
-        head.weight = nn.Parameter(distribute_tensor(head.weight.detach(), mesh, [Shard(0)]))
+        head.weight = _in_place_of(head.weight, distribute_tensor(head.weight.detach(), mesh, [Shard(0)]))
         if head.bias is not None:
-            head.bias = nn.Parameter(distribute_tensor(head.bias.detach(), mesh, [Shard(0)]))
+            head.bias = _in_place_of(head.bias, distribute_tensor(head.bias.detach(), mesh, [Shard(0)]))
     assert is_sharded(head.weight)
     device = head.weight.to_local().device
     for name, tensor in [*head.named_parameters(recurse=False), *head.named_buffers(recurse=False)]:
@@ -94,6 +110,16 @@ def _shard(head: Head, mesh: "DeviceMesh") -> None:
         require(not tensor.is_meta, name, "a tensor on the meta device", "one with values")
         tensor.data = tensor.data.to(device)
         distributed.broadcast(tensor.data, group=mesh.get_group(), group_src=0)
+    if type(head).get_extra_state is not nn.Module.get_extra_state:
+        first = mesh.get_local_rank() == 0
+        told = [head.get_extra_state() if first else None]
+        distributed.broadcast_object_list(told, group=mesh.get_group(), group_src=0, device=device)
+        if not first:
+            head.set_extra_state(told[0])
+
+
+def _in_place_of(parameter: nn.Parameter, sharded: Tensor) -> nn.Parameter:
+    return nn.Parameter(sharded, requires_grad=parameter.requires_grad)
 
 
 def _empty(like: Tensor, mesh: "DeviceMesh") -> "DTensor":
@@ -111,13 +137,14 @@ def _drawn(like: Tensor, mesh: "DeviceMesh") -> "DTensor":
     """Return class vectors drawn as `torch.nn.Linear` does its weight, a run of classes at a time."""
     found = _empty(like, mesh)
     here, local = classes_here(found), found.to_local()
-    seed = torch.randint(1 << 40, (1,), device=local.device)
+    seed = torch.randint(1 << 40, (1,), device="cpu").to(local.device)
     distributed.broadcast(seed, group=mesh.get_group(), group_src=0)
     for run in range(here.start // DRAWN_TOGETHER, -(-here.stop // DRAWN_TOGETHER)):
         start = run * DRAWN_TOGETHER
-        generator = torch.Generator(local.device).manual_seed(int(seed) + run)
+        # On the CPU: a device's random numbers may be those of no other.
+        generator = torch.Generator("cpu").manual_seed(int(seed) + run)
         length = min(DRAWN_TOGETHER, len(like) - start)
-        drawn = torch.empty(length, *like.shape[1:], dtype=like.dtype, device=local.device)
+        drawn = torch.empty(length, *like.shape[1:], dtype=like.dtype, device="cpu")
         nn.init.kaiming_uniform_(drawn.flatten(0, -2), a=math.sqrt(5), generator=generator)
         first, last = max(start, here.start), min(start + length, here.stop)
         local[first - here.start : last - here.start] = drawn[first - start : last - start]

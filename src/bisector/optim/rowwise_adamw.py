@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from bisector.engine.placement import alongside, is_sharded
+from bisector.engine.placement import alongside, is_sharded, whole
 from bisector.errors import require, require_number
 
 # Bytes of one temporary of a block of rows: few enough to stay in a processor's cache, and for a device
@@ -108,17 +108,47 @@ class RowwiseAdamW(torch.optim.Optimizer):
             self._step_dense(dense, group)
         return loss
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, with a count of steps for each row of every parameter (but those of no dimension).
+
+        So its shapes are the same whatever gradients there have been, none included, and what
+        `torch.distributed.checkpoint` stores can be loaded into a new optimiser.
+        """
+        found = super().state_dict()
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        found["state"] = {
+            number: {**state, "step": _a_count_for_each_row(state["step"], parameters[number])}
+            if state
+            else {}
+            for number, state in found["state"].items()
+        }
+        return found
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        """Load a state; where all rows of a parameter have made as many steps, one count is kept for all.
+
+        Where parameters are sharded, every process must call it.
+
+        Args:
+            state_dict: what `state_dict` returned; that of `torch.optim.AdamW` too.
+        """
+        super().load_state_dict(state_dict)
+        for group in self.param_groups:
+            group.setdefault("skip_zero_rows", self.defaults["skip_zero_rows"])
+        for state in filter(None, self.state.values()):
+            state["step"] = _one_count_where_equal(state["step"])
+
     def _has_rows(self, parameter: Tensor, skip_zero_rows: bool) -> bool:
         """Return whether each row counts its own steps; make the state of a new parameter."""
         state, sparse = self.state[parameter], parameter.grad is not None and parameter.grad.is_sparse
         if not state:
-            state["step"] = torch.zeros(())
+            # Not the default dtype: bfloat16 counts to 256.
+            state["step"] = torch.zeros((), dtype=torch.float32)
             state["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
             state["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
         by_row = sparse or (skip_zero_rows and parameter.dim() > 0)
-        if by_row and not state["step"].dim():
-            whole = state["step"].expand(len(parameter)).to(parameter.device, copy=True)
-            state["step"] = alongside(whole, parameter)
+        if by_row:
+            state["step"] = _a_count_for_each_row(state["step"].to(parameter.device), parameter)
         rows: bool = state["step"].dim() > 0
         return rows
 
@@ -150,6 +180,7 @@ class RowwiseAdamW(torch.optim.Optimizer):
         if not is_sharded(parameter):
             state["step"] = state["step"].to(parameter.device)  # a loaded one is where it was stored
         gradient, weight, count = _here(parameter.grad), _here(parameter), _here(state["step"])
+        assert len(count) == len(weight)
         moments = (weight, _here(state["exp_avg"]), _here(state["exp_avg_sq"]))
         precise = torch.promote_types(parameter.dtype, torch.float32)
         beta1, beta2 = group["betas"]
@@ -177,6 +208,20 @@ class RowwiseAdamW(torch.optim.Optimizer):
             w.mul_(1 - group["lr"] * group["weight_decay"])
             w.addcmul_(change, settled.div_(begun).mul_(-group["lr"]))
             weight.index_copy_(0, here, w.to(parameter.dtype))
+
+
+def _a_count_for_each_row(count: Tensor, parameter: Tensor) -> Tensor:
+    if count.dim() or not parameter.dim():
+        return count
+    return alongside(count.expand(len(parameter)).clone(), parameter)
+
+
+def _one_count_where_equal(count: Tensor) -> Tensor:
+    """Return one count for all rows, on the CPU as torch has it, where those of all processes agree."""
+    if not count.dim():
+        return count
+    counts = whole(count)
+    return counts[0].to("cpu", copy=True) if bool((counts == counts[0]).all()) else count
 
 
 def _one_less_power(beta: float, steps: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from bisector.data.keyed import keyed_seed
-from bisector.errors import missing_extra
+from bisector.engine.placement import is_sharded
+from bisector.errors import missing_extra, require
 from bisector.heads import IGAM, Head
 from bisector.optim.rowwise_adamw import RowwiseAdamW
 from bisector.training.guide import InformationGuide
@@ -32,10 +33,15 @@ class Classifier(lightning.LightningModule):
         head: any head of bisector; its weights are trained with the backbone's.
         learning_rate: the highest of the schedule.
         weight_decay: of the optimizer.
-        optimizer: "adamw" or "sgd" (Nesterov momentum 0.9).
+        optimizer: "adamw" or "sgd" (Nesterov momentum 0.9). With sampled classes "adamw" is `RowwiseAdamW`, which
+            leaves the rows of classes that were not drawn as they are. Trained by several processes that all hold
+            the whole head (plain DDP), such a head is set to ``sparse=False``: DDP takes no sparse gradients.
         schedule: "one-cycle", "cosine" or "constant"; see `bisector.training.schedules`.
         seed: what dropout and the like draw in a step is a function of it, the step and the process alone, so that
             a resumed training sees the same numbers. None leaves the random numbers alone.
+
+    Raises:
+        ArgumentError: "sgd" with weight decay, which takes no sparse gradients, for a head that has them.
     """
 
     def __init__(
@@ -50,6 +56,9 @@ class Classifier(lightning.LightningModule):
         seed: int | None = None,
     ) -> None:
         super().__init__()
+        decays = optimizer == "sgd" and weight_decay != 0 and head.sample < 1 and head.sparse
+        got = f"{weight_decay} with optimizer='sgd' and the sparse gradients of sampled classes"
+        require(not decays, "weight_decay", got, "0, or optimizer='adamw', or a head with sparse=False")
         self.backbone = backbone
         self.head = head
         self.learning_rate = learning_rate
@@ -112,16 +121,27 @@ class Classifier(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule over the whole training."""
+        if self.head.sample < 1 and self.trainer.world_size > 1 and not is_sharded(self.head.weight):
+            self.head.sparse = False
         rates: dict[str, Any] = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
         optimizer: torch.optim.Optimizer
         if self.optimizer == "sgd":
             optimizer = torch.optim.SGD(self.parameters(), momentum=0.9, nesterov=True, **rates)
-        else:  # the same numbers; for sampled classes, whose gradients are sparse
-            kind = RowwiseAdamW if self.head.sample < 1 else torch.optim.AdamW
-            optimizer = kind(self.parameters(), **rates)
+        elif self.head.sample < 1:
+            optimizer = RowwiseAdamW(self._by_class_and_others(), **rates)
+        else:
+            optimizer = torch.optim.AdamW(self.parameters(), **rates)
         steps = self.trainer.estimated_stepping_batches
         if steps == math.inf:  # trained for a time, not for a number of steps: there is no cycle to plan
             return optimizer
         factor = schedule(self.schedule, int(steps))
         rate = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
+
+    def _by_class_and_others(self) -> list[dict[str, Any]]:
+        """Return the groups of sampled classes: where gradients are dense, zeros are rows that were not drawn."""
+        by_class = [parameter for parameter in (self.head.weight, self.head.bias) if parameter is not None]
+        known = {id(parameter) for parameter in by_class}
+        others = [parameter for parameter in self.parameters() if id(parameter) not in known]
+        groups: list[dict[str, Any]] = [{"params": others}, {"params": by_class, "skip_zero_rows": True}]
+        return [group for group in groups if group["params"]]

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from bisector.engine.gradients import GradScaler, clip_grad_norm_
-from bisector.engine.placement import alongside, is_sharded, whole
+from bisector.engine.placement import alongside, is_sharded, whole_on_first
 from bisector.errors import missing_extra
 from bisector.heads.sharding import shard_classes
 
@@ -23,9 +23,9 @@ class ShardedDDP(DDPStrategy):
     ``Trainer(strategy=ShardedDDP())`` is all that is needed: the backbone is trained as ever, gradient clipping by
     norm sees the gradients of all classes, and with "16-mixed" all processes skip the same steps.
 
-    A checkpoint has whole tensors, gathered one at a time by rank 0; it can be resumed with any number of
-    processes, one included. Where (C, D) is too much for one machine, save with `torch.distributed.checkpoint`
-    instead (docs/scale.md).
+    A checkpoint has whole tensors, which rank 0 gathers on its CPU: its host needs room for all of them, (C, D)
+    weights and momenta. It can be resumed with any number of processes, one included, each of which reads it whole
+    on its CPU. Where that is too much, save with `torch.distributed.checkpoint` instead (docs/scale.md).
 
     Args:
         options: those of `lightning.pytorch.strategies.DDPStrategy`.
@@ -81,8 +81,7 @@ class ShardedDDP(DDPStrategy):
         if isinstance(state, Mapping):
             return {key: self._gathered(value) for key, value in state.items()}
         if isinstance(state, torch.Tensor) and is_sharded(state):
-            gathered = whole(state.detach())
-            return gathered.cpu() if self.is_global_zero else None
+            return whole_on_first(state)
         return state
 
 
@@ -92,10 +91,15 @@ def _cut(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str
     states = {
         number: {
             name: alongside(value, parameters[number])
-            if isinstance(value, torch.Tensor) and value.shape == parameters[number].shape
+            if isinstance(value, torch.Tensor) and _goes_by_class(name, value, parameters[number])
             else value
             for name, value in of_one.items()
         }
         for number, of_one in state["state"].items()
     }
     return {**state, "state": states}
+
+
+def _goes_by_class(name: str, value: torch.Tensor, parameter: torch.Tensor) -> bool:
+    """Return whether a state has a row for each of the parameter's, as the counts of `RowwiseAdamW` do."""
+    return value.shape == parameter.shape or (name == "step" and value.shape == parameter.shape[:1])

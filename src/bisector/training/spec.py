@@ -18,10 +18,11 @@ _NOT_AS_TEXT = {
     "weight",
     "reduction",
     "ignore_index",
+    "budget",
     "device",
     "dtype",
 }
-_SWITCHES = {"bias", "learnable_scale"}
+_SWITCHES = {"bias", "learnable_scale", "sparse"}
 
 
 def build_head(
