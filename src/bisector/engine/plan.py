@@ -8,14 +8,13 @@ from dataclasses import dataclass
 CPU_BLOCK = 1 << 19
 DEVICE_BLOCK = 1 << 26
 
-# Rows of a chunk whose scores are kept. Each chunk reads all the weights anew; more rows than the most gain little,
-# for fewer than the fewest it is better to compute the scores twice.
+# Rows of a chunk. Each chunk reads all the weights anew: more rows than the most gain little, and for fewer than
+# the fewest it is better to compute the scores twice than to keep them. On the CPU half of the most are enough
+# where the scores would be large.
 FEWEST_ROWS = 64
-MOST_ROWS_CPU = 256
+MOST_ROWS_CPU = 512
 MOST_ROWS_DEVICE = 8192
-
-# Rows of a chunk where scores are not kept and cost no memory.
-MOST_ROWS_AGAIN = 512
+LARGE_ON_CPU = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -68,12 +67,13 @@ def plan(
         return _even(max(classes, 1), max(1, min(fitting(chunk, kept), fast)))
 
     enough = max(1, min(classes, 256, budget // (4 * class_bytes)))
-    chunk = _even(rows, most)
+    large = on_cpu and most * classes * kept_bytes > LARGE_ON_CPU
+    chunk = _even(rows, most // 2 if large else most)
     while kept_bytes and chunk >= min(rows, FEWEST_ROWS):
         if fitting(chunk, kept_bytes) >= enough:
             return Plan(chunk, block(chunk, kept_bytes), keep=True)
         chunk = _even(rows, chunk // 2) if chunk > 1 else 0
-    chunk = _even(rows, MOST_ROWS_AGAIN if on_cpu else most)
+    chunk = _even(rows, most)
     while chunk > 1 and fitting(chunk, 0) < enough:
         chunk = _even(rows, chunk // 2)
     return Plan(chunk, block(chunk, 0), keep=False)
