@@ -420,7 +420,12 @@ def in_place(cos: Tensor, labels: Tensor) -> Tensor:
     return cos
 
 
+def custom_in_place(cos: Tensor, y: Tensor, j: Tensor) -> Tensor:
+    return cos.mul_(1.5).sub_(0.1)
+
+
 UNUSUAL = {
+    "custom in place": Margin(custom=custom_in_place),
     "in place": Margin(target=in_place),
     "constant": Margin(target=lambda cos, y: torch.full_like(cos, 0.5)),
     "constant custom": Margin(custom=lambda cos, y, j: torch.full_like(cos, 0.5)),
@@ -439,6 +444,33 @@ def test_unusual_rules_work_as_they_do_in_the_dense_loss(name: str) -> None:
             torch.autograd.grad(loss, [x, w]), torch.autograd.grad(expected, [x, w]), strict=True
         ):
             torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize(("rows", "keep"), [(2, True), (6, True), (6, False)])
+def test_a_margin_may_write_into_what_it_is_given(rows: int, keep: bool) -> None:
+    x, w, y = problem()
+    gradients = []
+    for backend in ("dense", "chunked"):
+        with cut(rows, 4, keep):
+            loss = margin_cross_entropy(x, w, y, margin=Margin(custom=custom_in_place), backend=backend)
+        gradients.append(torch.autograd.grad(loss, [x, w]))
+    for dense, chunked in zip(*gradients, strict=True):
+        torch.testing.assert_close(chunked, dense)
+
+
+def test_weights_without_numbers_are_told() -> None:
+    x, _, y = problem()
+    with pytest.raises(
+        ArgumentError, match=r"embeddings: got a tensor on cpu; expected .* meta.*shard_classes"
+    ):
+        margin_cross_entropy(x, torch.empty(9, 4, device="meta"), y)
+
+
+def test_arguments_of_another_kind_are_named() -> None:
+    x, w, y = problem()
+    for name, bad in (("budget", 5), ("margin", 0.2), ("row_loss", "log")):
+        with pytest.raises(ArgumentError, match=f"{name}: got"):
+            margin_cross_entropy(x, w, y, **{name: bad})
 
 
 def test_a_scale_may_be_any_number_and_must_be_one() -> None:

@@ -13,7 +13,7 @@ from bisector.benchmarks.memory import binary, free_bytes, peak_extra_bytes
 from bisector.benchmarks.problem import Precision, Problem, Size
 from bisector.benchmarks.timing import Step, interleaved
 from bisector.engine.budget import release_workspace
-from bisector.errors import ArgumentError
+from bisector.errors import ArgumentError, require
 
 PROBE = 512  # classes of the smaller of the two computations that foretell a larger one
 SAFE = 0.9  # share of the free memory that may be filled
@@ -105,6 +105,7 @@ def compare_losses(
         progress: told what is going on; a large size takes minutes.
     """
     device = torch.device(device)
+    require_room(size, 8 * size.d * (size.c + size.n), device)  # with their gradients
     problem = Problem(size, precision, device)
     firsts: dict[str, _First] = {}
     for contender in contenders:
@@ -120,6 +121,14 @@ def compare_losses(
         seconds[contender.name] = [] if isinstance(result, Exception) else result
     gradients = 4 * size.d * (size.n + size.c)
     return Comparison(size.n, size.d, size.c, _rows(contenders, firsts, seconds, gradients))
+
+
+def require_room(size: Size, needed: int, device: torch.device) -> None:
+    """Raise `ArgumentError` where not even what everybody needs fits; a CPU's system would kill the process."""
+    free = free_bytes(device) if device.type == "cpu" else None
+    fits = free is None or needed <= SAFE * free
+    got = f"{size}, which needs at least {binary(needed)}, {binary(free or 0)} are free"
+    require(fits, "size", got, "fewer classes, rows or dimensions")
 
 
 def too_large(contender: Contender, problem: Problem) -> str:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from bisector.benchmarks.contenders import Contender
 from bisector.benchmarks.heads import sharing_head
-from bisector.benchmarks.losses import SAFE, too_large
-from bisector.benchmarks.memory import binary, free_bytes, peak_extra_bytes, process_peak_bytes
+from bisector.benchmarks.losses import require_room, too_large
+from bisector.benchmarks.memory import binary, peak_extra_bytes, process_peak_bytes
 from bisector.benchmarks.problem import Precision, Problem, Size
 from bisector.benchmarks.timing import Step, interleaved
 from bisector.engine.dispatch import Backend
@@ -121,12 +121,9 @@ def measure_step(
 
 def _require_room(size: Size, sample: float, optimizer: OptimizerName, device: torch.device) -> None:
     """Refuse what cannot fit whoever computes: the weights, their gradient and what the optimiser keeps."""
-    free = free_bytes(device) if device.type == "cpu" else None
     kept = 2 if optimizer == "sgd" else 3  # the weights among them
-    needed = int(4 * size.c * size.d * (kept + (sample if optimizer == "rowwise-adamw" else 1)))
-    fits = free is None or needed <= SAFE * free
-    got = f"{size}, which needs at least {binary(needed)}, {binary(free or 0)} are free"
-    require(fits, "size", got, "fewer classes or dimensions")
+    gradient = sample if optimizer == "rowwise-adamw" else 1
+    require_room(size, int(4 * size.c * size.d * (kept + gradient)), device)
 
 
 def _prepare(problem: Problem, spec: str, backend: Backend, optimizer: OptimizerName) -> Step:

@@ -110,6 +110,11 @@ def _losses(arguments: argparse.Namespace) -> None:
         require_folder(arguments.out)
     sizes = [Size.parse(text) for text in arguments.sizes.split(",")]
     backends = [require_choice("backend", name.strip(), BACKENDS) for name in arguments.backends.split(",")]
+    if "triton" in backends:
+        from bisector.engine.triton import why_not
+
+        reason = why_not(torch.device(arguments.device))
+        require(reason is None, "--backends", f"'triton', but {reason}", "chunked, dense or auto")
     others = [] if arguments.no_peers else [*floors(), *peers()]
     ours = heads(read_specs(arguments.losses), backends, _budget(arguments))
     contenders = [*limits(reduced=arguments.dtype != "float32"), *others, *ours]

@@ -157,8 +157,9 @@ class Competitors:
             keep: whether the weights are wanted.
         """
         cosines = self._cosines(scores, chunk, number, start, work)[0]
-        with torch.no_grad():
-            cosines = self._custom(cosines, chunk, start)
+        if self.margin.custom is not None:
+            with torch.no_grad():
+                cosines = self._custom(cosines.clone(), chunk, start)  # the scores are needed again
         moved, slope = self._move(cosines, chunk, start, work)
         out = scores if keep and scores.dtype == self.dtype else work[0]
         if keep and self._scales_late:

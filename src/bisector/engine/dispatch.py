@@ -89,6 +89,8 @@ def margin_cross_entropy(
     """
     margin = Margin() if margin is None else margin
     row_loss = RowLoss() if row_loss is None else row_loss
+    legal = budget is None or isinstance(budget, MemoryBudget)
+    require(legal, "budget", repr(budget), "a bisector.MemoryBudget, or None")
     check = partial(
         check_arguments,
         embeddings,
@@ -145,6 +147,8 @@ def check_arguments(
     backend: Backend,
 ) -> None:
     """Raise `ArgumentError` at the first argument of `margin_cross_entropy` that is not legal."""
+    require(isinstance(margin, Margin), "margin", type(margin).__name__, "a bisector.Margin")
+    require(isinstance(row_loss, RowLoss), "row_loss", type(row_loss).__name__, "a bisector.RowLoss")
     require_choice("backend", backend, BACKENDS)
     require_choice("score", score, SCORES)
     require_choice("reduction", reduction, REDUCTIONS)
@@ -248,6 +252,7 @@ def check_shapes(embeddings: Tensor, weight: Tensor, labels: Tensor) -> None:
     require(weight.is_floating_point(), "weight", weight.dtype, "a floating dtype")
     require(weight.dim() in {2, 3}, "weight", shape, "(C, D), or (C, K, D) with sub-centers")
     require_embeddings("embeddings", embeddings, weight.shape[-1])
+    require_same_place("embeddings", embeddings, weight)
     rows, classes = embeddings.shape[0], weight.shape[0]
     require(
         rows > 0 or is_sharded(weight), "embeddings", f"shape {tuple(embeddings.shape)}", "at least one row"
@@ -261,6 +266,15 @@ def check_shapes(embeddings: Tensor, weight: Tensor, labels: Tensor) -> None:
         f"{labels.dtype} of shape {tuple(labels.shape)}",
         "probabilities of a floating dtype",
     )
+
+
+def require_same_place(name: str, given: Tensor, weight: Tensor) -> None:
+    """Raise `ArgumentError` unless both are on one device, and that is not the meta device alone."""
+    hint = ""
+    if weight.device.type == "meta" and given.device.type != "meta":
+        hint = ", which has no numbers: see bisector.shard_classes, or Module.to_empty and reset_parameters"
+    legal = f"the weights' device, {weight.device}{hint}"
+    require(given.device == weight.device, name, f"a tensor on {given.device}", legal)
 
 
 def check_class_vector(name: str, vector: Tensor, num_classes: int) -> None:

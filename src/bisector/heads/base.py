@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bisector.checks import require_embeddings, require_of_each_class
 from bisector.engine.budget import MemoryBudget
-from bisector.engine.dispatch import BACKENDS, Backend, margin_cross_entropy
+from bisector.engine.dispatch import BACKENDS, Backend, margin_cross_entropy, require_same_place
 from bisector.engine.placement import alongside, is_sharded
 from bisector.engine.sampled import sampled_margin_cross_entropy
 from bisector.errors import ArgumentError, require, require_choice, require_integer, require_number
@@ -192,6 +192,7 @@ class Head(nn.Module):
 
             return sharded_logits(embeddings, self.weight, self.bias, self.score, self.logit_scale())
         require_embeddings("embeddings", embeddings, self.in_features)
+        require_same_place("embeddings", embeddings, self.weight)
         scores = self.logit_scale() * class_scores(embeddings, self.weight, self.score)
         return scores if self.bias is None else scores + self.bias
 
@@ -355,8 +356,11 @@ class CosineHead(Head):
         learnable_scale: s is a parameter that starts at `scale` (its logarithm is learned, so it stays positive).
         custom_margin: a user's own margin, ``f(cos (B, C'), y (B, 1), j (C',)) -> (B, C')`` in cosine units,
             differentiable; it sees every entry, j = y included, and the head's own margin acts on what it
-            returns. It may be called on blocks of classes, hence j. Where the head's own margin moves angles
-            (ArcFace, CombinedMargin, C2AM, IGAM), f must return cosines still, within [-1, 1].
+            returns. It must be a pure function of each entry, y and j: it is called on blocks of classes, on
+            some of them more than once, so that random numbers, running statistics or a mean over the
+            row do not work in it (with ``backend="dense"``, which calls it once, they do). Where the head's
+            own margin moves angles (ArcFace, CombinedMargin, C2AM, IGAM), f must return cosines still, within
+            [-1, 1].
         row_loss: as chosen by the head.
         options: those of `Head`.
     """
@@ -384,6 +388,10 @@ class CosineHead(Head):
             self.log_scale = nn.Parameter(
                 torch.tensor(math.log(self._scale), dtype=self.weight.dtype, device=self._place)
             )
+        callable_ = custom_margin is None or callable(custom_margin)
+        require(
+            callable_, "custom_margin", type(custom_margin).__name__, "a function of (cos, y, j), or None"
+        )
         self.custom_margin = custom_margin
 
     def logit_scale(self) -> float | Tensor:
