@@ -163,7 +163,7 @@ def check_arguments(
         )
     if isinstance(scale, Tensor):
         require(scale.dim() == 0, "scale", f"shape {tuple(scale.shape)}", "a number, or a 0-d tensor")
-    else:
+    elif not torch.compiler.is_compiling():  # a compiler may have made a symbol of it
         require_number("scale", scale)
     angles = score == "dot" and margin.pairwise is not None
     require(not angles, "score", "'dot' with a pairwise margin", "'cosine', since only cosines have angles")
