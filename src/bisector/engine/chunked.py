@@ -17,7 +17,7 @@ from bisector.engine.work import Work
 from bisector.errors import require
 from bisector.functional.margins import Margin
 from bisector.functional.row_losses import Reduction, RowLoss
-from bisector.functional.scores import Score
+from bisector.functional.scores import Score, working_dtype
 
 
 @dataclass(eq=False)
@@ -40,8 +40,7 @@ class Call:
 
     def targets(self, x: Tensor, weight: Tensor) -> Targets:
         """Return the B pairs of a row and its own class."""
-        dtype = torch.promote_types(torch.promote_types(x.dtype, weight.dtype), torch.float32)
-        scratch = self.target_bytes(x, weight)
+        dtype, scratch = self.terms.share.dtype, self.target_bytes(x, weight)
         return Targets(x, weight, self.labels, self.shard, self.margin, self.score, dtype, scratch)
 
     def target_bytes(self, x: Tensor, weight: Tensor) -> int:
@@ -93,7 +92,7 @@ def chunked_margin_cross_entropy(
     shard = shard or Shard(0, len(weight), len(weight))
     kept = labels != ignore_index if labels.dim() == 1 else None
     target = labels.argmax(1) if kept is None else labels.where(kept, 0)
-    precise = torch.promote_types(torch.promote_types(embeddings.dtype, weight.dtype), torch.float32)
+    precise = working_dtype(embeddings, weight)
     learning = torch.is_grad_enabled()  # inside an autograd function it never is
     call = Call(
         labels=target,
@@ -109,10 +108,11 @@ def chunked_margin_cross_entropy(
         learning=learning,
     )
     with torch.autocast(embeddings.device.type, enabled=False):
+        targets = call.targets(embeddings, weight)
         with torch.no_grad():
-            scores = call.targets(embeddings, weight).scores()
+            scores = targets.scores()
         leaf = scores.detach().requires_grad_(learning)
-        call.leaf, call.moved = leaf, call.targets(embeddings, weight).moved(leaf.clone())
+        call.leaf, call.moved = leaf, targets.moved(leaf.clone())
         learned = leaves_behind(call.moved, leaf) if learning else []
         if learning and margin.custom is not None:
             learned += [found for found in _learned_in_custom(call) if all(found is not f for f in learned)]

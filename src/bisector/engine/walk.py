@@ -12,7 +12,7 @@ from bisector.engine.products import add_product, lengths
 from bisector.engine.rows import RowTerms
 from bisector.engine.shard import Shard
 from bisector.functional.margins import Margin
-from bisector.functional.scores import Score
+from bisector.functional.scores import Score, working_dtype
 
 
 class Walk:
@@ -62,7 +62,7 @@ class Walk:
     ) -> None:
         self.x, self.weight, self.labels, self.terms, self.shard = x, weight, labels, terms, shard
         self.cosine, self.scale, self.products, self.budget = score == "cosine", scale, products, scratch
-        precise = torch.promote_types(torch.promote_types(x.dtype, weight.dtype), torch.float32)
+        precise = working_dtype(x, weight)
         self.dtype = torch.promote_types(precise, accumulation)
         self.sub_centers = 1 if weight.dim() == 2 else weight.shape[1]
         self.like = x.new_empty(0, dtype=precise)

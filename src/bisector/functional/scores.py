@@ -12,6 +12,11 @@ Score: TypeAlias = Literal["cosine", "dot"]
 SCORES: tuple[Score, ...] = ("cosine", "dot")
 
 
+def working_dtype(embeddings: Tensor, weight: Tensor) -> torch.dtype:
+    """Return the dtype in which a loss of these is computed: the wider of theirs, float32 or better."""
+    return torch.promote_types(torch.promote_types(embeddings.dtype, weight.dtype), torch.float32)
+
+
 def class_scores(
     embeddings: Tensor,  # (B, D)
     weight: Tensor,  # (C, D), or (C, K, D) with K sub-centers a class
@@ -30,7 +35,7 @@ def class_scores(
     >>> class_scores(torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0, 0.0], [0.0, 2.0]]))
     tensor([[0.6000, 0.8000]])
     """
-    precise = torch.promote_types(torch.promote_types(embeddings.dtype, weight.dtype), torch.float32)
+    precise = working_dtype(embeddings, weight)
     x, w = embeddings.to(precise), weight.to(precise)
     if score == "cosine":
         x, w = unit(x), unit(w)
