@@ -18,8 +18,10 @@ from bisector.engine.dispatch import margin_cross_entropy
 from bisector.engine.plan import Plan
 from bisector.engine.plan import plan as make_plan
 from bisector.errors import ArgumentError
+from bisector.functional import reference
 from bisector.functional.margins import Margin, PairwiseMargin
 from bisector.functional.row_losses import RowLoss
+from bisector.functional.scores import class_scores
 from head_cases import CASES, SCALE, Case
 
 DTYPES = {
@@ -62,6 +64,18 @@ def results(
 
 def largest_error(results: list[Tensor], exact: list[Tensor], number: int) -> float:
     return float((results[number].double() - exact[number]).abs().max())
+
+
+@contextlib.contextmanager
+def rounded_scores(epsilon: float) -> Iterator[None]:
+    """Move every score of the dense loss by one rounding, up or down."""
+
+    def scores(*arguments: Any) -> Tensor:
+        exact = class_scores(*arguments)
+        return exact * (1 + epsilon * torch.randn_like(exact).sign())
+
+    with patch.object(reference, "class_scores", scores):
+        yield
 
 
 @settings(max_examples=400, deadline=None)
@@ -112,15 +126,21 @@ def test_every_head_agrees_with_the_reference_as_well_as_the_dense_loss_does(
         chunked = results(head, x, y, upstream, "chunked", autocast)
     exact_y = y.double() if y.is_floating_point() else y
     exact = results(head.double(), x.double(), exact_y, upstream.double(), "dense", None)
+    # One rounding of the scores, in the dtype that they are worked in, moves the exact result by this much: far
+    # where a row points along a weight and the angle's derivative has no bound. The dense loss may be lucky there.
+    nudged = []
+    for _ in range(3):
+        with rounded_scores(torch.finfo(torch.promote_types(parameters, torch.float32)).eps):
+            nudged.append(results(head, x.double(), exact_y, upstream.double(), "dense", None))
     epsilon = torch.finfo(autocast or parameters).eps
-    # Where the dense loss happens to be exact, the rounding of the terms that a gradient sums up is allowed.
+    # Where the dense loss happens to be exact, the rounding of the (12) terms that a gradient sums is allowed.
     shortest = min(float(v.double().norm(dim=-1).min()) for v in (x, head.weight.detach()))
     term = SCALE * float(upstream.abs().max()) / min(1.0, shortest)
     for number, one in enumerate(exact):
         unit = float(one.abs().max()) + term
         assert chunked[number].dtype == dense[number].dtype
-        allowed = 2 * largest_error(dense, exact, number) + 4 * epsilon * unit
-        assert largest_error(chunked, exact, number) <= allowed, number
+        error = max(largest_error(other, exact, number) for other in (dense, *nudged))
+        assert largest_error(chunked, exact, number) <= 2 * error + 8 * epsilon * unit, number
 
 
 @pytest.mark.parametrize("keep", [True, False])
