@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from bisector.errors import ArgumentError
 from bisector.information.amount import amount_of_moments, information_amount, information_amounts
 from bisector.statistics.correlation import partial_correlation, pearson
 from bisector.statistics.moments import Moments
+from bisector.statistics.scatter import Packed
 from bisector.statistics.shrinkage import SHRINKAGES, shrink
 
 
@@ -46,7 +49,8 @@ def test_every_shrinkage_is_its_eigenvalues(shrinkage, count):
     amount, name = amount_of_moments(moments, shrinkage)
     assert amount == pytest.approx(expected, rel=1e-10)
     assert name == used
-    assert amount_of_moments(moments.full(), shrinkage)[0] == pytest.approx(expected, rel=1e-10)
+    packed = replace(moments, scatter=Packed.of_full(moments.scatter.full()))
+    assert amount_of_moments(packed, shrinkage)[0] == pytest.approx(expected, rel=1e-10)
     assert information_amount(rows(count, 12), shrinkage=shrinkage).item() == pytest.approx(
         expected, rel=1e-10
     )

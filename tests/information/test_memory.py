@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from bisector.errors import ArgumentError
-from bisector.information.memory import memory_need, moments_bytes, require_budget
-from bisector.statistics.moments import Moments
+from bisector.information.holding import Holding, scatter_bytes, sketch_bytes
+from bisector.information.memory import memory_need, require_budget
 
 MIB, GB = 2**20, 1e9
 
@@ -32,11 +32,20 @@ def test_the_papers_table_for_lvis():
     assert min(need(1_270_000 * k // 100).local_covariances for k in range(10, 101)) > 12 * GB
 
 
-def test_bytes_of_moments_are_what_moments_hold():
-    dim = 6
-    counts = [1, 2, 6, 7, 50]
-    held = [Moments.of_rows(torch.ones(count, dim)).nbytes for count in counts]
-    assert moments_bytes([count - 1 for count in counts], dim) == sum(held)
+def test_bytes_of_the_forms_are_what_they_hold():
+    dim = 130
+    rows = torch.randn(400, dim)
+    holding = Holding(dim)
+    holding.append(rows[:100])
+    assert (holding.form, holding.nbytes) == ("rows", 4 * 100 * dim)
+    holding.append(rows[100:])
+    assert (holding.form, holding.nbytes) == ("scatter", scatter_bytes(dim))
+    assert scatter_bytes(dim) == 8 * (128 * 130 + 2 * 2) + 16 * dim
+    holding.sketch(20)
+    for start in range(0, 400, 7):
+        holding.append(rows[start : start + 7])
+        assert holding.form == "sketch"
+        assert holding.nbytes <= sketch_bytes(20, dim)
 
 
 def test_a_broken_budget_says_what_fits():

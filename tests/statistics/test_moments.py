@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from bisector.errors import ArgumentError
 from bisector.statistics.moments import Moments
+from bisector.statistics.scatter import Factor, Packed
 
 
 def brute_force(rows):
@@ -33,7 +34,7 @@ def assert_moments(moments, rows, count=None, weight=1.0):
     assert moments.count == pytest.approx(len(rows) if count is None else count, rel=1e-13)
     close(moments.mean, oracle["mean"].astype(float), rtol=1e-13, atol=rounding)
     close(
-        moments.full().scatter,
+        moments.scatter.full(),
         weight * oracle["scatter"].astype(float),
         rtol=0,
         atol=1e-10 * second + rounding,
@@ -76,20 +77,20 @@ def test_a_class_of_n_instances_holds_n_minus_1_rows_until_they_are_p(case):
     rows, parts = case
     count, dim = rows.shape
     for moments in (Moments.of_rows(rows), merged([Moments.of_rows(part) for part in parts])):
-        assert len(moments.scatter) == min(count - 1, dim)
-        assert moments.is_full == (count - 1 >= dim)
+        assert len(moments.scatter.rows()) == min(count - 1, dim)
+        assert isinstance(moments.scatter, Factor if count - 1 < dim else Packed)
         assert moments.nbytes == 8 * dim * (min(count - 1, dim) + 2)
 
 
 def test_merging_is_associative_across_both_forms():
     rows = torch.randn(60, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 1e4
     a, b, c = (Moments.of_rows(part) for part in (rows[:4], rows[4:30], rows[30:]))
-    assert [m.is_full for m in (a, b, c)] == [False, True, True]
+    assert [type(m.scatter) for m in (a, b, c)] == [Factor, Packed, Packed]
     for moments in (
         a.merge(b).merge(c),
         a.merge(b.merge(c)),
         c.merge(a).merge(b),
-        a.full().merge(c.merge(b)),
+        b.merge(a).merge(c),
     ):
         assert_moments(moments, rows)
 
@@ -103,12 +104,25 @@ def test_third_and_fourth_follow_the_mean(far):
     assert_moments(Moments.of_rows(left).merge(Moments.of_rows(right)), torch.cat([left, right]))
 
 
-def test_single_precision_rows_are_accumulated_in_double():
-    rows = torch.randn(20_000, 2, generator=torch.Generator().manual_seed(2)) + 1e4
+@pytest.mark.parametrize("count", [20, 300, 20_000])
+@pytest.mark.parametrize("far", [0.0, 1e4])
+def test_what_single_precision_products_cost(count, far):
+    # Per entry at most a few roundings of its own size, whatever the number of rows and however far the mean; of
+    # fewer rows than dimensions nothing.
+    rows = (
+        torch.randn(count, 40, generator=torch.Generator().manual_seed(2)) * torch.logspace(-3, 3, 40) + far
+    )
     assert rows.dtype == torch.float32
     moments = Moments.of_rows(rows)
-    assert moments.mean.dtype == moments.scatter.dtype == moments.third.dtype == torch.float64
-    assert_moments(moments, rows.double())
+    for part in rows.split(max(7, count // 3)):
+        moments.add_rows_(part)
+    assert moments.mean.dtype == moments.scatter.full().dtype == moments.third.dtype == torch.float64
+    exact = torch.cat([rows, rows]).double()
+    deviations = exact - exact.mean(0)
+    sizes = deviations.square().sum(0).sqrt()
+    off = ((moments.scatter.full() - deviations.T @ deviations) / sizes.outer(sizes)).abs()
+    assert off.max() < (1e-9 if count == 20 else 8 * torch.finfo(torch.float32).eps)
+    assert moments.trace == pytest.approx(float(deviations.square().sum()) / (2 * count), rel=1e-7)
 
 
 @pytest.mark.parametrize("count", [4, 40])
@@ -136,21 +150,20 @@ def test_scaling_keeps_the_distribution_and_lowers_the_evidence(count):
     assert twice.fourth == pytest.approx(moments.fourth)
 
 
-def test_the_full_form_loses_nothing():
-    rows = torch.randn(3, 5, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    moments = Moments.of_rows(rows)
-    assert not moments.is_full
-    assert moments.full().is_full
-    assert_moments(moments.full(), rows)
-    full = moments.full()
-    assert full.full() is full
-    torch.testing.assert_close(moments.full().eigenvalues, moments.eigenvalues)
+def test_the_rows_of_every_form_are_the_scatter():
+    rows = torch.randn(50, 5, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    for count in (3, 50):
+        moments = Moments.of_rows(rows[:count])
+        again = moments.scatter.rows()
+        torch.testing.assert_close(again.T @ again, moments.scatter.full())
+        vector = rows[0]
+        torch.testing.assert_close(moments.scatter.image(vector), moments.scatter.full() @ vector)
 
 
 def test_no_gradient_is_kept():
-    rows = torch.ones(3, 2, requires_grad=True)
+    rows = torch.ones(2, 3, requires_grad=True)
     moments = Moments.of_rows(rows * 2)
-    assert not any(t.requires_grad for t in (moments.mean, moments.scatter, moments.third))
+    assert not any(t.requires_grad for t in (moments.mean, moments.scatter.factor, moments.third))
 
 
 def test_the_largest_single_precision_numbers_do_not_overflow():

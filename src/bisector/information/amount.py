@@ -1,6 +1,6 @@
 """The information amount: the volume that a class's embeddings fill, in bits."""
 
-from math import log, log2
+from math import isnan
 
 import torch
 from torch import Generator, Tensor
@@ -13,8 +13,12 @@ from bisector.information.rows import (
     require_finite,
     rows_by_class,
 )
+from bisector.information.volume import volume_of_spectrum, volumes_by_cholesky
 from bisector.statistics.moments import Moments
 from bisector.statistics.shrinkage import LINEAR_SHRINKAGES, SHRINKAGES, linear_intensity, shrink
+
+CHOLESKY_SHRINKAGES = ("none", *LINEAR_SHRINKAGES)
+"""Those that take no eigenvalues."""
 
 
 def information_amount(
@@ -131,7 +135,7 @@ def amount_of_moments(moments: Moments, shrinkage: str) -> tuple[float, str]:
     or linear; from the eigenvalues where it is not. A determinant is never formed, so nothing overflows.
 
     Args:
-        moments: Of at least 2 instances.
+        moments: Of at least 2 instances, in an exact form.
         shrinkage: One of `bisector.statistics.shrinkage.SHRINKAGES`.
 
     Raises:
@@ -142,37 +146,46 @@ def amount_of_moments(moments: Moments, shrinkage: str) -> tuple[float, str]:
     """
     require_choice("shrinkage", shrinkage, SHRINKAGES)
     require(moments.count >= 2, "moments", f"{moments.count} instances", "at least 2")
+    if shrinkage not in CHOLESKY_SHRINKAGES:
+        return amount_of_spectrum(moments, moments.eigenvalues, shrinkage)
+    weight, ridge = weight_and_ridge(moments, moments.gram(), shrinkage)
+    gram = (moments.gram() * weight).unsqueeze(0)
+    amount = volumes_by_cholesky(gram, moments.dim, gram.new_tensor([ridge])).item()
+    if isnan(amount):
+        return amount_of_spectrum(moments, moments.eigenvalues, shrinkage)
+    return amount, shrinkage
+
+
+def weight_and_ridge(moments: Moments, gram: Tensor, shrinkage: str) -> tuple[float, float]:
+    """The a and b of a shrunk covariance `a Sigma + b I` without eigenvalues: one of `CHOLESKY_SHRINKAGES`."""
     if shrinkage == "none":
-        return _volume(moments, 1.0, 0.0), shrinkage
-    if shrinkage in LINEAR_SHRINKAGES:
-        rho = linear_intensity(
-            shrinkage,
-            trace=moments.trace,
-            squared_norm=moments.gram().square().sum().item(),
-            dim=moments.dim,
-            count=moments.count,
-            fourth_moment=moments.fourth,
-        )
-        return _volume(moments, 1 - rho, rho * moments.trace / moments.dim), shrinkage
-    eigenvalues, used = shrink(moments.eigenvalues, moments.count, shrinkage)
-    return _bits(eigenvalues), used
+        return 1.0, 0.0
+    rho = linear_intensity(
+        shrinkage,
+        trace=moments.trace,
+        squared_norm=gram.square().sum().item(),
+        dim=moments.dim,
+        count=moments.count,
+        fourth_moment=moments.fourth,
+    )
+    return 1 - rho, rho * moments.trace / moments.dim
+
+
+def amount_of_spectrum(
+    moments: Moments,
+    eigenvalues: Tensor,  # (p,), ascending
+    shrinkage: str,
+) -> tuple[float, str]:
+    """The amount of moments whose eigenvalues are known, and the shrinkage that was used."""
+    shrunk, used = shrink(
+        eigenvalues,
+        moments.count,
+        shrinkage,
+        fourth_moment=moments.fourth,
+        resolution=moments.resolution,
+    )
+    return volume_of_spectrum(shrunk).item(), used
 
 
 def _draw(rows: Tensor, count: int, generator: Generator | None) -> Tensor:
     return rows[torch.randperm(len(rows), generator=generator)[:count]]
-
-
-def _volume(moments: Moments, weight: float, ridge: float) -> float:
-    """`1/2 log2 det((1 + ridge) I + weight Sigma)`."""
-    gram = moments.gram() * (weight / (1 + ridge))
-    gram.diagonal().add_(1)
-    factor, failure = torch.linalg.cholesky_ex(gram)
-    if failure:
-        # Eigenvalues so large that 1 is below their rounding, which can leave a null one negative.
-        return _bits(moments.eigenvalues * weight + ridge)
-    diagonal: Tensor = factor.diagonal()
-    return diagonal.log2().sum().item() + 0.5 * moments.dim * log2(1 + ridge)
-
-
-def _bits(eigenvalues: Tensor) -> float:
-    return (eigenvalues.log1p().sum() / (2 * log(2))).item()

@@ -1,7 +1,7 @@
 """What measuring costs in memory, before it is spent."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import NamedTuple
 
 from bisector.errors import require
@@ -27,8 +27,8 @@ def memory_need(
 
     With N instances, p dimensions, C classes and a queue of d rows: all embeddings `N p`; the paper's local
     covariances of every flush `d p + C (floor(N/d) + 1) p^2`; a running merge with a full covariance for
-    every class `d p + C p^2`. `InformationMeter` stays below the last in numbers (it holds them at 8 bytes):
-    a class costs its `min(n - 1, p)` rows of p numbers, and two vectors.
+    every class `d p + C p^2`. `InformationMeter` keeps of a class its n rows at 4 bytes a
+    number while n < p, then about `p (p + 128) / 2` numbers at 8 bytes.
 
     Args:
         instances: N, at least 1.
@@ -56,18 +56,6 @@ def memory_need(
         queue * dim + covariances,
     )
     return MemoryNeed(*(bytes_per_number * n for n in numbers))
-
-
-def moments_bytes(
-    rows: Iterable[int],
-    dim: int,
-) -> int:
-    """Bytes of the moments of classes whose factors have had `rows` rows: those, at most p, and two vectors.
-
-    >>> moments_bytes([0, 1, 500], dim=4)
-    352
-    """
-    return sum(8 * dim * (min(k, dim) + 2) for k in rows)
 
 
 def require_budget(

@@ -1,33 +1,36 @@
 """The information meter: what every class holds, kept up to date while embeddings stream by."""
 
 import warnings
-from collections.abc import Container, Iterator
-from typing import TypedDict
+from collections.abc import Container, Iterator, Mapping
+from itertools import pairwise
+from typing import Literal, TypeAlias, TypedDict
 
 import torch
 from torch import Tensor
 
 from bisector.checks import require_classes, require_embeddings
-from bisector.errors import require, require_choice
-from bisector.information.memory import moments_bytes, require_budget
+from bisector.errors import require, require_choice, require_integer
+from bisector.information.fitting import fit
+from bisector.information.holding import Form, Holding, sketch_bytes
+from bisector.information.memory import require_budget
 from bisector.information.packing import (
     Means,
-    Packed,
+    PackedTensors,
+    pack_holdings,
     pack_means,
-    pack_moments,
     require_shapes,
+    unpack_holdings,
     unpack_means,
-    unpack_moments,
 )
 from bisector.information.queue import Block, EmbeddingQueue
-from bisector.information.reading import ClassInformation, Reading
-from bisector.information.rows import (
-    EMBEDDING_SCALES,
-    on_scale,
-    rows_by_class,
-)
-from bisector.statistics.moments import Moments
+from bisector.information.reading import ClassInformation, Reading, read_classes
+from bisector.information.rows import EMBEDDING_SCALES, on_scale, require_finite
 from bisector.statistics.shrinkage import SHRINKAGES
+
+NotFinite: TypeAlias = Literal["refuse", "skip"]
+
+_QUEUE_ROWS = 2048
+_QUEUE_BYTES = 2**26
 
 
 class MeterState(TypedDict):
@@ -37,20 +40,21 @@ class MeterState(TypedDict):
     dim: int
     embeddings: str
     skipped: int
-    moments: Packed
-    anchors: Packed
-    queue: Packed
+    holdings: dict[str, PackedTensors]
+    anchors: PackedTensors
+    queue: PackedTensors
 
 
 class InformationMeter:
     """Measures the information amount of every class from a stream of embeddings.
 
-    Batches fill a queue; a full queue is flushed into moments per class, which are merged into the running
-    ones. The merge is exact: `compute` gives what one queue for all rows would give.
+    Batches fill a queue; a full queue is sorted by class and flushed. A class keeps its rows as they came
+    while they are fewer than the dimension p; from then on one half of its symmetric scatter matrix, `p (p +
+    128) / 2` numbers at 8 bytes. Both are exact: `compute` gives what one look at all rows would give, but
+    for the rounding of float32 products. A `memory_budget` is kept by sketching the largest classes
+    (`bisector.statistics.sketch.Sketch`); what a sketch may have missed is told with each amount.
 
-    A class takes memory from its first instance on: its n - 1 rows in compact form, at most p^2 numbers at 8
-    bytes. A flush costs each class in it one pass over what the class holds, so a queue of several times the
-    number of classes is the faster one.
+    Large updates are the fast ones: a class's products are as long as the rows that a flush has of it.
 
     The state lives on the CPU, outside of any module: module buffers are broadcast by distributed training
     (rank 0's counts would replace every other rank's), cast with the model and averaged into moving
@@ -62,9 +66,14 @@ class InformationMeter:
         dim: The embedding's dimension p, at least 1.
         shrinkage: One of `bisector.statistics.shrinkage.SHRINKAGES`; `information_amount` says which when.
         embeddings: `"raw"`, as they are, or `"unit"`, every row at length `sqrt(p)`.
-        queue: Rows of a flush, at least 1.
+        queue: Rows of a flush, exactly, as in the paper; None for at least four a class, or 2,048, within 64
+            MiB or an eighth of the budget, and for updates that are larger than that in one piece.
         forgetting: The part of the evidence that `forget` drops, 0 to 1; 1 is the paper's empty start.
         memory_budget: Bytes that the meter may hold between calls; None for no limit.
+        not_finite: What becomes of rows with a NaN or an infinity: `"refuse"` the update, naming the first, or
+            `"skip"` and count them. With "skip" nothing waits for an accelerator: what it sends is checked,
+            the labels too, when a full queue has arrived.
+        ignore_index: A label whose rows are left out.
 
     Raises:
         ArgumentError: if an argument is not as described.
@@ -87,13 +96,16 @@ class InformationMeter:
         *,
         shrinkage: str = "quadratic-inverse",
         embeddings: str = "raw",
-        queue: int = 2048,
+        queue: int | None = None,
         forgetting: float = 1.0,
         memory_budget: int | None = None,
+        not_finite: NotFinite = "refuse",
+        ignore_index: int | None = None,
     ) -> None:
-        require(num_classes >= 1, "num_classes", num_classes, "at least 1")
-        require(dim >= 1, "dim", dim, "at least 1")
-        require(queue >= 1, "queue", queue, "at least 1 row")
+        self.num_classes = require_integer("num_classes", num_classes, least=1)
+        self.dim = require_integer("dim", dim, least=1)
+        if queue is not None:
+            require_integer("queue", queue, least=1)
         require(0 <= forgetting <= 1, "forgetting", forgetting, "a number from 0 to 1")
         require(
             memory_budget is None or memory_budget > 0,
@@ -101,56 +113,70 @@ class InformationMeter:
             memory_budget,
             "None or bytes above 0",
         )
-        self.num_classes = num_classes
-        self.dim = dim
         self.shrinkage = require_choice("shrinkage", shrinkage, SHRINKAGES)
         self.embeddings = require_choice("embeddings", embeddings, EMBEDDING_SCALES)
-        self.forgetting = forgetting
-        self.memory_budget = memory_budget
-        self._queue = EmbeddingQueue(queue)
+        self.not_finite: NotFinite = require_choice("not_finite", not_finite, ("refuse", "skip"))
+        self.forgetting, self.memory_budget, self.ignore_index = forgetting, memory_budget, ignore_index
+        most = _QUEUE_BYTES if memory_budget is None else min(_QUEUE_BYTES, memory_budget // 8)
+        rows = max(1, min(max(_QUEUE_ROWS, 4 * num_classes), most // (4 * dim)))
+        self._queue = EmbeddingQueue(rows if queue is None else queue, whole=queue is None)
         self.reset()
 
     def reset(self) -> None:
         """Forget everything, what `drift` is measured from included."""
         self._queue.drain()
-        self._moments: dict[int, Moments] = {}
+        self._holdings: dict[int, Holding] = {}
         # The count and the mean of each class at the last `forget`.
         self._anchors: Means = {}
         self._readings: dict[int, Reading] = {}
+        self._sketch_size: int | None = None
         self._skipped = 0
+        self._unchecked = False  # whether rows that nobody has looked at wait in the queue
 
     def update(
         self,
         embeddings: Tensor,  # (B, D)
         labels: Tensor,  # (B,)
     ) -> None:
-        """Take in a batch. No gradient flows; rows that are not finite are skipped and counted.
+        """Take in a batch. No gradient flows.
 
         Args:
             embeddings: (B, D), any floating dtype, on any device.
-            labels: (B,), integers from 0 to C - 1.
+            labels: (B,), integers from 0 to C - 1, or `ignore_index`.
 
         Raises:
-            ArgumentError: if an argument is not as described, or a flush would break the memory budget. The
-                meter is then as it was.
+            ArgumentError: if an argument is not as described, a row is not finite (unless those are skipped),
+                or the memory budget does not hold the smallest sketches of all classes. The meter is then as
+                it was.
         """
         require_embeddings("embeddings", embeddings, self.dim)
-        require_classes("labels", labels, self.num_classes, rows=len(embeddings))
-        embeddings, labels = embeddings.detach().cpu(), labels.detach().cpu().long()
-        finite = embeddings.isfinite().all(dim=1)
-        embeddings, labels = embeddings[finite], labels[finite]
-        self._require_room_for_flush(embeddings, labels)
-        for c in set(labels.tolist()):
-            self._readings.pop(c, None)
-        for block in self._queue.push(embeddings, labels):
-            self._flush(block)
-        self._count_skipped(len(finite) - len(labels))
+        if embeddings.device.type != "cpu" and self.not_finite == "skip":
+            require(
+                labels.shape == embeddings.shape[:1], "labels", tuple(labels.shape), f"({len(embeddings)},)"
+            )
+            self._unchecked = True
+            self._take(embeddings, labels)
+        else:
+            before = self._skipped
+            rows, kept = self._checked(embeddings.detach().cpu(), labels.detach().cpu())
+            try:
+                self._take(rows, kept)
+            except BaseException:
+                self._skipped = before
+                raise
 
-    def compute(self) -> ClassInformation:
-        """What every class holds now. Changes nothing, and costs only the classes that changed."""
-        for c, moments in self._current(without=self._readings):
-            anchor = self._anchors.get(c)
-            self._readings[c] = Reading.of(moments, self.shrinkage, anchor[1] if anchor else None)
+    def compute(self, *, ranks: bool = True) -> ClassInformation:
+        """What every class holds now. Changes nothing, and costs only the classes that changed.
+
+        Args:
+            ranks: Whether effective ranks are wanted: with the shrinkages "none", "ledoit-wolf" and "oas" they cost
+                ten times the amounts.
+        """
+        self._look()
+        changed = ((c, h.current(), h.form) for c, h in self._current() if self._is_stale(c, ranks))
+        anchors = {c: mean for c, (_, mean) in self._anchors.items()}
+        for c, reading in read_classes(changed, self.shrinkage, anchors, ranks=ranks):
+            self._readings[c] = reading
         unseen = Reading()
         return ClassInformation.of(
             [self._readings.get(c, unseen) for c in range(self.num_classes)], self._skipped
@@ -160,75 +186,102 @@ class InformationMeter:
         """End an epoch: keep `1 - forgetting` of the evidence, and measure `drift` from these means on.
 
         Raises:
-            ArgumentError: if what is kept would break the memory budget. The meter is then as it was.
+            ArgumentError: if the memory budget does not hold what is kept. The meter is then as it was.
         """
+        self._look()
         kept = 1 - self.forgetting
-        moments: dict[int, Moments] = {}
+        holdings: dict[int, Holding] = {}
         anchors: Means = {}
-        for c, current in self._current():
-            anchors[c] = current.count, current.mean
+        for c, holding in self._current():
+            current = holding.current()
+            anchors[c] = current.count, current.mean.clone()
             if kept > 0:
-                moments[c] = current.scaled(kept)
-        self._require_room(_rows(moments), anchors, 0)
+                holdings[c] = Holding(self.dim, current.scaled(kept))
+        self._require_room(len(holdings), len(anchors))
         self._queue.drain()
-        self._moments, self._anchors, self._readings = moments, anchors, {}
+        self._holdings, self._anchors, self._readings = holdings, anchors, {}
+        self._fit()
 
     def merge(self, other: "InformationMeter") -> None:
         """Take in what another meter saw, such as another process's; the other stays as it is.
 
         Raises:
-            ArgumentError: if the two differ in classes, dimension or scale of the embeddings, or the
-                memory budget would be broken. The meter is then as it was.
+            ArgumentError: if the two differ in classes, dimension or scale of the embeddings, or the memory budget
+                does not hold the smallest sketches of all classes. The meter is then as it was.
         """
         self._require_alike("other", other.num_classes, other.dim, other.embeddings)
-        theirs, anchors = dict(other._current()), dict(other._anchors)
-        rows = _rows(self._moments)
-        for c, moments in theirs.items():
-            rows[c] = rows.get(c, -1) + len(moments.scatter) + 1
-        self._require_room(rows, self._anchors | anchors, self._queue.nbytes)
-        for c, moments in theirs.items():
-            self._moments[c] = self._moments[c].merge(moments) if c in self._moments else moments
-        for c, (count, mean) in anchors.items():
+        self._look()
+        other._look()
+        theirs = dict(other._current())
+        self._require_room(
+            len(self._holdings.keys() | theirs.keys()), len(self._anchors.keys() | other._anchors.keys())
+        )
+        for c, holding in theirs.items():
+            self._holding(c).merge(holding)
+        for c, (count, mean) in other._anchors.items():
             held, held_mean = self._anchors.get(c, (0.0, mean))
             self._anchors[c] = held + count, torch.lerp(held_mean, mean, count / (held + count))
-        for c in theirs.keys() | anchors.keys():
+        for c in theirs.keys() | other._anchors.keys():
             self._readings.pop(c, None)
         self._skipped += other._skipped
+        self._fit()
 
     def add_classes(self, k: int) -> None:
         """Append k >= 0 classes, which start empty."""
-        require(k >= 0, "k", k, "at least 0")
+        require_integer("k", k, least=0)
+        self._look()
         self.num_classes += k
 
     @property
     def counts(self) -> Tensor:
         """Instances of each class: (C,) float64, a fraction where some are partly forgotten."""
+        self._look()
         counts = self._queue.labels.bincount(minlength=self.num_classes).to(torch.float64)
-        for c, moments in self._moments.items():
-            counts[c] += moments.count
+        for c, holding in self._holdings.items():
+            counts[c] += holding.count
         return counts
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of the tensors held: moments, queue and the means that drift is measured from."""
-        means = sum(mean.nbytes for _, mean in self._anchors.values())
-        return sum(m.nbytes for m in self._moments.values()) + means + self._queue.nbytes
+    def means(self) -> Tensor:
+        """The mean embedding of each class, as measured: (C, p) float64, NaN where none was seen."""
+        self._look()
+        means = torch.full((self.num_classes, self.dim), torch.nan, dtype=torch.float64, device="cpu")
+        for c, holding in self._current():
+            means[c] = holding.mean
+        return means
 
-    def state_dict(self) -> MeterState:
-        """The whole state as tensors and builtins, which `torch.load(weights_only=True)` reads.
+    @property
+    def forms(self) -> tuple[Form | None, ...]:
+        """How each class is stored: "rows", "scatter", "sketch"; None where nothing is held but in the queue."""
+        return tuple(self._holdings[c].form if c in self._holdings else None for c in range(self.num_classes))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensors held: classes, queue and the means that drift is measured from."""
+        means = sum(mean.nbytes for _, mean in self._anchors.values())
+        return sum(h.nbytes for h in self._holdings.values()) + means + self._queue.nbytes
+
+    def state_dict(self, classes: Container[int] | None = None) -> MeterState:
+        """The state as tensors and builtins, which `torch.load(weights_only=True)` reads.
 
         The options that do not change what is stored (shrinkage, queue, forgetting, budget) are not in it.
+
+        Args:
+            classes: Those that are wanted, under the same numbers, as if no other had been seen; None for all.
         """
+        self._look()
+        chosen = range(self.num_classes) if classes is None else classes
         nothing = torch.empty(0, self.dim, device="cpu"), torch.empty(0, dtype=torch.long, device="cpu")
-        waiting = self._queue.peek() or nothing
+        rows, labels = self._queue.peek() or nothing
+        kept = torch.tensor([c in chosen for c in labels.tolist()], dtype=torch.bool, device="cpu")
         return {
             "num_classes": self.num_classes,
             "dim": self.dim,
             "embeddings": self.embeddings,
             "skipped": self._skipped,
-            "moments": pack_moments(self._moments, self.dim),
-            "anchors": pack_means(self._anchors, self.dim),
-            "queue": {"embeddings": waiting[0], "labels": waiting[1]},
+            "holdings": pack_holdings({c: h for c, h in self._holdings.items() if c in chosen}, self.dim),
+            "anchors": pack_means({c: a for c, a in self._anchors.items() if c in chosen}, self.dim),
+            "queue": {"embeddings": rows[kept], "labels": labels[kept]},
         }
 
     def load_state_dict(self, state: MeterState) -> None:
@@ -241,34 +294,97 @@ class InformationMeter:
         names = MeterState.__annotations__
         require(state.keys() == names.keys(), "state", sorted(state), f"the entries {', '.join(names)}")
         self._require_alike("state", state["num_classes"], state["dim"], state["embeddings"])
-        moments = unpack_moments(state["moments"], self.num_classes, self.dim)
+        parts = {"rows32", "rows64", "moments"}
+        require(
+            state["holdings"].keys() == parts, "state", sorted(state["holdings"]), ", ".join(sorted(parts))
+        )
+        holdings = unpack_holdings(state["holdings"], self.num_classes, self.dim)
         anchors = unpack_means(state["anchors"], self.num_classes, self.dim)
         waiting = state["queue"]
         size = len(waiting.get("labels", ()))
         require_shapes(waiting, {"embeddings": (size, self.dim), "labels": (size,)})
         require_classes("labels", waiting["labels"], self.num_classes, rows=size)
+        require_finite("embeddings", waiting["embeddings"])
         require(state["skipped"] >= 0, "skipped", state["skipped"], "at least 0")
-        self._require_room(_rows(moments), anchors, waiting["embeddings"].nbytes)
+        seen = holdings.keys() | set(waiting["labels"].tolist())
+        self._require_room(len(seen), len(anchors), waiting["embeddings"].element_size())
         self.reset()
-        self._moments, self._anchors, self._skipped = moments, anchors, state["skipped"]
-        for block in self._queue.push(waiting["embeddings"], waiting["labels"]):
+        self._holdings, self._anchors, self._skipped = holdings, anchors, state["skipped"]
+        for block in self._queue.push(waiting["embeddings"].cpu(), waiting["labels"].cpu()):
             self._flush(block)
+        self._fit()
+
+    def _take(self, embeddings: Tensor, labels: Tensor) -> None:
+        """Queue rows and flush what is full; nothing is changed where the budget is too small."""
+        if self.memory_budget is not None:
+            seen = self._holdings.keys() | set(labels.tolist()) | set(self._queue.labels.tolist())
+            self._require_room(len(seen), len(self._anchors), embeddings.element_size())
+        if not self._unchecked:
+            self._reread(labels)
+        for block in self._queue.push(embeddings, labels):
+            checked = self._checked(*block) if self._unchecked else block
+            if self._unchecked:
+                self._reread(checked[1])
+            self._flush(checked)
+        self._fit()
+
+    def _reread(self, labels: Tensor) -> None:
+        for c in set(labels.tolist()):
+            self._readings.pop(c, None)
+
+    def _checked(self, embeddings: Tensor, labels: Tensor) -> Block:
+        """The rows that are measured, once their labels and numbers are known to be legal."""
+        require_classes(
+            "labels", labels, self.num_classes, ignore_index=self.ignore_index, rows=len(embeddings)
+        )
+        labels = labels.long()
+        kept = torch.ones_like(labels, dtype=torch.bool)
+        if self.ignore_index is not None:
+            kept = labels != self.ignore_index
+        # The extremes of a batch are NaN or infinite where one of its numbers is: one look instead of one a number.
+        if embeddings.numel() and not all(end.isfinite() for end in embeddings.aminmax()):
+            if self.not_finite == "refuse":
+                require_finite("embeddings", embeddings.masked_fill(~kept[:, None], 0))
+            finite = embeddings.isfinite().all(dim=1)
+            self._count_skipped(int((kept & ~finite).sum()))
+            kept &= finite
+        return (embeddings, labels) if bool(kept.all()) else (embeddings[kept], labels[kept])
+
+    def _look(self) -> None:
+        """Check the rows of an accelerator that wait unchecked."""
+        if self._unchecked:
+            block = self._queue.drain()
+            self._unchecked = False
+            if block is not None:
+                self._take(*self._checked(*block))
 
     def _flush(self, block: Block) -> None:
-        for c, rows in rows_by_class(*block).items():
-            self._moments[c] = self._with_rows(c, rows)
+        embeddings, labels = on_scale(block[0], self.embeddings), block[1]
+        for c, places in _places(labels):
+            self._holding(c).append(embeddings.index_select(0, places))
 
-    def _with_rows(self, c: int, rows: Tensor) -> Moments:
-        block = Moments.of_rows(on_scale(rows, self.embeddings))
-        return self._moments[c].merge(block) if c in self._moments else block
+    def _holding(self, c: int) -> Holding:
+        holding = self._holdings.get(c)
+        if holding is None:
+            holding = self._holdings[c] = Holding(self.dim)
+        return holding
 
-    def _current(self, without: Container[int] = ()) -> Iterator[tuple[int, Moments]]:
-        """The moments of each class with the rows that wait in the queue, which stay there."""
+    def _current(self) -> Iterator[tuple[int, Holding]]:
+        """What is held of each class with the rows that wait in the queue, which stay there."""
         block = self._queue.peek()
-        waiting = rows_by_class(*block) if block else {}
-        for c in self._moments.keys() | waiting.keys():
-            if c not in without:
-                yield c, self._with_rows(c, waiting[c]) if c in waiting else self._moments[c]
+        waiting: Mapping[int, Tensor] = {}
+        if block:
+            embeddings = on_scale(block[0], self.embeddings)
+            waiting = {c: embeddings.index_select(0, places) for c, places in _places(block[1])}
+        for c in sorted(self._holdings.keys() | waiting.keys()):
+            holding = self._holdings.get(c, Holding(self.dim))
+            yield c, holding.with_rows(waiting[c]) if c in waiting else holding
+
+    def _is_stale(self, c: int, ranks: bool) -> bool:
+        reading = self._readings.get(c)
+        if reading is None:
+            return True
+        return ranks and reading.effective_rank != reading.effective_rank and reading.count >= 2
 
     def _require_alike(self, name: str, num_classes: int, dim: int, embeddings: str) -> None:
         for what, got, mine in (
@@ -278,29 +394,42 @@ class InformationMeter:
         ):
             require(got == mine, f"{name}.{what}", got, f"{mine}, as in this meter")
 
-    def _require_room_for_flush(self, embeddings: Tensor, labels: Tensor) -> None:
-        waiting = len(self._queue) + len(labels)
-        if self.memory_budget is None or waiting < self._queue.length:
+    def _reserved(self, anchors: int, itemsize: int, dim: int) -> int:
+        """Bytes that are not for the classes: of a full queue, and of the means that drift is measured from."""
+        return self._queue.length * dim * itemsize + 8 * anchors * dim
+
+    def _require_room(self, classes: int, anchors: int, itemsize: int = 4) -> None:
+        """Raise `ArgumentError` unless a full queue and the smallest sketches of so many classes fit."""
+        require_budget(
+            self.memory_budget,
+            lambda dim: self._reserved(anchors, itemsize, dim) + classes * sketch_bytes(1, dim),
+            self.dim,
+        )
+
+    def _fit(self) -> None:
+        if self.memory_budget is None:
             return
-        rest = waiting % self._queue.length
-        rows = _rows(self._moments)
-        for c in torch.cat([self._queue.labels, labels])[: waiting - rest].tolist():
-            rows[c] = rows.get(c, -1) + 1  # a class of n instances has n - 1 rows
-        self._require_room(rows, self._anchors, rest * self.dim * embeddings.element_size())
-
-    def _require_room(self, rows: dict[int, int], anchors: Means, queued: int) -> None:
-        def needed(dim: int) -> int:
-            return moments_bytes(rows.values(), dim) + (8 * len(anchors) + queued // self.dim) * dim
-
-        require_budget(self.memory_budget, needed, self.dim)
+        room = self.memory_budget - self._reserved(len(self._anchors), 4, self.dim)
+        before = self._sketch_size
+        self._sketch_size = fit(self._holdings.values(), self.dim, room, before)
+        if self._sketch_size != before:
+            self._readings = {}
 
     def _count_skipped(self, skipped: int) -> None:
         first = skipped > 0 and self._skipped == 0
         self._skipped += skipped
         if first:
             message = f"{skipped} embeddings with NaN or infinity skipped; later ones are counted silently"
-            warnings.warn(message, RuntimeWarning, stacklevel=3)
+            warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
-def _rows(moments: dict[int, Moments]) -> dict[int, int]:
-    return {c: len(m.scatter) for c, m in moments.items()}
+def _places(labels: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Each class that occurs and the positions of its rows, in their order."""
+    if not len(labels):
+        return
+    order = labels.argsort(stable=True)
+    counts = labels.bincount()
+    classes = counts.nonzero().flatten()
+    ends = [0, *counts[classes].cumsum(0).tolist()]
+    for c, (start, end) in zip(classes.tolist(), pairwise(ends), strict=True):
+        yield c, order[start:end]

@@ -1,5 +1,7 @@
 """The embedding queue: batches in, blocks of one size out."""
 
+from collections import deque
+
 import torch
 from torch import Tensor
 
@@ -9,13 +11,18 @@ Block = tuple[Tensor, Tensor]
 
 
 class EmbeddingQueue:
-    """Collects batches of rows and gives them out in blocks of exactly `length` rows.
+    """Collects batches of rows and gives them out, on the CPU, in blocks of exactly `length` rows.
 
-    A batch that crosses the end of a block is split there. The rows are copies, detached, on the CPU, in
-    the dtype they came in.
+    A batch that crosses the end of a block is split there; with `whole`, blocks have at least that many rows
+    instead, and a large batch is not cut. The rows are copies, detached, in the dtype they came in, unless a
+    batch makes up whole blocks by itself: those are the batch's own memory, to be used at once.
+
+    Rows of an accelerator wait there, and nobody waits for them: a full block is copied in the background,
+    behind the work that the accelerator has already, and is given out by the first push that finds it arrived.
 
     Args:
         length: Rows of a block, at least 1.
+        whole: Whether blocks may be longer.
 
     Raises:
         ArgumentError: if `length` is below 1.
@@ -31,61 +38,93 @@ class EmbeddingQueue:
     (tensor([6]), 0)
     """
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int, *, whole: bool = False) -> None:
         require(length >= 1, "length", length, "at least 1 row")
-        self.length = length
+        self.length, self.whole = length, whole
         self._batches: list[Block] = []
+        self._arriving: deque[tuple[Block, torch.cuda.Event]] = deque()
 
     def push(
         self,
         embeddings: Tensor,  # (B, D)
         labels: Tensor,  # (B,)
     ) -> list[Block]:
-        """Append a batch; return the blocks that it completes, in order."""
+        """Append a batch; return the blocks that are complete and on the CPU, in order."""
         require(len(labels) == len(embeddings), "labels", f"{len(labels)} rows", f"{len(embeddings)} rows")
-        if len(self) + len(labels) < self.length:
+        embeddings, labels = embeddings.detach(), labels.detach().to(embeddings.device)
+        if any(rows.device != embeddings.device for rows, _ in self._batches):
+            self._batches = [
+                (rows.to(embeddings.device), own.to(embeddings.device)) for rows, own in self._batches
+            ]
+        waiting = sum(len(labels) for _, labels in self._batches)
+        if waiting + len(labels) < self.length:
             if len(labels):
-                self._batches.append((_own(embeddings), _own(labels)))
-            return []
-        embeddings, labels = _joined([*self._batches, (embeddings.detach().cpu(), labels.detach().cpu())])
-        blocks = list(
-            zip(torch.split(embeddings, self.length), torch.split(labels, self.length), strict=True)
-        )
-        rest = blocks.pop() if len(labels) % self.length else None
+                self._batches.append((embeddings.clone(), labels.clone()))
+            return self._arrived()
+        embeddings, labels = _joined([*self._batches, (embeddings, labels)])
+        size = len(labels) if self.whole else self.length
+        blocks = list(zip(torch.split(embeddings, size), torch.split(labels, size), strict=True))
+        rest = blocks.pop() if len(labels) % size else None
         # A view would keep the whole batch alive for as long as its last rows wait.
-        self._batches = [(_own(rest[0]), _own(rest[1]))] if rest else []
-        return blocks
+        self._batches = [(rest[0].clone(), rest[1].clone())] if rest else []
+        if embeddings.device.type != "cuda":
+            return [*self._arrived(wait=True), *((rows.cpu(), own.cpu()) for rows, own in blocks)]
+        for block in blocks:
+            self._arriving.append(_sent(block))
+        return self._arrived()
 
     def peek(self) -> Block | None:
-        """The rows that wait, as one block; None if there are none."""
-        return _joined(self._batches) if self._batches else None
+        """The rows that wait, as one block on the CPU; None if there are none."""
+        for _, event in self._arriving:
+            event.synchronize()
+        blocks = [
+            *(block for block, _ in self._arriving),
+            *((rows.cpu(), own.cpu()) for rows, own in self._batches),
+        ]
+        return _joined(blocks) if blocks else None
 
     def drain(self) -> Block | None:
         """Like `peek`, and leave the queue empty."""
         block = self.peek()
         self._batches = []
+        self._arriving.clear()
         return block
 
     @property
     def labels(self) -> Tensor:
         """The labels of the rows that wait: (len(queue),)."""
-        return torch.cat(
-            [torch.empty(0, dtype=torch.long, device="cpu"), *(labels for _, labels in self._batches)]
-        )
+        block = self.peek()
+        return torch.empty(0, dtype=torch.long, device="cpu") if block is None else block[1]
 
     @property
     def nbytes(self) -> int:
         """Bytes of the rows that wait, without their labels."""
-        return sum(embeddings.nbytes for embeddings, _ in self._batches)
+        return sum(rows.nbytes for rows, _ in [*self._batches, *(block for block, _ in self._arriving)])
 
     def __len__(self) -> int:
-        return sum(len(labels) for _, labels in self._batches)
+        return sum(len(own) for _, own in [*self._batches, *(block for block, _ in self._arriving)])
+
+    def _arrived(self, *, wait: bool = False) -> list[Block]:
+        blocks = []
+        while self._arriving and (wait or self._arriving[0][1].query()):  # type: ignore[no-untyped-call]
+            block, event = self._arriving.popleft()
+            event.synchronize()
+            blocks.append(block)
+        return blocks
 
 
-def _own(rows: Tensor) -> Tensor:
-    return rows.detach().to("cpu", copy=True)
+def _sent(block: Block) -> tuple[Block, torch.cuda.Event]:
+    """Copy a block to pinned memory in the background; the event says when it has arrived."""
+    pinned = tuple(torch.empty(t.shape, dtype=t.dtype, device="cpu", pin_memory=True) for t in block)
+    for there, here in zip(pinned, block, strict=True):
+        there.copy_(here, non_blocking=True)
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record()
+    return (pinned[0], pinned[1]), event
 
 
 def _joined(batches: list[Block]) -> Block:
+    if len(batches) == 1:
+        return batches[0]
     embeddings, labels = zip(*batches, strict=True)
     return torch.cat(embeddings), torch.cat(labels)

@@ -4,9 +4,9 @@ from math import sqrt
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from bisector.errors import require
+from bisector.statistics.moments import precise
 
 EMBEDDING_SCALES = ("raw", "unit")
 
@@ -21,19 +21,24 @@ def on_scale(
     embeddings: Tensor,  # (B, D)
     scale: str,
 ) -> Tensor:
-    """The rows as they are measured, float64 on the CPU.
+    """The rows as they are measured, on the CPU, float32 or, where they come so or do not fit, float64.
 
     `"raw"`: as they are. `"unit"`: every row at length `sqrt(D)`, so that each coordinate has unit mean
     square; a zero row has no direction and stays zero.
 
     >>> on_scale(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), "unit")
     tensor([[0.8485, 1.1314],
-            [0.0000, 0.0000]], dtype=torch.float64)
+            [0.0000, 0.0000]])
     """
-    rows = embeddings.detach().cpu().to(torch.float64)
-    if scale == "raw":
+    rows = precise(embeddings)
+    if scale == "raw" or not len(rows):
         return rows
-    return normalize(rows, dim=1, eps=torch.finfo(rows.dtype).tiny) * sqrt(rows.shape[1])
+    lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
+    if rows.dtype == torch.float32 and bool(((lengths > 0) & (lengths < 1e-12)).any()):
+        rows = rows.double()
+    factors = (sqrt(rows.shape[1]) / lengths).masked_fill(lengths == 0, 0)
+    scaled: Tensor = rows * factors.to(rows.dtype)
+    return scaled
 
 
 def rows_by_class(

@@ -1,4 +1,4 @@
-"""The moments of one class, in the cheapest form that is still exact."""
+"""The moments of one class: count, mean, scatter, and what the Ledoit-Wolf shrinkage asks besides."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -7,25 +7,31 @@ import torch
 from torch import Tensor
 
 from bisector.errors import require
+from bisector.statistics.scatter import Factor, Packed
+from bisector.statistics.sketch import Sketch
+
+_LARGEST = 1e12  # beyond it and below its inverse, fourth powers leave the range of float32
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Moments:
-    """Count, mean, scatter and two small higher moments of a set of rows; float64, on the CPU.
+    """Count, mean, scatter and two small higher moments of a set of rows, on the CPU.
 
-    The scatter matrix `M2 = sum_i d_i d_i^T`, with `d_i = x_i - mean`, is kept as a factor F (k, p) with
-    `M2 = F^T F` while k < p, and as the full (p, p) matrix from then on. A set of n rows costs n - 1
-    rows of factor, so a rare class of a wide embedding costs what it holds and not p^2.
+    The scatter matrix `M2 = sum_i d_i d_i^T`, with `d_i = x_i - mean`, is kept as a factor F (k, p) with `M2
+    = F^T F` while k < p, so a rare class of a wide embedding costs what it holds and not p^2; as one half of
+    the (p, p) matrix from then on; and, where `sketched` asks for it, as a sketch that is no longer exact.
 
-    Moments are values: every operation returns new ones. Merged in any order and from any split of the
-    rows, they are the moments of all the rows together.
+    Merged in any order and from any split of the rows, they are the moments of all the rows together. Methods whose
+    name ends in an underscore change the moments in place; all others return new ones, which may share tensors.
 
     Attributes:
         count: The number of rows n; a fraction after `scaled`.
-        mean: (p,).
-        scatter: (k, p), the factor F, where k < p; else (p, p), the matrix M2.
-        third: (p,), `sum_i |d_i|^2 d_i`. It is what carries `fourth` through a change of the mean.
+        mean: (p,) float64.
+        scatter: M2 as a `Factor`, `Packed` or `Sketch`.
+        third: (p,) float64, `sum_i |d_i|^2 d_i`. It is what carries `fourth` through a change of the mean.
         fourth: `sum_i |d_i|^4`, which the Ledoit-Wolf shrinkage needs.
+        third_error: The length of what a sketch may have made `third` miss.
+        fourth_error: What it may have made `fourth` miss.
 
     >>> x = torch.tensor([[0.0, 0.0, 1.0], [2.0, 0.0, 1.0], [1.0, 3.0, 1.0], [5.0, 1.0, 7.0]])
     >>> whole = Moments.of_rows(x)
@@ -38,55 +44,96 @@ class Moments:
 
     count: float
     mean: Tensor
-    scatter: Tensor
+    scatter: Factor | Packed | Sketch
     third: Tensor
     fourth: float
+    third_error: float = 0.0
+    fourth_error: float = 0.0
 
     @classmethod
     def of_rows(
         cls,
         rows: Tensor,  # (m, p)
     ) -> "Moments":
-        """The moments of m >= 1 finite rows of any floating dtype, accumulated in float64."""
+        """The moments of m >= 1 finite rows of any floating dtype.
+
+        Products of float32 rows (or narrower ones, which are widened) are taken in float32 about their mean
+        and summed up in float64; of fewer rows than p, of float64 rows, and of rows whose fourth powers
+        float32 cannot hold, they are taken in float64 throughout.
+        """
         require(rows.ndim == 2 and rows.numel() > 0, "rows", tuple(rows.shape), "a shape (m >= 1, p >= 1)")
-        # First to the CPU: some accelerators have no float64 to convert to.
-        rows = rows.detach().cpu().to(torch.float64)
-        mean = rows.mean(dim=0)
-        deviations = rows - mean
-        squared = deviations.square().sum(dim=1)
-        return cls(
-            count=float(len(rows)),
-            mean=mean,
-            scatter=_contrasts(deviations) if len(rows) <= rows.shape[1] else deviations.T @ deviations,
-            third=squared @ deviations,
-            fourth=squared.square().sum().item(),
-        )
+        dim = rows.shape[1]
+        zeros = torch.zeros(dim, dtype=torch.float64, device="cpu")
+        empty = cls(0.0, zeros, Factor(zeros.new_empty(0, dim)), zeros, 0.0)
+        empty.add_rows_(precise(rows))
+        return empty
 
-    def merge(self, other: "Moments") -> "Moments":
-        """The moments of both sets of rows together.
+    def add_rows_(
+        self,
+        rows: Tensor,  # (m, p)
+    ) -> None:
+        """Take in m >= 1 finite rows, as `precise` gives them, in place."""
+        if isinstance(self.scatter, Factor) and len(self.scatter.factor) + len(rows) <= self.dim:
+            rows = rows.double()  # few rows: what is stored of them is exact
+        added, count = len(rows), self.count + len(rows)
+        # One row more than the rows themselves: how far their mean is from that of the others, in the same product.
+        block = rows.new_empty(added + 1, rows.shape[1])
+        deviations = block[:-1]
+        centre = rows.mean(dim=0)
+        torch.sub(rows, centre, out=deviations)
+        # The mean of many float32 numbers is rounded, which may be much beside what they differ by.
+        rest = deviations.mean(dim=0)
+        deviations.sub_(rest)
+        mean = centre.double() + rest.double()
+        between = mean - self.mean
+        block[-1] = between * (self.count * added / count) ** 0.5
+        shift = between * (added / count)
+        third, fourth, third_error, fourth_error = self._about(shift)
+        offset = self.mean + shift - mean
+        lengths = torch.linalg.vector_norm(deviations, dim=1).double().square()
+        lengths += offset.square().sum() - 2 * (deviations @ offset.to(rows.dtype)).double()
+        image = (lengths.to(rows.dtype) @ deviations).double()
+        self._add_scatter(block)
+        self.third = third + image - lengths.sum() * offset
+        self.fourth = fourth + float(lengths.square().sum())
+        self.third_error, self.fourth_error = third_error, fourth_error
+        self.count, self.mean = count, self.mean + shift
+        self.__dict__.pop("eigenvalues", None)
 
-        `M2 = M2_a + M2_b + (n_a n_b / n) delta delta^T`, with delta the difference of the means: a factor
-        grows by exactly one row, and turns into the full matrix when it has p of them.
+    def merge_(self, other: "Moments") -> None:
+        """Take in another set of rows.
+
+        `M2 = M2_a + M2_b + (n_a n_b / n) delta delta^T`, with delta the difference of the means: a factor grows by
+        exactly one row, and turns into the packed matrix when it has p of them.
 
         Source: Chan, Golub and LeVeque 1979, Updating formulae and a pairwise algorithm.
 
         Raises:
             ArgumentError: if the two differ in dimension.
         """
-        require(other.mean.shape == self.mean.shape, "other", f"dimension {other.dim}", str(self.dim))
+        require(other.dim == self.dim, "other", f"dimension {other.dim}", str(self.dim))
         count = self.count + other.count
         between = other.mean - self.mean
         to_self, to_other = between * (other.count / count), between * (-self.count / count)
-        parts = [self._about(to_self), other._about(to_other)]
-        return Moments(
-            count=count,
-            mean=self.mean + to_self,
-            scatter=_sum_of_scatters(
-                self.scatter, other.scatter, between * (self.count * other.count / count) ** 0.5
-            ),
-            third=parts[0][0] + parts[1][0],
-            fourth=parts[0][1] + parts[1][1],
+        mine, theirs = self._about(to_self), other._about(to_other)
+        row = (between * (self.count * other.count / count) ** 0.5).unsqueeze(0)
+        self.scatter = _sum(self.scatter, other.scatter, row)
+        self.third = mine[0] + theirs[0]
+        self.fourth, self.third_error, self.fourth_error = (
+            a + b for a, b in zip(mine[1:], theirs[1:], strict=True)
         )
+        self.count, self.mean = count, self.mean + to_self
+        self.__dict__.pop("eigenvalues", None)
+
+    def merge(self, other: "Moments") -> "Moments":
+        """The moments of both sets of rows together; see `merge_`."""
+        both = self.copy()
+        both.merge_(other)
+        return both
+
+    def copy(self) -> "Moments":
+        """The same moments, which share nothing with these but what never changes."""
+        return replace(self, scatter=self.scatter.copy())
 
     def scaled(self, weight: float) -> "Moments":
         """The same distribution with `weight` times the evidence, which is how old rows are forgotten.
@@ -98,62 +145,120 @@ class Moments:
         return replace(
             self,
             count=self.count * weight,
-            scatter=self.scatter * (weight if self.is_full else weight**0.5),
+            scatter=self.scatter.scaled(weight),
             third=self.third * weight,
             fourth=self.fourth * weight,
+            third_error=self.third_error * weight,
+            fourth_error=self.fourth_error * weight,
         )
 
-    def full(self) -> "Moments":
-        """The same moments with the scatter as the full (p, p) matrix."""
-        return self if self.is_full else replace(self, scatter=self.scatter.T @ self.scatter)
+    def sketched(self, size: int) -> "Moments":
+        """The same moments with the scatter as a sketch of at most 2 `size` rows; see `Sketch`."""
+        if isinstance(self.scatter, Sketch):
+            sketch = self.scatter.copy()
+            sketch.resize_(size)
+        else:
+            sketch = Sketch(self.dim, size)
+            sketch.add_rows_(self.scatter.rows())
+        return replace(self, scatter=sketch)
 
     def covariance(self) -> Tensor:
-        """`(1/n) M2`: (p, p)."""
-        return self.full().scatter / self.count
+        """`(1/n) M2`: (p, p) float64."""
+        return self.scatter.full() / self.count
 
     def gram(self) -> Tensor:
-        """The covariance, or where only a factor is held the smaller `(1/n) F F^T`: (k, k).
+        """The covariance, or where only k < p rows are held the smaller `(1/n) F F^T`: (k, k).
 
         Both have the same non-null eigenvalues, hence the same trace and the same Frobenius norm.
         """
-        return (self.scatter if self.is_full else self.scatter @ self.scatter.T) / self.count
+        return self.scatter.gram() / self.count
 
     @cached_property
     def eigenvalues(self) -> Tensor:
-        """All p eigenvalues of the covariance, ascending: (p,)."""
-        spectrum = torch.linalg.eigvalsh(self.gram()).clamp(min=0)
-        return torch.cat([spectrum.new_zeros(self.dim - len(spectrum)), spectrum])
+        """All p eigenvalues of the covariance, ascending: (p,) float64."""
+        return padded(torch.linalg.eigvalsh(self.gram()), self.dim)
 
     @property
     def dim(self) -> int:
         """The dimension p."""
-        return self.mean.shape[0]
+        return self.scatter.dim
 
     @property
-    def is_full(self) -> bool:
-        """Whether the scatter is the full matrix; no factor has as many as p rows."""
-        return self.scatter.shape == (self.dim, self.dim)
+    def resolution(self) -> float:
+        """Eigenvalues below this part of the largest are rounding, of the embeddings or of their products.
+
+        Products in float32 are off by about `eps sqrt(p)` of the largest eigenvalue, `eps^2 p` where they are in
+        float64 and only the embeddings were float32.
+        """
+        epsilon = torch.finfo(torch.float32).eps
+        exact = isinstance(self.scatter, Factor) or (
+            isinstance(self.scatter, Packed) and not self.scatter.single
+        )
+        return self.dim * epsilon**2 if exact else 2 * self.dim**0.5 * epsilon
 
     @property
     def trace(self) -> float:
-        """The trace of the covariance, `(1/n) sum_i |d_i|^2`."""
-        total = self.scatter.trace() if self.is_full else torch.linalg.vector_norm(self.scatter).square()
-        return float(total) / self.count
+        """The trace of the covariance, `(1/n) sum_i |d_i|^2`, exact in every form."""
+        return self.scatter.trace / self.count
 
     @property
     def nbytes(self) -> int:
         """Bytes of the tensors held."""
         return self.mean.nbytes + self.scatter.nbytes + self.third.nbytes
 
-    def _about(self, shift: Tensor) -> tuple[Tensor, float]:
-        """`third` and `fourth` about `mean + shift`: of `d' = d - shift`, expanded with `sum d = 0`."""
-        image = self.scatter @ shift
-        if not self.is_full:
-            image = self.scatter.T @ image
-        total, length = self.trace * self.count, shift.square().sum()
+    def _about(self, shift: Tensor) -> tuple[Tensor, float, float, float]:
+        """`third`, `fourth` and their errors about `mean + shift`: of `d - shift`, expanded with `sum d = 0`."""
+        if self.count == 0:
+            return self.third, 0.0, 0.0, 0.0
+        image = self.scatter.image(shift)
+        total, length = self.scatter.trace, float(shift.square().sum())
         third = self.third - 2 * image - (total + self.count * length) * shift
-        fourth = 4 * (shift @ (image - self.third)) + length * (self.count * length + 2 * total)
-        return third, self.fourth + fourth.item()
+        fourth = float(4 * (shift @ (image - self.third))) + length * (self.count * length + 2 * total)
+        if not isinstance(self.scatter, Sketch):
+            return third, self.fourth + fourth, self.third_error, self.fourth_error
+        off = (self.scatter.missing + self.scatter.rounding) * length**0.5
+        wrong = 4 * length**0.5 * (off + self.third_error)
+        return third, self.fourth + fourth, self.third_error + 2 * off, self.fourth_error + wrong
+
+    def _add_scatter(self, block: Tensor) -> None:
+        """Add centred rows, the last of which says how far their mean is from that of the others."""
+        if not isinstance(self.scatter, Factor):
+            self.scatter.add_rows_(block)
+            return
+        factor, added = self.scatter.factor, len(block) - 1
+        if len(factor) + added - (self.count == 0) < self.dim:
+            rows = [factor, _contrasts(block[:-1].double()), block[-1:].double()]
+            self.scatter = Factor(torch.cat(rows if self.count else rows[:2]))
+        else:
+            self.scatter = Packed(self.dim)
+            self.scatter.add_rows_(factor)
+            self.scatter.add_rows_(block)
+
+
+def precise(
+    rows: Tensor,  # (m, p)
+) -> Tensor:
+    """The rows on the CPU, as float32 where their fourth powers fit into it, else as float64.
+
+    >>> precise(torch.ones(1, 2, dtype=torch.bfloat16)).dtype, precise(torch.full((1, 2), 1e15)).dtype
+    (torch.float32, torch.float64)
+    """
+    # First to the CPU: some accelerators have no float64 to convert to.
+    rows = rows.detach().cpu()
+    if rows.dtype == torch.float64 or not rows.numel():
+        return rows.to(torch.promote_types(rows.dtype, torch.float32))
+    low, high = (float(end) for end in rows.aminmax())
+    largest = max(-low, high)
+    return rows.double() if largest > _LARGEST or 0 < largest < 1 / _LARGEST else rows.float()
+
+
+def padded(
+    spectrum: Tensor,  # (k,)
+    dim: int,
+) -> Tensor:
+    """Ascending eigenvalues, with zeros for those that are null and without the negative ones of rounding: (p,)."""
+    nulls = spectrum.new_zeros(max(0, dim - len(spectrum)))
+    return torch.cat([nulls, spectrum[max(0, len(spectrum) - dim) :].clamp(min=0)])
 
 
 def _contrasts(
@@ -168,14 +273,34 @@ def _contrasts(
     return (deviations[1:] - means) * (before / (before + 1)).sqrt()
 
 
-def _sum_of_scatters(
-    a: Tensor,  # (k, p) or (p, p)
-    b: Tensor,  # (k', p) or (p, p)
-    row: Tensor,  # (p,), whose outer product with itself is the third term
-) -> Tensor:
-    dim = len(row)
-    rows = torch.cat([*(s for s in (a, b) if len(s) < dim), row.unsqueeze(0)])
-    full = [s for s in (a, b) if len(s) == dim]
-    if not full and len(rows) < dim:
-        return rows
-    return sum(full, start=rows.T @ rows)
+def _sum(
+    mine: Factor | Packed | Sketch,  # may be changed
+    theirs: Factor | Packed | Sketch,
+    row: Tensor,  # (1, p), whose outer product with itself is the third term
+) -> Factor | Packed | Sketch:
+    if isinstance(theirs, Sketch) and not isinstance(mine, Sketch):
+        mine, theirs = theirs.copy(), mine
+    if isinstance(mine, Sketch):
+        if isinstance(theirs, Sketch):
+            mine.resize_(min(mine.size, theirs.size))
+            mine.add_(theirs)
+            mine.add_rows_(row)
+        else:
+            mine.add_rows_(torch.cat([theirs.rows(), row]))
+        return mine
+    if isinstance(mine, Factor) and isinstance(theirs, Factor):
+        rows = torch.cat([mine.factor, theirs.factor, row])
+        if len(rows) < len(row[0]):
+            return Factor(rows)
+        packed = Packed(mine.dim)
+        packed.add_rows_(rows)
+        return packed
+    if isinstance(mine, Factor):
+        mine, theirs = theirs.copy(), mine
+    assert isinstance(mine, Packed)
+    if isinstance(theirs, Packed):
+        mine.add_(theirs)
+        mine.add_rows_(row)
+    else:
+        mine.add_rows_(torch.cat([theirs.rows(), row]))
+    return mine

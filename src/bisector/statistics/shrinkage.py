@@ -32,6 +32,7 @@ def shrink(
     method: str,
     *,
     fourth_moment: float | None = None,
+    resolution: float | None = None,
 ) -> tuple[Tensor, str]:
     """Shrink the eigenvalues of one sample covariance matrix.
 
@@ -49,8 +50,8 @@ def shrink(
 
     The nonlinear methods take, as their authors do, the unbiased covariance (the eigenvalues times
     m / (m - 1)) with n = m - 1 degrees of freedom; the trace that `"quadratic-inverse"` keeps is the
-    unbiased one. They work inside the numerical support: eigenvalues below `p eps^2` of the largest, eps
-    being that of float32, are rounding of the embeddings and count as zero. Zeros that too few rows
+    unbiased one. They work inside the numerical support: eigenvalues below `resolution` of the largest are
+    rounding and count as zero. Zeros that too few rows
     force (the rank fills m - 1) are estimated; zeros beyond those are dead or duplicated features,
     stay zero, and the dimension is the number of the others.
 
@@ -59,6 +60,8 @@ def shrink(
         count: The number m of rows, at least 2; a fraction where rows are partly forgotten.
         method: One of `SHRINKAGES`.
         fourth_moment: `sum_i |x_i - mean|^4`, which `"ledoit-wolf"` needs.
+        resolution: See above; None for `p eps^2`, eps being that of float32: of products in float64 of float32
+            embeddings. `Moments.resolution` knows that of its own.
 
     Returns:
         The eigenvalues, (p,) float64 and in the order of the eigenvectors given, which a nonlinear method
@@ -97,7 +100,7 @@ def shrink(
     if name != "none":
         if count < _FEWEST_ROWS_FOR_KERNEL:
             name = "quadratic-inverse"
-        eigenvalues = _shrink_inside_support(eigenvalues, count, name)
+        eigenvalues = _shrink_inside_support(eigenvalues, count, name, resolution)
     return (_floor(eigenvalues, count), f"{name}+floor") if floored else (eigenvalues, name)
 
 
@@ -152,9 +155,11 @@ def _floor(eigenvalues: Tensor, count: float) -> Tensor:
     return eigenvalues.clamp(min=(1 - (len(eigenvalues) / count) ** 0.5) ** 2)
 
 
-def _shrink_inside_support(eigenvalues: Tensor, count: float, name: str) -> Tensor:
+def _shrink_inside_support(eigenvalues: Tensor, count: float, name: str, resolution: float | None) -> Tensor:
     dim, largest = len(eigenvalues), eigenvalues[-1]
-    live = eigenvalues[eigenvalues > largest * dim * torch.finfo(torch.float32).eps ** 2]
+    if resolution is None:
+        resolution = dim * torch.finfo(torch.float32).eps ** 2
+    live = eigenvalues[eigenvalues > largest * resolution]
     if len(live) == 0:
         return eigenvalues
     # Forgetting lowers the count and not the rank, which bounds the degrees of freedom from below.

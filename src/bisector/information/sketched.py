@@ -1,0 +1,146 @@
+r"""What a sketch says of an amount, and what it may miss.
+
+A sketch knows the covariance as :math:`\Sigma = A + R`, its own part A, and of the rest R the bounds
+:math:`-\rho I \preceq R \preceq (\delta + \rho) I` and the trace. With R shifted by rho, so that it is
+positive and at most :math:`\delta + 2\rho`, and its eigenvalues sought that make :math:`\det(I + A + R)`
+extreme, Fiedler's inequalities put them in line with those of A: the smallest determinant has the largest of
+R beside the largest of A, the largest determinant the other way round. What is left is to fill a known sum
+into boxes: from the top, or level from the bottom.
+
+Source: Fiedler 1971, Bounds for the determinant of the sum of Hermitian matrices, Proceedings of the American
+Mathematical Society 30(1).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bisector.information.volume import volume_of_spectrum
+from bisector.statistics.moments import Moments, padded
+from bisector.statistics.shrinkage import LINEAR_SHRINKAGES, linear_intensity, shrink
+from bisector.statistics.sketch import Sketch
+
+_PRODUCTS = 2.0**-22
+
+
+class Spectra(NamedTuple):
+    """Eigenvalues (p,) that a sketched covariance may have: between the extremes of its volume, and likely ones."""
+
+    low: Tensor
+    likely: Tensor
+    high: Tensor
+
+
+class SketchedAmount(NamedTuple):
+    """An amount in bits, the shrinkage that was used, and its error in bits: a bound, or an estimate, else NaN."""
+
+    amount: float
+    shrinkage: str
+    bound: float
+    estimate: float
+
+
+def spectra(moments: Moments) -> Spectra:
+    """The spectra that bound the volume of a sketched covariance; the likely one spreads what is missing evenly.
+
+    >>> rows = torch.tensor([[3.0, 0.0, 0.0], [-3.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, -1.0, 0.0]])
+    >>> found = spectra(Moments.of_rows(rows).sketched(1))
+    >>> [s.round(decimals=3).abs().tolist() for s in found]
+    [[0.0, 0.5, 4.5], [0.333, 0.333, 4.333], [0.5, 0.5, 4.0]]
+    """
+    sketch = moments.scatter
+    assert isinstance(sketch, Sketch)
+    held = padded(torch.linalg.eigvalsh(moments.gram()), moments.dim)
+    rounding, count = sketch.rounding / moments.count, moments.count
+    base = held - rounding
+    missing = max(0.0, (sketch.trace - float(held.sum()) * count) / count) + moments.dim * rounding
+    most = sketch.missing / count + 2 * rounding
+    likely = (base + min(most, missing / moments.dim)).clamp(min=0)
+    if (
+        rounding > 0.25
+    ):  # of so large embeddings that it may reach 1: Weyl's inequalities, which need no trace
+        return Spectra(base.clamp(min=0), likely, held + most)
+    return Spectra(
+        base + _from_the_top(missing, most, moments.dim), likely, base + _level(base, missing, most)
+    )
+
+
+def sketched_amount(moments: Moments, shrinkage: str) -> SketchedAmount:
+    """The information amount of a sketched class, by the likely spectrum.
+
+    Without shrinkage and with the linear ones the error is a bound: the volume rises with the intensity of a linear
+    shrinkage, since the trace is known, so that the lower bound goes with the least intensity and the least
+    spectrum. With the nonlinear ones it is an estimate: half of what the two extreme spectra are apart.
+    """
+    found = spectra(moments)
+    if shrinkage == "none":
+        low, amount, high = (float(volume_of_spectrum(s)) for s in found)
+        used = shrinkage
+    elif shrinkage in LINEAR_SHRINKAGES:
+        low, amount, high = _linear(moments, shrinkage, found)
+        used = shrinkage
+    else:
+        amounts = []
+        for spectrum in found:
+            shrunk, used = shrink(
+                spectrum.sort().values.clamp(min=0), moments.count, shrinkage, resolution=moments.resolution
+            )
+            amounts.append(float(volume_of_spectrum(shrunk)))
+        return SketchedAmount(amounts[1], used, torch.nan, abs(amounts[2] - amounts[0]) / 2)
+    # A part of the covariance, such as the rounding of float32 products, is no larger a part of the volume.
+    return SketchedAmount(amount, used, max(high - amount, amount - low) + _PRODUCTS * high, torch.nan)
+
+
+def _linear(moments: Moments, shrinkage: str, found: Spectra) -> tuple[float, float, float]:
+    """Lower bound, amount and upper bound with a linear shrinkage."""
+    trace, dim = moments.trace, moments.dim
+    # The squared norm is largest with R in line with A, and smallest with it spread from the bottom.
+    norms = {"most": float(found.low.square().sum()), "least": float(found.high.square().sum())}
+    norms["likely"] = float(found.likely.square().sum())
+
+    def intensity(norm: str, off: float) -> float:
+        return linear_intensity(
+            shrinkage,
+            trace=trace,
+            squared_norm=max(norms[norm], trace**2 / dim),
+            dim=dim,
+            count=moments.count,
+            fourth_moment=max(0.0, moments.fourth + off),
+        )
+
+    def amount(spectrum: Tensor, rho: float) -> float:
+        return float(volume_of_spectrum((1 - rho) * spectrum + rho * trace / dim))
+
+    return (
+        amount(found.low, intensity("most", -moments.fourth_error)),
+        amount(found.likely, intensity("likely", 0.0)),
+        amount(found.high, intensity("least", moments.fourth_error)),
+    )
+
+
+def _from_the_top(total: float, most: float, dim: int) -> Tensor:
+    """`total` in boxes of at most `most`, the last box first: (dim,)."""
+    filled = torch.zeros(dim, dtype=torch.float64, device="cpu")
+    whole = min(dim, int(total // most)) if most > 0 else 0
+    filled[dim - whole :] = most
+    if whole < dim:
+        filled[dim - whole - 1] = min(most, total - whole * most)
+    return filled
+
+
+def _level(
+    base: Tensor,  # (p,), ascending
+    total: float,
+    most: float,
+) -> Tensor:
+    """`total` filled in so that the lowest are as level as boxes of at most `most` allow: (p,)."""
+    # What is filled in grows with the level in straight lines, which bend where a box begins or is full.
+    levels = torch.cat([base, base + most]).sort().values
+    filled = (levels[:, None] - base).clamp(0, most).sum(dim=1)
+    after = min(int(torch.searchsorted(filled, total)), len(levels) - 1)
+    level, volume = float(levels[after]), float(filled[after])
+    if after and volume > total:
+        below, less = float(levels[after - 1]), float(filled[after - 1])
+        level = below + (level - below) * (total - less) / (volume - less)
+    return (level - base).clamp(0, most)
