@@ -10,7 +10,6 @@ from torch.utils.data import DataLoader, TensorDataset
 from bisector.errors import ArgumentError
 from bisector.heads import IGAM, AMSoftmax, Head
 from bisector.training import Classifier, InformationGuide
-from bisector.training.guide import of_all_processes
 
 
 def loader(rows: int = 96) -> DataLoader[tuple[Tensor, ...]]:
@@ -98,53 +97,6 @@ def test_a_resumed_training_refreshes_as_an_uninterrupted_one(tmp_path: Path, ev
     trainer(3, InformationGuide()).fit(resumed, loader(), ckpt_path=first)
     assert torch.equal(whole.head.weight, resumed.head.weight)
     assert torch.equal(whole.head.amounts, resumed.head.amounts)  # type: ignore[arg-type]
-
-
-class Notes(lightning.Callback):
-    """Write down what this process has measured."""
-
-    def __init__(self, guide: InformationGuide, folder: Path) -> None:
-        self.guide, self.folder = guide, folder
-
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        head = pl_module.head
-        assert isinstance(head, IGAM)
-        assert head.guide is not None
-        measured = [(info.count, info.amount) for info in self.guide.history]
-        torch.save((measured, head.guide.matrix()), self.folder / f"{trainer.global_rank}.pt")
-
-
-@pytest.mark.slow
-def test_two_processes_measure_the_same_and_count_no_instance_twice(tmp_path: Path) -> None:
-    guide = InformationGuide()
-    run = trainer(2, guide, Notes(guide, tmp_path), strategy="ddp_spawn", devices=2)
-    run.fit(classifier(IGAM(4, 3)), loader())
-    (one, margins), (other, other_margins) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
-    assert len(one) == len(other) == 2
-    for (count, amount), (other_count, other_amount) in zip(one, other, strict=True):
-        assert count.tolist() == other_count.tolist() == [32, 32, 32]
-        assert torch.equal(amount, other_amount)
-    assert torch.equal(margins, other_margins)
-    assert float(margins.max()) > 0.05
-
-
-@pytest.mark.slow
-def test_processes_may_bring_different_numbers_of_rows(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(gather, args=(tmp_path,), nprocs=3)  # type: ignore[no-untyped-call]
-    expected = torch.cat([torch.full((rows, 2), float(rank)) for rank, rows in enumerate(ROWS)])
-    for rank in range(3):
-        assert torch.equal(torch.load(tmp_path / f"{rank}.pt"), expected)
-
-
-ROWS = (2, 0, 5)
-
-
-def gather(rank: int, folder: Path) -> None:
-    place = f"file://{folder / 'meeting'}"
-    torch.distributed.init_process_group("gloo", init_method=place, rank=rank, world_size=3)
-    rows = torch.full((ROWS[rank], 2), float(rank))
-    torch.save(of_all_processes(rows), folder / f"{rank}.pt")
-    torch.distributed.destroy_process_group()
 
 
 def test_a_module_that_returns_no_embeddings_is_told_what_to_return() -> None:

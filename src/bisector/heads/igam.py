@@ -1,6 +1,5 @@
 """IGAM: pairwise angular margins guided by how much information each class holds."""
 
-import io
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,8 +14,10 @@ from bisector.functional.margins import Direction, Margin, PairwiseMargin
 from bisector.guides.amount import NORMALIZATIONS, Normalize, check_class_values, normalized_amount
 from bisector.guides.pairwise import pairwise_guide
 from bisector.heads.base import CosineHead, CosineOptions
+from bisector.information.exchange import from_bytes, several_processes, to_bytes
 from bisector.information.meter import InformationMeter
 from bisector.information.reading import ClassInformation
+from bisector.information.together import compute_together, merge_onto_first
 
 PresetName: TypeAlias = Literal["paper", "recommended"]
 
@@ -128,7 +129,10 @@ class IGAM(CosineHead):
         self.gain, self.max_margin = gain, max_margin
         self.direction: Direction = direction or chosen.direction
         if isinstance(information, Mapping):
-            information = InformationMeter(num_classes, in_features, **{**chosen.information, **information})
+            training = {"not_finite": "skip", "ignore_index": self.ignore_index}
+            information = InformationMeter(
+                num_classes, in_features, **{**training, **chosen.information, **information}
+            )
         if information is not None:
             fits = (information.num_classes, information.dim) == (num_classes, in_features)
             got = f"a meter of {information.num_classes} classes, dim {information.dim}"
@@ -155,20 +159,35 @@ class IGAM(CosineHead):
         """Feed the meter with a training batch; rows of `ignore_index` are left out."""
         fits = labels.shape == embeddings.shape[:1]
         require(fits, "labels", f"shape {tuple(labels.shape)}", f"({len(embeddings)},) classes")
-        kept = labels.long() != self.ignore_index
-        self._meter().update(embeddings.detach()[kept], labels[kept])
+        meter = self._meter()
+        if meter.ignore_index != self.ignore_index:
+            kept = labels.long() != self.ignore_index
+            embeddings, labels = embeddings[kept], labels[kept]
+        meter.update(embeddings, labels)
 
-    def refresh(self) -> ClassInformation:
+    def refresh(self, *, together: bool | None = None) -> ClassInformation:
         """Turn what was observed since the last refresh into new margins, and let the meter forget.
 
         A class that could not be measured this time (fewer than two instances) keeps its last amount. Where no
         class could be, the margins stay as they are, with a warning.
 
+        Where several processes train, each observes its own rows, and a refresh is a collective call: all must
+        make it, and all get the margins of what they observed together. `compute_together` says what it sends.
+
+        Args:
+            together: with what the other processes of `torch.distributed` observed; None: if there are others.
+                Processes that all observe the same rows take False.
+
         Returns:
             What was measured.
+
+        Raises:
+            ArgumentError: the meters of the processes differ in their options; on all of them.
         """
         meter = self._meter()
-        info = meter.compute()
+        if together is None:
+            together = several_processes()
+        info = compute_together(meter) if together else meter.compute()
         if bool(info.amount.isnan().all()):
             message = "no class was observed twice since the last refresh: the margins stay as they are"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
@@ -198,15 +217,26 @@ class IGAM(CosineHead):
 
         They come as one tensor of bytes, since much of what handles state dicts handles tensors alone.
         """
-        meter = None if self.information is None else self.information.state_dict()
-        stream = io.BytesIO()
-        torch.save({"amounts": self.amounts, "information": meter}, stream)
-        return torch.frombuffer(stream.getbuffer(), dtype=torch.uint8).clone()
+        return self._state_with(self.information)
+
+    def joint_extra_state(self) -> Tensor | None:
+        """Return `get_extra_state` with what all processes observed, on the first; None on the others.
+
+        A collective call, for a checkpoint between two refreshes: the state dict of a process holds what that
+        one observed. Where several processes load it, all but one drop the evidence, which would be counted by
+        each: ``head.information.reset()``. `bisector.training.InformationGuide` does both.
+        """
+        meter = self._meter()
+        joint = merge_onto_first(meter) if several_processes() else meter
+        return None if joint is None else self._state_with(joint)
 
     def set_extra_state(self, state: Tensor) -> None:
         """Take amounts and meter from a state dict; if one of them does not fit, neither."""
-        stream = io.BytesIO(state.cpu().numpy().tobytes())
-        self._set_state(torch.load(stream, map_location="cpu", weights_only=True))
+        self._set_state(from_bytes(state))
+
+    def _state_with(self, meter: InformationMeter | None) -> Tensor:
+        held = None if meter is None else meter.state_dict()
+        return to_bytes({"amounts": self.amounts, "information": held})
 
     def _set_state(self, state: dict[str, Any]) -> None:
         amounts = None if state["amounts"] is None else self._checked(state["amounts"])

@@ -3,7 +3,10 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+
+from bisector.heads.igam import IGAM
+from bisector.information.exchange import several_processes
 
 EXTRA = "_extra_state"
 
@@ -17,7 +20,8 @@ class TrainingState:
     of a new model and its new optimiser, to ``load``, which fills both.
 
     The plain state dicts go there too, but an `IGAM` head's amounts and meter are of any length, which ``load``
-    refuses of a tensor; here they are stored as bytes.
+    refuses of a tensor; here they are stored as bytes. They are what the meters of all processes have observed
+    since the last refresh, and after a load they are with the first process alone, so that they count once.
 
     Args:
         model: any module, wrapped in DDP or not.
@@ -37,6 +41,7 @@ class TrainingState:
         from torch.distributed.checkpoint.state_dict import get_state_dict
 
         weights, states = get_state_dict(self.model, self.optimizers)
+        weights = {**weights, **{k: v for k, v in self._observed_by_all().items() if k in weights}}
         stored = {name: _bytes(value) if name.endswith(EXTRA) else value for name, value in weights.items()}
         return {"model": stored, "optimizer": states} if self.optimizers else {"model": stored}
 
@@ -47,6 +52,30 @@ class TrainingState:
         weights = {name: _tensor(value) for name, value in state_dict["model"].items()}
         states = state_dict.get("optimizer", {})
         set_state_dict(self.model, self.optimizers, model_state_dict=weights, optim_state_dict=states)
+        if several_processes() and distributed.get_rank() > 0:
+            for head in self._measuring_heads().values():
+                assert head.information is not None
+                head.information.reset()
+
+    def _measuring_heads(self) -> dict[str, IGAM]:
+        """Return the heads that have a meter, by their names in a state dict."""
+        model = self.model
+        if isinstance(model, nn.parallel.DistributedDataParallel):
+            model = model.module
+        heads = {name: head for name, head in model.named_modules() if isinstance(head, IGAM)}
+        return {name: head for name, head in heads.items() if head.information is not None}
+
+    def _observed_by_all(self) -> dict[str, Tensor]:
+        """Return the extra states with what all processes observed, on each: any of them may have to write."""
+        if not several_processes():
+            return {}
+        found = {}
+        for name, head in self._measuring_heads().items():
+            told = [head.joint_extra_state()]
+            distributed.broadcast_object_list(told, src=0)
+            assert told[0] is not None
+            found[f"{name}.{EXTRA}" if name else EXTRA] = told[0]
+        return found
 
 
 def _bytes(value: Any) -> Any:

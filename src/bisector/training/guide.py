@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import torch
 from torch import Tensor, distributed
 
-from bisector.errors import ArgumentError, missing_extra, require, require_integer
+from bisector.errors import ArgumentError, missing_extra, require_integer
 from bisector.heads import IGAM
+from bisector.information.exchange import several_processes
+from bisector.information.meter import InformationMeter
 from bisector.information.reading import ClassInformation
+from bisector.information.together import merge_onto_first
 
 try:
     import lightning
@@ -24,8 +26,12 @@ class InformationGuide(lightning.Callback):
     `bisector.training.Classifier` does. After each refresh it logs ``information/mean``, ``information/min``,
     ``information/max`` (bits) and ``information/margin`` (the largest, radians).
 
-    Where several processes train together, every process observes the embeddings of all, in the order of their
-    ranks: all measure the same amounts, those of one process with the joint batch, and none is counted twice.
+    Where several processes train together, each feeds a meter of its own, and these are merged when the margins
+    are refreshed: all measure the same amounts, those of one process with the joint batches, and no instance is
+    counted twice. Steps send nothing. A checkpoint holds what all have observed so far, and any number of
+    processes can resume it. Before and after the training all evidence is with the first process: where it
+    starts, what the others hold is dropped, as `DistributedDataParallel` drops their weights for those of the
+    first; where it ends, theirs goes to the first.
 
     Args:
         head: the attribute of the module that holds the head.
@@ -47,8 +53,7 @@ class InformationGuide(lightning.Callback):
         Raises:
             ArgumentError: the head is no IGAM or has no meter.
         """
-        head = self._igam(pl_module)
-        require(head.information is not None, "information", "None", "a meter, for InformationGuide to feed")
+        self._meter(pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training needs to know."""
@@ -58,6 +63,30 @@ class InformationGuide(lightning.Callback):
         """Resume."""
         self._observed = state_dict["observed"]
         self.history = [ClassInformation(**info) for info in state_dict.get("history", [])]
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Put what all processes have observed into the checkpoint, which the first one writes."""
+        if several_processes():
+            state = self._igam(pl_module).joint_extra_state()
+            name = f"{self.head}._extra_state"
+            if state is not None and name in checkpoint["state_dict"]:
+                checkpoint["state_dict"][name] = state
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Leave the evidence that all processes brought, from a checkpoint say, with the first alone."""
+        if several_processes() and distributed.get_rank() > 0:
+            self._meter(pl_module).reset()
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Leave what all have observed since the last refresh with the first."""
+        if several_processes():
+            meter = self._meter(pl_module)
+            joint = merge_onto_first(meter)
+            meter.reset()
+            if joint is not None:
+                meter.merge(joint)
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
@@ -82,10 +111,7 @@ class InformationGuide(lightning.Callback):
             raise ArgumentError(
                 "training_step: got no embeddings and labels; expected a dict with 'loss', 'embeddings', 'labels'"
             )
-        embeddings, labels = outputs["embeddings"], outputs["labels"]
-        if trainer.world_size > 1:
-            embeddings, labels = of_all_processes(embeddings), of_all_processes(labels)
-        self._igam(pl_module).observe(embeddings, labels)
+        self._igam(pl_module).observe(outputs["embeddings"], outputs["labels"])
         self._observed = trainer.current_epoch
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -110,6 +136,12 @@ class InformationGuide(lightning.Callback):
                 }
             )
 
+    def _meter(self, pl_module: lightning.LightningModule) -> InformationMeter:
+        meter = self._igam(pl_module).information
+        if meter is None:
+            raise ArgumentError("information: got None; expected a meter, for InformationGuide to feed")
+        return meter
+
     def _igam(self, pl_module: lightning.LightningModule) -> IGAM:
         head = getattr(pl_module, self.head, None)
         if not isinstance(head, IGAM):
@@ -118,18 +150,3 @@ class InformationGuide(lightning.Callback):
             )
             raise ArgumentError(f"head: got {got} of the module; expected an IGAM")
         return head
-
-
-def of_all_processes(
-    rows: Tensor,  # (B, ...), B may differ between the processes
-) -> Tensor:
-    """Return the rows of every process, in the order of the ranks."""
-    counts = [
-        torch.zeros(1, dtype=torch.long, device=rows.device) for _ in range(distributed.get_world_size())
-    ]
-    distributed.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
-    most = int(max(counts))
-    padded = torch.cat([rows, rows.new_zeros(most - len(rows), *rows.shape[1:])]).contiguous()
-    gathered = [torch.empty_like(padded) for _ in counts]
-    distributed.all_gather(gathered, padded)
-    return torch.cat([part[: int(count)] for part, count in zip(gathered, counts, strict=True)])
