@@ -97,14 +97,17 @@ def test_the_extremes_are_reached():
 def test_the_estimate_of_the_nonlinear_ones_is_of_the_size_of_the_error():
     generator = torch.Generator().manual_seed(3)
     ratios = []
-    for _ in range(60):
-        rows = torch.randn(400, 30, generator=generator) * torch.logspace(0.5, -1, 30)
-        found = sketched_amount(Moments.of_rows(rows).sketched(6), "quadratic-inverse")
+    for trial in range(60):
+        count = 40 + 10 * trial
+        rows = torch.randn(count, 30, generator=generator) * torch.logspace(0.5, -1, 30)
+        moments = Moments.of_rows(rows[:30]).sketched(6)
+        moments.add_rows_(rows[30:])
+        found = sketched_amount(moments, "quadratic-inverse")
         exact = amount_of_moments(Moments.of_rows(rows), "quadratic-inverse")[0]
         assert math.isnan(found.bound)
         ratios.append(abs(found.amount - exact) / found.estimate)
-    assert max(ratios) < 2
-    assert max(ratios) > 0.05
+    assert sum(ratio <= 1 for ratio in ratios) >= 48
+    assert max(ratios) < 3
 
 
 @pytest.mark.parametrize("shrinkage", BOUNDED)

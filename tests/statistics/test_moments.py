@@ -121,7 +121,7 @@ def test_what_single_precision_products_cost(count, far):
     deviations = exact - exact.mean(0)
     sizes = deviations.square().sum(0).sqrt()
     off = ((moments.scatter.full() - deviations.T @ deviations) / sizes.outer(sizes)).abs()
-    assert off.max() < (1e-9 if count == 20 else 8 * torch.finfo(torch.float32).eps)
+    assert off.max() < (1e-9 if 2 * count <= 2 * 40 else 8 * torch.finfo(torch.float32).eps)
     assert moments.trace == pytest.approx(float(deviations.square().sum()) / (2 * count), rel=1e-7)
 
 

@@ -172,9 +172,9 @@ class TestSupport:
         x = draw(300, 0, TRUE[:20]).float()
         mixed = x @ torch.randn(20, 64, generator=torch.Generator().manual_seed(9))
         result = shrunk(mixed, method)
-        assert (result[:44] == 0).all()
+        assert (result[:44] <= Moments.of_rows(mixed).resolution * result.max()).all()
         exact = shrunk(mixed.double(), method)
-        torch.testing.assert_close(result, exact, rtol=1e-5, atol=0)
+        torch.testing.assert_close(result[44:], exact[44:], rtol=1e-5, atol=0)
         assert result[44:].min() > 1e-3
 
     def test_directions_that_too_few_rows_hide_are_estimated(self):

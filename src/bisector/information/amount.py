@@ -15,10 +15,7 @@ from bisector.information.rows import (
 )
 from bisector.information.volume import volume_of_spectrum, volumes_by_cholesky
 from bisector.statistics.moments import Moments
-from bisector.statistics.shrinkage import LINEAR_SHRINKAGES, SHRINKAGES, linear_intensity, shrink
-
-CHOLESKY_SHRINKAGES = ("none", *LINEAR_SHRINKAGES)
-"""Those that take no eigenvalues."""
+from bisector.statistics.shrinkage import CHOLESKY_SHRINKAGES, SHRINKAGES, linear_intensity, shrink
 
 
 def information_amount(

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from bisector.errors import require_choice
-from bisector.information.amount import CHOLESKY_SHRINKAGES, amount_of_spectrum, weight_and_ridge
+from bisector.information.amount import amount_of_spectrum, weight_and_ridge
 from bisector.information.effective_rank import effective_rank
 from bisector.information.holding import Form
 from bisector.information.sketched import sketched_amount, spectra
 from bisector.information.volume import volumes_by_cholesky
 from bisector.statistics.moments import Moments, padded
-from bisector.statistics.shrinkage import SHRINKAGES
+from bisector.statistics.shrinkage import CHOLESKY_SHRINKAGES, SHRINKAGES
 from bisector.statistics.sketch import Sketch
 
 _BATCH_BYTES = 2**26

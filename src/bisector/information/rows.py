@@ -13,6 +13,9 @@ EMBEDDING_SCALES = ("raw", "unit")
 
 def require_finite(name: str, embeddings: Tensor) -> None:
     """Raise `ArgumentError`, naming the first row that is not finite, if there is one."""
+    # The extremes are NaN or infinite where a number is: one look, and one for each number only to name the row.
+    if not embeddings.numel() or all(bool(end.isfinite()) for end in embeddings.aminmax()):
+        return
     faulty = (~embeddings.isfinite().all(dim=1)).nonzero().flatten().tolist()
     require(not faulty, name, f"NaN or infinity in row {faulty[0] if faulty else None}", "finite numbers")
 

@@ -58,7 +58,7 @@ class Moments:
         """The moments of m >= 1 finite rows of any floating dtype.
 
         Products of float32 rows (or narrower ones, which are widened) are taken in float32 about their mean
-        and summed up in float64; of fewer rows than p, of float64 rows, and of rows whose fourth powers
+        and summed up in float64; of up to 2 p rows, of float64 rows, and of rows whose fourth powers
         float32 cannot hold, they are taken in float64 throughout.
         """
         require(rows.ndim == 2 and rows.numel() > 0, "rows", tuple(rows.shape), "a shape (m >= 1, p >= 1)")
@@ -73,8 +73,8 @@ class Moments:
         rows: Tensor,  # (m, p)
     ) -> None:
         """Take in m >= 1 finite rows, as `precise` gives them, in place."""
-        if isinstance(self.scatter, Factor) and len(self.scatter.factor) + len(rows) <= self.dim:
-            rows = rows.double()  # few rows: what is stored of them is exact
+        if self.count + len(rows) <= 2 * self.dim:
+            rows = rows.double()  # their least eigenvalues are small, and shrinkages invert them
         added, count = len(rows), self.count + len(rows)
         # One row more than the rows themselves: how far their mean is from that of the others, in the same product.
         block = rows.new_empty(added + 1, rows.shape[1])

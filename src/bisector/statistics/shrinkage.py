@@ -21,6 +21,7 @@ SHRINKAGES = (
     "oas",
 )
 LINEAR_SHRINKAGES = ("ledoit-wolf", "oas")
+CHOLESKY_SHRINKAGES = ("none", *LINEAR_SHRINKAGES)  # those that take no eigenvalues
 
 # Below this number of rows the kernel of the Ledoit-Péché estimate reaches zero: sqrt(5) n^(-1/3) >= 1.
 _FEWEST_ROWS_FOR_KERNEL = 13
@@ -51,9 +52,8 @@ def shrink(
     The nonlinear methods take, as their authors do, the unbiased covariance (the eigenvalues times
     m / (m - 1)) with n = m - 1 degrees of freedom; the trace that `"quadratic-inverse"` keeps is the
     unbiased one. They work inside the numerical support: eigenvalues below `resolution` of the largest are
-    rounding and count as zero. Zeros that too few rows
-    force (the rank fills m - 1) are estimated; zeros beyond those are dead or duplicated features,
-    stay zero, and the dimension is the number of the others.
+    rounding. Those that too few rows force to zero (the rank fills m - 1) are estimated; those beyond are of dead
+    or duplicated features, stay as they are, and the dimension is the number of the others.
 
     Args:
         eigenvalues: (p,), ascending, of the covariance with 1/m.
@@ -168,4 +168,4 @@ def _shrink_inside_support(eigenvalues: Tensor, count: float, name: str, resolut
     estimate = ledoit_peche if name == "ledoit-peche" else quadratic_inverse
     # In units of the largest, so that no power of an eigenvalue or of its inverse overflows.
     shrunk = estimate(live / largest, support, degrees) * largest * (count / (count - 1))
-    return torch.cat([eigenvalues.new_zeros(dim - support), shrunk])
+    return torch.cat([eigenvalues[: dim - support], shrunk])
