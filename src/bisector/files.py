@@ -3,8 +3,11 @@
 import csv
 import io
 import os
-from collections.abc import Iterable, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -19,11 +22,24 @@ def write_whole(path: Path, content: str | bytes) -> None:
     ...     (Path(folder) / "a.txt").read_text()
     'all of it'
     """
-    raw = content.encode() if isinstance(content, str) else content
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with whole_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into, which is at its path when all is written; as `write_whole`, for what is large.
+
+    The draft is beside it, with a dot before its name, and stays there if its writer is killed.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    # Not by the process alone: those of two machines can have the same number.
+    draft = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")
     try:
         with draft.open("wb") as file:
-            file.write(raw)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)

@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 from zipfile import BadZipFile
 
@@ -98,6 +99,7 @@ def _load(path: Path) -> Array | dict[str, Array]:
         EOFError,
         KeyError,
         SyntaxError,
+        TokenError,
         BadZipFile,
         NotImplementedError,
         zlib.error,

@@ -1,7 +1,6 @@
-"""The columns of an embeddings file as they are found, and the classes made of them."""
+"""The columns of an embeddings file as they are found: what they may be called and may hold."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -27,6 +26,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 }
 """What each column may be called, in Parquet, npz and everywhere else; the first that is there is taken."""
 
+SPLITS = ("train", "validation", "test")
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
@@ -53,44 +53,6 @@ class Columns:
     notes: Mapping[str, Any] = field(
         default_factory=dict
     )  # model, data, left_out: as `bisector embed` wrote them
-
-
-def class_numbers(
-    labels: Array,  # (N,)
-    predictions: Array | None,  # (N,)
-    class_names: tuple[str, ...] | None,
-    num_scores: int | None,
-) -> tuple[Array, Array | None, tuple[str, ...], Array]:
-    """Turn labels into classes from 0: `(labels, predictions, class_names, known)`, all rows kept.
-
-    Integers are classes by number where the names of the classes are known or there are scores, a column a class;
-    else the values that occur, in ascending order, are the classes. Strings are classes by name: of the names that
-    are known, else of those that occur, sorted. `known` is False where a row has no label; a row that has no
-    prediction has prediction -1.
-
-    Raises:
-        ArgumentError: if a label or a prediction is not a class.
-
-    >>> class_numbers(np.array(["b", "a"]), np.array(["b", None]), None, None)[:3]
-    (array([1, 0]), array([ 1, -1]), ('a', 'b'))
-    """
-    labels = one_each("labels", labels)
-    known = ~_missing(labels)
-    there = [known]
-    columns = [labels]
-    if predictions is not None:
-        predictions = one_each("predictions", predictions)
-        there.append(known & ~_missing(predictions))
-        columns.append(predictions)
-    values = [column[rows] for column, rows in zip(columns, there, strict=True)]
-    if any(_is_text(column) for column in values):
-        numbers, names = _by_name([texts("labels", column) for column in values], class_names)
-    else:
-        numbers, names = _by_number([_whole(column) for column in values], class_names, num_scores)
-    filled = [np.full(len(labels), -1, dtype=np.int64) for _ in columns]
-    for column, rows, found in zip(filled, there, numbers, strict=True):
-        column[rows] = found
-    return filled[0], filled[1] if predictions is not None else None, names, known
 
 
 def one_each(name: str, column: Array) -> Array:  # (N,)
@@ -163,12 +125,24 @@ def split_names(splits: Array) -> list[str]:
     >>> split_names(np.array(["training", "val", "Test"]))
     ['train', 'validation', 'test']
     """
+    return [SPLITS[code] for code in split_codes(splits).tolist()]
+
+
+def split_codes(splits: Array) -> Array:  # (N,)
+    """The splits as their positions in `SPLITS`, uint8.
+
+    Raises:
+        ArgumentError: for a word that is none.
+
+    >>> split_codes(np.array(["Test", "val"]))
+    array([2, 1], dtype=uint8)
+    """
     found = texts("split", one_each("split", splits))
     words, rows = np.unique(np.char.lower(found), return_inverse=True)
     for word in words:
         require(word in _SPLITS, "split", repr(str(word)), "train, validation or test in every row")
-    ours = [_SPLITS[str(word)] for word in words]
-    return [ours[row] for row in rows]
+    codes = np.array([SPLITS.index(_SPLITS[str(word)]) for word in words], dtype=np.uint8)
+    return codes[rows.reshape(-1)]
 
 
 def split_of_file(stem: str) -> str | None:
@@ -243,72 +217,9 @@ def class_names_of(metadata: Mapping[bytes, bytes] | None, label: str) -> tuple[
     return tuple(map(str, names)) if isinstance(names, list) else None
 
 
-def _is_text(column: Array) -> bool:
-    return column.dtype.kind in "US" or (
-        column.dtype.kind == "O" and any(isinstance(value, (str, bytes)) for value in column)
-    )
-
-
 def _is_one_hot(column: Array) -> bool:  # (N, C)
     return bool(((column == 0) | (column == 1)).all() and (column.sum(axis=1) == 1).all())
 
 
 def _short(values: list[Any]) -> str:
     return repr(values[0])[:40] if values else "none"
-
-
-def _missing(column: Array) -> Array:
-    if column.dtype.kind == "f":
-        return np.isnan(column)
-    if column.dtype.kind == "O":
-        return np.array([_absent(value) for value in column], dtype=bool)
-    return np.zeros(len(column), dtype=bool)
-
-
-def _absent(value: object) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _whole(column: Array) -> Array:
-    try:
-        values = column.astype(np.float64)
-        stray = values[(values != np.round(values)) | ~np.isfinite(values)]
-        require(not len(stray), "labels", stray[:3].tolist(), "whole numbers or strings")
-        large = values[np.abs(values) >= 2.0**63]
-        require(not len(large), "labels", large[:3].tolist(), "classes from 0")
-        return column.astype(np.int64)
-    except (TypeError, ValueError, OverflowError) as error:
-        if isinstance(error, ArgumentError):
-            raise
-        raise ArgumentError(
-            f"labels: got values of type {column.dtype}; expected integers or strings"
-        ) from None
-
-
-def _by_name(columns: list[Array], known: tuple[str, ...] | None) -> tuple[list[Array], tuple[str, ...]]:
-    found = np.unique(np.concatenate(columns))
-    names = tuple(map(str, found)) if known is None else known
-    number = {name: position for position, name in enumerate(names)}
-    stray = [str(name) for name in found if str(name) not in number]
-    require(not stray, "labels", f"{stray[:3]}", f"names of classes: {', '.join(names[:10])}")
-    table = np.array([number[str(name)] for name in found], dtype=np.int64)
-    return [table[np.searchsorted(found, column)] for column in columns], names
-
-
-def _by_number(
-    columns: list[Array], known: tuple[str, ...] | None, num_scores: int | None
-) -> tuple[list[Array], tuple[str, ...]]:
-    found = np.unique(np.concatenate(columns))
-    negative = found[found < 0]
-    require(
-        not len(negative),
-        "labels",
-        negative[:3].tolist(),
-        "classes from 0; the cell of a missing label is empty",
-    )
-    if known is None and num_scores is None:
-        return [np.searchsorted(found, column) for column in columns], tuple(map(str, found))
-    names = tuple(map(str, range(num_scores or 0))) if known is None else known
-    stray = found[found >= len(names)]
-    require(not len(stray), "labels", stray[:3].tolist(), f"classes from 0 to {len(names) - 1}")
-    return columns, names

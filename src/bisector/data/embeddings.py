@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from bisector.data.embedding_arrays import read_npz, read_pair
 from bisector.data.embedding_columns import (
@@ -16,14 +15,17 @@ from bisector.data.embedding_columns import (
     Columns,
     Kind,
     as_logits,
-    class_numbers,
     floats,
     kind_of_scores,
     one_each,
     split_names,
     texts,
 )
-from bisector.errors import ArgumentError, require
+from bisector.data.label_classes import class_numbers
+from bisector.data.stored.open import array_files, has_vectors, open_source
+from bisector.data.stored.whole import whole
+from bisector.data.verdicts import verdicts
+from bisector.errors import require
 
 _ROWS = 65536  # written at once
 
@@ -147,6 +149,8 @@ def read_embeddings(
     - **Parquet**, a file or a folder of files (of which `train-*.parquet` and `test-*.parquet` are splits): the
       column of vectors is found by its type and name; `label` (integers or strings) and, if they are there,
       `prediction`, `loss`, `scores` (or `logits`, `probabilities`), `name`, `split`.
+    - **Arrow**: `.arrow` and `.feather`, a folder of them, or what `save_to_disk` of Hugging Face's datasets wrote,
+      with its splits; by the same rules. Parquet and Arrow may lie behind a URL of pyarrow or fsspec.
     - **npz**: `embeddings` (or `x`, `features`, `vectors`), `labels` (or `y`), and the same, with `class_names`.
     - **a pair of npy**: `vectors.npy,labels.npy`; a folder that holds `embeddings.npy` and `labels.npy`; or the
       path of a vectors file that has a `labels.npy` beside it.
@@ -158,14 +162,14 @@ def read_embeddings(
     made from them. A row without finite scores stays, without a prediction, and is counted there too.
 
     Args:
-        path: of the file or folder, or two of .npy with a comma between.
+        path: of the file or folder; its URL; or two of .npy with a comma between.
         embedding: name of the vectors, where the usual ones do not find them.
         label: name of the labels.
         kind: what the scores are: "logits" or "probabilities"; None for what their name says, or their rows.
 
     Raises:
         ArgumentError: if nothing there is an embeddings table, or a label is not a class.
-        MissingExtraError: for Parquet without pyarrow.
+        MissingExtraError: for Parquet and Arrow without pyarrow.
 
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "birds.npz"
@@ -178,14 +182,8 @@ def read_embeddings(
 
 
 def is_embeddings(path: str | Path) -> bool:
-    """Whether there is a table of embeddings: of a folder, by the names of its files, of Parquet, by its schema."""
-    files = _parquet_files(Path(path))
-    if files:
-        from bisector.data.embedding_parquet import has_vectors
-
-        return has_vectors(files[0])
-    where = Path(path)
-    return where.suffix.lower() in {".npz", ".npy"} or (where / "embeddings.npy").is_file()
+    """Whether there is a table of embeddings: of arrays, by the names of files, of Parquet and Arrow, by schema."""
+    return array_files(path) is not None or has_vectors(path)
 
 
 def write_embeddings(table: EmbeddingTable, path: str | Path) -> None:
@@ -230,34 +228,10 @@ def write_embeddings(table: EmbeddingTable, path: str | Path) -> None:
 
 def read_columns(path: str, embedding: str | None = None, label: str | None = None) -> Columns:
     """What a file holds, before anything is checked; see `read_embeddings`."""
-    pair = path.split(",")
-    if len(pair) == 2 and all(part.strip().lower().endswith(".npy") for part in pair):
-        return read_pair(Path(pair[0].strip()), Path(pair[1].strip()))
-    where = Path(path)
-    require(
-        where.exists(), "file", f"{path}, which is not there", "an embeddings table: .parquet, .npz, .npy"
-    )
-    if where.is_dir() and (where / "embeddings.npy").is_file():
-        return read_pair(where / "embeddings.npy", where / "labels.npy")
-    files = _parquet_files(where)
-    if files:
-        from bisector.data.embedding_parquet import read_parquet
-
-        return read_parquet(files, embedding, label)
-    if where.suffix.lower() == ".npz":
-        return read_npz(where, embedding, label)
-    if where.suffix.lower() == ".npy":
-        return read_pair(where, where.with_name("labels.npy"))
-    raise ArgumentError(
-        f"file: got {path}; expected an embeddings table: .parquet or a folder of them, .npz, or a pair of .npy"
-    )
-
-
-def _parquet_files(where: Path) -> list[Path]:
-    if where.is_dir():
-        found = sorted(where.rglob("*.parquet"))
-        return [path for path in found if not path.name.startswith(".")]
-    return [where] if where.suffix.lower() in {".parquet", ".pq"} else []
+    arrays = array_files(path)
+    if arrays is None:
+        return whole(open_source(path, embedding, label))
+    return read_npz(arrays[0], embedding, label) if len(arrays) == 1 else read_pair(*arrays)
 
 
 def table_of(columns: Columns, kind: Kind | None = None) -> EmbeddingTable:
@@ -317,13 +291,7 @@ def _names(column: Array) -> list[str]:
 
 def _with_verdicts(table: EmbeddingTable) -> EmbeddingTable:
     """Predictions and losses from the scores, where neither they nor the scores are missing."""
-    predictions, losses = table.predictions, table.losses
-    if table.scores is not None:
-        scored = table.scores.isfinite().all(dim=1)
-        own = table.scores.nan_to_num().argmax(dim=1).where(scored, torch.tensor(-1))
-        predictions = own if predictions is None else predictions.where(predictions >= 0, own)
-        if losses is None:
-            losses = cross_entropy(table.scores, table.labels, reduction="none")
+    predictions, losses = verdicts(table.scores, table.labels, table.predictions, table.losses)
     if predictions is None:
         return table
     without = _told(int((predictions < 0).sum()), "no prediction and no finite scores")

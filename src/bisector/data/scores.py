@@ -12,12 +12,12 @@ from bisector.data.embedding_arrays import class_names_in, find, load_archive, l
 from bisector.data.embedding_columns import (
     Array,
     Kind,
-    class_numbers,
     kind_of_scores,
     one_each,
     split_names,
 )
 from bisector.data.embeddings import EmbeddingTable, read_columns, table_of
+from bisector.data.label_classes import class_numbers
 from bisector.errors import ArgumentError, require
 
 

@@ -1,0 +1,182 @@
+"""The columns of Arrow: which of them holds what, and their values as numpy."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bisector.data.embedding_columns import ALIASES, Array
+from bisector.errors import ArgumentError, missing_extra, require
+
+try:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+except ImportError:
+    raise missing_extra("pyarrow", "measure") from None
+
+
+def vector_column(schema: "pa.Schema", wanted: str | None = None, *, file: Path | str = "file") -> str:
+    """The name of the column of embeddings.
+
+    Args:
+        schema: of the file.
+        wanted: the name that it must have.
+        file: for the message.
+
+    Raises:
+        ArgumentError: if there is none, or more than one and none has a usual name.
+    """
+    vectors = [field.name for field in schema if is_vector(field.type)]
+    if wanted is not None:
+        require(wanted in vectors, "embedding column", f"{wanted!r} in {file}", one_of(vectors))
+        return wanted
+    for name in ALIASES["embeddings"]:
+        if name in vectors:
+            return name
+    others = [name for name in vectors if name not in ALIASES["scores"]]
+    require(len(others) == 1, "file", f"{file} with {len(others)} columns of vectors", one_of(others))
+    return str(others[0])
+
+
+def find_columns(
+    schema: "pa.Schema", embedding: str | None, label: str | None, file: Path | str
+) -> dict[str, str]:
+    """Which column holds what, by the keys of `ALIASES`; what there is no column for is not in it.
+
+    Args:
+        schema: of the file.
+        embedding: the column of vectors; the only one, or the one with a usual name, if None.
+        label: the column of labels; the one with a usual name if None.
+        file: for the message.
+
+    Raises:
+        ArgumentError: there are no vectors or no labels, or not under that name.
+    """
+    others = {
+        key: first(schema, ALIASES[key]) for key in ("predictions", "losses", "scores", "names", "splits")
+    }
+    return {
+        "embeddings": vector_column(schema, embedding, file=file),
+        "labels": named(schema, label, "labels", "label", file),
+        **{key: name for key, name in others.items() if name is not None},
+    }
+
+
+def require_same_columns(
+    schema: "pa.Schema", other: "pa.Schema", names: Sequence[str], *, file: Path | str, like: Path | str
+) -> None:
+    """Raise `ArgumentError` unless the schema of `file` has these columns as that of `like` has them."""
+    for name in names:
+        require(name in other.names, "file", f"{file} without the column {name!r}", f"those of {like}")
+        sorts = {sort_of(each.field(name).type) for each in (schema, other)}
+        same = len(sorts - {"empty"}) <= 1
+        got = f"{file} with {name!r} of type {other.field(name).type}"
+        require(same, "file", got, f"{schema.field(name).type}, as in {like}")
+
+
+def is_vector(kind: Any) -> bool:
+    """Whether a type of Arrow is a list of numbers."""
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(test(kind) for test in lists) and (
+        pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)
+    )
+
+
+def to_array(chunk: Any, name: str) -> Array:
+    """A chunk as numpy: (N,), or (N, D) of vectors with NaN where one is missing."""
+    if pa.types.is_dictionary(chunk.type):
+        chunk = chunk.dictionary_decode()
+    if not is_vector(chunk.type):
+        text = pa.types.is_string(chunk.type) or pa.types.is_large_string(chunk.type)
+        array: Array = chunk.to_numpy(zero_copy_only=False)
+        return np.asarray(array, dtype=object) if text else array
+    lengths = set(pc.unique(pc.list_value_length(chunk)).to_pylist()) - {None}
+    require(
+        len(lengths) <= 1,
+        f"column {name!r}",
+        f"vectors of {min(lengths, default=0)} to {max(lengths, default=0)} numbers",
+        "one length",
+    )
+    there = chunk.is_valid().to_numpy(zero_copy_only=False)
+    values = chunk.drop_null().flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    width = (
+        lengths.pop() if lengths else (chunk.type.list_size if pa.types.is_fixed_size_list(chunk.type) else 0)
+    )
+    rows: Array = values.reshape(int(there.sum()), width)
+    if there.all():
+        return rows
+    full = np.full((len(chunk), width), np.nan, dtype=np.float32)
+    full[there] = rows
+    return full
+
+
+def absent(rows: int, shape: tuple[int, ...]) -> Array:
+    """Cells that are all empty, of numbers or of vectors of this shape."""
+    return np.full((rows, *shape), np.nan, dtype=np.float32) if shape else np.full(rows, None, dtype=object)
+
+
+def named(schema: Any, wanted: str | None, key: str, what: str, file: Path | str) -> str:
+    """The column of this name, or that has an alias of `key`.
+
+    Raises:
+        ArgumentError: there is none.
+    """
+    if wanted is not None:
+        require(wanted in schema.names, f"{what} column", f"{wanted!r} in {file}", one_of(schema.names))
+        return wanted
+    name = first(schema, ALIASES[key])
+    if name is None:
+        usual = ", ".join(ALIASES[key][:3])
+        raise ArgumentError(
+            f"file: got {file} with no column {usual}; name it with --{what}: {one_of(schema.names)}"
+        )
+    return name
+
+
+def sort_of(kind: Any) -> str:
+    """What a column holds, apart from its precision: files of one folder may differ in that alone."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if is_vector(kind):
+        return "vectors"
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return "numbers"
+    if pa.types.is_null(kind):
+        return "empty"
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return "words"
+    return str(kind)
+
+
+def first(schema: Any, names: Sequence[str]) -> str | None:
+    """The first of these names that is a column."""
+    return next((name for name in names if name in schema.names), None)
+
+
+def one_of(names: Sequence[str]) -> str:
+    """What is legal where one of these columns is wanted, for a message."""
+    return f"one of {', '.join(names)}" if names else "a column of lists of numbers"
+
+
+def notes_of(metadata: Mapping[bytes, bytes] | None, path: Path | str) -> dict[str, Any]:
+    """What `bisector embed` noted in the metadata of a file: class_names, model, data, left_out.
+
+    Raises:
+        ArgumentError: what stands there under our name is not ours.
+    """
+    text = (metadata or {}).get(b"bisector")
+    if text is None:
+        return {}
+    try:
+        notes = json.loads(text)
+    except ValueError:
+        notes = None
+    fits = isinstance(notes, dict) and all(
+        isinstance(notes.get(key, []), list) and all(isinstance(word, str) for word in notes.get(key, []))
+        for key in ("class_names", "left_out")
+    )
+    expected = "a JSON object whose class_names and left_out are lists of strings"
+    require(fits, "file", f"{path} with other metadata 'bisector'", expected)
+    return dict(notes)

@@ -1,0 +1,32 @@
+"""How a file that cannot be read is told: one line with its name and the group."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+
+from bisector.data.stored.location import one_line
+from bisector.errors import ArgumentError, require
+
+
+@contextmanager
+def readable(file: str, where: str = "") -> Iterator[None]:
+    """What goes wrong inside is an `ArgumentError` that names file and group."""
+    try:
+        yield
+    except ArgumentError as error:
+        if file in str(error):
+            raise
+        raise ArgumentError(f"file: {file}{where and f', {where}'}, {error}") from None
+    except (pa.ArrowException, OSError, ValueError, LookupError, MemoryError) as error:
+        # LookupError: the file has changed since. MemoryError: a damaged length asks for more than there is.
+        raise ArgumentError(
+            f"file: {file}{where and f', {where}'}, cannot be read: {one_line(error)}"
+        ) from None
+
+
+def require_rows(file: str, where: str, found: int, expected: int) -> None:
+    """Raise `ArgumentError` unless a group has the rows that the file says, or said, it has."""
+    require(
+        found == expected, "file", f"{file}, {where}, with {found} rows", f"{expected}, as its index says"
+    )
