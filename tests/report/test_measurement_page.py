@@ -12,6 +12,7 @@ from bisector.data.embeddings import EmbeddingTable
 from bisector.measurement.classes import ClassMeasure
 from bisector.measurement.measure import measure
 from bisector.measurement.measurement import Measurement
+from bisector.measurement.score_measures import measure_scores
 from bisector.report.measurement_files import write_measurement
 from bisector.report.measurement_page import render_measurement
 from bisector.report.measurement_plots import scatter_plots
@@ -118,9 +119,13 @@ def test_names_that_are_numbers_are_sorted_as_numbers_and_the_order_is_shown(
     mark = "return getComputedStyle(arguments[0].querySelector('button'), '::after').content"
     order = "return [...document.querySelectorAll('th[scope=row][data-value]')].map(cell => cell.textContent)"
     marks = [browser.execute_script(mark, header) for header in headers]
-    assert [header.get_attribute("aria-sort") for header in headers] == [None, None, None, "ascending", None]
-    assert ["▴" in mark for mark in marks] == [False, False, False, True, False]
-    assert ["↕" in mark for mark in marks] == [True, True, True, False, True]
+    sorted_by = [label.partition("\n")[0].strip() == "Accuracy, %" for label in (h.text for h in headers)]
+    assert sum(sorted_by) == 1
+    assert [header.get_attribute("aria-sort") for header in headers] == [
+        "ascending" if one else None for one in sorted_by
+    ]
+    assert ["▴" in mark for mark in marks] == sorted_by
+    assert ["↕" in mark for mark in marks] == [not one for one in sorted_by]
     assert set(browser.execute_script(order)[:2]) == {"7", "10"}
     browser.execute_script("arguments[0].querySelector('button').click()", headers[0])
     assert browser.execute_script(order) == [str(c) for c in range(12)]
@@ -167,7 +172,8 @@ def test_names_of_points_that_coincide_are_joined() -> None:
             ("e", 20, 1.0),
         )
     ]
-    _, counts = scatter_plots(replace(numbered(), classes=classes))
+    scores = measure_scores(classes, dimensions=20, resamples=100)
+    _, counts = scatter_plots(replace(numbered(), classes=classes, scores=scores))
     texts = [text for text in counts.data[0]["text"] if text]
     assert texts == ["a, b", "c", "d", "e"]
 

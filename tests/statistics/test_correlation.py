@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bisector.errors import ArgumentError
-from bisector.statistics.correlation import partial_correlation, pearson
+from bisector.statistics.correlation import partial_correlation, pearson, spearman
 
 
 def table(seed, rows, columns):
@@ -105,3 +105,23 @@ def test_complaints():
         partial_correlation(x, x, x[:4])
     with pytest.raises(ArgumentError, match="infinite"):
         pearson(x / 0, x)
+
+
+@given(st.integers(0, 10_000), st.integers(3, 40), st.sampled_from([0, 1, 3]))
+@settings(max_examples=50, deadline=None)
+def test_spearman_is_scipys_ties_and_all(seed, rows, decimals):
+    x, y = table(seed, rows, 2).T
+    x = x.round(decimals=decimals) if decimals else x
+    if len(set(x.tolist())) > 1:
+        assert spearman(x, y).item() == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-10)
+
+
+def test_spearman_drops_nan_and_refuses_infinity():
+    x, y = table(0, 20, 2).T
+    expected = stats.spearmanr(x[2:], y[2:]).statistic
+    x[0], y[1] = torch.nan, torch.nan
+    assert spearman(x, y).item() == pytest.approx(expected)
+    assert spearman(torch.ones(5), torch.arange(5)).isnan()
+    assert spearman(x[2:4], y[2:4]).isnan()
+    with pytest.raises(ArgumentError, match="infinite"):
+        spearman(torch.tensor([1.0, 2.0, torch.inf]), torch.arange(3))

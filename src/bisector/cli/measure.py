@@ -1,20 +1,36 @@
 """Say what stored embeddings tell: hard classes, confused pairs, suspected labels, duplicates, one next step.
 
-Prints tables and writes measure.html, measure.json, classes.csv, label_errors.csv and duplicates.csv.
+Prints tables and writes measure.html, measure.json and classes.csv; of a table that fits into memory also
+label_errors.csv and duplicates.csv.
 """
 
 import argparse
+import re
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bisector.cli.output import require_folder, say
+from bisector.errors import ArgumentError, require
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bisector.data.stored import StoredEmbeddings
+    from bisector.measurement.class_scores import ClassScores
+    from bisector.measurement.measurement import Measurement
+
+IN_MEMORY = 2**30
+"""Bytes of vectors from which they are read as a stream, where nothing else was asked for."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bisector measure``."""
     parser.add_argument(
         "file",
-        help="embeddings with labels: .parquet (of `bisector embed` or anybody's), a folder of them, .npz, "
-        "embeddings.npy beside labels.npy, or vectors.npy,labels.npy",
+        help="embeddings with labels: .parquet (of `bisector embed` or anybody's), a folder of them or an address "
+        "such as s3://bucket/folder, a folder of Arrow files, .npz, embeddings.npy beside labels.npy, or "
+        "vectors.npy,labels.npy",
     )
     parser.add_argument(
         "--out",
@@ -22,19 +38,224 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("runs/measure"),
         help="folder for the page and the tables (default: %(default)s)",
     )
+    parser.add_argument(
+        "--scores",
+        type=Path,
+        metavar="FILE",
+        help="other scores of the classes, such as AP: .csv, .json or .parquet with a column class and one a score",
+    )
     parser.add_argument("--embedding", metavar="COLUMN", help="column of vectors, where it is not found")
     parser.add_argument("--label", metavar="COLUMN", help="column of labels, where it is not found")
+    parser.add_argument(
+        "--shrinkage",
+        metavar="NAME",
+        default="quadratic-inverse",
+        help="of the covariances (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--embeddings",
+        choices=("unit", "raw"),
+        default="unit",
+        help="amounts of unit embeddings, or of embeddings as they are (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--equal-count",
+        type=int,
+        metavar="K",
+        help="rows of every class, drawn at random, that equal amounts are "
+        "measured on (default: what nearly all classes reach)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="that draws these rows (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("csv", "parquet", "json"),
+        default="csv",
+        help="of the table of classes, beside classes.csv (default: %(default)s)",
+    )
+    stream = parser.add_argument_group("rows that do not fit into memory")
+    stream.add_argument(
+        "--engine",
+        choices=("memory", "stream", "dask"),
+        help="memory: all rows at once, label errors and duplicates too; stream: one pass in bounded memory, which "
+        "can be interrupted and goes on; dask: the same on a cluster (default: memory below 1 GiB of vectors)",
+    )
+    stream.add_argument(
+        "--scheduler", metavar="URL", help="of a Dask cluster, tcp://host:8786 (default: one of this machine)"
+    )
+    stream.add_argument(
+        "--workers", type=int, metavar="N", help="of the cluster of this machine (default: a core)"
+    )
+    stream.add_argument(
+        "--memory-budget",
+        metavar="SIZE",
+        help="such as 2GiB: what is held of all classes may take so much, sketched where it must; the process "
+        "takes some times as much (default: no limit)",
+    )
+    stream.add_argument(
+        "--partials",
+        type=Path,
+        metavar="DIR",
+        help="folder for what was measured so far, which all workers see (default: partials in --out)",
+    )
+    stream.add_argument("--keep-partials", action="store_true", help="do not remove them at the end")
+    stream.add_argument(
+        "--leaf-rows",
+        type=int,
+        metavar="N",
+        help="rows after which a partial is written, at least (default: 262144; at most 64 partials)",
+    )
 
 
 def run(arguments: argparse.Namespace, command: str) -> None:
     """Measure, print, write the files."""
     require_folder(arguments.out)
+    engine, stored = _engine(arguments)
+    if engine == "memory":
+        _finish(_in_memory(arguments, command), arguments)
+        return
+    from bisector.measurement.stream.folder import remove_partials
+
+    partials = arguments.partials or arguments.out / "partials"
+    require_folder(partials)
+    _finish(_streamed(arguments, engine, stored or _open(arguments), partials, command), arguments)
+    if not arguments.keep_partials:
+        remove_partials(partials)
+
+
+def size_in_bytes(text: str) -> int:
+    """Bytes that a size says, such as 2GiB (2^30 bytes each), 500MB (10^6 each) or a bare number.
+
+    >>> size_in_bytes("1.5 GiB"), size_in_bytes("64kb"), size_in_bytes("8")
+    (1610612736, 64000, 8)
+    """
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([kmgt]?)(i?)b)?", text.strip().lower())
+    require(found is not None, "--memory-budget", repr(text), "a size such as 2GiB or 500MB")
+    assert found is not None
+    base = 1024 if found[3] else 1000
+    return int(float(found[1]) * base ** " kmgt".index(found[2] or " "))
+
+
+def _engine(arguments: argparse.Namespace) -> "tuple[str, StoredEmbeddings | None]":
+    """The engine that was asked for, or the one that fits; with the data where they had to be looked at."""
+    of_a_stream = [
+        flag
+        for flag in (
+            "--scheduler",
+            "--workers",
+            "--memory-budget",
+            "--partials",
+            "--keep-partials",
+            "--leaf-rows",
+        )
+        if getattr(arguments, flag[2:].replace("-", "_")) not in {None, False}
+    ]
+    of_a_cluster = [flag for flag in of_a_stream if flag in {"--scheduler", "--workers"}]
+    engine: str | None = arguments.engine
+    if engine == "memory" and of_a_stream:
+        raise ArgumentError(
+            f"{of_a_stream[0]}: got it with --engine memory; expected --engine stream or dask"
+        )
+    if engine == "stream" and of_a_cluster:
+        raise ArgumentError(f"{of_a_cluster[0]}: got it with --engine stream; expected --engine dask")
+    if engine is not None or of_a_stream:
+        return engine or ("dask" if of_a_cluster else "stream"), None
+    stored = _open(arguments)
+    size = 4 * stored.rows * stored.dim
+    engine = "memory" if size < IN_MEMORY else "stream"
+    why = (
+        "all rows at once" if engine == "memory" else "one pass over the rows; --engine memory holds them all"
+    )
+    _tell(
+        f"{size / 2**20:,.0f} MiB of vectors ({IN_MEMORY / 2**20:,.0f} is the limit): --engine {engine}, {why}"
+    )
+    return engine, stored
+
+
+def _open(arguments: argparse.Namespace) -> "StoredEmbeddings":
+    from bisector.data.stored import open_embeddings
+
+    return open_embeddings(_absolute(arguments.file), embedding=arguments.embedding, label=arguments.label)
+
+
+def _absolute(file: str) -> str:
+    """The path from the root: workers stand elsewhere, and partials are of these very files."""
+    words = file.split(",") if not Path(file).exists() and file.lower().endswith(".npy") else [file]
+    return file if "://" in file else ",".join(str(Path(word.strip()).absolute()) for word in words)
+
+
+def _in_memory(arguments: argparse.Namespace, command: str) -> "Measurement":
     from bisector.data.embeddings import read_embeddings
     from bisector.measurement.measure import measure
+
+    table = read_embeddings(arguments.file, embedding=arguments.embedding, label=arguments.label)
+    return measure(
+        table,
+        file=arguments.file,
+        command=command,
+        scores=_scores(arguments, table.class_names),
+        shrinkage=arguments.shrinkage,
+        embeddings=arguments.embeddings,
+        equal_count=arguments.equal_count,
+        seed=arguments.seed,
+    )
+
+
+def _streamed(
+    arguments: argparse.Namespace, engine: str, stored: "StoredEmbeddings", partials: Path, command: str
+) -> "Measurement":
+    from bisector.cli.rate import Rate
+    from bisector.measurement.stream.measure import measure_stream
+    from bisector.measurement.stream.options import Options
+    from bisector.measurement.stream.tree import LEAF_ROWS
+
+    options = Options(
+        shrinkage=arguments.shrinkage,
+        embeddings=arguments.embeddings,
+        equal_count=arguments.equal_count,
+        memory_budget=None if arguments.memory_budget is None else size_in_bytes(arguments.memory_budget),
+        seed=arguments.seed,
+        leaf_rows=arguments.leaf_rows or LEAF_ROWS,
+    )
+    with Rate("bisector measure", stored.rows) as rate:
+        try:
+            return measure_stream(
+                stored,
+                partials,
+                options=options,
+                engine=engine,
+                scheduler=arguments.scheduler,
+                workers=arguments.workers,
+                file=arguments.file,
+                command=command,
+                scores=_scores(arguments, stored.class_names),
+                begin=rate.begin,
+                progress=rate.more,
+                tell=rate.tell,
+            )
+        except KeyboardInterrupt:
+            rate.tell("the same command goes on from the last partial")
+            raise
+
+
+def _scores(arguments: argparse.Namespace, class_names: "Sequence[str]") -> "list[ClassScores]":
+    from bisector.measurement.class_scores import read_class_scores
+
+    return [] if arguments.scores is None else read_class_scores(arguments.scores, class_names)
+
+
+def _finish(measurement: "Measurement", arguments: argparse.Namespace) -> None:
+    """Write the files, print the text."""
+    from bisector.measurement.stream.class_table import write_classes
     from bisector.report.measurement_files import write_measurement
     from bisector.report.measurement_text import format_measurement
 
-    table = read_embeddings(arguments.file, embedding=arguments.embedding, label=arguments.label)
-    measurement = measure(table, file=arguments.file, command=command)
     page = write_measurement(measurement, arguments.out)[0]
+    if arguments.format != "csv":
+        write_classes(measurement.classes, arguments.out / f"classes.{arguments.format}")
     say(f"{format_measurement(measurement)}\n\nThe page: {page}")
+
+
+def _tell(line: str) -> None:
+    print(f"bisector measure: {line}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """The pairs of classes that are taken for each other, or lie nearest to each other."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,16 +60,33 @@ def confused_pairs(
     [('a', 'b', 2, 1, 0.5, True), ('c', 'd', 1, 0, 0.5, False)]
     """
     classes = len(class_names)
-    counts = torch.bincount(labels, minlength=classes).tolist()
     wrong = labels != predictions
     codes, times = torch.unique(labels[wrong] * classes + predictions[wrong], return_counts=True)
     confused = dict(zip(codes.tolist(), times.tolist(), strict=True))
+    return pairs_of_counts(torch.bincount(labels, minlength=classes).tolist(), confused, class_names, most)
+
+
+def pairs_of_counts(
+    tested: Sequence[int], confused: Mapping[int, int], class_names: tuple[str, ...], most: int = 20
+) -> list[Pair]:
+    """The same, of rows that are counted already.
+
+    Args:
+        tested: rows of each of the C classes.
+        confused: rows of class i that were predicted to be j, under i * C + j.
+        class_names: of the C classes.
+        most: pairs.
+
+    >>> pairs_of_counts([4, 2], {1: 2, 2: 1}, ("a", "b"))[0].share
+    0.5
+    """
+    classes = len(class_names)
     pairs = []
     for low, high in sorted({tuple(sorted(divmod(code, classes))) for code in confused}):
         there, back = confused.get(low * classes + high, 0), confused.get(high * classes + low, 0)
-        known = [n / counts[c] for n, c in ((there, low), (back, high)) if counts[c]]
+        known = [n / tested[c] for n, c in ((there, low), (back, high)) if tested[c]]
         names = class_names[low], class_names[high]
-        pairs.append(Pair(*names, there, back, counts[low], counts[high], share=sum(known) / 2))
+        pairs.append(Pair(*names, there, back, tested[low], tested[high], share=sum(known) / 2))
     ranked = sorted(pairs, key=lambda p: (p.first_as_second + p.second_as_first < 2, -p.share))
     return ranked[:most]
 

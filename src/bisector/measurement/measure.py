@@ -1,23 +1,39 @@
 """Measure a table of embeddings: everything that can be said of it, in one record."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from bisector._version import __version__
 from bisector.data.embeddings import EmbeddingTable
-from bisector.measurement.classes import FEWEST, ClassMeasure, measure_classes
+from bisector.errors import require_integer
+from bisector.measurement.class_scores import ClassScores
+from bisector.measurement.classes import ClassMeasure, choose_equal_count, measure_classes
 from bisector.measurement.confusion import confused_pairs, nearest_pairs
 from bisector.measurement.correlations import correlate
 from bisector.measurement.duplicates import Duplicates, find_duplicates
 from bisector.measurement.label_errors import find_label_errors
 from bisector.measurement.measurement import Measurement
 from bisector.measurement.next_step import next_steps
+from bisector.measurement.score_measures import measure_scores
+from bisector.measurement.small_classes import small_note
 from bisector.metrics.verification import Verification, verify
 
 SPLITS = ("train", "validation", "test")
 
 
-def measure(table: EmbeddingTable, *, file: str = "embeddings.parquet", command: str = "") -> Measurement:
+def measure(
+    table: EmbeddingTable,
+    *,
+    file: str = "embeddings.parquet",
+    command: str = "",
+    scores: Sequence[ClassScores] = (),
+    equal_count: int | None = None,
+    shrinkage: str = "quadratic-inverse",
+    embeddings: str = "unit",
+    seed: int = 0,
+) -> Measurement:
     """Measure classes, correlations, confused pairs, suspected labels and duplicates, and say what to do next.
 
     Counts and amounts are those of the training rows, accuracies and losses those of the test rows (or of
@@ -33,8 +49,15 @@ def measure(table: EmbeddingTable, *, file: str = "embeddings.parquet", command:
         table: of embeddings.
         file: its path, for the commands that are recommended.
         command: that led here.
+        scores: of the classes, beside the accuracy that follows from predictions.
+        equal_count: rows of each class for equal amounts, at least 2; None for
+            `bisector.measurement.classes.choose_equal_count`.
+        shrinkage: one of `bisector.statistics.shrinkage.SHRINKAGES`.
+        embeddings: `"unit"` or `"raw"`, what amounts are measured on.
+        seed: of the rows drawn for equal amounts, and of the bootstrap.
 
     Raises:
+        ArgumentError: if an argument is not legal.
         MissingExtraError: without scipy, scikit-learn or cleanlab.
     """
     measured, measured_on = _rows(table, ("train",))
@@ -44,10 +67,26 @@ def measure(table: EmbeddingTable, *, file: str = "embeddings.parquet", command:
         if table.splits is None
         else torch.tensor([row for row, name in enumerate(table.splits) if name != "train"], dtype=torch.long)
     )
-    classes = measure_classes(table, measured, tested)
+    dimensions = table.embeddings.shape[1]
+    if equal_count is None:
+        counts = torch.bincount(table.labels[measured], minlength=table.num_classes)
+        equal_count = choose_equal_count(counts, dimensions)
+    else:
+        require_integer("equal_count", equal_count, least=2)
+    classes = measure_classes(
+        table,
+        measured,
+        tested,
+        equal_count=equal_count,
+        shrinkage=shrinkage,
+        embeddings=embeddings,
+        seed=seed,
+    )
     correlations = correlate(classes)
     duplicates = find_duplicates(table)
     label_errors = find_label_errors(table, held_out)
+    told = tested_on if any(one.tested for one in classes) else ""
+    related = measure_scores(classes, scores, dimensions=dimensions, tested_on=told, seed=seed)
     tested = tested[table.predicted[tested]] if table.predictions is not None else tested
     predictions = table.predictions if len(tested) else None
     return Measurement(
@@ -57,7 +96,7 @@ def measure(table: EmbeddingTable, *, file: str = "embeddings.parquet", command:
         data=table.data,
         model=table.model,
         rows=len(table),
-        dimensions=table.embeddings.shape[1],
+        dimensions=dimensions,
         splits={name: table.splits.count(name) for name in SPLITS if name in table.splits}
         if table.splits
         else {},
@@ -77,7 +116,12 @@ def measure(table: EmbeddingTable, *, file: str = "embeddings.parquet", command:
         notes=[
             *_notes(table, classes, held_out, duplicates),
             *label_errors.notes,
+            *(note for one in scores for note in one.notes),
         ],
+        scores=related,
+        equal_count=equal_count,
+        shrinkage=shrinkage,
+        embeddings=embeddings,
     )
 
 
@@ -109,7 +153,7 @@ def _notes(
     table: EmbeddingTable, classes: list[ClassMeasure], held_out: Tensor, duplicates: Duplicates
 ) -> list[str]:
     counts = [one.count for one in classes]
-    small = sum(0 < count < FEWEST for count in counts)
+    small = small_note(classes, table.embeddings.shape[1])
     new = len(torch.unique(table.labels[_never_trained_on(table)]))
     notes = []
     if not table.predicted.any():
@@ -117,10 +161,7 @@ def _notes(
     elif not len(held_out):
         notes.append("No rows held out: accuracy may be of rows that the model was trained on, and too high.")
     if small:
-        notes.append(
-            f"{small} of {sum(count > 0 for count in counts)} classes have fewer than {FEWEST} rows: their amounts "
-            "say more about their number than about them."
-        )
+        notes.append(small)
     if new:
         notes.append(f"{new} class{'es are' if new > 1 else ' is'} of the test part alone.")
     if absent := counts.count(0) - new:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from bisector.measurement.correlations import Correlations
 from bisector.measurement.duplicates import Duplicates, Group
 from bisector.measurement.label_errors import LabelErrors, Suspect
 from bisector.measurement.next_step import Step, recommended
+from bisector.measurement.score_measures import ScoreMeasure, read_score_measures
 from bisector.metrics.verification import Verification
 
 
@@ -36,12 +37,17 @@ class Measurement:
         correlations: over the classes.
         confused: pairs of classes, the most confused first.
         nearest: pairs of classes, the nearest means first.
-        label_errors: suspected.
-        duplicates: found.
+        label_errors: suspected; None where they were not looked for.
+        duplicates: found; None where they were not looked for.
         verification: of the test rows of classes without training rows, all pairs by cosine; None without such.
         steps: all rules, in their order.
         left_out: of the data, by the reader and by whoever wrote the file.
         notes: what the reader should know.
+        scores: accuracy and the scores that the user brought, and what goes with them.
+        equal_count: rows of each class that equal amounts are measured on; 0 for none.
+        shrinkage: of the covariances.
+        embeddings: "raw" or "unit", what amounts are measured on.
+        streamed: whether the rows were read as a stream, which sees no label errors and no duplicates.
     """
 
     file: str
@@ -58,12 +64,17 @@ class Measurement:
     correlations: Correlations
     confused: list[Pair]
     nearest: list[Pair]
-    label_errors: LabelErrors
-    duplicates: Duplicates
+    label_errors: LabelErrors | None
+    duplicates: Duplicates | None
     verification: Verification | None
     steps: list[Step]
     left_out: list[str]
     notes: list[str]
+    scores: list[ScoreMeasure] = field(default_factory=list)
+    equal_count: int = 0
+    shrinkage: str = "quadratic-inverse"
+    embeddings: str = "unit"
+    streamed: bool = False
 
     @property
     def step(self) -> Step:
@@ -108,23 +119,29 @@ class Measurement:
             raise ArgumentError(f"measurement: {path} is not one that bisector wrote: {error}") from None
 
 
+_CLASS_NUMBERS = ("amount", "accuracy", "loss", "equal_amount", "error")
+
+
 def _measurement(content: dict[str, Any]) -> Measurement:
     errors, duplicates = content["label_errors"], content["duplicates"]
     parts = {
-        "classes": [
-            ClassMeasure(**_numbers(one, ("amount", "accuracy", "loss"))) for one in content["classes"]
-        ],
+        "classes": [ClassMeasure(**_numbers(one, _CLASS_NUMBERS)) for one in content["classes"]],
         "correlations": Correlations(**_numbers(content["correlations"], tuple(content["correlations"]))),
         "confused": [Pair(**_numbers(pair, ("share", "degrees"))) for pair in content["confused"]],
         "nearest": [Pair(**_numbers(pair, ("share", "degrees"))) for pair in content["nearest"]],
-        "label_errors": LabelErrors(
+        "label_errors": None
+        if errors is None
+        else LabelErrors(
             **{**_numbers(errors, ("agreement",)), "suspects": [Suspect(**one) for one in errors["suspects"]]}
         ),
-        "duplicates": Duplicates(**{**duplicates, "groups": [Group(**one) for one in duplicates["groups"]]}),
+        "duplicates": None
+        if duplicates is None
+        else Duplicates(**{**duplicates, "groups": [Group(**one) for one in duplicates["groups"]]}),
         "verification": None
         if content["verification"] is None
         else Verification.from_dict(content["verification"]),
         "steps": [Step(**step) for step in content["steps"]],
+        "scores": read_score_measures(content.get("scores", ())),
     }
     return Measurement(**{**content, **parts})
 

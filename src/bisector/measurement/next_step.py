@@ -30,6 +30,9 @@ FEWEST_TESTED = 5
 CORRELATION = 0.5
 """Correlation of log count and accuracy from which the count is what is wrong."""
 
+NOT_LOOKED_FOR = "Not looked for: the table was streamed. --engine memory looks for it."
+"""Why a streamed measurement has no label errors and no duplicates."""
+
 _NO_PREDICTIONS = "The table has no predictions, so that accuracy is not known."
 
 
@@ -59,8 +62,8 @@ def next_steps(
     file: str,
     classes: Sequence[ClassMeasure],
     correlations: Correlations,
-    label_errors: LabelErrors,
-    duplicates: Duplicates,
+    label_errors: LabelErrors | None,
+    duplicates: Duplicates | None,
     command: str = "",
 ) -> list[Step]:
     """All rules in their order: what spoils a measurement first, then what is cheapest to mend.
@@ -81,8 +84,8 @@ def next_steps(
         file: their path, for the commands.
         classes: as measured.
         correlations: over the classes.
-        label_errors: suspected.
-        duplicates: found.
+        label_errors: suspected; None where they were not looked for.
+        duplicates: found; None where they were not looked for.
         command: that measured them; it is recommended again where the table does not say how it was made.
     """
     data, kept = table.data or file, _data_settings(table)
@@ -94,11 +97,12 @@ def next_steps(
         options = {**_embedding_settings(table), "out": _path(file)}
         again = command_line("bisector embed", table.model, table.data, options=options)
     adjust = command_line("bisector adjust", file, options={"method": "prior"})
+    look = command_line("bisector measure", file, options={"engine": "memory"})
     own = table.scores is not None and not table.adjusted
     rules = [
         _chance(classes, command_line("bisector train", options={"data": _path(data), **kept})),
-        _leakage(table, duplicates),
-        _labels(label_errors, again),
+        _leakage(table, duplicates, look),
+        _labels(label_errors, again, look),
         _small(classes, f"{heads} logit-adjusted,normalized-softmax:tau=1"),
         _prior(correlations, adjust if own else f"{heads} linear-softmax,logit-adjusted"),
         _amount(correlations, f"{heads} normalized-softmax,igam,igam:tau=1"),
@@ -138,8 +142,10 @@ def _chance(classes: Sequence[ClassMeasure], command: str) -> Step:
     return Step("chance", holds, title, reason, command)
 
 
-def _leakage(table: EmbeddingTable, duplicates: Duplicates) -> Step:
+def _leakage(table: EmbeddingTable, duplicates: Duplicates | None, look: str) -> Step:
     title = "Take out the examples that are in more than one split"
+    if duplicates is None:
+        return Step("leakage", None, title, NOT_LOOKED_FOR, look)
     if table.splits is None:
         return Step("leakage", None, title, "The table has no splits.", "")
     held = sum(split != "train" for split in table.splits)
@@ -166,8 +172,10 @@ def _leakage(table: EmbeddingTable, duplicates: Duplicates) -> Step:
     return Step("leakage", None if unknown else holds, title, reason, "")
 
 
-def _labels(found: LabelErrors, command: str) -> Step:
+def _labels(found: LabelErrors | None, command: str, look: str) -> Step:
     title = "Look at the suspected labels"
+    if found is None:
+        return Step("labels", None, title, NOT_LOOKED_FOR, look)
     lead = "Put right in the data what is wrong, then:"
     if not found.judged:
         return Step("labels", None, title, "No label could be judged.", command, lead)

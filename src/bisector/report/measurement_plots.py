@@ -1,50 +1,65 @@
 """The pictures of a measurement: a point for each class."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from bisector.measurement.classes import ClassMeasure
 from bisector.measurement.measurement import Measurement
-from bisector.report.colors import class_color
 from bisector.report.figure import FAINT, Figure, Json, axis
 from bisector.report.names import plot_text, shorten
 
 _NAMED = (
     6  # classes whose names are written beside their points: the hardest, or those with the largest amounts
 )
+_MOST_POINTS = 200  # with names: of more, names would cover points, and each tells its own when pointed at
 _LONGEST = 12  # letters of a label
 _JOINED = 3  # names in one label
 _LETTER, _LINE = 0.018, 0.06  # width and height of a letter, of the axes
-_Quantity = Callable[[ClassMeasure], float]
+_MOST_SCORES = 6  # with pictures
+_RARE_TO_FREQUENT: Json = [[0, "<--warmhigh>"], [0.5, FAINT], [1, "<--accent>"]]
+
+
+@dataclass(frozen=True)
+class _Point:
+    one: ClassMeasure
+    across: float
+    up: float
 
 
 def scatter_plots(found: Measurement) -> list[Figure]:
-    """Amount and count against accuracy; without predictions, count against amount."""
-    if found.tested_on:
-        return [
-            _scatter(found, "amount-accuracy", "Amount and accuracy", _amount, _accuracy, "Amount, bits"),
-            _scatter(found, "count-accuracy", "Count and accuracy", _count, _accuracy, "Rows"),
-        ]
-    return [_scatter(found, "count-amount", "Count and amount", _count, _amount, "Rows")]
+    """Amount and count against every score, in the colour of the count; without scores, count against amount."""
+    if not found.scores:
+        points = [_Point(one, _count(one), one.amount) for one in found.classes]
+        return [_scatter("count-amount", "Count and amount", points, "Rows", "Amount, bits", worst=False)]
+    figures = []
+    for k, score in enumerate(found.scores[:_MOST_SCORES]):
+        name = plot_text(score.name)
+        label = f"{name}, %" if score.percent else name
+        label = label[:1].upper() + label[1:]
+        values = [100 * value if score.percent else value for value in score.values]
+        for key, title, quantity, across in (
+            ("amount", "Amount and", "Amount, bits", _amount),
+            ("count", "Count and", "Rows", _count),
+        ):
+            points = [_Point(one, across(one), up) for one, up in zip(found.classes, values, strict=True)]
+            figures.append(
+                _scatter(f"score-{k}-{key}", f"{title} {score.name}", points, quantity, label, worst=True)
+            )
+    return figures
 
 
-def _scatter(
-    found: Measurement, key: str, title: str, across: _Quantity, up: _Quantity, label: str
-) -> Figure:
-    points = [
-        (c, one)
-        for c, one in enumerate(found.classes)
-        if math.isfinite(across(one)) and math.isfinite(up(one))
-    ]
-    worst = up is not _amount
-    named = sorted(range(len(points)), key=lambda k: up(points[k][1]), reverse=not worst)[:_NAMED]
-    places = [(across(one), up(one)) for _, one in points]
-    log = across is _count and spans_decade([x for x, _ in places])
-    labels = _labels(named, places, [one.name for _, one in points], log)
+def _scatter(key: str, title: str, points: Sequence[_Point], across: str, up: str, *, worst: bool) -> Figure:
+    points = [point for point in points if math.isfinite(point.across) and math.isfinite(point.up)]
+    named = sorted(range(len(points)), key=lambda k: points[k].up, reverse=not worst)
+    named = named[: _NAMED if len(points) <= _MOST_POINTS else 0]
+    places = [(point.across, point.up) for point in points]
+    log = across == "Rows" and spans_decade([x for x, _ in places])
+    labels = _labels(named, places, [point.one.name for point in points], log)
     return Figure(
         key=key,
         title=title,
-        description=f"A point for each class: {label} across, {_UP[up]} up.",
+        description=f"A point for each class: {across} across, {up} up.",
         data=[
             {
                 "type": "scatter",
@@ -55,22 +70,50 @@ def _scatter(
                 "textposition": "top center",
                 "textfont": {"size": 10, "color": FAINT},
                 "cliponaxis": False,
-                "customdata": _hover([one for _, one in points]),
+                "customdata": _hover(points, up),
                 "hovertemplate": "%{customdata}<extra></extra>",
                 "marker": {
-                    "color": [class_color(c) for c, _ in points],
+                    **_count_colors([point.one.count for point in points], bar=across != "Rows"),
                     "size": 8 if len(points) < 100 else 5,
                     "opacity": 0.8,
                 },
             }
         ],
         layout={
-            "xaxis": {**axis(label), **(_log_ticks([x for x, _ in places]) if log else {"nticks": 6})},
-            "yaxis": {**axis(_UP[up]), "nticks": 6},
+            "xaxis": {**axis(across), **(_log_ticks([x for x, _ in places]) if log else {"nticks": 6})},
+            "yaxis": {**axis(up), "nticks": 6},
             "showlegend": False,
         },
         height=320,
     )
+
+
+def _count_colors(counts: Sequence[int], *, bar: bool) -> dict[str, Json]:
+    """Colours by the logarithm of the count, with a bar that explains them; one colour where counts are equal."""
+    if not counts or min(counts) == max(counts):
+        return {"color": "<--accent>"}
+    colors: dict[str, Json] = {
+        "color": [math.log10(max(count, 1)) for count in counts],
+        "colorscale": _RARE_TO_FREQUENT,
+    }
+    if bar:
+        ends = sorted({min(counts), max(counts), *_decades(min(counts), max(counts))})
+        colors["colorbar"] = {
+            "title": {"text": "Rows", "side": "top", "font": {"size": 11}},
+            "tickvals": [math.log10(max(count, 1)) for count in ends],
+            "ticktext": [f"{count:,}" for count in ends],
+            "tickfont": {"size": 10},
+            "thickness": 8,
+            "outlinewidth": 0,
+            "xpad": 4,
+        }
+    return colors
+
+
+def _decades(least: int, most: int) -> list[int]:
+    """Powers of ten between, those away that would be written over an end."""
+    powers = [10**power for power in range(12)]
+    return [power for power in powers if 2 * least <= power <= most / 2]
 
 
 def spans_decade(values: Sequence[float]) -> bool:
@@ -129,22 +172,19 @@ def _joined(names: Sequence[str]) -> str:
     return ", ".join(shorten(name, limit) for name in shown) + more
 
 
-def _hover(classes: Sequence[ClassMeasure]) -> list[Json]:
-    return [
-        "<br>".join(
-            [
-                plot_text(one.name),
-                f"{one.count:,} rows",
-                *([f"{one.amount:.1f} bits"] if math.isfinite(one.amount) else []),
-                *(
-                    [f"{100 * one.accuracy:.1f} % of {one.tested:,} correct"]
-                    if math.isfinite(one.accuracy)
-                    else []
-                ),
-            ]
-        )
-        for one in classes
-    ]
+def _hover(points: Sequence[_Point], up: str) -> list[Json]:
+    texts: list[Json] = []
+    for point in points:
+        one = point.one
+        lines = [plot_text(one.name), f"{one.count:,} rows"]
+        if math.isfinite(one.amount):
+            lines.append(f"{one.amount:.1f} bits")
+        if up != "Amount, bits":
+            lines.append(f"{up}: {point.up:.3g}")
+        if up == "Accuracy, %":
+            lines.append(f"{one.tested:,} tested")
+        texts.append("<br>".join(lines))
+    return texts
 
 
 def _amount(one: ClassMeasure) -> float:
@@ -153,10 +193,3 @@ def _amount(one: ClassMeasure) -> float:
 
 def _count(one: ClassMeasure) -> float:
     return float(one.count) if one.count else math.nan
-
-
-def _accuracy(one: ClassMeasure) -> float:
-    return 100 * one.accuracy
-
-
-_UP: dict[_Quantity, str] = {_amount: "Amount, bits", _accuracy: "Accuracy, %"}

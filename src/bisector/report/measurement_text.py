@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from bisector.measurement.classes import hardest
 from bisector.measurement.confusion import Pair
 from bisector.measurement.measurement import Measurement
+from bisector.measurement.score_measures import EQUAL
+from bisector.report.measurement_numbers import count, number, percent, significant
 from bisector.report.names import shorten
+from bisector.report.score_words import sentences, titled
+from bisector.statistics.bootstrap import Estimate
 
 _NAME = 28
 _MOST = 10
@@ -17,12 +21,12 @@ def format_measurement(measurement: Measurement) -> str:
     blocks = [
         "\n".join(_head(measurement)),
         _classes(measurement),
-        _correlations(measurement),
+        *_scores(measurement),
         _pairs(measurement),
         _suspects(measurement),
         _duplicates(measurement),
         _verification(measurement),
-        "\n".join(f"Note: {note}" for note in measurement.notes),
+        "\n".join(f"Note: {plain(note)}" for note in measurement.notes),
         "\n".join(f"Left out: {plain(line)}" for line in _few(measurement.left_out)),
         _next(measurement),
     ]
@@ -36,40 +40,6 @@ def plain(text: str) -> str:
     'a�[2Jb'
     """
     return "".join(letter if letter.isprintable() else "�" for letter in text)
-
-
-def percent(share: float) -> str:
-    """A share as a percentage with one decimal; a dash for NaN.
-
-    >>> percent(0.125), percent(float("nan"))
-    ('12.5', '–')
-    """
-    return f"{100 * share:.1f}" if math.isfinite(share) else "–"
-
-
-def significant(value: float) -> str:
-    """A probability with two significant digits.
-
-    >>> significant(0.5), significant(0.0123), significant(4e-12)
-    ('0.50', '0.012', '4.0e-12')
-    """
-    if not math.isfinite(value):
-        return "–"
-    if 0 < value < 1e-4:
-        digits, _, power = f"{value:.1e}".partition("e")
-        return f"{digits}e{int(power)}"
-    return f"{value:#.2g}" if value < 0.995 else f"{value:.2f}"
-
-
-def number(value: float, decimals: int = 1) -> str:
-    """A number; a dash for NaN."""
-    return f"{value:.{decimals}f}".replace("-", "−") if math.isfinite(value) else "–"
-
-
-def count(amount: int, noun: str) -> str:
-    """How many, as in "1 row", "2 rows", "3 classes"."""
-    plural = "es" if noun.endswith("s") else "s"
-    return f"{amount:,} {noun}{plural * (amount != 1)}"
 
 
 def _head(found: Measurement) -> list[str]:
@@ -98,28 +68,36 @@ def _classes(found: Measurement) -> str:
     return _table([title, "rows", "amount, bits", "accuracy, %", "loss"], rows)
 
 
-def _correlations(found: Measurement) -> str:
-    r = found.correlations
-    if math.isnan(r.amount_accuracy) and math.isnan(r.count_accuracy):
-        return ""
-    rows = [
-        (
-            "amount and accuracy",
-            _r(r.amount_accuracy),
-            "log count held fixed",
-            _r(r.amount_accuracy_given_count),
-        ),
-        (
-            "log count and accuracy",
-            _r(r.count_accuracy),
-            "amount held fixed",
-            _r(r.count_accuracy_given_amount),
-        ),
-    ]
-    if math.isfinite(r.chance_partial):
-        rows.append(("one in 20 by chance", f"±{r.chance:.2f}", "", f"±{r.chance_partial:.2f}"))
-    lines = [f"  {name:<22}  {plain}  {fixed:<20}  {partial}" for name, plain, fixed, partial in rows]
-    return "\n".join([f"Correlations over {count(r.classes, 'class')}:", *lines])
+def _scores(found: Measurement) -> list[str]:
+    blocks = []
+    for score in found.scores:
+        lines = [f"{plain(titled(score))}, correlations over the classes (95 % intervals)"]
+        rows = [
+            [
+                one.quantity + (f" ({found.equal_count:,} rows each)" if one.quantity == EQUAL else ""),
+                *map(_estimate, (one.relation.pearson, one.relation.spearman, one.relation.partial)),
+                one.given,
+                f"{one.relation.rows:,}",
+            ]
+            for one in score.relationships
+        ]
+        if rows:
+            lines.append(_table(["With", "Pearson", "Spearman", "partial", "held fixed", "classes"], rows))
+        blocks.append("\n".join([*lines, *(plain(line) for line in sentences(score) if line)]))
+    return blocks
+
+
+def _estimate(one: Estimate) -> str:
+    interval = f" ({_r(one.low)} to {_r(one.high)})" if math.isfinite(one.low) else ""
+    return f"{_r(one.value)}{interval}" if math.isfinite(one.value) else "–"
+
+
+def not_looked_for(found: Measurement) -> str:
+    """Why a streamed measurement has no label errors and no duplicates, in words."""
+    return (
+        "Not looked for: the table was streamed. --engine memory looks for them, and needs memory for "
+        f"all {count(found.rows, 'row')}."
+    )
 
 
 def _pairs(found: Measurement) -> str:
@@ -154,6 +132,8 @@ def mean_share(pair: Pair) -> str:
 
 def _suspects(found: Measurement) -> str:
     errors = found.label_errors
+    if errors is None:
+        return f"Label errors and duplicates: {not_looked_for(found)}"
     if not errors.suspects:
         return ""
     rows = [
@@ -168,7 +148,7 @@ def _suspects(found: Measurement) -> str:
 
 def _duplicates(found: Measurement) -> str:
     same = found.duplicates
-    if not same.groups:
+    if same is None or not same.groups:
         return ""
     leaked = (
         f"; {count(same.leaked, 'row')} of validation and test in an earlier split too" if same.leaked else ""
@@ -233,7 +213,7 @@ def _end(text: str) -> str:
 
 
 def _r(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−") if math.isfinite(value) else "    –"
+    return f"{value:+.2f}".replace("-", "−")
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -33,6 +33,46 @@ def pearson(
     return partial_correlation(x, y, x.new_empty(len(x), 0))
 
 
+def spearman(
+    x: Tensor,  # (n,)
+    y: Tensor,  # (n,)
+) -> Tensor:
+    """Spearman's correlation: Pearson's of the ranks, ties at the mean of their ranks.
+
+    It asks only whether y rises with x, on whatever scale, and one far row moves it little. Rows with a NaN in
+    either argument are dropped.
+
+    Args:
+        x: (n,), any real dtype.
+        y: (n,).
+
+    Returns:
+        A 0-d float64 tensor; NaN where fewer than 3 rows are left or all values of one side are the same.
+
+    Raises:
+        ArgumentError: if the shapes differ, or a value is infinite.
+
+    Source: Spearman 1904.
+
+    >>> spearman(torch.tensor([1, 2, 3, 4]), torch.tensor([1.0, 4.0, 9.0, 160.0]))
+    tensor(1., dtype=torch.float64)
+    """
+    require(x.ndim == 1, "x", f"shape {tuple(x.shape)}", "a shape (n,)")
+    require(y.shape == x.shape, "y", f"shape {tuple(y.shape)}", f"the shape of x, {tuple(x.shape)}")
+    pair = torch.stack([v.detach().cpu().to(torch.float64) for v in (x, y)])
+    pair = pair[:, ~pair.isnan().any(dim=0)]
+    require(bool(pair.isfinite().all()), "x, y", "an infinite value", "finite numbers or NaN")
+    return pearson(_ranks(pair[0]), _ranks(pair[1]))
+
+
+def _ranks(values: Tensor) -> Tensor:  # (n,) -> (n,)
+    """From 1 for the smallest; ties at the mean of their ranks."""
+    _, group, held = torch.unique(values, return_inverse=True, return_counts=True)
+    ranks = held.cumsum(dim=0).double() - (held.double() - 1) / 2
+    of_rows: Tensor = ranks[group]
+    return of_rows
+
+
 def partial_correlation(
     x: Tensor,  # (n,)
     y: Tensor,  # (n,)

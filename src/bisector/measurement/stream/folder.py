@@ -1,0 +1,114 @@
+"""The folder of partials: whose they are, whether they are still of use, and that one command works in it."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from bisector._version import __version__
+from bisector.errors import ArgumentError
+from bisector.files import write_whole
+from bisector.measurement.stream.options import Options
+from bisector.measurement.stream.partial import VERSION
+
+if TYPE_CHECKING:
+    from bisector.data.stored import StoredEmbeddings
+
+_PLAN = "plan.json"
+_PREFIX = "measured-"
+
+
+def plan_of(stored: "StoredEmbeddings", options: Options) -> dict[str, Any]:
+    """Everything that partials depend on: versions, files with size and time, options."""
+    return {
+        "versions": {"partials": VERSION, "bisector": __version__, "torch": torch.__version__},
+        "data": {
+            "parts": digest(stored.parts),
+            "rows": stored.rows,
+            "dim": stored.dim,
+            "files": stored.stamps,
+        },
+        "options": asdict(options),
+    }
+
+
+def digest(what: object) -> str:
+    """Sixteen hexadecimal digits of a value's `repr`."""
+    return hashlib.sha256(repr(what).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def partials_folder(folder: Path, plan: dict[str, Any], tell: Callable[[str], None]) -> Iterator[Path]:
+    """The folder inside of `folder` for the partials of this plan, in which nobody else works meanwhile.
+
+    Those of another plan are removed: the data, the options or a version are others now.
+
+    Args:
+        folder: of partials; made if it is not there.
+        plan: see `plan_of`.
+        tell: is given a line where partials were found.
+
+    Raises:
+        ArgumentError: if another command works there.
+        OSError: if the folder cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    own = folder / f"{_PREFIX}{digest(plan)}"
+    with _locked(folder):
+        for other in sorted(folder.glob(f"{_PREFIX}*")):
+            if other != own:
+                tell(f"the partials in {folder} are of {_different(other / _PLAN, plan)}: starting anew")
+                shutil.rmtree(other)
+        if any(own.glob("L*.pt")):
+            tell(f"going on from the partials in {folder}")
+        own.mkdir(exist_ok=True)
+        write_whole(own / _PLAN, json.dumps(plan, indent=1))
+        yield own.resolve()
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what `partials_folder` made; what else is in the folder stays, and then the folder."""
+    for own in folder.glob(f"{_PREFIX}*"):
+        shutil.rmtree(own)
+    (folder / "lock").unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _different(path: Path, plan: dict[str, Any]) -> str:
+    names = {"versions": "another version", "data": "other data", "options": "other options"}
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+        return " and ".join(name for key, name in names.items() if old.get(key) != _json(plan[key]))
+    except (OSError, ValueError, AttributeError):
+        return "an unfinished start"
+
+
+def _json(value: object) -> Any:
+    return json.loads(json.dumps(value))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which ends with the process however it ends; without one where there are none."""
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system
+        yield
+        return
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ArgumentError(
+                f"partials: got {folder}, in which another bisector measure works; expected a folder of its own"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        yield

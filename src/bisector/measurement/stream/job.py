@@ -1,0 +1,101 @@
+"""The work of one node of the tree, which any process can do that sees the data and the folder of partials."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bisector.measurement.stream.options import Options
+from bisector.measurement.stream.partial import Partial
+from bisector.measurement.stream.threads import one_thread
+from bisector.measurement.stream.tree import Leaf, Node, Tree, leaves
+
+if TYPE_CHECKING:
+    from bisector.data.stored import StoredEmbeddings
+
+
+@dataclass(frozen=True)
+class Job:
+    """One measurement: what is read, what is asked, and where partials lie. It is small, and can be pickled.
+
+    Args:
+        stored: embeddings.
+        options: of the measurement.
+        folder: of the partials of this very measurement.
+    """
+
+    stored: "StoredEmbeddings"
+    options: Options
+    folder: Path
+
+    @cached_property
+    def leaves(self) -> tuple[Leaf, ...]:
+        """What is read in one go."""
+        return leaves(self.stored.parts, self.options.leaf_rows)
+
+    @cached_property
+    def tree(self) -> Tree:
+        """Over the leaves."""
+        return Tree(len(self.leaves))
+
+    def path(self, node: Node) -> Path:
+        """The file of a node."""
+        return self.folder / node.name
+
+    def done(self, node: Node) -> bool:
+        """Whether the node, or one above it that holds the same rows, is written."""
+        return any(self.path(above).exists() for above in self.tree.ancestors(node))
+
+    def rows_done(self) -> int:
+        """Rows of the leaves that need not be read again."""
+        return sum(leaf.rows for index, leaf in enumerate(self.leaves) if self.done(Node(0, index)))
+
+    def run(self, node: Node, progress: Callable[[int], None] = lambda rows: None) -> None:
+        """Write the node's file and remove those of its children. What is done is not done again.
+
+        Raises:
+            ArgumentError: if a part or a partial cannot be read, or the memory budget would be broken.
+            OSError: if a file cannot be written.
+        """
+        if self.done(node):
+            return
+        children = self.tree.children(node)
+        with one_thread():
+            partial = Partial.empty(self.stored, self.options)
+            if children:
+                try:
+                    self._merge(partial, children)
+                except FileNotFoundError:
+                    if self.done(node):  # a worker that was taken for dead has done it meanwhile
+                        return
+                    raise
+            else:
+                partial.add(self.stored, self.leaves[node.number].parts, progress)
+            partial.save(self.path(node))
+        self._remove(children)
+
+    def result(self) -> Partial:
+        """What all rows gave, when the root is written."""
+        partial = Partial.empty(self.stored, self.options)
+        partial.load(self.path(self.tree.root))
+        return partial
+
+    def tidy(self) -> None:
+        """Remove what was left by somebody who was killed between writing a node and removing its children."""
+        for node in self.tree:
+            if any(self.path(above).exists() for above in self.tree.ancestors(node) if above != node):
+                self.path(node).unlink(missing_ok=True)
+        for draft in self.folder.glob(".L*"):
+            draft.unlink(missing_ok=True)
+
+    def _merge(self, partial: Partial, children: tuple[Node, ...]) -> None:
+        first, second = children
+        partial.load(self.path(first))
+        other = Partial.empty(self.stored, self.options)
+        other.load(self.path(second))
+        partial.merge(other)
+
+    def _remove(self, nodes: tuple[Node, ...]) -> None:
+        for node in nodes:
+            self.path(node).unlink(missing_ok=True)

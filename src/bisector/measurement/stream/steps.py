@@ -1,0 +1,33 @@
+"""What to do next where the rows were read as a stream."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from bisector.data.embeddings import EmbeddingTable
+from bisector.measurement.classes import ClassMeasure
+from bisector.measurement.correlations import Correlations
+from bisector.measurement.next_step import Step, next_steps
+
+if TYPE_CHECKING:
+    from bisector.data.stored import StoredEmbeddings
+
+
+def streamed_steps(
+    stored: "StoredEmbeddings",
+    file: str,
+    classes: Sequence[ClassMeasure],
+    correlations: Correlations,
+    command: str,
+) -> list[Step]:
+    """The rules of `next_steps`; label errors and duplicates were not looked for."""
+    about = EmbeddingTable(  # of no row: the rules ask it where the data come from
+        torch.empty(0, stored.dim),
+        torch.empty(0, dtype=torch.long),
+        stored.class_names,
+        model=str(stored.notes.get("model", "")),
+        data=str(stored.notes.get("data", "")),
+        settings=settings if isinstance(settings := stored.notes.get("settings"), dict) else {},
+    )
+    return next_steps(about, file, classes, correlations, None, None, command)

@@ -1,0 +1,37 @@
+"""How the numbers of a measurement are written, on the page and in a terminal."""
+
+import math
+
+
+def percent(share: float) -> str:
+    """A share as a percentage with one decimal; a dash for NaN.
+
+    >>> percent(0.125), percent(float("nan"))
+    ('12.5', '–')
+    """
+    return f"{100 * share:.1f}" if math.isfinite(share) else "–"
+
+
+def significant(value: float) -> str:
+    """A probability with two significant digits.
+
+    >>> significant(0.5), significant(0.0123), significant(4e-12)
+    ('0.50', '0.012', '4.0e-12')
+    """
+    if not math.isfinite(value):
+        return "–"
+    if 0 < value < 1e-4:
+        digits, _, power = f"{value:.1e}".partition("e")
+        return f"{digits}e{int(power)}"
+    return f"{value:#.2g}" if value < 0.995 else f"{value:.2f}"
+
+
+def number(value: float, decimals: int = 1) -> str:
+    """A number; a dash for NaN."""
+    return f"{value:.{decimals}f}".replace("-", "−") if math.isfinite(value) else "–"
+
+
+def count(amount: int, noun: str) -> str:
+    """How many, as in "1 row", "2 rows", "3 classes"."""
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{amount:,} {noun}{plural * (amount != 1)}"

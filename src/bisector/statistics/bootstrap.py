@@ -1,0 +1,146 @@
+"""Confidence intervals by drawing the rows again: the bias-corrected and accelerated bootstrap."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bisector.errors import require, require_integer
+
+FEWEST_ROWS = 8
+"""Rows below which there is no interval: so few have too few different resamples to tell anything."""
+
+_MOST_UNKNOWN = 0.05  # share of the resamples that may leave the statistic undefined
+_CELLS = 2**21  # weights that are held at once: 16 MiB
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with the ends of its confidence interval; NaN where there is none.
+
+    >>> Estimate(-0.6, -0.8, -0.3).clear, Estimate(0.1, -0.2, 0.4).clear
+    (True, False)
+    """
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval holds numbers of one sign alone; False where there is none."""
+        return self.low > 0 or self.high < 0
+
+
+def bootstrap_intervals(
+    statistic: Callable[[Tensor], Tensor],  # weights (R, n) -> (R, k)
+    rows: int,
+    *,
+    resamples: int = 10_000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> list[Estimate]:
+    """The BCa intervals of k statistics of the same n rows.
+
+    A resample draws n rows with replacement, which is to say that it gives every row a weight: how often it was
+    drawn. The statistic is a function of those weights, of many resamples at once; that makes drawing 10,000 times
+    a few matrix products. With `t` the statistic of the rows as they are, `t*` of the resamples and `t_(i)` with
+    row i left out, the interval ends are the quantiles of `t*` at
+
+        Phi(z0 + (z0 + z) / (1 - a (z0 + z))),   z = Phi^-1((1 ± level) / 2),
+        z0 = Phi^-1(P(t* < t) + P(t* = t) / 2),   a = sum d_i^3 / (6 (sum d_i^2)^(3/2)),   d_i = mean t_(.) - t_(i).
+
+    Plain percentiles are the case z0 = a = 0. They fall short for a correlation of few rows, whose distribution is
+    skew and whose mean lies off: of 600 draws of 10 normal pairs that correlate by -0.6, percentiles held the truth
+    in 90% and BCa in 94%. In 1,000 draws each of 10 to 300 normal rows, BCa intervals of Pearson's, Spearman's and
+    partial correlations held it in 93 to 97%. Where the spread of one side depends on the other that falls to 88 to
+    90% with 20 rows (91 to 93% with 200), and with lognormal tails to 80%, whatever the interval is made of:
+    Spearman's correlation is the remedy there.
+
+    Args:
+        statistic: of weights (R, n), float64, for any R; NaN where it is not defined.
+        rows: n.
+        resamples: how many are drawn.
+        level: share of such intervals that hold the truth, between 0 and 1.
+        seed: of the drawing.
+
+    Returns:
+        An estimate for each statistic. Without an interval with fewer than 8 rows, or where more than one resample
+        of twenty leaves the statistic undefined.
+
+    Raises:
+        ArgumentError: if `rows`, `resamples` or `level` is not legal.
+
+    Source: Efron 1987, Better Bootstrap Confidence Intervals, Journal of the American Statistical Association 82.
+
+    >>> x = torch.arange(30.0, dtype=torch.float64)
+    >>> mean, = bootstrap_intervals(lambda weights: (weights @ x / 30)[:, None], 30)
+    >>> f"{mean.value:.1f}, {mean.low:.0f} to {mean.high:.0f}"
+    '14.5, 11 to 18'
+    """
+    require_integer("rows", rows, least=1)
+    require_integer("resamples", resamples, least=100)
+    require(0 < level < 1, "level", level, "a number between 0 and 1")
+    whole = statistic(torch.ones(1, rows, dtype=torch.float64))[0]
+    if rows < FEWEST_ROWS:
+        return [Estimate(value) for value in whole.tolist()]
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.cat([statistic(w) for w in _resamples(rows, resamples, generator)])
+    without = torch.cat([statistic(w) for w in _one_left_out(rows)])
+    return [
+        _interval(whole[k].item(), drawn[:, k], without[:, k], (1 - level) / 2) for k in range(len(whole))
+    ]
+
+
+def _resamples(rows: int, resamples: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """How often each row is drawn, (R, n), some resamples at a time."""
+    step = max(1, _CELLS // rows)
+    for start in range(0, resamples, step):
+        size = min(step, resamples - start)
+        picks = torch.randint(rows, (size, rows), generator=generator)
+        picks += rows * torch.arange(size)[:, None]
+        yield torch.bincount(picks.flatten(), minlength=size * rows).view(size, rows).double()
+
+
+def _one_left_out(rows: int) -> Iterator[Tensor]:
+    step = max(1, _CELLS // rows)
+    for start in range(0, rows, step):
+        size = min(step, rows - start)
+        weights = torch.ones(size, rows, dtype=torch.float64)
+        weights[torch.arange(size), start + torch.arange(size)] = 0
+        yield weights
+
+
+def _interval(
+    whole: float,
+    drawn: Tensor,  # (R,)
+    without: Tensor,  # (n,)
+    tail: float,
+) -> Estimate:
+    known = drawn[drawn.isfinite()]
+    if not math.isfinite(whole) or len(known) < (1 - _MOST_UNKNOWN) * len(drawn):
+        return Estimate(whole)
+    below = float((known < whole).double().mean() + (known == whole).double().mean() / 2)
+    # Not infinite where every resample lies on one side.
+    shift = _quantile(min(max(below, 1 / (len(known) + 1)), len(known) / (len(known) + 1)))
+    d = without[without.isfinite()]
+    d = d.mean() - d
+    squares = float(d.square().sum())
+    skew = float(d.pow(3).sum()) / (6 * squares**1.5) if squares > 0 else 0.0
+    ends = []
+    for z in (_quantile(tail), _quantile(1 - tail)):
+        moved = shift + z
+        place = _probability(shift + moved / max(1 - skew * moved, 1e-3))
+        ends.append(torch.quantile(known, place).item())
+    return Estimate(whole, *ends)
+
+
+def _quantile(probability: float) -> float:
+    """Of the standard normal distribution."""
+    return float(torch.special.ndtri(torch.tensor(probability, dtype=torch.float64)))
+
+
+def _probability(z: float) -> float:
+    return float(torch.special.ndtr(torch.tensor(z, dtype=torch.float64)))

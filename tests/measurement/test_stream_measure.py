@@ -1,0 +1,309 @@
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bisector.data.embeddings import EmbeddingTable, read_embeddings
+from bisector.data.stored import open_embeddings
+from bisector.errors import ArgumentError
+from bisector.information.amount import information_amounts
+from bisector.measurement.measure import measure
+from bisector.measurement.measurement import Measurement
+from bisector.measurement.stream import partial as partials
+from bisector.measurement.stream.folder import remove_partials
+from bisector.measurement.stream.job import Job
+from bisector.measurement.stream.measure import measure_stream
+from bisector.measurement.stream.options import Options
+from bisector.measurement.stream.partial import Partial
+from bisector.measurement.stream.tree import Node
+from stream_cases import write_stream
+
+
+def close(one: float, other: float) -> bool:
+    return one == other or bool(np.isclose(one, other, rtol=1e-5, atol=1e-5, equal_nan=True))
+
+
+def streamed(path: Path, folder: Path, **options) -> Measurement:
+    return measure_stream(open_embeddings(str(path)), folder, options=Options(leaf_rows=500, **options))
+
+
+@pytest.mark.parametrize("split", [True, False])
+@pytest.mark.parametrize("predicted", [True, False])
+def test_it_says_what_is_said_of_the_table_in_memory(split: bool, predicted: bool, tmp_path: Path) -> None:
+    path = tmp_path / "e"
+    write_stream(path, split=split, predicted=predicted, broken=20)
+    got = streamed(path, tmp_path / "partials")
+    expected = measure(read_embeddings(path))
+    assert got.streamed
+    assert got.label_errors is None
+    assert got.duplicates is None
+    for name in ("rows", "dimensions", "splits", "measured_on", "tested_on", "left_out", "equal_count"):
+        assert getattr(got, name) == getattr(expected, name), name
+    for one, other in zip(got.classes, expected.classes, strict=True):
+        assert (one.name, one.count) == (other.name, other.count)
+        if predicted:
+            assert one.tested == other.tested
+        for key in ("amount", "accuracy", "loss"):
+            assert close(getattr(one, key), getattr(other, key)), (key, one, other)
+        assert one.error == 0
+    assert got.confused == expected.confused
+    assert [(p.first, p.second) for p in got.nearest] == [(p.first, p.second) for p in expected.nearest]
+    assert all(close(p.degrees, q.degrees) for p, q in zip(got.nearest, expected.nearest, strict=True))
+    assert [(step.key, step.holds) for step in got.steps if step.key not in {"leakage", "labels"}] == [
+        (step.key, step.holds) for step in expected.steps if step.key not in {"leakage", "labels"}
+    ]
+    assert {step.holds for step in got.steps if step.key in {"leakage", "labels"}} == {None}
+    got.write(tmp_path / "m.json")
+    again = Measurement.read(tmp_path / "m.json")
+    assert repr(again.classes) == repr(got.classes)
+    assert again.streamed
+
+
+@pytest.mark.parametrize("shrinkage", ["none", "oas", "quadratic-inverse"])
+@pytest.mark.parametrize("embeddings", ["raw", "unit"])
+def test_amounts_are_those_of_the_rows(shrinkage: str, embeddings: str, tmp_path: Path) -> None:
+    columns = write_stream(tmp_path / "e", split=False)
+    got = streamed(tmp_path / "e", tmp_path / "p", shrinkage=shrinkage, embeddings=embeddings)
+    x, labels = torch.from_numpy(columns["embedding"]), torch.from_numpy(columns["label"])
+    expected = information_amounts(x.double(), labels, 7, shrinkage=shrinkage, embeddings=embeddings)
+    np.testing.assert_allclose([one.amount for one in got.classes], expected, rtol=1e-6)
+
+
+def test_equal_amounts_are_of_so_many_rows_of_each_class_whatever_the_leaves(tmp_path: Path) -> None:
+    path = tmp_path / "e"
+    columns = write_stream(path, split=True, broken=30)
+    stored = open_embeddings(str(path))
+    found = []
+    for leaf_rows in (1, 700, 10**6):
+        options = Options(leaf_rows=leaf_rows, equal_count=150, shrinkage="none")
+        folder = tmp_path / f"p{leaf_rows}"
+        found.append([one.equal_amount for one in measure_stream(stored, folder, options=options).classes])
+    assert repr(found[0]) == repr(found[1]) == repr(found[2])
+    kept = np.isfinite(columns["embedding"][:, 0]) & (columns["split"] == "train")
+    enough = np.bincount(columns["label"][kept], minlength=7) >= 150
+    assert np.isfinite(found[0]).tolist() == enough.tolist()
+    assert 0 < enough.sum() < 7
+    other = streamed(path, tmp_path / "seed", equal_count=150, shrinkage="none", seed=1)
+    assert [one.equal_amount for one in other.classes] != found[0]
+
+
+def test_equal_amounts_lie_around_the_true_one(tmp_path: Path) -> None:
+    columns = write_stream(tmp_path / "e", split=False, rows=6000)
+    x, labels = torch.from_numpy(columns["embedding"]), torch.from_numpy(columns["label"])
+    stored = open_embeddings(str(tmp_path / "e"))
+    draws, oracle = [], []
+    for seed in range(20):
+        partial = Partial.empty(stored, Options(equal_count=60, seed=seed))
+        partial.add(stored, stored.parts)
+        drawn = partial.drawn.of_full_classes(7, 60)
+        draws.append(information_amounts(*drawn, 7).numpy())
+        generator = torch.Generator().manual_seed(seed)
+        oracle.append(information_amounts(x, labels, 7, equal_count=60, generator=generator).numpy())
+    spread = np.std(oracle, axis=0, ddof=1) * np.sqrt(2 / 20)
+    difference = np.mean(draws, axis=0) - np.mean(oracle, axis=0)
+    enough = np.isfinite(difference)
+    assert enough.sum() >= 5
+    assert (np.abs(difference) < 5 * spread)[enough].all()
+
+
+def test_the_number_of_equal_rows_is_chosen_from_the_counts_and_bounded_by_the_budget(tmp_path: Path) -> None:
+    write_stream(tmp_path / "e")
+    stored = open_embeddings(str(tmp_path / "e"))
+    free = Options().resolved(stored).equal_count
+    assert free == measure(read_embeddings(tmp_path / "e")).equal_count
+    assert free > 13
+    tight = Options(memory_budget=4 * 7 * stored.dim * 4 * 15).resolved(stored)
+    assert tight.equal_count == 15
+    assert Options(memory_budget=1000).resolved(stored).equal_count == 0
+    assert Options(equal_count=3).resolved(stored).equal_count == 3
+
+
+@pytest.mark.parametrize("leaf_rows", [1, 333, 600, 10**6])
+def test_any_leaves_give_the_same_up_to_rounding(leaf_rows: int, tmp_path: Path) -> None:
+    path = tmp_path / "e"
+    write_stream(path)
+    expected = streamed(path, tmp_path / "p")
+    got = measure_stream(
+        open_embeddings(str(path)), tmp_path / "q", options=Options(leaf_rows=leaf_rows), file=expected.file
+    )
+    np.testing.assert_allclose(
+        [one.amount for one in got.classes], [one.amount for one in expected.classes], rtol=1e-6
+    )
+    assert got.confused == expected.confused
+
+
+def test_blocks_hold_every_row_once() -> None:
+    rng = np.random.default_rng(0)
+    for sizes in (
+        [],
+        [0],
+        [1],
+        [70_000],
+        [20_000] * 5,
+        [100, 0, 200_000, 40_000, 3],
+        rng.integers(0, 60_000, 9),
+    ):
+        ends = np.cumsum([0, *sizes])
+        chunks = [(np.arange(a, b, dtype=np.float32)[:, None], np.arange(a, b)) for a, b in pairwise(ends)]
+        blocks = list(partials._blocks(chunks))
+        joined = np.concatenate([labels for _, labels in blocks]) if blocks else np.empty(0)
+        assert joined.tolist() == list(range(ends[-1]))
+        assert all(np.array_equal(x[:, 0], labels.astype(np.float32)) for x, labels in blocks)
+        assert all(2**15 <= len(labels) <= 2**16 for _, labels in blocks[:-1])
+
+
+def test_partials_stay_until_they_are_removed_and_the_second_call_reads_no_row(tmp_path: Path) -> None:
+    path, folder = tmp_path / "e", tmp_path / "p"
+    write_stream(path)
+    stored = open_embeddings(str(path))
+    rows: list[int] = []
+    first = measure_stream(stored, folder, options=Options(leaf_rows=500), progress=rows.append)
+    assert sum(rows) == stored.rows
+    (own,) = folder.glob("measured-*")
+    assert sorted(file.name for file in own.iterdir()) == ["L3-0.pt", "plan.json"]
+    begun: list[int] = []
+    told: list[str] = []
+    second = measure_stream(
+        stored,
+        folder,
+        options=Options(leaf_rows=500),
+        progress=rows.append,
+        begin=begun.append,
+        tell=told.append,
+    )
+    assert sum(rows) == stored.rows == begun[0]
+    assert told == [f"going on from the partials in {folder}"]
+    assert second == first or repr(second) == repr(first)
+    (folder / "mine.txt").write_text("not yours")
+    remove_partials(folder)
+    assert [file.name for file in folder.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"seed": 1}, "other options"),
+        ({"shrinkage": "none"}, "other options"),
+        ({"leaf_rows": 700}, "other options"),
+        ({}, "other data"),
+    ],
+)
+def test_other_data_or_options_start_anew(change: dict, told: str, tmp_path: Path) -> None:
+    path, folder = tmp_path / "e", tmp_path / "p"
+    write_stream(path)
+    measure_stream(open_embeddings(str(path)), folder, options=Options(**{"leaf_rows": 500, **{}}))
+    if not change:
+        write_stream(path, seed=1)
+    said: list[str] = []
+    begun: list[int] = []
+    measure_stream(
+        open_embeddings(str(path)),
+        folder,
+        options=Options(**{"leaf_rows": 500, **change}),
+        begin=begun.append,
+        tell=said.append,
+    )
+    assert said == [f"the partials in {folder} are of {told}: starting anew"]
+    assert begun == [0]
+    assert len(list(folder.glob("measured-*"))) == 1
+
+
+def test_two_at_once_in_one_folder_are_refused(tmp_path: Path) -> None:
+    path, folder = tmp_path / "e", tmp_path / "p"
+    write_stream(path)
+
+    def intrude(rows: int) -> None:
+        with pytest.raises(ArgumentError, match="another bisector measure works"):
+            streamed(path, folder)
+
+    measure_stream(open_embeddings(str(path)), folder, progress=intrude)
+
+
+def test_a_partial_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path, folder = tmp_path / "e", tmp_path / "p"
+    write_stream(path)
+    streamed(path, folder)
+    root = next(folder.glob("*/L3-0.pt"))
+    root.write_bytes(root.read_bytes()[:1000])
+    with pytest.raises(ArgumentError, match=r"L3-0\.pt.*remove it"):
+        streamed(path, folder)
+    root.unlink()
+    streamed(path, folder)
+
+
+def test_what_is_done_is_not_done_again_and_leftovers_are_removed(tmp_path: Path) -> None:
+    write_stream(tmp_path / "e")
+    job = Job(open_embeddings(str(tmp_path / "e")), Options(leaf_rows=800, equal_count=0), tmp_path)
+    for node in job.tree:
+        job.run(node)
+        before = job.path(node).stat().st_mtime_ns
+        job.run(node)
+        assert job.path(node).stat().st_mtime_ns == before
+    job.path(Node(0, 1)).write_bytes(b"left by somebody who was killed")
+    (tmp_path / ".L0-2.pt.17-abc").write_bytes(b"a draft of somebody who was killed")
+    for node in job.tree:
+        assert job.done(node)
+        job.run(node)
+    job.tidy()
+    assert sorted(file.name for file in tmp_path.glob("*L*")) == [job.tree.root.name]
+
+
+def test_a_partial_merges_what_two_halves_saw(tmp_path: Path) -> None:
+    write_stream(tmp_path / "e", broken=10)
+    stored = open_embeddings(str(tmp_path / "e"))
+    options = Options(equal_count=20)
+    whole, left, right = (Partial.empty(stored, options) for _ in range(3))
+    whole.add(stored, stored.parts)
+    left.add(stored, stored.parts[:4])
+    right.add(stored, stored.parts[4:])
+    right.save(tmp_path / "right.pt")
+    loaded = Partial.empty(stored, options)
+    loaded.load(tmp_path / "right.pt")
+    left.merge(loaded)
+    assert left.rows.tolist() == whole.rows.tolist()
+    assert left.left_out == whole.left_out
+    assert torch.equal(left.meter.counts, whole.meter.counts)
+    torch.testing.assert_close(left.meter.means, whole.meter.means)
+    for got, expected in zip(
+        left.drawn.of_full_classes(7, 20), whole.drawn.of_full_classes(7, 20), strict=True
+    ):
+        assert torch.equal(got, expected)
+
+
+def test_threads_are_as_before(tmp_path: Path) -> None:
+    write_stream(tmp_path / "e")
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        seen: set[int] = set()
+        stored = open_embeddings(str(tmp_path / "e"))
+        measure_stream(stored, tmp_path / "p", progress=lambda rows: seen.add(torch.get_num_threads()))
+        assert seen == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_table_without_rows_to_measure_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "e"
+    write_stream(path, rows=20, broken=20)
+    with pytest.raises(ArgumentError, match="no row"):
+        streamed(path, tmp_path / "p")
+
+
+def test_an_empty_table_has_an_embedding_table() -> None:
+    assert len(EmbeddingTable(torch.empty(0, 3), torch.empty(0, dtype=torch.long), ("a",))) == 0
+
+
+def test_under_a_budget_amounts_come_with_their_error(tmp_path: Path) -> None:
+    write_stream(tmp_path / "e", dim=32, split=False, predicted=False)
+    exact = streamed(tmp_path / "e", tmp_path / "p", shrinkage="none", equal_count=0)
+    tight = {"shrinkage": "none", "equal_count": 0, "memory_budget": 20_000}
+    one, other = (streamed(tmp_path / "e", tmp_path / name, **tight) for name in ("q", "r"))
+    assert repr(one) == repr(other)
+    assert any(each.error > 0 for each in one.classes)
+    for got, wanted in zip(one.classes, exact.classes, strict=True):
+        assert got.count == wanted.count
+        assert abs(got.amount - wanted.amount) <= got.error + 1e-6 * wanted.amount
