@@ -3,6 +3,7 @@
 import platform
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -55,9 +56,10 @@ class Description:
         ]
 
 
-def describe_machine(device: torch.device) -> Description:
-    """Return what this process runs on."""
-    names = ("torch", "triton", "pytorch-metric-learning")
+def describe_machine(
+    device: torch.device, packages: Sequence[str] = ("torch", "triton", "pytorch-metric-learning")
+) -> Description:
+    """Return what this process runs on, with the versions of these packages where they are installed."""
     return Description(
         processor=_processor(),
         instructions=torch.backends.cpu.get_cpu_capability(),
@@ -66,7 +68,10 @@ def describe_machine(device: torch.device) -> Description:
         memory_bytes=total_bytes(),
         system=_system(),
         python=platform.python_version(),
-        packages={"bisector": __version__, **{name: number for name in names if (number := _version(name))}},
+        packages={
+            "bisector": __version__,
+            **{name: number for name in packages if (number := _version(name))},
+        },
         float32_products=torch.get_float32_matmul_precision(),
         gpu=_gpu(device) if device.type == "cuda" else None,
     )

@@ -72,6 +72,20 @@ def process_peak_bytes() -> int | None:
     return _field(Path("/proc/self/status"), "VmHWM")
 
 
+def process_bytes() -> int | None:
+    """Return the memory that this process has now, libraries included, or None if it is not told."""
+    return _field(Path("/proc/self/status"), "VmRSS")
+
+
+def forget_process_peak() -> bool:
+    """Let `process_peak_bytes` count from now on; say whether the system could."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
 def binary(size: float) -> str:
     """Return bytes in words.
 

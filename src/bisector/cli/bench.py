@@ -1,15 +1,16 @@
-"""Time the losses and count their memory, beside others' and beside the bare matrix products.
+"""Time the losses and the meters and count their memory, beside others' and beside the bare matrix products.
 
 `bench losses` prints one table a size, and writes losses.md and losses.json where --out says; `bench step`
-times whole training steps of one head.
+times whole training steps of one head; `bench meter`, `amounts` and `guide` are in bench_information.py.
 """
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bisector.cli import bench_information
+from bisector.cli.bench_information import progress
 from bisector.cli.output import require_folder, say
 from bisector.errors import require, require_choice, require_integer, require_number
 
@@ -23,7 +24,7 @@ OPTIMIZERS = ("adam", "adamw", "sgd", "rowwise-adamw")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the two benchmarks of ``bisector bench``."""
+    """Add the benchmarks of ``bisector bench``."""
     benchmarks = parser.add_subparsers(dest="benchmark", metavar="BENCHMARK", required=True)
     text = "forward and backward of every loss, beside the bare matrix products"
     losses = benchmarks.add_parser("losses", help=text, description=text)
@@ -57,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     step.add_argument("--optimizer", choices=OPTIMIZERS, default="adam", help="default: %(default)s")
     _add_common(step, repeats=3)
+    bench_information.add_arguments(benchmarks)
 
 
 def _add_common(parser: argparse.ArgumentParser, repeats: int) -> None:
@@ -70,20 +72,25 @@ def _add_common(parser: argparse.ArgumentParser, repeats: int) -> None:
 
 def run(arguments: argparse.Namespace, command: str) -> None:
     """Run a benchmark and print what it found."""
-    require_integer("--repeats", arguments.repeats, least=1)
+    if hasattr(arguments, "repeats"):
+        require_integer("--repeats", arguments.repeats, least=1)
     if arguments.threads is not None:
         require_integer("--threads", arguments.threads, least=1)
+    if getattr(arguments, "out", None) is not None:
+        require_folder(arguments.out)
     import torch
 
     from bisector.benchmarks.timing import threads
 
-    cuda = arguments.device != "cuda" or torch.cuda.is_available()
+    cuda = getattr(arguments, "device", "cpu") != "cuda" or torch.cuda.is_available()
     require(cuda, "--device", "'cuda'", "cpu: this machine has no GPU that PyTorch can use")
     with threads(arguments.threads):
         if arguments.benchmark == "losses":
             _losses(arguments)
-        else:
+        elif arguments.benchmark == "step":
             _step(arguments)
+        else:
+            bench_information.run(arguments, command)
 
 
 def _budget(arguments: argparse.Namespace) -> "MemoryBudget":
@@ -106,8 +113,6 @@ def _losses(arguments: argparse.Namespace) -> None:
     from bisector.benchmarks.report import Settings, explanation, format_comparison, write_comparisons
     from bisector.engine.dispatch import BACKENDS
 
-    if arguments.out is not None:
-        require_folder(arguments.out)
     sizes = [Size.parse(text) for text in arguments.sizes.split(",")]
     backends = [require_choice("backend", name.strip(), BACKENDS) for name in arguments.backends.split(",")]
     if "triton" in backends:
@@ -124,21 +129,15 @@ def _losses(arguments: argparse.Namespace) -> None:
     comparisons = []
     for size in sizes:
         found = compare_losses(
-            size, contenders, arguments.dtype, arguments.device, arguments.repeats, progress=_progress
+            size, contenders, arguments.dtype, arguments.device, arguments.repeats, progress=progress
         )
-        _progress("")
+        progress("")
         comparisons.append(found)
         say(f"\n{format_comparison(found)}")
     say(f"\n{explanation(settings)}")
     if arguments.out is not None:
         files = write_comparisons(comparisons, machine, settings, arguments.out)
         say(f"Written: {', '.join(str(file) for file in files)}")
-
-
-def _progress(text: str) -> None:
-    """Show one passing line to whoever sits at a terminal."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def _command(arguments: argparse.Namespace) -> str:
