@@ -46,7 +46,7 @@ class Holding:
         rows: Tensor,  # (m, p)
     ) -> None:
         """Take in m >= 1 finite rows, as `precise` gives them, which nobody else changes."""
-        self.waiting += len(rows)
+        self.waiting += rows.shape[0]
         if self.waiting >= self._limit:
             self._fold(torch.cat([*self.rows, rows]) if self.rows else rows)
         else:

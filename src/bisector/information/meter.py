@@ -329,7 +329,7 @@ class InformationMeter:
         self._fit()
 
     def _reread(self, labels: Tensor) -> None:
-        for c in set(labels.tolist()):
+        for c in labels.bincount().nonzero().flatten().tolist():
             self._readings.pop(c, None)
 
     def _checked(self, embeddings: Tensor, labels: Tensor) -> Block:
