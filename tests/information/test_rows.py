@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from bisector.errors import ArgumentError
 from bisector.information.rows import (
     on_scale,
+    places_by_class,
     require_finite,
-    rows_by_class,
 )
 
 
@@ -34,10 +34,9 @@ def test_scales():
 
 
 @given(st.lists(st.integers(0, 6), max_size=30))
-def test_rows_by_class_is_a_mask_for_each(labels):
+def test_places_by_class_are_a_mask_for_each(labels):
     labels = torch.tensor(labels, dtype=torch.long)
-    x = torch.arange(len(labels) * 2.0).reshape(-1, 2)
-    groups = rows_by_class(x, labels)
-    assert list(groups) == sorted(set(labels.tolist()))
-    for label, rows in groups.items():
-        assert torch.equal(rows, x[labels == label])
+    found = dict(places_by_class(labels))
+    assert list(found) == sorted(set(labels.tolist()))
+    for label, places in found.items():
+        assert torch.equal(places, (labels == label).nonzero().flatten())

@@ -1,21 +1,16 @@
 """The information amount: the volume that a class's embeddings fill, in bits."""
 
-from math import isnan
+from collections.abc import Iterator
 
 import torch
 from torch import Generator, Tensor
 
 from bisector.checks import require_classes, require_embeddings
 from bisector.errors import require, require_choice
-from bisector.information.rows import (
-    EMBEDDING_SCALES,
-    on_scale,
-    require_finite,
-    rows_by_class,
-)
-from bisector.information.volume import volume_of_spectrum, volumes_by_cholesky
+from bisector.information.gram import Gram, exact_amounts
+from bisector.information.rows import EMBEDDING_SCALES, on_scale, places_by_class, require_finite
 from bisector.statistics.moments import Moments
-from bisector.statistics.shrinkage import CHOLESKY_SHRINKAGES, SHRINKAGES, linear_intensity, shrink
+from bisector.statistics.shrinkage import SHRINKAGES
 
 
 def information_amount(
@@ -116,20 +111,22 @@ def information_amounts(
     require_choice("shrinkage", shrinkage, SHRINKAGES)
     require_choice("embeddings", embeddings, EMBEDDING_SCALES)
     require(equal_count is None or equal_count >= 2, "equal_count", equal_count, "None or at least 2")
-    fewest = equal_count or 2
+    rows = on_scale(x, embeddings)
+
+    def grams() -> Iterator[tuple[int, Gram]]:
+        for label, places in places_by_class(labels.cpu()):
+            if len(places) >= (equal_count or 2):
+                drawn = places if equal_count is None else _draw(places, equal_count, generator)
+                yield label, Gram.of_rows(rows.index_select(0, drawn))
+
     amounts = torch.full((num_classes,), torch.nan, dtype=torch.float64, device="cpu")
-    for label, rows in rows_by_class(on_scale(x, embeddings), labels.cpu()).items():
-        if len(rows) >= fewest:
-            drawn = rows if equal_count is None else _draw(rows, equal_count, generator)
-            amounts[label] = amount_of_moments(Moments.of_rows(drawn), shrinkage)[0]
+    for label, amount in exact_amounts(grams(), shrinkage, ranks=False):
+        amounts[label] = amount.bits
     return amounts
 
 
 def amount_of_moments(moments: Moments, shrinkage: str) -> tuple[float, str]:
     """The information amount that a class's moments hold, in bits, and the shrinkage that was used.
-
-    By Cholesky of `I + Sigma` on the smaller side, instances or dimensions, where the shrinkage is none
-    or linear; from the eigenvalues where it is not. A determinant is never formed, so nothing overflows.
 
     Args:
         moments: Of at least 2 instances, in an exact form.
@@ -143,46 +140,9 @@ def amount_of_moments(moments: Moments, shrinkage: str) -> tuple[float, str]:
     """
     require_choice("shrinkage", shrinkage, SHRINKAGES)
     require(moments.count >= 2, "moments", f"{moments.count} instances", "at least 2")
-    if shrinkage not in CHOLESKY_SHRINKAGES:
-        return amount_of_spectrum(moments, moments.eigenvalues, shrinkage)
-    weight, ridge = weight_and_ridge(moments, moments.gram(), shrinkage)
-    gram = (moments.gram() * weight).unsqueeze(0)
-    amount = volumes_by_cholesky(gram, moments.dim, gram.new_tensor([ridge])).item()
-    if isnan(amount):
-        return amount_of_spectrum(moments, moments.eigenvalues, shrinkage)
-    return amount, shrinkage
+    [(_, amount)] = exact_amounts([(0, Gram.of_moments(moments))], shrinkage, ranks=False)
+    return amount.bits, amount.shrinkage
 
 
-def weight_and_ridge(moments: Moments, gram: Tensor, shrinkage: str) -> tuple[float, float]:
-    """The a and b of a shrunk covariance `a Sigma + b I` without eigenvalues: one of `CHOLESKY_SHRINKAGES`."""
-    if shrinkage == "none":
-        return 1.0, 0.0
-    rho = linear_intensity(
-        shrinkage,
-        trace=moments.trace,
-        squared_norm=gram.square().sum().item(),
-        dim=moments.dim,
-        count=moments.count,
-        fourth_moment=moments.fourth,
-    )
-    return 1 - rho, rho * moments.trace / moments.dim
-
-
-def amount_of_spectrum(
-    moments: Moments,
-    eigenvalues: Tensor,  # (p,), ascending
-    shrinkage: str,
-) -> tuple[float, str]:
-    """The amount of moments whose eigenvalues are known, and the shrinkage that was used."""
-    shrunk, used = shrink(
-        eigenvalues,
-        moments.count,
-        shrinkage,
-        fourth_moment=moments.fourth,
-        resolution=moments.resolution,
-    )
-    return volume_of_spectrum(shrunk).item(), used
-
-
-def _draw(rows: Tensor, count: int, generator: Generator | None) -> Tensor:
-    return rows[torch.randperm(len(rows), generator=generator)[:count]]
+def _draw(places: Tensor, count: int, generator: Generator | None) -> Tensor:
+    return places[torch.randperm(len(places), generator=generator)[:count]]

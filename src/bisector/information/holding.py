@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from bisector.information.gram import Gram
 from bisector.statistics.moments import Moments
 from bisector.statistics.scatter import Factor, packed_size
 from bisector.statistics.sketch import Sketch
@@ -82,6 +83,10 @@ class Holding:
         moments = self.moments.copy()
         moments.add_rows_(torch.cat(self.rows))
         return moments
+
+    def reading(self) -> Gram | Moments:
+        """What an amount is read from: `current`, or for rows alone what is quicker."""
+        return Gram.of_rows(torch.cat(self.rows)) if self.moments is None else self.current()
 
     def with_rows(
         self,

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Container, Iterator, Mapping
-from itertools import pairwise
 from typing import Literal, TypeAlias, TypedDict
 
 import torch
@@ -24,7 +23,7 @@ from bisector.information.packing import (
 )
 from bisector.information.queue import Block, EmbeddingQueue
 from bisector.information.reading import ClassInformation, Reading, read_classes
-from bisector.information.rows import EMBEDDING_SCALES, on_scale, require_finite
+from bisector.information.rows import EMBEDDING_SCALES, on_scale, places_by_class, require_finite
 from bisector.statistics.shrinkage import SHRINKAGES
 
 NotFinite: TypeAlias = Literal["refuse", "skip"]
@@ -173,7 +172,7 @@ class InformationMeter:
                 ten times the amounts.
         """
         self._look()
-        changed = ((c, h.current(), h.form) for c, h in self._current() if self._is_stale(c, ranks))
+        changed = ((c, h.reading(), h.form) for c, h in self._current() if self._is_stale(c, ranks))
         anchors = {c: mean for c, (_, mean) in self._anchors.items()}
         for c, reading in read_classes(changed, self.shrinkage, anchors, ranks=ranks):
             self._readings[c] = reading
@@ -360,7 +359,7 @@ class InformationMeter:
 
     def _flush(self, block: Block) -> None:
         embeddings, labels = on_scale(block[0], self.embeddings), block[1]
-        for c, places in _places(labels):
+        for c, places in places_by_class(labels):
             self._holding(c).append(embeddings.index_select(0, places))
 
     def _holding(self, c: int) -> Holding:
@@ -375,7 +374,7 @@ class InformationMeter:
         waiting: Mapping[int, Tensor] = {}
         if block:
             embeddings = on_scale(block[0], self.embeddings)
-            waiting = {c: embeddings.index_select(0, places) for c, places in _places(block[1])}
+            waiting = {c: embeddings.index_select(0, places) for c, places in places_by_class(block[1])}
         for c in sorted(self._holdings.keys() | waiting.keys()):
             holding = self._holdings.get(c, Holding(self.dim))
             yield c, holding.with_rows(waiting[c]) if c in waiting else holding
@@ -421,15 +420,3 @@ class InformationMeter:
         if first:
             message = f"{skipped} embeddings with NaN or infinity skipped; later ones are counted silently"
             warnings.warn(message, RuntimeWarning, stacklevel=4)
-
-
-def _places(labels: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Each class that occurs and the positions of its rows, in their order."""
-    if not len(labels):
-        return
-    order = labels.argsort(stable=True)
-    counts = labels.bincount()
-    classes = counts.nonzero().flatten()
-    ends = [0, *counts[classes].cumsum(0).tolist()]
-    for c, (start, end) in zip(classes.tolist(), pairwise(ends), strict=True):
-        yield c, order[start:end]

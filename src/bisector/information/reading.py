@@ -2,24 +2,19 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isnan
 from typing import Self
 
 import torch
 from torch import Tensor
 
 from bisector.errors import require_choice
-from bisector.information.amount import amount_of_spectrum, weight_and_ridge
 from bisector.information.effective_rank import effective_rank
+from bisector.information.gram import Gram, exact_amounts
 from bisector.information.holding import Form
 from bisector.information.sketched import sketched_amount, spectra
-from bisector.information.volume import volumes_by_cholesky
-from bisector.statistics.moments import Moments, padded
-from bisector.statistics.shrinkage import CHOLESKY_SHRINKAGES, SHRINKAGES
+from bisector.statistics.moments import Moments
+from bisector.statistics.shrinkage import SHRINKAGES
 from bisector.statistics.sketch import Sketch
-
-_BATCH_BYTES = 2**26
-_STEP = 16  # sizes of Gram matrices are rounded up to multiples of it, so that many go together
 
 
 @dataclass(frozen=True)
@@ -81,19 +76,16 @@ class ClassInformation:
 
 
 def read_classes(
-    classes: Iterable[tuple[int, Moments, Form]],
+    classes: Iterable[tuple[int, Gram | Moments, Form]],
     shrinkage: str,
     anchors: Mapping[int, Tensor] | None = None,
     *,
     ranks: bool = True,
 ) -> Iterator[tuple[int, Reading]]:
-    """Read the moments of many classes, those of one size in one call of the linear algebra.
-
-    Small classes go by their Gram matrix on the side of the instances. Without ranks, and with a shrinkage
-    that takes no eigenvalues, none are: a Cholesky factor is a tenth of their cost.
+    """Read many classes, those of one size in one call of the linear algebra.
 
     Args:
-        classes: number, moments and form of each; they are asked for as they are needed.
+        classes: number, moments (or what exact amounts ask of them) and form of each; asked for as they are needed.
         shrinkage: One of `SHRINKAGES`.
         anchors: the mean (p,) that the drift of a class is measured from.
         ranks: whether effective ranks are wanted.
@@ -109,69 +101,38 @@ def read_classes(
     1.66...
     """
     require_choice("shrinkage", shrinkage, SHRINKAGES)
-    waiting: dict[int, list[_Waiting]] = {}
-    for number, moments, form in classes:
-        anchor = (anchors or {}).get(number)
-        drift = torch.nan if anchor is None else float(torch.linalg.vector_norm(moments.mean - anchor))
-        known = Reading(count=moments.count, drift=drift, form=form)
-        if moments.count < 2:
-            yield number, known
-        elif isinstance(moments.scatter, Sketch):
-            amount, used, bound, estimate = sketched_amount(moments, shrinkage)
-            rank = float(effective_rank(spectra(moments).likely)) if ranks else torch.nan
-            yield (
-                number,
-                replace(
-                    known,
-                    amount=amount,
-                    shrinkage=used,
-                    effective_rank=rank,
-                    error_bound=bound,
-                    error_estimate=estimate,
-                ),
-            )
-        else:
-            gram = moments.gram()
-            size = min(moments.dim, -(-max(len(gram), 1) // _STEP) * _STEP)
-            group = waiting.setdefault(size, [])
-            group.append(_Waiting(number, moments, gram, known))
-            if len(group) * size**2 * gram.itemsize >= _BATCH_BYTES:
-                yield from _read(waiting.pop(size), size, shrinkage, ranks)
-    for size, group in waiting.items():
-        yield from _read(group, size, shrinkage, ranks)
+    others: list[tuple[int, Reading]] = []  # that need no linear algebra, or one of their own
 
+    def exact() -> Iterator[tuple[tuple[int, Reading], Gram]]:
+        for number, held, form in classes:
+            anchor = (anchors or {}).get(number)
+            drift = torch.nan if anchor is None else float(torch.linalg.vector_norm(held.mean - anchor))
+            known = Reading(count=held.count, drift=drift, form=form)
+            if held.count < 2:
+                others.append((number, known))
+            elif isinstance(held, Gram):
+                yield (number, known), held
+            elif isinstance(held.scatter, Sketch):
+                others.append((number, _of_sketch(held, known, shrinkage, ranks)))
+            else:
+                yield (number, known), Gram.of_moments(held)
 
-@dataclass(frozen=True, eq=False)
-class _Waiting:
-    number: int
-    moments: Moments
-    gram: Tensor
-    known: Reading
-
-
-def _read(group: list[_Waiting], size: int, shrinkage: str, ranks: bool) -> Iterator[tuple[int, Reading]]:
-    dim = group[0].moments.dim
-    # Zeros beside a Gram matrix add null eigenvalues, of which there are more than enough, and nothing to the
-    # volume.
-    grams = torch.zeros(len(group), size, size, dtype=torch.float64, device="cpu")
-    for place, one in zip(grams, group, strict=True):
-        place[: len(one.gram), : len(one.gram)] = one.gram
-    values = None
-    if ranks or shrinkage not in CHOLESKY_SHRINKAGES:
-        values = torch.linalg.eigvalsh(grams)
-    amounts = torch.full((len(group),), torch.nan, dtype=torch.float64, device="cpu")
-    if shrinkage in CHOLESKY_SHRINKAGES:
-        pairs = [weight_and_ridge(one.moments, one.gram, shrinkage) for one in group]
-        weights, ridges = torch.tensor(pairs, dtype=torch.float64, device="cpu").T
-        amounts = volumes_by_cholesky(grams.mul_(weights[:, None, None]), dim, ridges)
-    for i, one in enumerate(group):
-        eigenvalues = None if values is None else padded(values[i], dim)
-        amount, used = float(amounts[i]), shrinkage
-        if isnan(amount):  # nonlinear, or the factorisation failed
-            eigenvalues = one.moments.eigenvalues if eigenvalues is None else eigenvalues
-            amount, used = amount_of_spectrum(one.moments, eigenvalues, shrinkage)
-        rank = float(effective_rank(eigenvalues)) if ranks and eigenvalues is not None else torch.nan
+    for (number, known), (amount, used, rank) in exact_amounts(exact(), shrinkage, ranks=ranks):
         yield (
-            one.number,
-            replace(one.known, amount=amount, shrinkage=used, effective_rank=rank, error_bound=0.0),
+            number,
+            replace(known, amount=amount, shrinkage=used, effective_rank=rank, error_bound=0.0),
         )
+    yield from others
+
+
+def _of_sketch(moments: Moments, known: Reading, shrinkage: str, ranks: bool) -> Reading:
+    amount, used, bound, estimate = sketched_amount(moments, shrinkage)
+    rank = float(effective_rank(spectra(moments).likely)) if ranks else torch.nan
+    return replace(
+        known,
+        amount=amount,
+        shrinkage=used,
+        effective_rank=rank,
+        error_bound=bound,
+        error_estimate=estimate,
+    )

@@ -1,5 +1,7 @@
 """Embeddings as they come in: are they finite, on which scale are they measured, which rows are whose."""
 
+from collections.abc import Iterator
+from itertools import pairwise
 from math import sqrt
 
 import torch
@@ -44,16 +46,19 @@ def on_scale(
     return scaled
 
 
-def rows_by_class(
-    embeddings: Tensor,  # (B, D)
+def places_by_class(
     labels: Tensor,  # (B,)
-) -> dict[int, Tensor]:
-    """The rows of each class that occurs, in their order.
+) -> Iterator[tuple[int, Tensor]]:
+    """Each class that occurs, ascending, and where its rows are, in their order.
 
-    >>> rows_by_class(torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([4, 0, 4]))
-    {0: tensor([[2.]]), 4: tensor([[1.], [3.]])}
+    >>> [(c, places.tolist()) for c, places in places_by_class(torch.tensor([4, 0, 4]))]
+    [(0, [1]), (4, [0, 2])]
     """
-    sizes = labels.bincount()
-    classes = sizes.nonzero().flatten()
-    parts = torch.split(embeddings[labels.argsort(stable=True)], sizes[classes].tolist())
-    return dict(zip(classes.tolist(), parts, strict=True))
+    if not len(labels):
+        return
+    order = labels.argsort(stable=True)
+    counts = labels.bincount()
+    classes = counts.nonzero().flatten()
+    ends = [0, *counts[classes].cumsum(0).tolist()]
+    for c, (start, end) in zip(classes.tolist(), pairwise(ends), strict=True):
+        yield c, order[start:end]

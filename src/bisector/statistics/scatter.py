@@ -198,6 +198,22 @@ class Packed:
         return Packed(self.dim, self.values.clone(), single=self.single)
 
 
+def products(
+    rows: Tensor,  # (m, p)
+) -> Tensor:
+    """`rows^T rows`: (p, p) float64, with the products and sums of `Packed.add_rows_`.
+
+    >>> products(torch.tensor([[1.0, 2.0], [0.0, 3.0]]))
+    tensor([[ 1.,  2.],
+            [ 2., 13.]], dtype=torch.float64)
+    """
+    if len(rows) <= _ROWS and rows.shape[1] <= 2 * TILE:
+        return (rows.T @ rows).double()
+    packed = Packed(rows.shape[1])
+    packed.add_rows_(rows)
+    return packed.full()
+
+
 def packed_size(dim: int) -> int:
     """How many numbers `Packed` holds.
 
