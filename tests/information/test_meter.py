@@ -165,6 +165,36 @@ class TestFaultyRows:
         assert meter.compute().skipped == 4
         assert_is(meter, x[fine], labels[fine])
 
+    @pytest.mark.parametrize("queue", [10, 1000])
+    def test_what_an_accelerator_sends_is_checked_late_and_no_legal_row_is_lost(self, queue):
+        # What `update` does with rows of an accelerator, done by hand where there is none.
+        x, labels = stream()
+        meter = InformationMeter(CLASSES, DIM, queue=queue, not_finite="skip", ignore_index=-100)
+        broken, wrong = x.clone(), labels.clone()
+        broken[3] = torch.nan
+        wrong[[7, 100]] = torch.tensor([CLASSES, -1])
+        wrong[8] = -100
+        told = 0
+        for part in zip(torch.split(broken, 16), torch.split(wrong, 16), strict=True):
+            meter._unchecked = True
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    meter._take(*part)
+            except ArgumentError as error:
+                told += "earlier updates" in str(error)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                meter.compute()
+            except ArgumentError as error:
+                told += "earlier updates" in str(error)
+        assert told >= 1
+        legal = torch.ones(len(x), dtype=torch.bool)
+        legal[[3, 7, 8, 100]] = False
+        assert meter.compute().skipped == 1
+        assert_is(meter, x[legal], labels[legal])
+
     def test_a_label_out_of_range_changes_nothing(self):
         x, labels = stream()
         meter = fed(x, labels, queue=50)
@@ -411,6 +441,23 @@ class TestMemory:
                 assert info.error_estimate.isnan().all()
             torch.testing.assert_close(meter.counts, free.counts)
             torch.testing.assert_close(meter.means, free.means, rtol=1e-6, atol=1e-6, equal_nan=True)
+
+    def test_wide_numbers_are_counted_as_wide(self):
+        x, labels = wide_stream()
+        meter = InformationMeter(CLASSES, WIDE, shrinkage="none", memory_budget=200_000)
+        for part in zip(torch.split(x.double(), 7), torch.split(labels, 7), strict=True):
+            meter.update(*part)
+            assert meter.nbytes <= 200_000
+
+    def test_a_new_epoch_is_exact_again_where_it_fits(self):
+        x, labels = wide_stream()
+        meter = InformationMeter(CLASSES, WIDE, shrinkage="none", memory_budget=200_000)
+        meter.update(x, labels)
+        assert "sketch" in meter.forms
+        meter.forget()
+        one = labels == 0
+        meter.update(x[one], labels[one])
+        assert meter.compute().form[0] == "scatter"
 
     @pytest.mark.parametrize("queue", [1, 50])
     def test_what_even_the_smallest_sketches_break_is_refused_before_anything_changes(self, queue):

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bisector.errors import ArgumentError
+from bisector.information.amount import information_amounts
 from bisector.information.meter import InformationMeter
 
-CLASSES, DIM = 3, 7
+CLASSES, DIM = 3, 24
 
 
 def numpy_amount(rows, weights):
@@ -29,7 +30,7 @@ class MeterMachine(RuleBasedStateMachine):
     @initialize(
         queue=st.sampled_from([None, 1, 5, 64]),
         forgetting=st.sampled_from([1.0, 0.5, 0.0]),
-        budget=st.sampled_from([None, None, 30_000]),
+        budget=st.sampled_from([None, None, 16_000]),
     )
     def begin(self, queue, forgetting, budget):
         self.options = {
@@ -175,3 +176,48 @@ def test_every_form_is_numpys_to_a_millionth(embeddings, dim):
         amount = np.linalg.slogdet(np.eye(dim) + covariance)[1] / (2 * np.log(2))
         assert info.amount[c].item() == pytest.approx(amount, rel=1e-6)
         np.testing.assert_allclose(info.error_bound[c], 0)
+
+
+@pytest.mark.parametrize("largest", [1, 30, 300, 3000, 10_000])
+def test_one_direction_that_dominates_costs_no_digits(largest):
+    # Rotated, so that it is in every entry of the covariance, as outlier directions of raw features are.
+    generator = torch.Generator().manual_seed(7)
+    x = 0.3 * torch.randn(5000, 64, generator=generator)
+    x[:, 0] *= largest / 0.3
+    x = x @ torch.linalg.qr(torch.randn(64, 64, generator=generator)).Q
+    meter = InformationMeter(1, 64, shrinkage="none")
+    for part in x.split(900):
+        meter.update(part, torch.zeros(len(part), dtype=torch.long))
+    covariance = np.cov(x.double().numpy(), rowvar=False, bias=True)
+    amount = np.linalg.slogdet(np.eye(64) + covariance)[1] / (2 * np.log(2))
+    assert meter.compute().amount.item() == pytest.approx(amount, rel=1e-6)
+    rows = torch.zeros(len(x), dtype=torch.long)
+    assert information_amounts(x, rows, 1, shrinkage="none").item() == pytest.approx(amount, rel=1e-6)
+
+
+@pytest.mark.parametrize("leap", [1e6, 1e24])
+def test_a_row_far_away_costs_no_digits_that_float64_has(leap):
+    rows = torch.randn(6144, 8, generator=torch.Generator().manual_seed(8))
+    first = torch.full((1, 8), leap)
+    meter = InformationMeter(1, 8, shrinkage="none")
+    for part in (first, rows):
+        meter.update(part, torch.zeros(len(part), dtype=torch.long))
+    exact = torch.cat([first, rows]).double().numpy()
+    covariance = np.cov(exact, rowvar=False, bias=True)
+    expected = np.linalg.slogdet(np.eye(8) + covariance)[1] / (2 * np.log(2))
+    amount = meter.compute().amount.item()
+    assert amount == pytest.approx(expected, rel=1e-6) if leap == 1e6 else np.isfinite(amount)
+
+
+def test_the_fuzzing_reaches_every_form():
+    machine = MeterMachine()
+    machine.begin(None, 0.5, 16_000)
+    forms = set()
+    for seed in range(12):
+        machine.update(seed, 300 if seed > 5 else 3, False)
+        forms |= set(machine.meter.compute().form)
+        machine.it_is_the_list()
+    machine.begin(64, 0.5, None)
+    machine.update(0, 300, False)
+    machine.it_is_the_list()
+    assert forms | set(machine.meter.compute().form) >= {"rows", "sketch", "scatter"}

@@ -41,7 +41,7 @@ def test_the_bound_holds_in_ten_thousand_trials():
         for part in rows[step:].split(step) if len(rows) > step else ():
             moments.add_rows_(part)
         shrinkage = BOUNDED[trial % 3]
-        exact = amount_of_moments(Moments.of_rows(rows), shrinkage)[0]
+        exact = amount_of_moments(Moments.of_rows(rows.double()), shrinkage)[0]
         found = sketched_amount(moments, shrinkage)
         error = abs(found.amount - exact)
         assert error <= found.bound + 1e-9 * (1 + exact), (trial, shrinkage, error, found)
@@ -62,10 +62,10 @@ def test_it_holds_after_merging_forgetting_and_resizing(seed, dim, shrinkage):
         rows = torch.cat([rows, b[step:]])
     moments = moments.sketched(1)
     found = sketched_amount(moments, shrinkage)
-    exact = amount_of_moments(Moments.of_rows(rows), shrinkage)[0]
+    exact = amount_of_moments(Moments.of_rows(rows.double()), shrinkage)[0]
     assert abs(found.amount - exact) <= found.bound + 1e-9 * (1 + exact)
     half = sketched_amount(moments.scaled(0.5), shrinkage)
-    exact = amount_of_moments(Moments.of_rows(rows).scaled(0.5), shrinkage)[0] if len(rows) >= 4 else math.nan
+    exact = amount_of_moments(Moments.of_rows(rows.double()).scaled(0.5), shrinkage)[0] if len(rows) >= 4 else math.nan
     assert math.isnan(exact) or abs(half.amount - exact) <= half.bound + 1e-9 * (1 + exact)
 
 
@@ -114,6 +114,6 @@ def test_the_estimate_of_the_nonlinear_ones_is_of_the_size_of_the_error():
 def test_huge_embeddings_have_a_bound_too(shrinkage):
     rows = 1e6 * torch.randn(100, 8, generator=torch.Generator().manual_seed(4))
     found = sketched_amount(Moments.of_rows(rows).sketched(2), shrinkage)
-    exact = amount_of_moments(Moments.of_rows(rows), shrinkage)[0]
+    exact = amount_of_moments(Moments.of_rows(rows.double()), shrinkage)[0]
     assert abs(found.amount - exact) <= found.bound
     assert math.isfinite(found.bound)

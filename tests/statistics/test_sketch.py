@@ -74,3 +74,15 @@ def test_a_copy_is_another():
     other.add_rows_(torch.eye(3))
     assert (sketch.trace, other.trace) == (3, 6)
     assert sketch.nbytes <= 2 * 3 * 4
+
+
+def test_merging_many_adds_up_what_each_has_rounded():
+    generator = torch.Generator().manual_seed(2)
+    parts = [Sketch(32, 4) for _ in range(40)]
+    for part in parts:
+        part.add_rows_(torch.randn(8, 32, generator=generator))
+    total = Sketch(32, 4)
+    for part in parts:
+        total.add_(part)
+    # Each shrinking rounds once more, by no more than its trace's part.
+    assert total.rounding <= sum(part.rounding for part in parts) + 40 * 4 * 2.0**-24 * total.trace

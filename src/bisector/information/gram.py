@@ -123,12 +123,16 @@ def exact_amounts(
     [('a', 1.66)]
     """
     waiting: dict[int, list[tuple[Key, Gram]]] = {}
+    total = 0
     for key, gram in grams:
         size = min(gram.dim, -(-max(len(gram.matrix), 1) // _STEP) * _STEP)
-        group = waiting.setdefault(size, [])
-        group.append((key, gram))
-        if len(group) * size**2 * gram.matrix.itemsize >= _BATCH_BYTES:
-            yield from _of_one_size(waiting.pop(size), size, shrinkage, ranks)
+        waiting.setdefault(size, []).append((key, gram))
+        total += size**2 * gram.matrix.itemsize
+        if total >= _BATCH_BYTES:  # those of the size that waits for most
+            most = max(waiting, key=lambda size: len(waiting[size]) * size**2)
+            group = waiting.pop(most)
+            total -= len(group) * most**2 * gram.matrix.itemsize
+            yield from _of_one_size(group, most, shrinkage, ranks)
     for size, group in waiting.items():
         yield from _of_one_size(group, size, shrinkage, ranks)
 

@@ -1,7 +1,7 @@
 """The information meter: what every class holds, kept up to date while embeddings stream by."""
 
 import warnings
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias, TypedDict
 
 import torch
@@ -131,6 +131,8 @@ class InformationMeter:
         self._sketch_size: int | None = None
         self._skipped = 0
         self._unchecked = False  # whether rows that nobody has looked at wait in the queue
+        self._queued: set[int] = set()  # the classes that may wait in it
+        self._itemsize = 4  # of the widest rows that came
 
     def update(
         self,
@@ -198,7 +200,10 @@ class InformationMeter:
                 holdings[c] = Holding(self.dim, current.scaled(kept))
         self._require_room(len(holdings), len(anchors))
         self._queue.drain()
+        self._queued = set()
         self._holdings, self._anchors, self._readings = holdings, anchors, {}
+        if not any(holding.form == "sketch" for holding in holdings.values()):
+            self._sketch_size = None
         self._fit()
 
     def merge(self, other: "InformationMeter") -> None:
@@ -251,8 +256,10 @@ class InformationMeter:
 
     @property
     def forms(self) -> tuple[Form | None, ...]:
-        """How each class is stored: "rows", "scatter", "sketch"; None where nothing is held but in the queue."""
-        return tuple(self._holdings[c].form if c in self._holdings else None for c in range(self.num_classes))
+        """How each class is stored: "rows" (in the queue too), "scatter", "sketch"; None without instances."""
+        self._look()
+        forms = {c: holding.form for c, holding in self._current()}
+        return tuple(forms.get(c) for c in range(self.num_classes))
 
     @property
     def nbytes(self) -> int:
@@ -260,7 +267,7 @@ class InformationMeter:
         means = sum(mean.nbytes for _, mean in self._anchors.values())
         return sum(h.nbytes for h in self._holdings.values()) + means + self._queue.nbytes
 
-    def state_dict(self, classes: Container[int] | None = None) -> MeterState:
+    def state_dict(self, classes: Sequence[int] | None = None) -> MeterState:
         """The state as tensors and builtins, which `torch.load(weights_only=True)` reads.
 
         The options that do not change what is stored (shrinkage, queue, forgetting, budget) are not in it.
@@ -269,18 +276,23 @@ class InformationMeter:
             classes: Those that are wanted, under the same numbers, as if no other had been seen; None for all.
         """
         self._look()
-        chosen = range(self.num_classes) if classes is None else classes
         nothing = torch.empty(0, self.dim, device="cpu"), torch.empty(0, dtype=torch.long, device="cpu")
         rows, labels = self._queue.peek() or nothing
-        kept = torch.tensor([c in chosen for c in labels.tolist()], dtype=torch.bool, device="cpu")
+        chosen: Iterable[int] = sorted(self._holdings.keys() | self._anchors.keys())
+        if classes is not None:
+            chosen = classes
+            kept = torch.isin(labels, torch.tensor(list(classes), dtype=torch.long, device="cpu"))
+            rows, labels = rows[kept], labels[kept]
         return {
             "num_classes": self.num_classes,
             "dim": self.dim,
             "embeddings": self.embeddings,
             "skipped": self._skipped,
-            "holdings": pack_holdings({c: h for c, h in self._holdings.items() if c in chosen}, self.dim),
-            "anchors": pack_means({c: a for c, a in self._anchors.items() if c in chosen}, self.dim),
-            "queue": {"embeddings": rows[kept], "labels": labels[kept]},
+            "holdings": pack_holdings(
+                {c: self._holdings[c] for c in chosen if c in self._holdings}, self.dim
+            ),
+            "anchors": pack_means({c: self._anchors[c] for c in chosen if c in self._anchors}, self.dim),
+            "queue": {"embeddings": rows, "labels": labels},
         }
 
     def load_state_dict(self, state: MeterState) -> None:
@@ -305,9 +317,11 @@ class InformationMeter:
         require_classes("labels", waiting["labels"], self.num_classes, rows=size)
         require_finite("embeddings", waiting["embeddings"])
         require(state["skipped"] >= 0, "skipped", state["skipped"], "at least 0")
-        seen = holdings.keys() | set(waiting["labels"].tolist())
-        self._require_room(len(seen), len(anchors), waiting["embeddings"].element_size())
+        queued = set(waiting["labels"].tolist())
+        itemsize = max(4, waiting["embeddings"].element_size())
+        self._require_room(len(holdings.keys() | queued), len(anchors), itemsize)
         self.reset()
+        self._queued, self._itemsize = queued, itemsize
         self._holdings, self._anchors, self._skipped = holdings, anchors, state["skipped"]
         for block in self._queue.push(waiting["embeddings"].cpu(), waiting["labels"].cpu()):
             self._flush(block)
@@ -315,21 +329,39 @@ class InformationMeter:
 
     def _take(self, embeddings: Tensor, labels: Tensor) -> None:
         """Queue rows and flush what is full; nothing is changed where the budget is too small."""
-        if self.memory_budget is not None:
-            seen = self._holdings.keys() | set(labels.tolist()) | set(self._queue.labels.tolist())
-            self._require_room(len(seen), len(self._anchors), embeddings.element_size())
+        itemsize = max(self._itemsize, embeddings.element_size())
         if not self._unchecked:
-            self._reread(labels)
-        for block in self._queue.push(embeddings, labels):
-            checked = self._checked(*block) if self._unchecked else block
-            if self._unchecked:
-                self._reread(checked[1])
-            self._flush(checked)
-        self._fit()
+            classes = set(labels.bincount().nonzero().flatten().tolist())
+            seen = self._holdings.keys() | self._queued | classes if self.memory_budget is not None else ()
+            self._require_room(len(seen), len(self._anchors), itemsize)
+            self._queued |= classes
+            for c in classes:
+                self._readings.pop(c, None)
+        self._itemsize = itemsize
+        blocks = self._queue.push(embeddings, labels)
+        if self._unchecked:
+            self._take_late(blocks)
+            return
+        for block in blocks:
+            self._flush(block)
+        if blocks:
+            self._fit()
 
-    def _reread(self, labels: Tensor) -> None:
-        for c in labels.bincount().nonzero().flatten().tolist():
-            self._readings.pop(c, None)
+    def _take_late(self, blocks: Iterable[Block]) -> None:
+        """Flush rows of an accelerator, which nobody has looked at; complain of illegal ones after that."""
+        wrong: list[int] = []
+        for embeddings, labels in blocks:
+            legal = (labels >= 0) & (labels < self.num_classes)
+            if self.ignore_index is not None:
+                legal |= labels == self.ignore_index
+            rows, classes = self._checked(embeddings[legal], labels[legal])
+            for c in classes.bincount().nonzero().flatten().tolist():
+                self._readings.pop(c, None)
+            self._flush((rows, classes))
+            wrong += labels[~legal].tolist()
+        self._fit()
+        got = f"{wrong[:3]} in rows of earlier updates, which are left out"
+        require(not wrong, "labels", got, f"0 to {self.num_classes - 1}")
 
     def _checked(self, embeddings: Tensor, labels: Tensor) -> Block:
         """The rows that are measured, once their labels and numbers are known to be legal."""
@@ -350,12 +382,12 @@ class InformationMeter:
         return (embeddings, labels) if bool(kept.all()) else (embeddings[kept], labels[kept])
 
     def _look(self) -> None:
-        """Check the rows of an accelerator that wait unchecked."""
+        """Check and take in the rows of an accelerator that wait unchecked."""
         if self._unchecked:
             block = self._queue.drain()
             self._unchecked = False
             if block is not None:
-                self._take(*self._checked(*block))
+                self._take_late([block])
 
     def _flush(self, block: Block) -> None:
         embeddings, labels = on_scale(block[0], self.embeddings), block[1]
@@ -406,9 +438,11 @@ class InformationMeter:
         )
 
     def _fit(self) -> None:
+        if len(self._queue) == 0:
+            self._queued = set()
         if self.memory_budget is None:
             return
-        room = self.memory_budget - self._reserved(len(self._anchors), 4, self.dim)
+        room = self.memory_budget - self._reserved(len(self._anchors), self._itemsize, self.dim)
         before = self._sketch_size
         self._sketch_size = fit(self._holdings.values(), self.dim, room, before)
         if self._sketch_size != before:

@@ -77,6 +77,8 @@ class EmbeddingQueue:
         """The rows that wait, as one block on the CPU; None if there are none."""
         for _, event in self._arriving:
             event.synchronize()
+        if self._batches:  # joined once
+            self._batches = [_joined(self._batches)]
         blocks = [
             *(block for block, _ in self._arriving),
             *((rows.cpu(), own.cpu()) for rows, own in self._batches),

@@ -21,7 +21,7 @@ from bisector.statistics.moments import Moments, padded
 from bisector.statistics.shrinkage import CHOLESKY_SHRINKAGES, linear_intensity, shrink
 from bisector.statistics.sketch import Sketch
 
-_PRODUCTS = 2.0**-22
+_PRODUCTS = 2.0**-21
 _ESTIMATE = 1.5
 
 
@@ -99,8 +99,8 @@ def _linear(moments: Moments, shrinkage: str, found: Spectra) -> tuple[float, fl
     """Lower bound, amount and upper bound with a linear shrinkage."""
     trace, dim = moments.trace, moments.dim
     # The squared norm is largest with R in line with A, and smallest with it spread from the bottom.
-    norms = {"most": float(found.low.square().sum()), "least": float(found.high.square().sum())}
-    norms["likely"] = float(found.likely.square().sum())
+    extremes = [float(found.low.square().sum()), float(found.high.square().sum())]
+    norms = {"most": max(extremes), "least": min(extremes), "likely": float(found.likely.square().sum())}
 
     def intensity(norm: str, off: float) -> float:
         return linear_intensity(
@@ -149,10 +149,17 @@ def _level(
     """`total` filled in so that the lowest are as level as boxes of at most `most` allow: (p,)."""
     # What is filled in grows with the level in straight lines, which bend where a box begins or is full.
     levels = torch.cat([base, base + most]).sort().values
-    filled = (levels[:, None] - base).clamp(0, most).sum(dim=1)
+    filled = _below(base, levels) - _below(base, levels - most)
     after = min(int(torch.searchsorted(filled, total)), len(levels) - 1)
     level, volume = float(levels[after]), float(filled[after])
     if after and volume > total:
         below, less = float(levels[after - 1]), float(filled[after - 1])
         level = below + (level - below) * (total - less) / (volume - less)
     return (level - base).clamp(0, most)
+
+
+def _below(base: Tensor, levels: Tensor) -> Tensor:
+    """`sum_i max(0, w - base_i)` for each level w, of an ascending base."""
+    places = torch.searchsorted(base, levels)
+    sums = torch.cat([base.new_zeros(1), base.cumsum(0)])
+    return places * levels - sums[places]

@@ -58,8 +58,8 @@ class Moments:
         """The moments of m >= 1 finite rows of any floating dtype.
 
         Products of float32 rows (or narrower ones, which are widened) are taken in float32 about their mean
-        and summed up in float64; of up to 2 p rows, of float64 rows, and of rows whose fourth powers
-        float32 cannot hold, they are taken in float64 throughout.
+        and summed up in float64; of up to 2 p rows, of float64 rows, where one direction dominates, and of
+        rows whose fourth powers float32 cannot hold, they are taken in float64 throughout.
         """
         require(rows.ndim == 2 and rows.numel() > 0, "rows", tuple(rows.shape), "a shape (m >= 1, p >= 1)")
         dim = rows.shape[1]
@@ -76,24 +76,20 @@ class Moments:
         if self.count + len(rows) <= 2 * self.dim:
             rows = rows.double()  # their least eigenvalues are small, and shrinkages invert them
         added, count = len(rows), self.count + len(rows)
-        # One row more than the rows themselves: how far their mean is from that of the others, in the same product.
-        block = rows.new_empty(added + 1, rows.shape[1])
-        deviations = block[:-1]
         centre = rows.mean(dim=0)
-        torch.sub(rows, centre, out=deviations)
+        deviations = rows - centre
         # The mean of many float32 numbers is rounded, which may be much beside what they differ by.
         rest = deviations.mean(dim=0)
         deviations.sub_(rest)
         mean = centre.double() + rest.double()
         between = mean - self.mean
-        block[-1] = between * (self.count * added / count) ** 0.5
         shift = between * (added / count)
         third, fourth, third_error, fourth_error = self._about(shift)
         offset = self.mean + shift - mean
         lengths = torch.linalg.vector_norm(deviations, dim=1).double().square()
         lengths += offset.square().sum() - 2 * (deviations @ offset.to(rows.dtype)).double()
         image = (lengths.to(rows.dtype) @ deviations).double()
-        self._add_scatter(block)
+        self._add_scatter(deviations, between * (self.count * added / count) ** 0.5)
         self.third = third + image - lengths.sum() * offset
         self.fourth = fourth + float(lengths.square().sum())
         self.third_error, self.fourth_error = third_error, fourth_error
@@ -215,19 +211,27 @@ class Moments:
         wrong = 4 * length**0.5 * (off + self.third_error)
         return third, self.fourth + fourth, self.third_error + 2 * off, self.fourth_error + wrong
 
-    def _add_scatter(self, block: Tensor) -> None:
-        """Add centred rows, the last of which says how far their mean is from that of the others."""
-        if not isinstance(self.scatter, Factor):
-            self.scatter.add_rows_(block)
+    def _add_scatter(
+        self,
+        deviations: Tensor,  # (m, p)
+        between: Tensor,  # (p,) float64
+    ) -> None:
+        """Add rows about their own mean, and the outer product of how far that is from the mean of the others."""
+        row = between.unsqueeze(0)
+        if isinstance(self.scatter, Sketch):
+            self.scatter.add_rows_(torch.cat([deviations.double(), row]))
             return
-        factor, added = self.scatter.factor, len(block) - 1
-        if len(factor) + added - (self.count == 0) < self.dim:
-            rows = [factor, contrasts(block[:-1].double()), block[-1:].double()]
-            self.scatter = Factor(torch.cat(rows if self.count else rows[:2]))
-        else:
+        if isinstance(self.scatter, Factor):
+            factor = self.scatter.factor
+            if len(factor) + len(deviations) - (self.count == 0) < self.dim:
+                rows = [factor, contrasts(deviations.double()), row]
+                self.scatter = Factor(torch.cat(rows if self.count else rows[:2]))
+                return
             self.scatter = Packed(self.dim)
             self.scatter.add_rows_(factor)
-            self.scatter.add_rows_(block)
+        self.scatter.add_rows_(deviations)
+        if self.count:
+            self.scatter.add_outer_(between)
 
 
 def precise(
@@ -305,7 +309,7 @@ def _sum(
     assert isinstance(mine, Packed)
     if isinstance(theirs, Packed):
         mine.add_(theirs)
-        mine.add_rows_(row)
+        mine.add_outer_(row[0])
     else:
         mine.add_rows_(torch.cat([theirs.rows(), row]))
     return mine

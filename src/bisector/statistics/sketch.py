@@ -62,8 +62,7 @@ class Sketch:
 
     def add_(self, other: "Sketch") -> None:
         """Add another, whose missing part stays missing."""
-        trace = self.trace + other.trace
-        missing, rounding = other.missing, other.rounding + self.rounding
+        trace, missing, rounding = self.trace + other.trace, other.missing, other.rounding
         self.add_rows_(other.sketch)
         self.trace, self.missing, self.rounding = trace, self.missing + missing, self.rounding + rounding
 
