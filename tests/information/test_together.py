@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from bisector.information.amount import information_amounts
 from bisector.information.meter import InformationMeter
 from bisector.information.reading import ClassInformation
 from bisector.information.together import compute_together, merge_onto_first
+from bisector.training import InformationGuide
 from real_processes import in_processes
 
 C, D, EPOCHS, FORGETTING = 7, 5, 3, 0.5
@@ -184,6 +185,58 @@ def nobody_saw_anything(rank: int, world: int) -> None:
     assert compute_together(fewer).count.tolist() == [0, 9]
 
 
+def the_same_rows(rank: int, world: int, folder: Path) -> None:
+    """Heads that all observe the same rows store them once, and all have them after a load."""
+    model = nn.Sequential(nn.Identity(), bs.IGAM(D, C, together=False))
+    model[1].observe(*epoch_rows(0))
+    state = model[1].joint_extra_state()
+    assert (state is None) == (rank > 0)
+    if state is not None:
+        assert torch.equal(state, model[1].get_extra_state())
+    checkpoint.save({"training": bs.TrainingState(model)}, checkpoint_id=folder / "same")
+    found = nn.Sequential(nn.Identity(), bs.IGAM(D, C, together=False))
+    checkpoint.load({"training": bs.TrainingState(found)}, checkpoint_id=folder / "same")
+    bs.shard_classes(found)
+    module: Any = nn.Module()
+    module.head, guide, trainer = found[1], InformationGuide(), cast(Any, None)
+    guide.on_train_start(trainer, module)
+    guide.on_train_end(trainer, module)
+    expected = epoch_rows(0)[1].bincount(minlength=C).tolist()
+    assert found[1].information.counts.tolist() == expected
+    assert found[1].refresh().count.tolist() == expected
+
+
+def compiled(rank: int, world: int, folder: Path) -> None:
+    """The names of wrapped models are those of torch's state dicts, and nothing observed is lost."""
+    for number, wrap in enumerate(WRAPPERS):
+        model = nn.Sequential(nn.Linear(D, D), bs.IGAM(D, C))
+        model[1].observe(*share(rank, world, 0))
+        state = bs.TrainingState(wrap(model))
+        checkpoint.save({"training": state}, checkpoint_id=folder / f"compiled{number}")
+        loaded = nn.Sequential(nn.Linear(D, D), bs.IGAM(D, C))
+        checkpoint.load(
+            {"training": bs.TrainingState(wrap(loaded))}, checkpoint_id=folder / f"compiled{number}"
+        )
+        assert loaded[1].refresh().count.tolist() == epoch_rows(0)[1].bincount(minlength=C).tolist()
+
+
+def _compile(model: nn.Module) -> nn.Module:
+    return torch.compile(model, backend="eager")
+
+
+def _head_compiled(model: nn.Sequential) -> nn.Module:
+    model = nn.Sequential(model[0], _compile(model[1]))
+    return nn.parallel.DistributedDataParallel(model)
+
+
+WRAPPERS = (
+    _compile,
+    lambda model: _compile(nn.parallel.DistributedDataParallel(model)),
+    lambda model: nn.parallel.DistributedDataParallel(_compile(model)),
+    _head_compiled,
+)
+
+
 def half_an_epoch(rank: int, world: int, folder: Path) -> None:
     """A checkpoint between two refreshes, written by the first process."""
     head = bs.IGAM(D, C, information={"forgetting": FORGETTING})
@@ -242,6 +295,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], lis
         (2, within_a_budget),
         (3, nobody_saw_anything),
         (2, stored_together, folder),
+        (2, the_same_rows, folder),
+        (2, compiled, folder),
         (3, found_together, folder),
         (2, half_an_epoch, folder),
         *((world, gone_on_with, folder, "half2.pt") for world in (2, 3)),
@@ -356,8 +411,6 @@ def test_without_processes_it_is_told_what_to_do_first() -> None:
         compute_together(InformationMeter(2, 3))
     head = bs.IGAM(3, 2)
     head.observe(torch.randn(8, 3), torch.arange(8) % 2)
-    with pytest.raises(ArgumentError, match="not initialised"):
-        head.refresh(together=True)
     joint = head.joint_extra_state()
     assert joint is not None
     assert torch.equal(joint, head.get_extra_state())

@@ -188,7 +188,9 @@ def all_that_rank_zero_holds_counts(rank: int, world: int) -> None:
     inputs, labels = torch.randn(5 * C, D), torch.arange(5 * C) % C
     if rank == 0:
         head.observe(inputs, labels)
-        head.refresh(together=False)
+        head.together = False
+        head.refresh()
+        head.together = True
     head.observe(inputs, labels)
     bs.shard_classes(head)
     told = [None] * world

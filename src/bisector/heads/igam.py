@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, Unpack
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from bisector.errors import ArgumentError, require, require_choice
 from bisector.functional.margins import Direction, Margin, PairwiseMargin
@@ -84,6 +84,8 @@ class IGAM(CosineHead):
             small the differences; it switches the preset's gain off. See `bisector.pairwise_guide`.
         direction: "relax" or "press", see `PairwiseMargin`.
         scale: s, or "auto".
+        together: where several processes train, whether each observes its own rows and all measure together;
+            False: all observe the same rows, and each measures by itself.
         options: those of `CosineHead` and `Head`.
 
     Attributes:
@@ -118,6 +120,7 @@ class IGAM(CosineHead):
         max_margin: float | None = None,
         direction: Direction | None = None,
         scale: float | Literal["auto"] = 30.0,
+        together: bool = True,
         **options: Unpack[CosineOptions],
     ) -> None:
         chosen = PRESETS[require_choice("preset", preset, PRESETS)]
@@ -125,6 +128,7 @@ class IGAM(CosineHead):
         if gain is None and max_margin is None:
             gain, max_margin = chosen.gain, chosen.max_margin
         self.preset = preset
+        self.together = together
         self.normalize: Normalize = require_choice("normalize", normalize or chosen.normalize, NORMALIZATIONS)
         self.gain, self.max_margin = gain, max_margin
         self.direction: Direction = direction or chosen.direction
@@ -165,7 +169,7 @@ class IGAM(CosineHead):
             embeddings, labels = embeddings[kept], labels[kept]
         meter.update(embeddings, labels)
 
-    def refresh(self, *, together: bool | None = None) -> ClassInformation:
+    def refresh(self) -> ClassInformation:
         """Turn what was observed since the last refresh into new margins, and let the meter forget.
 
         A class that could not be measured this time (fewer than two instances) keeps its last amount. Where no
@@ -173,10 +177,7 @@ class IGAM(CosineHead):
 
         Where several processes train, each observes its own rows, and a refresh is a collective call: all must
         make it, and all get the margins of what they observed together. `compute_together` says what it sends.
-
-        Args:
-            together: with what the other processes of `torch.distributed` observed; None: if there are others.
-                Processes that all observe the same rows take False.
+        Heads made with ``together=False`` send nothing.
 
         Returns:
             What was measured.
@@ -185,9 +186,7 @@ class IGAM(CosineHead):
             ArgumentError: the meters of the processes differ in their options; on all of them.
         """
         meter = self._meter()
-        if together is None:
-            together = several_processes()
-        info = compute_together(meter) if together else meter.compute()
+        info = compute_together(meter) if self.observes_a_share() else meter.compute()
         if bool(info.amount.isnan().all()):
             message = "no class was observed twice since the last refresh: the margins stay as they are"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
@@ -198,6 +197,13 @@ class IGAM(CosineHead):
         self.set_amounts(amounts)
         meter.forget()
         return info
+
+    def observes_a_share(self) -> bool:
+        """Whether there are other processes whose rows this one does not observe.
+
+        Then evidence that several of them hold would be counted by each; else each must keep all of it.
+        """
+        return self.together and several_processes()
 
     def set_amounts(
         self,
@@ -224,10 +230,15 @@ class IGAM(CosineHead):
 
         A collective call, for a checkpoint between two refreshes: the state dict of a process holds what that
         one observed. Where several processes load it, all but one drop the evidence, which would be counted by
-        each: ``head.information.reset()``. `bisector.training.InformationGuide` does both.
+        each: ``head.information.reset()``. `bisector.training.InformationGuide` does both. With
+        ``together=False`` what the first holds is what each does: it is stored once, and all keep it.
         """
-        meter = self._meter()
-        joint = merge_onto_first(meter) if several_processes() else meter
+        joint: InformationMeter | None = self._meter()
+        assert joint is not None
+        if self.observes_a_share():
+            joint = merge_onto_first(joint)
+        elif several_processes() and distributed.get_rank() > 0:
+            joint = None
         return None if joint is None else self._state_with(joint)
 
     def set_extra_state(self, state: Tensor) -> None:

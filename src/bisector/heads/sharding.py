@@ -38,7 +38,8 @@ def shard_classes(model: Model, mesh: "DeviceMesh | None" = None) -> Model:
     A head whose parameters were made on the meta device is drawn here, each process its own classes, so that no
     process ever holds all (C, D); with one seed in rank 0 the same weights are drawn for any number of processes.
     Of other heads the weights of rank 0 count, and what else they hold (IGAM's amounts; what its meter has
-    observed stays with rank 0, and the meters of the others are emptied). Weights that are frozen stay so.
+    observed stays with rank 0, and the meters of the others are emptied, or with ``together=False`` become as
+    that of rank 0). Weights that are frozen stay so.
 
     Args:
         model: a head, or a module that holds heads.
@@ -117,7 +118,7 @@ def _shard(head: Head, mesh: "DeviceMesh") -> None:
         distributed.broadcast_object_list(told, group=mesh.get_group(), group_src=0, device=device)
         if not first:
             head.set_extra_state(told[0])
-            if isinstance(head, IGAM) and head.information is not None:
+            if isinstance(head, IGAM) and head.information is not None and head.together:
                 head.information.reset()  # what was observed counts once, when the processes refresh together
 
 

@@ -38,8 +38,10 @@ def compute_together(
 
     It costs one way, a process: the state of the classes of others, which is (world - 1) / world of
     `InformationMeter.nbytes` (8 bytes a number, of which a class of n instances in p dimensions has about
-    min(n, p) p), in rounds of about 256 MiB; then 8 bytes a class for each of some ten numbers. That is spent
-    when it is called, once an epoch, and nothing in a step.
+    min(n, p) p), in rounds of about 256 MiB; then 8 bytes a class for each of some ten numbers. These are
+    2 rounds + 3 collective calls: one gather of the options and sizes, two all-to-all exchanges a round (of sizes
+    and of states), one gather of what went wrong and one of the numbers. That is spent when it is called, once an
+    epoch, and nothing in a step.
 
     Args:
         meter: That of this process.

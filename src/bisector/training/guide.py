@@ -31,7 +31,8 @@ class InformationGuide(lightning.Callback):
     counted twice. Steps send nothing. A checkpoint holds what all have observed so far, and any number of
     processes can resume it. Before and after the training all evidence is with the first process: where it
     starts, what the others hold is dropped, as `DistributedDataParallel` drops their weights for those of the
-    first; where it ends, theirs goes to the first.
+    first; where it ends, theirs goes to the first. Of a head made with ``together=False`` each process measures
+    by itself and keeps what it holds.
 
     Args:
         head: the attribute of the module that holds the head.
@@ -76,12 +77,12 @@ class InformationGuide(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Leave the evidence that all processes brought, from a checkpoint say, with the first alone."""
-        if several_processes() and distributed.get_rank() > 0:
+        if self._igam(pl_module).observes_a_share() and distributed.get_rank() > 0:
             self._meter(pl_module).reset()
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Leave what all have observed since the last refresh with the first."""
-        if several_processes():
+        if self._igam(pl_module).observes_a_share():
             meter = self._meter(pl_module)
             joint = merge_onto_first(meter)
             meter.reset()
