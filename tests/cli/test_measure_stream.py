@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import math
 import os
 import random
@@ -12,6 +13,8 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from queue import Queue
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,14 +23,15 @@ import pytest
 
 from bisector.cli import measure as command_of
 from bisector.cli.main import main
+from bisector.errors import ArgumentError
 from bisector.measurement.measurement import Measurement
 from bisector.measurement.stream import dask_engine
 from stream_cases import numbers, write_stream
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 KILLS = 5
+ROOT = "L6-0.pt"  # of forty leaves
 STREAM = ("e", "--engine", "stream", "--leaf-rows", "4000")
-TWO_WORKERS = ("e", "--engine", "dask", "--workers", "2", "--leaf-rows", "4000")
 TWO_WORKERS = ("e", "--engine", "dask", "--workers", "2", "--leaf-rows", "4000")
 
 
@@ -71,7 +75,7 @@ def same(folder: Path, out: str) -> None:
     """The measurement of another engine, another life or another number of workers has the same bits."""
     assert numbers(folder / out / "measure.json") == numbers(folder / "whole" / "measure.json")
     assert (folder / out / "classes.csv").read_bytes() == (folder / "whole" / "classes.csv").read_bytes()
-    assert not (folder / out / "partials").exists()
+    assert [file.name for file in (folder / out / "partials").iterdir()] == ["lock"]
 
 
 def test_a_stream_writes_tables_in_every_format(
@@ -92,7 +96,7 @@ def test_a_stream_writes_tables_in_every_format(
     assert len(lines) == 30
     assert lines[9].startswith("bisector measure: 100% (3,000 of 3,000 rows), ")
     for kind in ("csv", "parquet", "json"):
-        assert not (Path(kind) / "partials").exists()
+        assert not list(Path(kind).glob("partials/measured-*"))
         assert (Path(kind) / "measure.html").is_file()
         with (Path(kind) / "classes.csv").open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -107,7 +111,7 @@ def test_a_stream_writes_tables_in_every_format(
     assert table.to_pylist() == listed
     for one, row in zip(found.classes, listed, strict=True):
         for name, value in row.items():
-            held = getattr(one, name)
+            held = one.name if name == "class" else getattr(one, name)
             assert value == held or (value is None and math.isnan(held)), name
 
 
@@ -117,7 +121,7 @@ def test_the_engine_follows_the_size_and_is_told(
     monkeypatch.chdir(tmp_path)
     write_stream(tmp_path / "e")
     assert main(["measure", "e", "--out", "small"]) == 0
-    assert "0 MiB of vectors (1,024 is the limit): --engine memory" in capsys.readouterr().err
+    assert "0 MiB of vectors and scores (1,024 is the limit): --engine memory" in capsys.readouterr().err
     assert not Measurement.read(Path("small/measure.json")).streamed
     monkeypatch.setattr(command_of, "IN_MEMORY", 3000 * 6 * 4)
     assert main(["measure", "e", "--out", "large"]) == 0
@@ -162,9 +166,17 @@ def test_partials_are_kept_where_it_is_asked_for(tmp_path: Path, monkeypatch: py
         (["e", "--memory-budget", "lots"], "a size such as 2GiB"),
         (["e", "--engine", "straem"], "did you mean 'stream'"),
         (["e", "--engine", "stream", "--shrinkage", "oaz"], "did you mean 'oas'"),
-        (["e", "--engine", "stream", "--equal-count", "1"], "equal_count"),
+        (["e", "--engine", "stream", "--equal-count", "1"], "--equal-count"),
+        (["absent", "--equal-count", "0"], "--equal-count"),
         (["e", "--engine", "stream", "--partials", "a-file"], "a-file is a file"),
-        (["e", "--engine", "stream", "--leaf-rows", "-4"], "leaf_rows"),
+        (["e", "--engine", "stream", "--leaf-rows", "-4"], "--leaf-rows"),
+        (["absent", "--leaf-rows", "0"], "--leaf-rows: got 0"),
+        (["absent", "--workers", "0"], "--workers: got 0"),
+        (["absent", "--workers", "-1"], "--workers: got -1"),
+        (["absent", "--workers", "2", "--scheduler", "tcp://host:1"], "--workers: got 2 with --scheduler"),
+        (["e", "--engine", "stream", "--equal-count", "90", "--memory-budget", "2kB"], "expected at most "),
+        (["e", "--out", "e", "--format", "parquet"], "in the folder of embeddings e"),
+        (["absent", "--scores", "runs/../runs/measure/classes.csv"], "would be written over"),
         (["e", "--format", "xml"], "parquet"),
     ],
 )
@@ -229,6 +241,8 @@ def test_killed_again_and_again_it_ends_in_the_same_bits(many: Path) -> None:
             break
         process.send_signal(signal.SIGKILL)
         process.communicate()
+        if list(out.glob(f"partials/*/{ROOT}")):  # all was measured before the signal came
+            break
         kills += 1
     assert kills >= 3
     said = finish(start(*STREAM, "--out", "killed", folder=many))
@@ -372,3 +386,65 @@ def test_peak_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     grown, size = peaks[1] - peaks[0], (tmp_path / "large.parquet").stat().st_size
     shutil.rmtree(tmp_path, ignore_errors=True)
     assert grown < size / 4, f"{grown / 2**20:.0f} MiB more for {size / 2**20:.0f} MiB; {peaks}"
+
+
+def test_an_array_that_lies_column_by_column_is_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    x = np.asfortranarray(np.random.default_rng(0).normal(size=(80, 3)))
+    np.savez("e.npz", x=x, y=np.arange(80) % 4)
+    assert main(["measure", "e.npz"]) == 0
+    assert "expected row by row: --engine memory reads" in capsys.readouterr().err
+    assert not Measurement.read(Path("runs/measure/measure.json")).streamed
+    assert main(["measure", "e.npz", "--engine", "stream"]) == 2
+    assert "--engine memory reads the whole file" in capsys.readouterr().err
+
+
+def test_scores_count_for_the_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    np.savez("e.npz", x=rng.normal(size=(80, 3)), y=np.arange(80) % 20, scores=rng.normal(size=(80, 20)))
+    monkeypatch.setattr(command_of, "IN_MEMORY", 80 * 23 * 4)
+    assert main(["measure", "e.npz"]) == 0
+    assert "--engine stream" in capsys.readouterr().err
+
+
+def test_the_scores_of_the_user_stay_in_their_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_stream(tmp_path / "e")
+    mine = "class,AP\n" + "".join(f"{c},{c / 10}\n" for c in range(7))
+    Path("scores.csv").write_text(mine)
+    for words in (["--scores", "scores.csv"], []):
+        assert main(["measure", "e", "--engine", "stream", *words, "--out", "."]) == 0
+        assert Path("scores.csv").read_text() == mine
+
+
+def test_a_cluster_without_a_worker_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(dask_engine, "_GONE", 0.5)
+    monkeypatch.setattr(dask_engine, "_LOOK", 0.1)
+    ended: Queue[Any] = Queue()
+    with (
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        future = client.submit(abs, -1)
+        future.add_done_callback(ended.put)
+        with pytest.raises(
+            OSError, match=r"no worker has been there for . seconds; the same command goes on"
+        ):
+            dask_engine._next(client, ended)
+        cluster.scale(1)
+        assert dask_engine._next(client, ended).result() == 1
+
+
+def test_the_words_of_dask_are_told_again_afterwards() -> None:
+    pytest.importorskip("distributed")
+    logger = logging.getLogger("distributed")
+    before = logger.level
+    with pytest.raises(ArgumentError, match="does not answer"), dask_engine._client("what?", None):
+        pass
+    assert logger.level == before

@@ -207,3 +207,21 @@ def test_what_is_no_table_of_embeddings(tmp_path: Path) -> None:
         with pytest.raises(ArgumentError, match=re.escape(str(path))):
             open_embeddings(path)
         assert not is_embeddings(path)
+
+
+def test_what_is_hidden_is_not_read(tmp_path: Path) -> None:
+    root = tmp_path / ".cache" / "_data"  # what is above does not count
+    for folder in ("a", ".ipynb_checkpoints", "_temporary/0", "a/.hidden"):
+        (root / folder).mkdir(parents=True)
+        pq.write_table(table(3), root / folder / "part.parquet")
+    pq.write_table(table(3), root / "_draft.parquet")
+    for path in (root, f"{root}/", f"file://{root}"):
+        assert open_embeddings(path).rows == len(read_embeddings(path)) == 3
+
+
+def test_a_folder_of_hugging_face_that_names_no_file(tmp_path: Path) -> None:
+    save_to_disk(tmp_path / "set", [table(5)])
+    for files in ([{"name": "a.arrow"}], 3):
+        (tmp_path / "set" / "state.json").write_text(json.dumps({"_data_files": files}))
+        with pytest.raises(ArgumentError, match=r"state\.json with .* as _data_files; expected a list"):
+            open_embeddings(tmp_path / "set")

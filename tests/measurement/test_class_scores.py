@@ -43,7 +43,8 @@ def test_csv_json_and_parquet_say_the_same(tmp_path: Path) -> None:
         assert same(recall.values, [1.0, 0.5, math.nan])
         assert precision.percent
         assert recall.percent
-        assert precision.notes == ()
+        guess = "AP as percentages; recall as fractions of 1. That is a guess from names and values."
+        assert precision.notes == (f"{name}: read {guess}",)
         assert recall.notes == (f"recall in {name}: no score of 1 class of 3 (猫, of sorts).",)
 
 
@@ -83,10 +84,39 @@ def test_minus_one_of_coco_is_no_score(tmp_path: Path) -> None:
     assert not score.percent
 
 
+def test_counts_are_left_out_and_losses_stay_what_they_are(tmp_path: Path) -> None:
+    text = "class,id,AP,loss,image_count\nowl,1,41,0.7,90\nwren,2,3,2.5,12\n"
+    precision, loss = read_class_scores(write(tmp_path / "a.csv", text), CLASSES[:2])
+    assert (precision.name, loss.name) == ("AP", "loss")
+    assert same(loss.values, [0.7, 2.5])
+    assert (precision.percent, loss.percent) == (True, False)
+    assert "loss in a unit of its own" in precision.notes[0]
+    assert "id, image_count are left out" in precision.notes[1]
+    with pytest.raises(ArgumentError, match="numbers that are scores"):
+        read_class_scores(write(tmp_path / "a.csv", "class,count\nowl,3\n"), CLASSES)
+
+
+def test_columns_of_one_family_are_in_one_unit(tmp_path: Path) -> None:
+    text = "class,AP,APr,AP50,recall\nowl,41,0.4,0.8,0.5\nwren,3,0.9,0.1,1\n"
+    scores = read_class_scores(write(tmp_path / "a.csv", text), CLASSES[:2])
+    assert [score.values[0] for score in scores] == pytest.approx([0.41, 0.004, 0.008, 0.5])
+
+
+def test_an_object_of_classes_keeps_its_keys(tmp_path: Path) -> None:
+    text = '{"owl": {"class": "bird", "AP": 0.5}, "wren": {"class": "bird", "AP": 0.25}}'
+    (score,) = read_class_scores(write(tmp_path / "a.json", text), CLASSES[:2])
+    assert score.values == [0.5, 0.25]
+    (score,) = read_class_scores(
+        write(tmp_path / "class.json", '{"owl": 0.5, "class": 0.1}'), ("owl", "class")
+    )
+    assert (score.name, score.values) == ("class", [0.5, 0.1])
+
+
 def test_columns_of_words_are_left_out_and_noted(tmp_path: Path) -> None:
     text = "class,frequency,AP,empty\nowl,r,1,\nwren,f,nan,\n"
     (score,) = read_class_scores(write(tmp_path / "a.csv", text), CLASSES[:2])
     assert score.name == "AP"
+    assert score.notes[1] == "a.csv: read AP as fractions of 1. That is a guess from names and values."
     assert score.notes[-1] == "a.csv: no number in frequency, empty, which are left out."
 
 
@@ -108,7 +138,7 @@ def test_columns_of_words_are_left_out_and_noted(tmp_path: Path) -> None:
         ("a.json", '{"owl": true, "wren": 1}', "True of class 'owl'"),
         ("a.json", '{"owl": {"AP": [1]}, "wren": {"AP": 1}}', "of class 'owl'"),
         ("a.parquet", "nothing of the kind", "cannot be read"),
-        ("a.txt", "class AP", "a.txt"),
+        ("a.txt", "class AP", r"a\.txt.*\.tsv"),
         ("\0", "", "which is not there"),
     ],
 )

@@ -5,17 +5,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 from sklearn.datasets import load_digits
 from sklearn.metrics import confusion_matrix, recall_score
 
 from bisector.data.embeddings import EmbeddingTable
 from bisector.information.amount import information_amount
-from bisector.measurement.classes import ClassMeasure, hardest, measure_classes
+from bisector.measurement.classes import hardest, measure_classes
 from bisector.measurement.confusion import confused_pairs, nearest_pairs
-from bisector.measurement.correlations import correlate
 from bisector.measurement.duplicates import find_duplicates
 from bisector.measurement.label_errors import find_label_errors
+from bisector.statistics.relation import chance_limit
 
 NAMES = ("a", "b", "c", "d")
 
@@ -62,9 +61,6 @@ def test_rows_without_a_prediction_or_a_loss_are_not_counted() -> None:
 @pytest.mark.parametrize("classes", [3, 4, 5, 12])
 def test_the_limits_of_chance_hold_for_what_is_unrelated(classes: int) -> None:
     x, y, z = np.random.default_rng(0).normal(size=(3, 40_000, classes))
-    nowhere = correlate(
-        [ClassMeasure(str(c), c + 1, 5, math.sin(c), math.cos(c), 0.0) for c in range(classes)]
-    )
 
     def centred(v: np.ndarray) -> np.ndarray:
         return v - v.mean(axis=1, keepdims=True)
@@ -75,29 +71,11 @@ def test_the_limits_of_chance_hold_for_what_is_unrelated(classes: int) -> None:
 
     xy, xz, yz = r(x, y), r(x, z), r(y, z)
     partial = (xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2))
-    assert (abs(xy) > nowhere.chance).mean() == pytest.approx(0.05, abs=0.005)
+    assert (abs(xy) > chance_limit(classes)).mean() == pytest.approx(0.05, abs=0.005)
     if classes > 3:
-        assert (abs(partial) > nowhere.chance_partial).mean() == pytest.approx(0.05, abs=0.005)
+        assert (abs(partial) > chance_limit(classes, held=1)).mean() == pytest.approx(0.05, abs=0.005)
     else:
-        assert math.isnan(nowhere.chance_partial)
-
-
-def test_correlations_are_those_of_scipy() -> None:
-    rng = np.random.default_rng(0)
-    count = rng.integers(2, 500, 40)
-    amount = 20 + np.log(count) + rng.normal(size=40)
-    accuracy = 0.5 + 0.05 * np.log(count) - 0.02 * amount + 0.02 * rng.normal(size=40)
-    classes = [ClassMeasure(str(c), int(count[c]), 5, amount[c], accuracy[c], 0.0) for c in range(40)]
-    found = correlate([*classes, ClassMeasure("absent", 0, 0, math.nan, math.nan, math.nan)])
-    assert found.classes == 40
-    assert found.amount_accuracy == pytest.approx(stats.pearsonr(amount, accuracy).statistic)
-    assert found.count_accuracy == pytest.approx(stats.pearsonr(np.log(count), accuracy).statistic)
-
-    def left(x: np.ndarray, z: np.ndarray) -> np.ndarray:
-        return x - np.polyval(np.polyfit(z, x, 1), z)
-
-    partial = stats.pearsonr(left(amount, np.log(count)), left(accuracy, np.log(count))).statistic
-    assert found.amount_accuracy_given_count == pytest.approx(partial)
+        assert math.isnan(chance_limit(classes, held=1))
 
 
 @settings(max_examples=50, deadline=None)

@@ -222,7 +222,10 @@ def test_then_the_amounts_where_they_say_more_than_the_counts() -> None:
     found = measure(
         blobs([60] * 9, spreads=[0.5 + 0.3 * c for c in range(9)], errors=[0.05 * c for c in range(9)])
     )
-    assert found.correlations.amount_accuracy_given_count < -0.9
+    amount = found.scores[0].of("amount")
+    assert amount is not None
+    assert amount.relation.partial.value < -0.9
+    assert f"{amount.relation.partial.value:+.2f} over 9 classes" in found.step.reason  # one number on a page
     assert found.step.key == "amount"
     assert "igam" in found.step.command
 

@@ -11,10 +11,10 @@ from scipy import stats
 from bisector.data.embeddings import EmbeddingTable
 from bisector.information.amount import information_amount
 from bisector.measurement.class_scores import ClassScores
-from bisector.measurement.classes import ClassMeasure, choose_equal_count, fewest_rows
+from bisector.measurement.classes import ClassMeasure, affordable_equal_count, choose_equal_count, fewest_rows
 from bisector.measurement.measure import measure
 from bisector.measurement.measurement import Measurement
-from bisector.measurement.score_measures import AMOUNT, COUNT, EQUAL, measure_scores
+from bisector.measurement.score_measures import AMOUNT, COUNT, EQUAL, measure_scores, read_score_measures
 from bisector.measurement.small_classes import small_note
 from bisector.metrics.bias import bias, bias_corrected
 
@@ -176,6 +176,29 @@ def test_a_table_in_memory_is_measured_on_equal_counts_too(tmp_path: Path) -> No
     assert repr(Measurement.read(tmp_path / "m.json")) == repr(found)
 
 
+def test_an_infinite_f_is_read_as_it_was_written() -> None:
+    (score,) = measure_scores(classes_of(9), dimensions=4, resamples=100)
+    one = score.of(AMOUNT)
+    assert one is not None
+    endless = replace(one, adds=replace(one.adds, f=math.inf, p=0.0))
+    unknown = replace(one, adds=replace(one.adds, f=NOTHING, p=NOTHING))
+    record = asdict(replace(score, relationships=[endless, unknown]))
+    for each in record["relationships"]:  # as JSON has it
+        adds = each["adds"]
+        each["adds"] = {k: v if math.isfinite(v) else None for k, v in adds.items()}
+    (read,) = read_score_measures([record])
+    assert read.relationships[0].adds.f == math.inf
+    assert math.isnan(read.relationships[1].adds.f)
+
+
+def test_memory_and_stream_choose_one_equal_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = EmbeddingTable(torch.randn(120, 8), torch.arange(120) % 3, ("a", "b", "c"))
+    assert measure(table).equal_count == 40
+    monkeypatch.setattr("bisector.measurement.classes._LEAST_DRAWN", 3 * 48 * 20)
+    counts = torch.full((3,), 40)
+    assert measure(table).equal_count == affordable_equal_count(counts, 8) == 20
+
+
 def test_a_streamed_measurement_is_read_as_it_was_written_and_an_older_one_too(tmp_path: Path) -> None:
     table = EmbeddingTable(torch.randn(90, 4), torch.arange(90) % 3, ("a", "b", "c"))
     found = replace(measure(table), label_errors=None, duplicates=None, streamed=True)
@@ -185,8 +208,8 @@ def test_a_streamed_measurement_is_read_as_it_was_written_and_an_older_one_too(t
     for key in ("scores", "equal_count", "shrinkage", "embeddings", "streamed"):
         del content[key]
     for one in content["classes"]:
-        del one["equal_amount"], one["error"]
+        del one["equal_amount"], one["error_bound"], one["error_estimate"]
     (tmp_path / "old.json").write_text(json.dumps(content))
     old = Measurement.read(tmp_path / "old.json")
     assert old.scores == []
-    assert old.classes[0].error == 0
+    assert old.classes[0].error_bound == 0

@@ -2,6 +2,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -12,7 +14,7 @@ from bisector.information.amount import information_amounts
 from bisector.measurement.measure import measure
 from bisector.measurement.measurement import Measurement
 from bisector.measurement.stream import partial as partials
-from bisector.measurement.stream.folder import remove_partials
+from bisector.measurement.stream.folder import plan_of, remove_partials
 from bisector.measurement.stream.job import Job
 from bisector.measurement.stream.measure import measure_stream
 from bisector.measurement.stream.options import Options
@@ -47,7 +49,7 @@ def test_it_says_what_is_said_of_the_table_in_memory(split: bool, predicted: boo
             assert one.tested == other.tested
         for key in ("amount", "accuracy", "loss"):
             assert close(getattr(one, key), getattr(other, key)), (key, one, other)
-        assert one.error == 0
+        assert one.error_bound == 0
     assert got.confused == expected.confused
     assert [(p.first, p.second) for p in got.nearest] == [(p.first, p.second) for p in expected.nearest]
     assert all(close(p.degrees, q.degrees) for p, q in zip(got.nearest, expected.nearest, strict=True))
@@ -114,7 +116,7 @@ def test_the_number_of_equal_rows_is_chosen_from_the_counts_and_bounded_by_the_b
     free = Options().resolved(stored).equal_count
     assert free == measure(read_embeddings(tmp_path / "e")).equal_count
     assert free > 13
-    tight = Options(memory_budget=4 * 7 * stored.dim * 4 * 15).resolved(stored)
+    tight = Options(memory_budget=4 * 7 * (4 * stored.dim + 16) * 15).resolved(stored)
     assert tight.equal_count == 15
     assert Options(memory_budget=1000).resolved(stored).equal_count == 0
     assert Options(equal_count=3).resolved(stored).equal_count == 3
@@ -147,7 +149,7 @@ def test_blocks_hold_every_row_once() -> None:
     ):
         ends = np.cumsum([0, *sizes])
         chunks = [(np.arange(a, b, dtype=np.float32)[:, None], np.arange(a, b)) for a, b in pairwise(ends)]
-        blocks = list(partials._blocks(chunks))
+        blocks = list(partials._blocks(chunks, 1))
         joined = np.concatenate([labels for _, labels in blocks]) if blocks else np.empty(0)
         assert joined.tolist() == list(range(ends[-1]))
         assert all(np.array_equal(x[:, 0], labels.astype(np.float32)) for x, labels in blocks)
@@ -177,8 +179,10 @@ def test_partials_stay_until_they_are_removed_and_the_second_call_reads_no_row(t
     assert told == [f"going on from the partials in {folder}"]
     assert second == first or repr(second) == repr(first)
     (folder / "mine.txt").write_text("not yours")
-    remove_partials(folder)
-    assert [file.name for file in folder.iterdir()] == ["mine.txt"]
+    other = folder / "measured-0123456789abcdef"
+    other.mkdir()
+    remove_partials(folder, plan_of(stored, Options(leaf_rows=500)))
+    assert sorted(file.name for file in folder.iterdir()) == ["lock", other.name, "mine.txt"]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +191,7 @@ def test_partials_stay_until_they_are_removed_and_the_second_call_reads_no_row(t
         ({"seed": 1}, "other options"),
         ({"shrinkage": "none"}, "other options"),
         ({"leaf_rows": 700}, "other options"),
-        ({}, "other data"),
+        ({}, "other data and other columns"),
     ],
 )
 def test_other_data_or_options_start_anew(change: dict, told: str, tmp_path: Path) -> None:
@@ -303,7 +307,89 @@ def test_under_a_budget_amounts_come_with_their_error(tmp_path: Path) -> None:
     tight = {"shrinkage": "none", "equal_count": 0, "memory_budget": 20_000}
     one, other = (streamed(tmp_path / "e", tmp_path / name, **tight) for name in ("q", "r"))
     assert repr(one) == repr(other)
-    assert any(each.error > 0 for each in one.classes)
+    assert any(each.error_bound > 0 for each in one.classes)
     for got, wanted in zip(one.classes, exact.classes, strict=True):
         assert got.count == wanted.count
-        assert abs(got.amount - wanted.amount) <= got.error + 1e-6 * wanted.amount
+        assert abs(got.amount - wanted.amount) <= got.error_bound + 1e-6 * wanted.amount
+
+
+def test_another_column_of_the_same_file_starts_anew(tmp_path: Path) -> None:
+    columns, folder = write_stream(tmp_path / "e", split=False), tmp_path / "p"
+    for file in (tmp_path / "e").iterdir():
+        table = pq.read_table(file)
+        other = pa.array((table["label"].to_numpy() + 1) % 7)
+        pq.write_table(table.append_column("other", other), file)
+    measure_stream(open_embeddings(str(tmp_path / "e")), folder, options=Options(leaf_rows=500))
+    said: list[str] = []
+    stored = open_embeddings(str(tmp_path / "e"), label="other")
+    found = measure_stream(stored, folder, options=Options(leaf_rows=500), tell=said.append)
+    assert said == [f"the partials in {folder} are of other columns: starting anew"]
+    counts = np.bincount((columns["label"] + 1) % 7)
+    assert [one.count for one in found.classes] == counts.tolist()
+
+
+def test_train_rows_without_a_label_measure_all_rows(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = 90
+    labels = [None if row < 50 else row % 4 for row in range(rows)]
+    table = {
+        "embedding": rng.normal(size=(rows, 3)).astype(np.float32).tolist(),
+        "label": pa.array(labels, pa.int64()),
+        "split": ["train"] * 50 + ["test"] * 40,
+    }
+    pq.write_table(pa.table(table), tmp_path / "e.parquet")
+    got, expected = (
+        streamed(tmp_path / "e.parquet", tmp_path / "p"),
+        measure(read_embeddings(tmp_path / "e.parquet")),
+    )
+    assert got.measured_on == expected.measured_on == "all rows"
+    assert [one.count for one in got.classes] == [one.count for one in expected.classes] == [10] * 4
+    assert all(
+        close(one.amount, other.amount) for one, other in zip(got.classes, expected.classes, strict=True)
+    )
+
+
+def test_the_rows_drawn_are_within_the_budget(tmp_path: Path) -> None:
+    write_stream(tmp_path / "e", dim=16, predicted=False)
+    stored = open_embeddings(str(tmp_path / "e"))
+    budget = 40_000
+    with pytest.raises(ArgumentError, match=r"equal_count: got 500, .*expected at most ") as raised:
+        Options(equal_count=500, memory_budget=budget).resolved(stored)
+    most = int(str(raised.value).partition("at most ")[2].partition(":")[0])
+    with pytest.raises(ArgumentError, match=f"at most {most}:"):
+        Options(equal_count=most + 1, memory_budget=budget).resolved(stored)
+    few = Partial.empty(stored, Options(equal_count=2, memory_budget=2300))
+    with pytest.raises(
+        ArgumentError, match=r"memory_budget: got 1,180 bytes; .*, beside 1,120 bytes for the rows"
+    ):
+        few.add(stored, stored.parts)
+    partial = Partial.empty(stored, Options(equal_count=most, memory_budget=budget).resolved(stored))
+    partial.add(stored, stored.parts)
+    drawn = partial.drawn
+    held = drawn.embeddings.nbytes + drawn.rows.nbytes + drawn.labels.nbytes
+    assert budget // 4 < held <= budget // 2
+    assert partial.meter.nbytes + held <= budget
+
+
+def test_blocks_of_long_vectors_are_bounded_in_bytes() -> None:
+    dim = 2**16
+    chunks = [(np.zeros((60, dim), dtype=np.float32), np.arange(60) + 60 * k) for k in range(5)]
+    blocks = list(partials._blocks(chunks, dim))
+    assert np.concatenate([labels for _, labels in blocks]).tolist() == list(range(300))
+    assert max(x.nbytes for x, _ in blocks) <= 2**26
+    assert min(x.nbytes for x, _ in blocks[:-1]) >= 2**25
+
+
+def test_partials_in_which_another_works_are_not_removed(tmp_path: Path) -> None:
+    path, folder = tmp_path / "e", tmp_path / "p"
+    write_stream(path)
+    stored, options = open_embeddings(str(path)), Options(leaf_rows=500)
+
+    def remove(rows: int) -> None:
+        with pytest.raises(ArgumentError, match="another bisector measure works"):
+            remove_partials(folder, plan_of(stored, options))
+
+    measure_stream(stored, folder, options=options, progress=remove)
+    remove_partials(folder, plan_of(stored, options))
+    remove_partials(folder, plan_of(stored, options))
+    assert [file.name for file in folder.iterdir()] == ["lock"]

@@ -17,6 +17,7 @@ from bisector.report.measurement_files import write_measurement
 from bisector.report.measurement_page import render_measurement
 from bisector.report.measurement_plots import scatter_plots
 from bisector.report.measurement_text import format_measurement
+from bisector.statistics.relation import chance_limit
 
 SECONDS = 60
 NAMES = (
@@ -185,9 +186,10 @@ def test_the_page_tells_what_cannot_be_trusted() -> None:
     assert "<dd>class 7</dd>" in tiles
     assert f"judge unreliable: agrees with {100 * found.label_errors.agreement:.1f}\u00a0%" in tiles
     assert "judge that is unreliable" in format_measurement(found)
-    r = found.correlations
-    assert r.chance < r.chance_partial
-    assert f"r beyond ±{r.chance:.2f}, and the partial r beyond ±{r.chance_partial:.2f}" in page
+    rows = found.scores[0].classes
+    chance, partial = chance_limit(rows), chance_limit(rows, held=1)
+    assert chance < partial
+    assert f"r beyond ±{chance:.2f}, and the partial r beyond ±{partial:.2f}" in page
     assert "Held fixed</th>" in page
     for section in ("labels", "duplicates"):
         assert "Split" not in page.partition(f'id="{section}"')[2].partition("</section>")[0]

@@ -1,10 +1,12 @@
 import csv
+import json
 import math
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from selenium import webdriver
@@ -12,13 +14,14 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from bisector.data.embeddings import EmbeddingTable
+from bisector.errors import ArgumentError
 from bisector.measurement.class_scores import ClassScores
 from bisector.measurement.classes import ClassMeasure
 from bisector.measurement.measure import measure
 from bisector.measurement.measurement import Measurement
 from bisector.measurement.next_step import next_steps
-from bisector.measurement.score_measures import measure_scores
-from bisector.report.measurement_files import write_measurement
+from bisector.measurement.score_measures import accuracy_of, measure_scores
+from bisector.report.measurement_files import require_no_input, write_measurement
 from bisector.report.measurement_page import render_measurement
 from bisector.report.measurement_plots import scatter_plots
 from bisector.report.measurement_text import format_measurement
@@ -109,7 +112,7 @@ def test_the_tables_hold_the_scores(found: Measurement, tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [row["AP"] for row in rows] == [f"{0.01 * c * c}" for c in range(10)] + [""] * 2
     assert [float(row["equal_amount"]) for row in rows] == [one.equal_amount for one in found.classes]
-    with (tmp_path / "scores.csv").open(newline="", encoding="utf-8") as file:
+    with (tmp_path / "score_correlations.csv").open(newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     assert [(line["score"], line["quantity"]) for line in lines[:4]] == [
         ("accuracy", "amount"),
@@ -135,30 +138,56 @@ def test_a_score_with_the_name_of_a_column_has_its_own(tmp_path: Path) -> None:
 def test_a_streamed_measurement_says_what_was_not_looked_for(found: Measurement, tmp_path: Path) -> None:
     write_measurement(found, tmp_path)
     assert (tmp_path / "duplicates.csv").is_file()
-    steps = next_steps(table_of(), "my table.parquet", found.classes, found.correlations, None, None)
+    steps = next_steps(table_of(), "my table.parquet", found.classes, accuracy_of(found.scores), None, None)
     for step in steps[1:3]:
         assert (step.holds, step.command) == (None, "bisector measure 'my table.parquet' --engine memory")
+    columns = "bisector measure 'my table.parquet' --label 'the class' --embedding=-v"
+    again = "bisector measure 'my table.parquet' --label 'the class' --embedding=-v --engine memory"
+    about = (table_of(), "my table.parquet", found.classes, accuracy_of(found.scores), None, None)
+    for step in next_steps(*about, columns)[1:3]:
+        assert again in (step.command, f"{step.command} --engine memory")
     streamed = replace(
         found, file="my table.parquet", label_errors=None, duplicates=None, streamed=True, steps=steps
     )
     page = unescape(render_measurement(streamed).partition("<script")[0])
     assert "Not looked for: the table was streamed. --engine memory" in page
     assert "<code>bisector measure 'my table.parquet' --engine memory</code>" in page
+    told = unescape(render_measurement(replace(streamed, command=columns)))
+    assert f"<code>{again}</code>" in told
     assert "Suspected labels" not in page.partition('class="findings"')[2].partition("</dl>")[0]
     assert 'id="duplicates"' not in page
     assert "Label errors and duplicates: Not looked for" in format_measurement(streamed)
     names = [path.name for path in write_measurement(streamed, tmp_path)]
-    assert names == ["measure.html", "measure.json", "classes.csv", "scores.csv"]
+    assert names == ["measure.html", "measure.json", "classes.csv", "score_correlations.csv"]
     assert not (tmp_path / "duplicates.csv").exists()  # it was of another measurement
 
 
 def test_errors_have_a_column_where_there_are_any(found: Measurement) -> None:
-    assert "Error, bits" not in render_measurement(found)
-    off = [replace(one, error=0.25 * (c == 3)) for c, one in enumerate(found.classes)]
+    assert "Error " not in render_measurement(found).partition("<script")[0]
+    assert "error at most" not in format_measurement(found)
+    assert "error estimated" not in format_measurement(found)
+    off = [replace(one, error_bound=0.25 * (c == 3)) for c, one in enumerate(found.classes)]
     page = render_measurement(replace(found, classes=off))
-    assert "Error, bits" in page
+    assert "Error at most, bits" in page
+    assert "Error estimated" not in page
+    assert "error at most" in format_measurement(replace(found, classes=off))
     assert '<td data-value="0.25">0.25</td>' in page
     assert '<td data-value="0.0">0</td>' in page
+    guessed = [replace(one, error_bound=math.nan, error_estimate=0.25) for one in found.classes]
+    page = render_measurement(replace(found, classes=guessed))
+    assert "Error estimated, bits" in page
+    assert "Error at most" not in page
+    text = format_measurement(replace(found, classes=guessed))
+    assert "error estimated" in text
+    assert "at most" not in text
+
+
+def test_page_and_text_say_what_amounts_are_of(found: Measurement) -> None:
+    raw = replace(found, embeddings="raw", shrinkage="oas", equal_count=0, scores=[])
+    for told in (render_measurement(raw), format_measurement(raw)):
+        assert "raw embeddings (as they are), with the shrinkage oas" in told
+    for told in (render_measurement(found), format_measurement(found)):
+        assert "unit embeddings (every row at length √D), with the shrinkage quadratic-inverse" in told
 
 
 @pytest.mark.parametrize("classes", [1, 2])
@@ -204,3 +233,48 @@ def test_a_page_of_1203_classes_can_be_used(browser: webdriver.Chrome, tmp_path:
     )
     assert first == max(one.amount for one in found.classes)
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_files_of_the_user_stay_and_old_ones_of_ours_go(found: Measurement, tmp_path: Path) -> None:
+    for name in ("scores.csv", "classes.json", "duplicates.csv"):
+        (tmp_path / name).write_text("mine")
+    streamed = replace(found, label_errors=None, duplicates=None, scores=[])
+    write_measurement(streamed, tmp_path)
+    for name in ("scores.csv", "classes.json", "duplicates.csv"):
+        assert (tmp_path / name).read_text() == "mine"
+    (tmp_path / "scores.csv").unlink()
+    write_measurement(found, tmp_path, format="json")
+    assert Measurement.read(tmp_path / "measure.json").tables == [
+        "classes.csv",
+        "classes.json",
+        "score_correlations.csv",
+        "label_errors.csv",
+        "duplicates.csv",
+    ]
+    write_measurement(streamed, tmp_path, format="parquet")
+    names = {"measure.html", "measure.json", "classes.csv", "classes.parquet"}
+    assert {file.name for file in tmp_path.iterdir()} == names
+
+
+def test_the_table_of_classes_is_the_same_in_every_format(found: Measurement, tmp_path: Path) -> None:
+    for kind in ("json", "parquet"):
+        write_measurement(found, tmp_path, format=kind)
+        with (tmp_path / "classes.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        held = tmp_path / f"classes.{kind}"
+        listed = json.loads(held.read_text()) if kind == "json" else pq.read_table(held).to_pylist()
+        assert [list(row) for row in listed] == [list(row) for row in rows]
+        assert {"class", "AP"} < set(rows[0])
+        told = [["" if value is None else str(value) for value in row.values()] for row in listed]
+        assert told == [list(row.values()) for row in rows]
+
+
+def test_a_file_that_is_read_is_not_written_over(tmp_path: Path) -> None:
+    for name in ("measure.json", "classes.csv", "score_correlations.csv", "classes.parquet"):
+        format = "parquet" if name.endswith(".parquet") else "csv"
+        with pytest.raises(ArgumentError, match=f"{name} would be written over"):
+            require_no_input(tmp_path, [tmp_path / "a" / ".." / name], format=format)
+    for folder in (tmp_path, tmp_path / "runs"):
+        with pytest.raises(ArgumentError, match="in the folder of embeddings"):
+            require_no_input(folder, [tmp_path], format="parquet")
+        require_no_input(folder, [tmp_path, tmp_path / "scores.csv", tmp_path / "classes.parquet"])

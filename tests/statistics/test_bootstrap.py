@@ -58,6 +58,42 @@ def test_nineteen_of_twenty_intervals_hold_the_truth(rows, rho):
     assert (hits / trials < 0.985).all(), hits / trials
 
 
+def test_the_work_is_bounded_and_many_rows_have_fishers_interval():
+    for rows in (3_000, 40_000, 300_000):
+        x, y = pairs(rows, rows)
+        drawn = []
+
+        of = pearson_of(x, y)
+
+        def counted(weights, of=of, drawn=drawn):
+            drawn.append(weights.numel())
+            return of(weights)
+
+        found = bootstrap_intervals(counted, rows)[0]
+        assert sum(drawn) <= 2**24 + 257 * min(rows, 2**24 // 1000) + 65 * rows * (rows > 2**18)
+        theirs = stats.pearsonr(x, y).confidence_interval()
+        width = theirs.high - theirs.low
+        assert found.low == pytest.approx(theirs.low, abs=0.3 * width)
+        assert found.high == pytest.approx(theirs.high, abs=0.3 * width)
+
+
+def test_groups_left_out_give_the_interval_of_rows_left_out(monkeypatch):
+    rng = np.random.default_rng(0)
+    x = torch.tensor(np.sort(rng.exponential(size=700)))  # sorted: groups must not be alike for that
+
+    def found():
+        return bootstrap_intervals(
+            lambda weights: (weights @ x.square())[:, None] / 700, 700, resamples=4000
+        )[0]
+
+    by_group = found()
+    monkeypatch.setattr("bisector.statistics.bootstrap._GROUPS", 700)
+    by_row = found()
+    width = by_row.high - by_row.low
+    assert by_group.low == pytest.approx(by_row.low, abs=0.05 * width)
+    assert by_group.high == pytest.approx(by_row.high, abs=0.05 * width)
+
+
 def test_the_seed_decides():
     x, y = pairs(20, 0)
     same, other = (

@@ -41,7 +41,7 @@ def _covariance() -> Any:
     try:
         from sklearn import covariance
     except ImportError:
-        raise missing_extra("scikit-learn", "measure") from None
+        raise missing_extra("scikit-learn", "bench") from None
     return covariance
 
 

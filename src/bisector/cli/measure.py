@@ -1,17 +1,18 @@
 """Say what stored embeddings tell: hard classes, confused pairs, suspected labels, duplicates, one next step.
 
-Prints tables and writes measure.html, measure.json and classes.csv; of a table that fits into memory also
-label_errors.csv and duplicates.csv.
+Prints tables and writes measure.html, measure.json, classes.csv and, with scores, score_correlations.csv; of a
+table that fits into memory also label_errors.csv and duplicates.csv.
 """
 
 import argparse
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bisector.cli.output import require_folder, say
-from bisector.errors import ArgumentError, require
+from bisector.errors import ArgumentError, require, require_integer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from bisector.data.stored import StoredEmbeddings
     from bisector.measurement.class_scores import ClassScores
     from bisector.measurement.measurement import Measurement
+    from bisector.measurement.stream.options import Options
 
 IN_MEMORY = 2**30
-"""Bytes of vectors from which they are read as a stream, where nothing else was asked for."""
+"""Bytes of vectors and scores from which they are read as a stream, where nothing else was asked for."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +81,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine",
         choices=("memory", "stream", "dask"),
         help="memory: all rows at once, label errors and duplicates too; stream: one pass in bounded memory, which "
-        "can be interrupted and goes on; dask: the same on a cluster (default: memory below 1 GiB of vectors)",
+        "can be interrupted and goes on; dask: the same on a cluster (default: memory below 1 GiB of vectors and "
+        "scores)",
     )
     stream.add_argument(
         "--scheduler", metavar="URL", help="of a Dask cluster, tcp://host:8786 (default: one of this machine)"
@@ -110,18 +113,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, command: str) -> None:
     """Measure, print, write the files."""
+    from bisector.report.measurement_files import require_no_input
+
     require_folder(arguments.out)
+    _require_numbers(arguments)
+    inputs = [*_paths(arguments.file), *([] if arguments.scores is None else [arguments.scores])]
+    require_no_input(arguments.out, inputs, format=arguments.format)
     engine, stored = _engine(arguments)
     if engine == "memory":
         _finish(_in_memory(arguments, command), arguments)
         return
-    from bisector.measurement.stream.folder import remove_partials
-
     partials = arguments.partials or arguments.out / "partials"
     require_folder(partials)
-    _finish(_streamed(arguments, engine, stored or _open(arguments), partials, command), arguments)
+    options = _options(arguments)
+    stored = stored or _open(arguments)
+    _finish(_streamed(arguments, engine, stored, options, partials, command), arguments)
     if not arguments.keep_partials:
-        remove_partials(partials)
+        from bisector.measurement.stream.folder import plan_of, remove_partials
+
+        with suppress(ArgumentError):  # another command works there by now: they are its own
+            remove_partials(partials, plan_of(stored, options))
 
 
 def size_in_bytes(text: str) -> int:
@@ -137,6 +148,24 @@ def size_in_bytes(text: str) -> int:
     return int(float(found[1]) * base ** " kmgt".index(found[2] or " "))
 
 
+def _require_numbers(arguments: argparse.Namespace) -> None:
+    """Raise `ArgumentError` for what no engine can do, before anything is opened."""
+    if arguments.leaf_rows is not None:
+        require_integer("--leaf-rows", arguments.leaf_rows, least=1)
+    if arguments.workers is not None:
+        require_integer("--workers", arguments.workers, least=1)
+    if arguments.equal_count is not None:
+        require_integer("--equal-count", arguments.equal_count, least=2)
+    if arguments.memory_budget is not None:
+        size_in_bytes(arguments.memory_budget)
+    require(
+        arguments.workers is None or arguments.scheduler is None,
+        "--workers",
+        f"{arguments.workers} with --scheduler",
+        "one of them: a scheduler has the workers that it has",
+    )
+
+
 def _engine(arguments: argparse.Namespace) -> "tuple[str, StoredEmbeddings | None]":
     """The engine that was asked for, or the one that fits; with the data where they had to be looked at."""
     of_a_stream = [
@@ -149,7 +178,7 @@ def _engine(arguments: argparse.Namespace) -> "tuple[str, StoredEmbeddings | Non
             "--keep-partials",
             "--leaf-rows",
         )
-        if getattr(arguments, flag[2:].replace("-", "_")) not in {None, False}
+        if getattr(arguments, flag[2:].replace("-", "_")) not in (None, False)
     ]
     of_a_cluster = [flag for flag in of_a_stream if flag in {"--scheduler", "--workers"}]
     engine: str | None = arguments.engine
@@ -161,15 +190,20 @@ def _engine(arguments: argparse.Namespace) -> "tuple[str, StoredEmbeddings | Non
         raise ArgumentError(f"{of_a_cluster[0]}: got it with --engine stream; expected --engine dask")
     if engine is not None or of_a_stream:
         return engine or ("dask" if of_a_cluster else "stream"), None
-    stored = _open(arguments)
-    size = 4 * stored.rows * stored.dim
+    from bisector.data.stored.arrays import ColumnOrderError
+
+    try:
+        stored = _open(arguments)
+    except ColumnOrderError as error:
+        _tell(f"{error}: --engine memory")
+        return "memory", None
+    size = stored.bytes_in_memory
     engine = "memory" if size < IN_MEMORY else "stream"
     why = (
         "all rows at once" if engine == "memory" else "one pass over the rows; --engine memory holds them all"
     )
-    _tell(
-        f"{size / 2**20:,.0f} MiB of vectors ({IN_MEMORY / 2**20:,.0f} is the limit): --engine {engine}, {why}"
-    )
+    limit = f"{IN_MEMORY / 2**20:,.0f} is the limit"
+    _tell(f"{size / 2**20:,.0f} MiB of vectors and scores ({limit}): --engine {engine}, {why}")
     return engine, stored
 
 
@@ -181,8 +215,15 @@ def _open(arguments: argparse.Namespace) -> "StoredEmbeddings":
 
 def _absolute(file: str) -> str:
     """The path from the root: workers stand elsewhere, and partials are of these very files."""
+    return file if "://" in file else ",".join(str(path.absolute()) for path in _paths(file))
+
+
+def _paths(file: str) -> list[Path]:
+    """The file or folder of this machine, or the two files, that are meant; none of a URL."""
+    if "://" in file:
+        return []
     words = file.split(",") if not Path(file).exists() and file.lower().endswith(".npy") else [file]
-    return file if "://" in file else ",".join(str(Path(word.strip()).absolute()) for word in words)
+    return [Path(word.strip()) for word in words]
 
 
 def _in_memory(arguments: argparse.Namespace, command: str) -> "Measurement":
@@ -202,22 +243,31 @@ def _in_memory(arguments: argparse.Namespace, command: str) -> "Measurement":
     )
 
 
-def _streamed(
-    arguments: argparse.Namespace, engine: str, stored: "StoredEmbeddings", partials: Path, command: str
-) -> "Measurement":
-    from bisector.cli.rate import Rate
-    from bisector.measurement.stream.measure import measure_stream
+def _options(arguments: argparse.Namespace) -> "Options":
     from bisector.measurement.stream.options import Options
     from bisector.measurement.stream.tree import LEAF_ROWS
 
-    options = Options(
+    return Options(
         shrinkage=arguments.shrinkage,
         embeddings=arguments.embeddings,
         equal_count=arguments.equal_count,
         memory_budget=None if arguments.memory_budget is None else size_in_bytes(arguments.memory_budget),
         seed=arguments.seed,
-        leaf_rows=arguments.leaf_rows or LEAF_ROWS,
+        leaf_rows=LEAF_ROWS if arguments.leaf_rows is None else arguments.leaf_rows,
     )
+
+
+def _streamed(
+    arguments: argparse.Namespace,
+    engine: str,
+    stored: "StoredEmbeddings",
+    options: "Options",
+    partials: Path,
+    command: str,
+) -> "Measurement":
+    from bisector.cli.rate import Rate
+    from bisector.measurement.stream.measure import measure_stream
+
     with Rate("bisector measure", stored.rows) as rate:
         try:
             return measure_stream(
@@ -247,13 +297,10 @@ def _scores(arguments: argparse.Namespace, class_names: "Sequence[str]") -> "lis
 
 def _finish(measurement: "Measurement", arguments: argparse.Namespace) -> None:
     """Write the files, print the text."""
-    from bisector.measurement.stream.class_table import write_classes
     from bisector.report.measurement_files import write_measurement
     from bisector.report.measurement_text import format_measurement
 
-    page = write_measurement(measurement, arguments.out)[0]
-    if arguments.format != "csv":
-        write_classes(measurement.classes, arguments.out / f"classes.{arguments.format}")
+    page = write_measurement(measurement, arguments.out, format=arguments.format)[0]
     say(f"{format_measurement(measurement)}\n\nThe page: {page}")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bisector.data.embedding_columns import ALIASES, Array
+from bisector.data.embedding_columns import ALIASES, EXACT, Array
 from bisector.errors import ArgumentError, missing_extra, require
 
 try:
@@ -89,6 +89,8 @@ def to_array(chunk: Any, name: str) -> Array:
     if pa.types.is_dictionary(chunk.type):
         chunk = chunk.dictionary_decode()
     if not is_vector(chunk.type):
+        if pa.types.is_integer(chunk.type) and chunk.null_count:
+            return _integers_with_gaps(chunk)
         text = pa.types.is_string(chunk.type) or pa.types.is_large_string(chunk.type)
         array: Array = chunk.to_numpy(zero_copy_only=False)
         return np.asarray(array, dtype=object) if text else array
@@ -110,6 +112,19 @@ def to_array(chunk: Any, name: str) -> Array:
     full = np.full((len(chunk), width), np.nan, dtype=np.float32)
     full[there] = rows
     return full
+
+
+def _integers_with_gaps(chunk: Any) -> Array:  # (N,)
+    """Integers of which some are missing: floats with NaN where these are exact, else objects with None."""
+    values: Array = pc.fill_null(chunk, 0).to_numpy(zero_copy_only=False)
+    gaps = ~chunk.is_valid().to_numpy(zero_copy_only=False)
+    if values.max() < EXACT and values.min() > -EXACT:
+        values = values.astype(np.float64)
+        values[gaps] = np.nan
+    else:
+        values = values.astype(object)
+        values[gaps] = None
+    return values
 
 
 def absent(rows: int, shape: tuple[int, ...]) -> Array:

@@ -26,6 +26,9 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 }
 """What each column may be called, in Parquet, npz and everywhere else; the first that is there is taken."""
 
+EXACT = 2**53
+"""From which on a float64 may stand for several integers."""
+
 SPLITS = ("train", "validation", "test")
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),

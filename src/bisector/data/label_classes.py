@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bisector.data.embedding_columns import Array, one_each, texts
+from bisector.data.embedding_columns import EXACT, Array, one_each, texts
 from bisector.errors import ArgumentError, require
 
 
@@ -162,6 +162,7 @@ def _different(column: Array) -> list[Any]:
 def _words(column: Array) -> list[str]:
     """Labels as words; a whole number has no point, so that 3 and 3.0, as a column with gaps has it, are one."""
     if column.dtype.kind in "fO":
+        _require_exact(column)
         column = np.array(
             [
                 int(value) if isinstance(value, float) and value.is_integer() else value
@@ -184,7 +185,25 @@ def _absent(value: object) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
+def _require_exact(column: Array) -> None:
+    """Raise `ArgumentError` for a float that may have been one of several integers."""
+    if column.dtype.kind == "f":
+        large = column[np.isfinite(column) & (np.abs(column) >= EXACT)].tolist()
+    elif column.dtype.kind == "O":
+        floats = (value for value in column if isinstance(value, float))
+        large = [value for value in floats if math.isfinite(value) and abs(value) >= EXACT]
+    else:
+        return
+    require(
+        not large,
+        "labels",
+        large[:3],
+        "integers, not floats, from 2^53 on: labels next to these are the same",
+    )
+
+
 def _whole(column: Array) -> Array:
+    _require_exact(column)
     try:
         values = column.astype(np.float64)
         stray = values[(values != np.round(values)) | ~np.isfinite(values)]

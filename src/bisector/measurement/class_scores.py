@@ -5,14 +5,15 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bisector.errors import ArgumentError, missing_extra, require
+from bisector.measurement.score_scales import Scale, counts_something, scale_note, scales_of
 
 _NAMES = ("class", "class_name", "category", "name", "label")
-_LEGAL = "a table (.csv, .json, .parquet) with a column class and one for each score"
+_LEGAL = "a table (.csv, .tsv, .json, .parquet) with a column class and one for each score"
 _NONE = {"", "nan", "na", "n/a", "null", "none", "-"}
 
 _Rows = list[dict[str, Any]]
@@ -46,8 +47,10 @@ def read_class_scores(path: str | Path, class_names: Sequence[str]) -> list[Clas
       an object of class to an object of score to number.
 
     A class is given by its name, or by its number where the names are numbers. Cells that are empty or NaN are no
-    score. A column without any number is no score, and noted. Scores that lie between 0 and 1 are taken for
-    fractions, those between 0 and 100 for percentages; where nothing else is negative, -1 is no score, as COCO's
+    score. A column without any number is no score, nor is one whose name says that it is a count or a number of the
+    class (`bisector.measurement.score_scales.counts_something`); both are noted. Scores between 0 and 1 are taken
+    for fractions, those between 0 and 100 for percentages, losses and all else for what they are
+    (`bisector.measurement.score_scales.scales_of`); where nothing else is negative, -1 is no score, as COCO's
     evaluation writes it for a class without an instance. That is noted, and so are classes that are missing.
 
     Args:
@@ -64,13 +67,15 @@ def read_class_scores(path: str | Path, class_names: Sequence[str]) -> list[Clas
     >>> file = Path(tempfile.mkdtemp()) / "ap.csv"
     >>> _ = file.write_text("class,AP\nowl,41.5\n")
     >>> score, = read_class_scores(file, ["owl", "wren"])
-    >>> score.name, score.values, score.notes
-    ('AP', [0.415, nan], ('AP in ap.csv: no score of 1 class of 2 (wren).',))
+    >>> score.name, score.values, score.notes[0]
+    ('AP', [0.415, nan], 'AP in ap.csv: no score of 1 class of 2 (wren).')
+    >>> score.notes[1]
+    'ap.csv: read AP as percentages. That is a guess from names and values.'
     """
     path = Path(path)
     require(path.is_file(), "scores", f"{path}, which is not there", _LEGAL)
     try:
-        rows = _read(path)
+        rows, classes = _read(path)
     except (ValueError, TypeError, RecursionError, csv.Error) as error:
         if isinstance(error, ArgumentError):
             raise
@@ -79,28 +84,46 @@ def read_class_scores(path: str | Path, class_names: Sequence[str]) -> list[Clas
         ) from None
     require(bool(rows), "scores", f"{path} without a row", _LEGAL)
     headings = list(dict.fromkeys(key for row in rows for key in row))
-    key = next((name for wanted in _NAMES for name in headings if name.strip().lower() == wanted), None)
-    if key is None:
-        raise ArgumentError(f"scores: got {path} with the columns {', '.join(headings)}; expected {_LEGAL}")
-    positions = _positions(path, [row.get(key) for row in rows], class_names)
-    found, dropped = [], []
+    if classes is None:
+        key = next((name for wanted in _NAMES for name in headings if name.strip().lower() == wanted), None)
+        if key is None:
+            raise ArgumentError(
+                f"scores: got {path} with the columns {', '.join(headings)}; expected {_LEGAL}"
+            )
+        classes = [row.get(key) for row in rows]
+        headings.remove(key)
+    positions = _positions(path, classes, class_names)
+    counting = [name for name in headings if counts_something(name)]
+    columns: dict[str, list[float]] = {}
+    notes: dict[str, list[str]] = {}
+    dropped = []
     for name in headings:
-        if name == key:
+        if name in counting:
             continue
-        values = _column(path, name, [row.get(name) for row in rows], [row.get(key) for row in rows])
+        values = _column(path, name, [row.get(name) for row in rows], classes)
         if values is None:
             dropped.append(name)
         else:
-            found.append(_score(path, name, values, positions, class_names))
-    require(bool(found), "scores", f"{path} without a column of numbers", _LEGAL)
+            columns[name], notes[name] = _without_minus_one(path, name, values)
+    require(bool(columns), "scores", f"{path} without a column of numbers that are scores", _LEGAL)
+    scales = scales_of(columns)
+    found = [
+        _score(path, name, values, scales[name], notes[name], positions, class_names)
+        for name, values in columns.items()
+    ]
+    told = [scale_note(path.name, scales)]
     if dropped:
-        note = f"{path.name}: no number in {', '.join(dropped)}, which {_is(len(dropped))} left out."
-        first = found[0]
-        found[0] = ClassScores(first.name, first.source, first.values, first.percent, (*first.notes, note))
-    return found
+        told.append(f"{path.name}: no number in {', '.join(dropped)}, which {_is(len(dropped))} left out.")
+    if counting:
+        told.append(
+            f"{path.name}: {', '.join(counting)} {_is(len(counting))} left out: by the name a count or a number of "
+            "the class, no score."
+        )
+    return [replace(found[0], notes=(*found[0].notes, *told)), *found[1:]]
 
 
-def _read(path: Path) -> _Rows:
+def _read(path: Path) -> tuple[_Rows, list[object] | None]:
+    """The rows, and their classes where these are not in a column."""
     suffix = path.suffix.lower()
     if suffix == ".json":
         return _of_json(json.loads(path.read_text(encoding="utf-8-sig")), path)
@@ -114,24 +137,22 @@ def _read(path: Path) -> _Rows:
             rows: _Rows = read_table(path).to_pylist()
         except ArrowException as error:  # most of them are ValueErrors, not all
             raise ValueError(error) from None
-        return rows
+        return rows, None
     require(suffix in {".csv", ".tsv"}, "scores", f"{path}", _LEGAL)
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, delimiter="\t" if suffix == ".tsv" else ",")
         lines = list(reader)
     if any(None in line for line in lines):
         raise ValueError("a row has more cells than the heading")
-    return lines
+    return lines, None
 
 
-def _of_json(content: Any, path: Path) -> _Rows:
+def _of_json(content: Any, path: Path) -> tuple[_Rows, list[object] | None]:
     if isinstance(content, list) and all(isinstance(row, Mapping) for row in content):
-        return [dict(row) for row in content]
+        return [dict(row) for row in content], None
     require(isinstance(content, Mapping), "scores", f"{path}, which holds {type(content).__name__}", _LEGAL)
-    return [
-        {"class": name, **(value if isinstance(value, Mapping) else {path.stem: value})}
-        for name, value in content.items()
-    ]
+    rows = [dict(value) if isinstance(value, Mapping) else {path.stem: value} for value in content.values()]
+    return rows, list(content)
 
 
 def _positions(path: Path, given: Sequence[object], class_names: Sequence[str]) -> list[int]:
@@ -182,27 +203,35 @@ def _number(cell: object) -> float | None:
         return None
 
 
-def _score(
-    path: Path, name: str, cells: Sequence[float], positions: Sequence[int], class_names: Sequence[str]
-) -> ClassScores:
-    values = [math.nan] * len(class_names)
-    for position, value in zip(positions, cells, strict=True):
-        values[position] = value
-    what, notes = f"{name} in {path.name}", []
+def _without_minus_one(path: Path, name: str, values: list[float]) -> tuple[list[float], list[str]]:
+    """The values, -1 as NaN where it says that there is none; and what was done."""
     negative = [value for value in values if value < 0]
     known = [value for value in values if value >= 0]
-    if negative and known and set(negative) == {-1.0} and max(known) <= 100:
-        notes.append(f"{what}: -1 is taken for no score ({_classes(len(negative))}).")
-        values = [math.nan if value == -1 else value for value in values]
-        negative = []
-    percent = bool(known) and not negative and max(known) <= 100
-    if percent and max(known) > 1:
-        values = [value / 100 for value in values]
+    if not (negative and known and set(negative) == {-1.0} and max(known) <= 100):
+        return values, []
+    told = f"{name} in {path.name}: -1 is taken for no score ({_classes(len(negative))})."
+    return [math.nan if value == -1 else value for value in values], [told]
+
+
+def _score(
+    path: Path,
+    name: str,
+    cells: Sequence[float],
+    scale: Scale,
+    notes: Sequence[str],
+    positions: Sequence[int],
+    class_names: Sequence[str],
+) -> ClassScores:
+    values, told = [math.nan] * len(class_names), list(notes)
+    for position, value in zip(positions, cells, strict=True):
+        values[position] = value / 100 if scale == "percent" else value
     missing = [one for one, value in zip(class_names, values, strict=True) if math.isnan(value)]
     if missing:
         some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        notes.append(f"{what}: no score of {_classes(len(missing))} of {len(class_names)} ({some}).")
-    return ClassScores(name, path.name, values, percent, tuple(notes))
+        told.append(
+            f"{name} in {path.name}: no score of {_classes(len(missing))} of {len(class_names)} ({some})."
+        )
+    return ClassScores(name, path.name, values, scale != "own", tuple(told))
 
 
 def _classes(count: int) -> str:

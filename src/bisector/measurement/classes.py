@@ -21,6 +21,13 @@ _FEWEST_CLASSES = 10
 """Classes large enough from which those that are not are left out of equal amounts."""
 
 
+DRAWN_ROW = 16
+"""Bytes of a row drawn for equal amounts beside its vector: its number and its class."""
+
+_LEAST_DRAWN = 2**26
+"""Bytes that the rows drawn may take whatever else is held, where there is no budget."""
+
+
 def fewest_rows(dimensions: int) -> int:
     """Rows from which the amount of a class says more about the class than about its number of rows.
 
@@ -66,6 +73,29 @@ def choose_equal_count(
     return int(large.sort().values[int(_LEFT_OUT * len(large))]) if len(large) > 1 else 0
 
 
+def affordable_equal_count(
+    counts: Tensor,  # (C,)
+    dimensions: int,
+    memory_budget: int | None = None,
+) -> int:
+    """`choose_equal_count`, as far as the rows drawn leave memory for what they are drawn from.
+
+    They may take a quarter of `memory_budget`, or without one of what the exact amounts of the classes take,
+    `4 D min(n, D)` bytes each, or 64 MiB where that is more. 0 where fewer than 13 rows a class are left.
+
+    >>> affordable_equal_count(torch.full((100,), 500), 64)
+    500
+    >>> affordable_equal_count(torch.full((100,), 500), 64, memory_budget=2**24)
+    154
+    """
+    held = 4 * dimensions * int(counts.clip(max=dimensions).sum())
+    room = max(_LEAST_DRAWN, held // 4) if memory_budget is None else memory_budget // 4
+    row = 4 * dimensions + DRAWN_ROW
+    most = room // (row * max(1, int((counts > 0).sum())))
+    chosen = min(choose_equal_count(counts, dimensions), most)
+    return chosen if chosen >= FEWEST else 0
+
+
 @dataclass(frozen=True)
 class ClassMeasure:
     """One class. What cannot be said is NaN.
@@ -78,7 +108,8 @@ class ClassMeasure:
         accuracy: 0 to 1.
         loss: mean cross-entropy in nats, of the rows that have one.
         equal_amount: the amount on as many random rows as of every other class; NaN with fewer.
-        error: bound or estimate, in bits, of the amount's error; 0 where the amount is exact.
+        error_bound: bits that the amount is off by at most; 0 where it is exact, NaN where no bound is known.
+        error_estimate: bits that it may be off by where no bound is known, an estimate that can be exceeded.
     """
 
     name: str
@@ -88,7 +119,8 @@ class ClassMeasure:
     accuracy: float
     loss: float
     equal_amount: float = math.nan
-    error: float = 0.0
+    error_bound: float = 0.0
+    error_estimate: float = math.nan
 
 
 def measure_classes(

@@ -31,6 +31,26 @@ def quoted(value: str) -> str:
     return shlex.quote(f"./{value}" if value.startswith("-") else value)
 
 
+def column_options(command: str) -> dict[str, Option]:
+    """The options of a command that say which columns of a table are meant.
+
+    >>> column_options("bisector measure a.parquet --label 'the class' --embedding=v --seed 3")
+    {'label': 'the class', 'embedding': 'v'}
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError:  # of a file that anybody may have written
+        return {}
+    found: dict[str, Option] = {}
+    for name in ("label", "embedding"):
+        for word, following in zip(words, [*words[1:], ""], strict=False):
+            if word == f"--{name}":
+                found[name] = following
+            elif word.startswith(f"--{name}="):
+                found[name] = word.partition("=")[2]
+    return found
+
+
 def _number(value: float) -> str:
     short = f"{value:g}"
     return str(value) if isinstance(value, int) or float(short) != value else short

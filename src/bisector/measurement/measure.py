@@ -9,14 +9,13 @@ from bisector._version import __version__
 from bisector.data.embeddings import EmbeddingTable
 from bisector.errors import require_integer
 from bisector.measurement.class_scores import ClassScores
-from bisector.measurement.classes import ClassMeasure, choose_equal_count, measure_classes
+from bisector.measurement.classes import ClassMeasure, affordable_equal_count, measure_classes
 from bisector.measurement.confusion import confused_pairs, nearest_pairs
-from bisector.measurement.correlations import correlate
 from bisector.measurement.duplicates import Duplicates, find_duplicates
 from bisector.measurement.label_errors import find_label_errors
 from bisector.measurement.measurement import Measurement
 from bisector.measurement.next_step import next_steps
-from bisector.measurement.score_measures import measure_scores
+from bisector.measurement.score_measures import accuracy_of, measure_scores
 from bisector.measurement.small_classes import small_note
 from bisector.metrics.verification import Verification, verify
 
@@ -51,7 +50,7 @@ def measure(
         command: that led here.
         scores: of the classes, beside the accuracy that follows from predictions.
         equal_count: rows of each class for equal amounts, at least 2; None for
-            `bisector.measurement.classes.choose_equal_count`.
+            `bisector.measurement.classes.affordable_equal_count`, as in a stream.
         shrinkage: one of `bisector.statistics.shrinkage.SHRINKAGES`.
         embeddings: `"unit"` or `"raw"`, what amounts are measured on.
         seed: of the rows drawn for equal amounts, and of the bootstrap.
@@ -70,7 +69,7 @@ def measure(
     dimensions = table.embeddings.shape[1]
     if equal_count is None:
         counts = torch.bincount(table.labels[measured], minlength=table.num_classes)
-        equal_count = choose_equal_count(counts, dimensions)
+        equal_count = affordable_equal_count(counts, dimensions)
     else:
         require_integer("equal_count", equal_count, least=2)
     classes = measure_classes(
@@ -82,7 +81,6 @@ def measure(
         embeddings=embeddings,
         seed=seed,
     )
-    correlations = correlate(classes)
     duplicates = find_duplicates(table)
     label_errors = find_label_errors(table, held_out)
     told = tested_on if any(one.tested for one in classes) else ""
@@ -103,7 +101,6 @@ def measure(
         measured_on=measured_on,
         tested_on=tested_on if predictions is not None else "",
         classes=classes,
-        correlations=correlations,
         confused=[]
         if predictions is None
         else confused_pairs(table.labels[tested], predictions[tested], table.class_names),
@@ -111,7 +108,7 @@ def measure(
         label_errors=label_errors,
         duplicates=duplicates,
         verification=_verification(table),
-        steps=next_steps(table, file, classes, correlations, label_errors, duplicates, command),
+        steps=next_steps(table, file, classes, accuracy_of(related), label_errors, duplicates, command),
         left_out=list(table.left_out),
         notes=[
             *_notes(table, classes, held_out, duplicates),

@@ -10,7 +10,6 @@ from bisector.errors import ArgumentError
 from bisector.files import write_whole
 from bisector.measurement.classes import ClassMeasure
 from bisector.measurement.confusion import Pair
-from bisector.measurement.correlations import Correlations
 from bisector.measurement.duplicates import Duplicates, Group
 from bisector.measurement.label_errors import LabelErrors, Suspect
 from bisector.measurement.next_step import Step, recommended
@@ -34,7 +33,6 @@ class Measurement:
         measured_on: the rows of counts and amounts, in words.
         tested_on: those of accuracy and loss; empty without predictions.
         classes: in the order of the labels.
-        correlations: over the classes.
         confused: pairs of classes, the most confused first.
         nearest: pairs of classes, the nearest means first.
         label_errors: suspected; None where they were not looked for.
@@ -48,6 +46,7 @@ class Measurement:
         shrinkage: of the covariances.
         embeddings: "raw" or "unit", what amounts are measured on.
         streamed: whether the rows were read as a stream, which sees no label errors and no duplicates.
+        tables: files that were written beside this record.
     """
 
     file: str
@@ -61,7 +60,6 @@ class Measurement:
     measured_on: str
     tested_on: str
     classes: list[ClassMeasure]
-    correlations: Correlations
     confused: list[Pair]
     nearest: list[Pair]
     label_errors: LabelErrors | None
@@ -75,6 +73,7 @@ class Measurement:
     shrinkage: str = "quadratic-inverse"
     embeddings: str = "unit"
     streamed: bool = False
+    tables: list[str] = field(default_factory=list)
 
     @property
     def step(self) -> Step:
@@ -119,14 +118,13 @@ class Measurement:
             raise ArgumentError(f"measurement: {path} is not one that bisector wrote: {error}") from None
 
 
-_CLASS_NUMBERS = ("amount", "accuracy", "loss", "equal_amount", "error")
+_CLASS_NUMBERS = ("amount", "accuracy", "loss", "equal_amount", "error_bound", "error_estimate")
 
 
 def _measurement(content: dict[str, Any]) -> Measurement:
     errors, duplicates = content["label_errors"], content["duplicates"]
     parts = {
         "classes": [ClassMeasure(**_numbers(one, _CLASS_NUMBERS)) for one in content["classes"]],
-        "correlations": Correlations(**_numbers(content["correlations"], tuple(content["correlations"]))),
         "confused": [Pair(**_numbers(pair, ("share", "degrees"))) for pair in content["confused"]],
         "nearest": [Pair(**_numbers(pair, ("share", "degrees"))) for pair in content["nearest"]],
         "label_errors": None
@@ -143,6 +141,7 @@ def _measurement(content: dict[str, Any]) -> Measurement:
         "steps": [Step(**step) for step in content["steps"]],
         "scores": read_score_measures(content.get("scores", ())),
     }
+    content = {key: value for key, value in content.items() if key != "correlations"}  # of older files
     return Measurement(**{**content, **parts})
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from bisector.data.embeddings import EmbeddingTable
 from bisector.measurement.classes import FEWEST, ClassMeasure
-from bisector.measurement.command import Option, command_line
-from bisector.measurement.correlations import Correlations
+from bisector.measurement.command import Option, column_options, command_line
 from bisector.measurement.duplicates import Duplicates
 from bisector.measurement.label_errors import LabelErrors
+from bisector.measurement.score_measures import AMOUNT, COUNT, ScoreMeasure
+from bisector.statistics.relation import chance_limit
 
 SUSPECT_SHARE = 0.05
 """Share of suspected labels from which they come first; classes that overlap bring some percent by themselves."""
@@ -61,7 +62,7 @@ def next_steps(
     table: EmbeddingTable,
     file: str,
     classes: Sequence[ClassMeasure],
-    correlations: Correlations,
+    accuracy: ScoreMeasure | None,
     label_errors: LabelErrors | None,
     duplicates: Duplicates | None,
     command: str = "",
@@ -83,7 +84,7 @@ def next_steps(
         table: the embeddings.
         file: their path, for the commands.
         classes: as measured.
-        correlations: over the classes.
+        accuracy: what goes with it over the classes; None without predictions.
         label_errors: suspected; None where they were not looked for.
         duplicates: found; None where they were not looked for.
         command: that measured them; it is recommended again where the table does not say how it was made.
@@ -92,20 +93,21 @@ def next_steps(
     heads = (
         command_line("bisector compare", options={"data": _path(data), **_without(kept, "seed")}) + " --heads"
     )
+    columns = column_options(command)
     again = command or command_line("bisector measure", file)
     if table.model and table.data:
         options = {**_embedding_settings(table), "out": _path(file)}
         again = command_line("bisector embed", table.model, table.data, options=options)
     adjust = command_line("bisector adjust", file, options={"method": "prior"})
-    look = command_line("bisector measure", file, options={"engine": "memory"})
+    look = command_line("bisector measure", file, options={**columns, "engine": "memory"})
     own = table.scores is not None and not table.adjusted
     rules = [
         _chance(classes, command_line("bisector train", options={"data": _path(data), **kept})),
         _leakage(table, duplicates, look),
         _labels(label_errors, again, look),
         _small(classes, f"{heads} logit-adjusted,normalized-softmax:tau=1"),
-        _prior(correlations, adjust if own else f"{heads} linear-softmax,logit-adjusted"),
-        _amount(correlations, f"{heads} normalized-softmax,igam,igam:tau=1"),
+        _prior(accuracy, adjust if own else f"{heads} linear-softmax,logit-adjusted"),
+        _amount(accuracy, f"{heads} normalized-softmax,igam,igam:tau=1"),
     ]
     nothing = not any(rule.holds for rule in rules)
     reason = "None of the above stands out." if nothing else "When the above is done."
@@ -200,38 +202,39 @@ def _small(classes: Sequence[ClassMeasure], command: str) -> Step:
     return Step("small", holds, title, reason, command, "Until then, a prior may help:")
 
 
-def _prior(found: Correlations, command: str) -> Step:
+def _prior(accuracy: ScoreMeasure | None, command: str) -> Step:
     title = "Move the boundaries by the counts"
-    r = found.count_accuracy
-    if math.isnan(r):
-        return Step("prior", None, title, _unknown("log count and accuracy", found), command)
-    limit = max(CORRELATION, found.chance) if math.isfinite(found.chance) else math.inf
-    reason = f"Log count and accuracy correlate by {r:+.2f} over {found.classes} classes"
-    reason += ": rare classes lose." if r >= limit else "; " + _needed(f"{limit:+.2f} or more", found)
+    found = None if accuracy is None else accuracy.of(COUNT)
+    if found is None or math.isnan(found.relation.pearson.value):
+        return Step("prior", None, title, _unknown("log count and accuracy", accuracy), command)
+    r, classes = found.relation.pearson.value, found.relation.rows
+    limit = max(CORRELATION, chance_limit(classes))
+    reason = f"Log count and accuracy correlate by {r:+.2f} over {classes} classes"
+    reason += ": rare classes lose." if r >= limit else "; " + _needed(f"{limit:+.2f} or more", classes)
     return Step("prior", r >= limit, title, reason, command)
 
 
-def _amount(found: Correlations, command: str) -> Step:
+def _amount(accuracy: ScoreMeasure | None, command: str) -> Step:
     title = "Guide the margins by the information amounts"
-    r = found.amount_accuracy_given_count
-    if math.isnan(r):
-        return Step("amount", None, title, _unknown("amount and accuracy", found), command)
-    holds = r < -found.chance_partial
-    reason = (
-        f"With log count held fixed, amount and accuracy correlate by {r:+.2f} over {found.classes} classes"
-    )
-    needed = _needed(f"below {-found.chance_partial:+.2f}", found)
+    found = None if accuracy is None else accuracy.of(AMOUNT)
+    if found is None or math.isnan(found.relation.partial.value):
+        return Step("amount", None, title, _unknown("amount and accuracy", accuracy), command)
+    r, classes = found.relation.partial.value, found.relation.rows
+    limit = -chance_limit(classes, held=1)
+    holds = r < limit
+    reason = f"With log count held fixed, amount and accuracy correlate by {r:+.2f} over {classes} classes"
+    needed = _needed(f"below {limit:+.2f}", classes)
     reason += ": classes that hold more are harder." if holds else f"; {needed}"
     return Step("amount", holds, title, reason, command)
 
 
-def _needed(what: str, found: Correlations) -> str:
-    return f"{what} would count." if found.classes > 4 else "nothing can be concluded from so few classes."
+def _needed(what: str, classes: int) -> str:
+    return f"{what} would count." if classes > 4 else "nothing can be concluded from so few classes."
 
 
-def _unknown(what: str, found: Correlations) -> str:
-    if found.classes:
-        return f"A correlation of {what} cannot be had from these {found.classes} classes."
+def _unknown(what: str, accuracy: ScoreMeasure | None) -> str:
+    if accuracy is not None and accuracy.classes:
+        return f"A correlation of {what} cannot be had from these {accuracy.classes} classes."
     return _NO_PREDICTIONS
 
 

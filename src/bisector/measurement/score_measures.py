@@ -70,6 +70,11 @@ class ScoreMeasure:
         return next((one for one in self.relationships if one.quantity == quantity), None)
 
 
+def accuracy_of(scores: Sequence[ScoreMeasure]) -> ScoreMeasure | None:
+    """The accuracy of the predictions among the scores; None where there are no predictions."""
+    return next((one for one in scores if not one.brought), None)
+
+
 def measure_scores(
     classes: Sequence[ClassMeasure],
     scores: Sequence[ClassScores] = (),
@@ -182,11 +187,17 @@ def _score(one: dict[str, Any]) -> ScoreMeasure:
                     for kind in ("pearson", "spearman", "partial")
                 ),
             ),
-            NestedRegression(**_numbers(each["adds"], ("r2_base", "r2_full", "f", "p"))),
+            _adds(each["adds"]),
         )
         for each in one["relationships"]
     ]
     return ScoreMeasure(**{**numbers, "values": values, "relationships": related})
+
+
+def _adds(record: dict[str, Any]) -> NestedRegression:
+    # F of a fit that leaves nothing is infinite, which JSON lacks; what has a p has an F.
+    record = {**record, "f": math.inf} if record["f"] is None and record["p"] is not None else record
+    return NestedRegression(**_numbers(record, ("r2_base", "r2_full", "f", "p")))
 
 
 def _numbers(record: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:

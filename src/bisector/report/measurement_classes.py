@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from bisector.measurement.classes import ClassMeasure, hardest
 from bisector.measurement.measurement import Measurement
-from bisector.report.measurement_numbers import number, percent
+from bisector.report.measurement_numbers import error, number, percent
 from bisector.report.measurement_parts import data_value, escape, name_style, section
+from bisector.report.measurement_text import amounts_of
 
 MOST = 2000
 """Classes in the table; of more, the first ones."""
@@ -45,6 +46,7 @@ def class_section(found: Measurement) -> str:
     where = f" Counts and amounts are of {found.measured_on}" + (
         f", accuracies and losses of {found.tested_on}." if found.tested_on else "."
     )
+    where += f" {amounts_of(found)}."
     return section(
         "classes",
         "Class by class",
@@ -73,7 +75,6 @@ def _columns(found: Measurement) -> list[_Column]:
     def of(read: Callable[[ClassMeasure], float]) -> Callable[[int], float]:
         return lambda c: read(found.classes[c])
 
-    errors = any(one.error != 0 for one in found.classes if math.isfinite(one.amount))  # NaN is none
     columns = [
         _Column(
             "Rows",
@@ -90,12 +91,20 @@ def _columns(found: Measurement) -> list[_Column]:
             number,
         ),
         _Column(
-            "Error, bits",
+            "Error at most, bits",
             "descending",
-            "By how much the amount can be off: the class is held as a sketch.",
-            of(lambda one: one.error),
-            lambda value: number(value, 2) if value else "0",
-            errors,
+            "A bound: the amount is off by no more. Classes held as a sketch have one; 0 is exact.",
+            of(lambda one: one.error_bound),
+            error,
+            any(one.error_bound > 0 for one in found.classes),  # NaN is none
+        ),
+        _Column(
+            "Error estimated, bits",
+            "descending",
+            "No bound: by how much the amount may be off; it can be more. For want of a bound.",
+            of(lambda one: one.error_estimate),
+            error,
+            any(math.isfinite(one.error_estimate) for one in found.classes),
         ),
         _Column(
             "Equal amount, bits",

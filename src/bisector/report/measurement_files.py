@@ -1,37 +1,101 @@
 """The files that a measurement is written to."""
 
-import math
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from bisector.files import write_rows, write_whole
+from bisector.errors import ArgumentError
+from bisector.files import write_whole
 from bisector.measurement.measurement import Measurement
+from bisector.report.class_table import Table, write_class_table, write_csv
 from bisector.report.measurement_page import render_measurement
 
-_Table = tuple[Sequence[str], Iterable[Sequence[object]]]
+_RECORD, _PAGE, _CLASSES = "measure.json", "measure.html", "classes.csv"
+_MORE = (
+    "score_correlations.csv",
+    "label_errors.csv",
+    "duplicates.csv",
+    "classes.parquet",
+    "classes.json",
+)
+"""Tables that there may be; `Measurement.tables` says which of them an earlier measurement wrote."""
 
 
-def write_measurement(measurement: Measurement, folder: Path) -> list[Path]:
+def require_no_input(folder: Path, inputs: Iterable[str | Path], *, format: str = "csv") -> None:
+    """Raise `ArgumentError` where a file that is read would be written over, or what is written be read next time.
+
+    Args:
+        folder: that a measurement is written to.
+        inputs: files and folders that are read; what is not there is passed over.
+        format: of the table of classes.
+    """
+    outputs = {
+        (folder / name).resolve() for name in (_RECORD, _PAGE, _CLASSES, f"classes.{format}", *_MORE[:3])
+    }
+    for given in inputs:
+        path = Path(given).resolve()
+        if path in outputs:
+            raise ArgumentError(
+                f"--out: got {folder}, where {path.name} would be written over {given}; expected another folder"
+            )
+        if format == "parquet" and path.is_dir() and folder.resolve().is_relative_to(path):
+            raise ArgumentError(
+                f"--out: got {folder} with --format parquet, in the folder of embeddings {given}, whose Parquet "
+                "files are read; expected another folder"
+            )
+
+
+def write_measurement(measurement: Measurement, folder: Path, *, format: str = "csv") -> list[Path]:
     """Write measure.html, measure.json and tables into a folder.
 
-    The tables are classes.csv, scores.csv where there are scores, and label_errors.csv and duplicates.csv where
-    they were looked for; of an earlier measurement, those that are not written are removed. Every file is whole or
-    not there. Of a group of duplicates the first 20 rows are named.
+    The tables are classes.csv, the same as Parquet or JSON where that is asked for, score_correlations.csv where
+    there are scores, and label_errors.csv and duplicates.csv where they were looked for. Those of the earlier
+    measurement whose measure.json lies there are removed where they are not written again; other files stay. Every
+    file is whole or not there. Of a group of duplicates the first 20 rows are named.
+
+    Args:
+        measurement: to write.
+        folder: made if it is not there.
+        format: csv, or in what format the table of classes is written too: parquet, json.
 
     Returns:
         The paths.
 
     Raises:
+        ArgumentError: if the format is another.
+        MissingExtraError: for Parquet without pyarrow.
         OSError: if a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    measurement.write(folder / "measure.json")
-    write_whole(folder / "measure.html", render_measurement(measurement))
-    tables: dict[str, _Table] = {
-        "classes.csv": class_rows(measurement),
-    }
+    tables = _tables(measurement)
+    of_classes = list(dict.fromkeys((_CLASSES, f"classes.{format}")))
+    names = [*of_classes, *tables]
+    for name in set(_written_before(folder / _RECORD)) - set(names):
+        (folder / name).unlink(missing_ok=True)
+    for name in of_classes:
+        write_class_table(measurement, folder / name)
+    for name, table in tables.items():
+        write_csv(folder / name, table)
+    replace(measurement, tables=names).write(folder / _RECORD)
+    write_whole(folder / _PAGE, render_measurement(measurement))
+    return [folder / name for name in (_PAGE, _RECORD, *names)]
+
+
+def _written_before(record: Path) -> list[str]:
+    """The tables that a measure.json names; none where it is not there or not ours."""
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))["tables"]
+        return [name for name in _MORE if name in found]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _tables(measurement: Measurement) -> dict[str, Table]:
+    """All but that of the classes."""
+    tables: dict[str, Table] = {}
     if measurement.scores:
-        tables["scores.csv"] = score_rows(measurement)
+        tables["score_correlations.csv"] = score_rows(measurement)
     if measurement.label_errors is not None:
         tables["label_errors.csv"] = (
             ["row", "name", "split", "label", "suggested", "confidence", "judge"],
@@ -55,38 +119,10 @@ def write_measurement(measurement: Measurement, folder: Path) -> list[Path]:
                 )
             ),
         )
-    for name in {"scores.csv", "label_errors.csv", "duplicates.csv"} - set(tables):
-        (folder / name).unlink(missing_ok=True)
-    for name, (heading, rows) in tables.items():
-        write_rows(folder / name, [heading, *([_cell(value) for value in row] for row in rows)])
-    return [folder / name for name in ("measure.html", "measure.json", *tables)]
+    return tables
 
 
-def class_rows(measurement: Measurement) -> _Table:
-    """The headings and a row for each class; scores that the user brought have a column each."""
-    brought = [score for score in measurement.scores if score.brought]
-    own = ["class", "count", "tested", "amount", "accuracy", "loss", "equal_amount", "error"]
-    names = _distinct(own, [score.name for score in brought])
-    rows = [
-        [
-            *(
-                one.name,
-                one.count,
-                one.tested,
-                one.amount,
-                one.accuracy,
-                one.loss,
-                one.equal_amount,
-                one.error,
-            ),
-            *(score.values[c] for score in brought),
-        ]
-        for c, one in enumerate(measurement.classes)
-    ]
-    return [*own, *names], rows
-
-
-def score_rows(measurement: Measurement) -> _Table:
+def score_rows(measurement: Measurement) -> Table:
     """The headings and a row for each score and quantity: correlations with their intervals, and what is added."""
     kinds = ("pearson", "spearman", "partial")
     headings = ["score", "source", "quantity", "held_fixed", "classes"]
@@ -105,18 +141,3 @@ def score_rows(measurement: Measurement) -> _Table:
                 ]
             )
     return headings, rows
-
-
-def _distinct(taken: Sequence[str], names: Sequence[str]) -> list[str]:
-    """The names, those that are taken with a number behind."""
-    found: list[str] = []
-    for name in names:
-        given, k = name, 2
-        while given in (*taken, *found):
-            given, k = f"{name}_{k}", k + 1
-        found.append(given)
-    return found
-
-
-def _cell(value: object) -> object:
-    return "" if isinstance(value, float) and math.isnan(value) else value

@@ -31,6 +31,19 @@ def number(value: float, decimals: int = 1) -> str:
     return f"{value:.{decimals}f}".replace("-", "−") if math.isfinite(value) else "–"
 
 
+def error(value: float) -> str:
+    """An error in bits; of one that is null a plain 0, of none a dash.
+
+    >>> error(0.0), error(0.125), error(3e-7), error(float("nan"))
+    ('0', '0.12', '3.0e-7', '–')
+    """
+    if not math.isfinite(value):
+        return "–"
+    if 0 < value < 0.01:
+        return significant(value)
+    return number(value, 2) if value else "0"
+
+
 def count(amount: int, noun: str) -> str:
     """How many, as in "1 row", "2 rows", "3 classes"."""
     plural = "es" if noun.endswith("s") else "s"

@@ -3,9 +3,10 @@
 import math
 
 from bisector.measurement.classes import hardest
-from bisector.measurement.command import command_line
+from bisector.measurement.command import column_options, command_line
 from bisector.measurement.confusion import Pair
 from bisector.measurement.measurement import Measurement
+from bisector.measurement.score_measures import accuracy_of
 from bisector.report.document import document
 from bisector.report.measurement_classes import class_section
 from bisector.report.measurement_numbers import count, number, percent, significant
@@ -71,7 +72,7 @@ def _findings(found: Measurement) -> str:
 
 
 def _bias(found: Measurement) -> list[tuple[str, str, str]]:
-    own = next((one for one in found.scores if not one.brought), None)
+    own = accuracy_of(found.scores)
     if own is None or own.classes < 2 or math.isnan(own.bias):
         return []
     return [("Bias", number(own.bias), "variance of accuracy over the classes, points squared")]
@@ -204,7 +205,8 @@ def _labels(found: Measurement) -> str:
 
 
 def _look(found: Measurement) -> str:
-    command = command_line("bisector measure", found.file, options={"engine": "memory"})
+    options = {**column_options(found.command), "engine": "memory"}
+    command = command_line("bisector measure", found.file, options=options)
     return f"<pre><code>{escape(command)}</code></pre>"
 
 

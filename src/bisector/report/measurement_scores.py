@@ -5,13 +5,14 @@ from collections.abc import Sequence
 
 from bisector.measurement.classes import fewest_rows
 from bisector.measurement.measurement import Measurement
-from bisector.measurement.score_measures import EQUAL, Relationship, ScoreMeasure
+from bisector.measurement.score_measures import AMOUNT, EQUAL, Relationship, ScoreMeasure, accuracy_of
 from bisector.report.figure import Figure
 from bisector.report.measurement_numbers import count, number
 from bisector.report.measurement_parts import cell, escape, section, table
 from bisector.report.score_words import sentences, titled
 from bisector.report.sections import plot
 from bisector.statistics.bootstrap import Estimate
+from bisector.statistics.relation import chance_limit
 
 
 def score_section(found: Measurement, figures: Sequence[Figure]) -> str:
@@ -57,12 +58,14 @@ def _about(found: Measurement) -> str:
 
 
 def _chance(found: Measurement) -> str:
-    r = found.correlations
-    if not math.isfinite(r.chance_partial):
+    accuracy = accuracy_of(found.scores)
+    amount = None if accuracy is None else accuracy.of(AMOUNT)
+    if amount is None or amount.relation.rows < 4:
         return ""
+    rows = amount.relation.rows
     return (
-        f" Over {count(r.classes, 'class')}, chance alone takes r beyond ±{r.chance:.2f}, and the partial r "
-        f"beyond ±{r.chance_partial:.2f}, in one case of twenty."
+        f" Over {count(rows, 'class')}, chance alone takes r beyond ±{chance_limit(rows):.2f}, and the partial r "
+        f"beyond ±{chance_limit(rows, held=1):.2f}, in one case of twenty."
     )
 
 

@@ -7,7 +7,7 @@ from bisector.measurement.classes import hardest
 from bisector.measurement.confusion import Pair
 from bisector.measurement.measurement import Measurement
 from bisector.measurement.score_measures import EQUAL
-from bisector.report.measurement_numbers import count, number, percent, significant
+from bisector.report.measurement_numbers import count, error, number, percent, significant
 from bisector.report.names import shorten
 from bisector.report.score_words import sentences, titled
 from bisector.statistics.bootstrap import Estimate
@@ -33,6 +33,12 @@ def format_measurement(measurement: Measurement) -> str:
     return "\n\n".join(filter(None, blocks))
 
 
+def amounts_of(found: Measurement) -> str:
+    """What amounts are of, in words: the scale of the embeddings and the shrinkage."""
+    scale = "as they are" if found.embeddings == "raw" else "every row at length √D"
+    return f"Amounts are of {found.embeddings} embeddings ({scale}), with the shrinkage {found.shrinkage}"
+
+
 def plain(text: str) -> str:
     r"""The text without characters that would steer a terminal.
 
@@ -53,19 +59,25 @@ def _head(found: Measurement) -> list[str]:
             f"Accuracy {percent(found.accuracy)} %, balanced {percent(found.balanced_accuracy)} %, on "
             f"{found.tested_on}; counts and amounts on {found.measured_on}"
         )
-    return lines
+    return [*lines, amounts_of(found)]
 
 
 def _classes(found: Measurement) -> str:
     ranked = hardest(found.classes)
     title = "Hardest classes" if ranked else "Classes with the largest amounts"
     amounts = [one for one in found.classes if math.isfinite(one.amount)]
+    bounds = any(one.error_bound > 0 for one in amounts)  # else all are exact
     ranked = ranked or sorted(amounts, key=lambda one: -one.amount)
     rows = [
-        [_name(one.name), str(one.count), number(one.amount), percent(one.accuracy), number(one.loss, 2)]
+        [
+            *(_name(one.name), str(one.count), number(one.amount)),
+            *(error(one.error_bound) if bounds else "–", error(one.error_estimate)),
+            *(percent(one.accuracy), number(one.loss, 2)),
+        ]
         for one in ranked[:_MOST]
     ]
-    return _table([title, "rows", "amount, bits", "accuracy, %", "loss"], rows)
+    errors = ("error at most", "error estimated")
+    return _table([title, "rows", "amount, bits", *errors, "accuracy, %", "loss"], rows)
 
 
 def _scores(found: Measurement) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bisector.errors import require
+from bisector.errors import missing_extra, require
 from bisector.statistics.bootstrap import Estimate, bootstrap_intervals
 from bisector.statistics.correlation import partial_correlation, pearson, spearman
 from bisector.statistics.weighted import weighted_correlations, weighted_partial, weighted_spearman
@@ -29,6 +29,33 @@ class Relation:
     partial: Estimate
 
 
+def chance_limit(rows: int, held: int = 0) -> float:
+    """The correlation beyond which, up or down, two unrelated normal quantities go in one case of twenty.
+
+    `t / sqrt(t^2 + f)`, t the 97.5th percentile of Student's distribution with `f = n - 2 - held` degrees of
+    freedom; NaN where that is below 1.
+
+    Args:
+        rows: n.
+        held: quantities that a partial correlation holds fixed, each of which costs a degree of freedom.
+
+    Raises:
+        MissingExtraError: without scipy.
+
+    >>> round(chance_limit(9), 3), round(chance_limit(9, held=1), 3), chance_limit(2)
+    (0.666, 0.707, nan)
+    """
+    try:
+        from scipy.special import stdtrit
+    except ImportError:
+        raise missing_extra("scipy", "measure") from None
+    freedom = rows - 2 - held
+    if freedom < 1:
+        return math.nan
+    t = float(stdtrit(freedom, 0.975))
+    return t / math.sqrt(t * t + freedom)
+
+
 def relate(
     x: Tensor,  # (n,)
     y: Tensor,  # (n,)
@@ -41,7 +68,8 @@ def relate(
     """Correlate x and y in three ways, each with its BCa interval, all from the same resamples of the rows.
 
     Rows with a NaN in any argument are dropped from all three, so that they can be compared. 10,000 resamples of
-    1,203 rows took 1.5 seconds on one thread of a processor.
+    1,203 rows took 1.1 seconds on one thread of a processor, the 839 that are drawn of 20,000 rows 2.2 seconds, the
+    64 of a million 31 seconds.
 
     Args:
         x: (n,), any real dtype.

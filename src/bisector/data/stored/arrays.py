@@ -67,6 +67,10 @@ class Arrays:
                 rows.close()
 
 
+class ColumnOrderError(ArgumentError):
+    """An array lies column by column: its rows cannot be read one after another, only all at once."""
+
+
 class _Rows:
     """The rows of one stored array; those that follow the last read are at hand, others are gone to."""
 
@@ -118,12 +122,11 @@ class _Rows:
                 raise
             raise _unreadable(self._told, error) from None
         require(not self.dtype.hasobject, "file", f"{self._told} of Python objects", "numbers or words")
-        require(
-            not fortran or len(self.shape) < 2,
-            "file",
-            f"{self._told} stored column by column",
-            "row by row: save numpy.ascontiguousarray of it, or read the whole file at once",
-        )
+        if fortran and len(self.shape) > 1:
+            raise ColumnOrderError(
+                f"file: got {self._told} stored column by column; expected row by row: --engine memory reads the "
+                "whole file at once, and numpy.ascontiguousarray turns it"
+            )
         self._next = 0
 
     def _bytes(self, rows: int) -> bytes:
@@ -193,6 +196,7 @@ def _arrays(members: dict[str, tuple[str, str]], class_names: tuple[str, ...] | 
     files = sorted({file for file, _ in members.values()})
     about = About(
         dim=vectors[1],
+        columns={key: member for key, (_, member) in members.items()},
         keys=frozenset(members),
         num_scores=shapes["scores"][1] if "scores" in shapes else None,
         scores_name=scores,

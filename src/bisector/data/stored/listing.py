@@ -80,8 +80,13 @@ def _arrow_folder(location: Location, files: Sequence[str]) -> Listing | None:
         permuted = state.get("_indices_data_files")
         legal = "flatten_indices() before it is saved"
         require(not permuted, "file", f"{folder} with its rows in another order", legal)
-        for entry in state.get("_data_files", []):
-            words[str(folder / str(entry["filename"] if isinstance(entry, dict) else entry))] = split
+        entries = state.get("_data_files", [])
+        told = f"{folder / 'state.json'} with {str(entries)[:40]!r} as _data_files"
+        require(isinstance(entries, list), "file", told, "a list of file names")
+        for entry in entries:
+            name = entry.get("filename") if isinstance(entry, dict) else entry
+            require(isinstance(name, str), "file", told, "a list of file names")
+            words[str(folder / str(name))] = split
     if words:
         return Listing("arrow", tuple(words), words if splits else {}, names)
     # What Hugging Face's map and filter leave beside the data is the same rows again.

@@ -43,14 +43,18 @@ class Location:
         return bool(kind == fs.FileType.Directory)
 
     def files(self) -> list[str]:
-        """Every file in the folder and the folders in it, but for hidden ones."""
+        """Every file in the folder and the folders in it, but for what is hidden.
+
+        A name that begins with a dot or an underscore, of a file or of a folder below this one, hides: what Jupyter
+        and Spark leave there (.ipynb_checkpoints, _temporary) are the same rows again.
+        """
         try:
             found = _system(self.url)[0].get_file_info(fs.FileSelector(self.path, recursive=True))
         except (pa.ArrowException, OSError) as error:
             raise self._unreachable(error) from None
         names = [info.path for info in found if info.type == fs.FileType.File]
         return sorted(
-            (name for name in names if not PurePosixPath(name).name.startswith(".")),
+            (name for name in names if not any(word[0] in "._" for word in self._below(name))),
             key=lambda name: PurePosixPath(name).parts,
         )
 
@@ -72,6 +76,11 @@ class Location:
             (name, int(info.size or 0), int(info.mtime_ns or 0))
             for name, info in zip(names, found, strict=True)
         )
+
+    def _below(self, file: str) -> tuple[str, ...]:
+        """The folders in this one, and the name, that lead to a file; of a file elsewhere the name alone."""
+        words, root = PurePosixPath(file).parts, PurePosixPath(self.path).parts
+        return words[len(root) :] if words[: len(root)] == root else words[-1:]
 
     def __str__(self) -> str:
         return self.url or self.path

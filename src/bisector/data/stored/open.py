@@ -28,7 +28,7 @@ def open_embeddings(
     What `bisector.data.embeddings.read_embeddings` reads at once: its rules say which columns are taken and what
     the classes are. A first pass reads labels, predictions and splits, and never a vector.
 
-    - **Parquet**: a file or a folder, and in it every folder.
+    - **Parquet**: a file or a folder, and in it every folder whose name begins with no dot and no underscore.
     - **Arrow**: `.arrow` and `.feather`, with an index or a stream; a folder of them, or what `save_to_disk` of
       Hugging Face's datasets wrote, with its splits.
     - **npz**, and **a pair of npy**: on this machine.

@@ -1,6 +1,6 @@
 """The parts that stored data comes in: what one reading step reads, fixed by the files alone."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -56,7 +56,8 @@ class About:
 
     Args:
         dim: D, numbers in a vector.
-        keys: of the columns that are there.
+        columns: the name of each column, by what it holds.
+        keys: of the columns that are there, or that the names of the files give.
         num_scores: numbers in a row of scores, if there are any.
         scores_name: what the scores are called.
         class_names: where they are stored.
@@ -64,6 +65,7 @@ class About:
     """
 
     dim: int
+    columns: Mapping[str, str]
     keys: frozenset[str]
     num_scores: int | None
     scores_name: str

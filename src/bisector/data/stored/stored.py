@@ -52,6 +52,11 @@ class StoredEmbeddings:
         return self.survey.counts
 
     @property
+    def train_only(self) -> bool:
+        """Whether `counts` are those of the training split: it has a labelled row."""
+        return self.survey.train_only
+
+    @property
     def rows(self) -> int:
         """N, with those that will be left out."""
         return self.survey.rows
@@ -70,6 +75,11 @@ class StoredEmbeddings:
     def has_losses(self) -> bool:
         """Whether chunks have losses, stored or made from scores."""
         return bool(self.source.about.keys & {"losses", "scores"})
+
+    @property
+    def bytes_in_memory(self) -> int:
+        """Bytes of the vectors and the scores of all rows, in float32."""
+        return 4 * self.rows * (self.dim + (self.source.about.num_scores or 0))
 
     @property
     def has_splits(self) -> bool:

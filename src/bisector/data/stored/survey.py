@@ -19,6 +19,7 @@ class Survey:
     Args:
         classes: and what means them.
         counts: (C,) int64, rows of each class that have a label: of the training split, or of all if it has none.
+        train_only: whether these are those of the training split.
         rows: how many there are.
         split_rows: how many there are of each split that has any.
         kind: of the scores; "logits" where there are none.
@@ -26,6 +27,7 @@ class Survey:
 
     classes: Classes
     counts: Array  # (C,)
+    train_only: bool
     rows: int
     split_rows: dict[str, int]
     kind: Kind
@@ -66,9 +68,10 @@ def survey(source: Source, kind: Kind | None = None) -> Survey:
     require(labelled > 0, "file", "no row that has a label and a finite vector", "at least one")
     has_splits = "splits" in about.keys
     train = counts.get(0)
-    measured = train if has_splits and train is not None and train.any() else sum(counts.values())
+    train_only = bool(has_splits and train is not None and train.any())
+    measured = np.asarray(train if train_only else sum(counts.values()), dtype=np.int64)
     split_rows = {SPLITS[code]: in_split[code] for code in sorted(in_split)} if has_splits else {}
-    return Survey(classes, np.asarray(measured, dtype=np.int64), rows, split_rows, _kind(source, kind))
+    return Survey(classes, measured, train_only, rows, split_rows, _kind(source, kind))
 
 
 def _tallied(column: Array) -> dict[Any, int]:

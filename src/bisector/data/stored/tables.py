@@ -130,6 +130,7 @@ def open_tables(location: Location, listing: Listing, embedding: str | None, lab
     )
     about = About(
         dim=dim,
+        columns=columns,
         keys=frozenset(columns) | ({"splits"} if splits else set()),
         num_scores=widths["scores"] if "scores" in columns else None,
         scores_name=columns.get("scores", "scores"),

@@ -2,10 +2,12 @@
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from queue import Empty, Queue
 from typing import Any
 
 import torch
@@ -16,7 +18,10 @@ from bisector.errors import ArgumentError, missing_extra, require
 from bisector.measurement.stream.job import Job
 from bisector.measurement.stream.tree import Node
 
+_LOGGERS = ("distributed", "distributed.client")  # each has a level of its own
 _WAIT = 60.0  # seconds for the first worker
+_GONE = 120.0  # seconds without a worker before the work is given up
+_LOOK = 5.0  # seconds between two looks, while nothing ends
 
 
 def run_on_dask(
@@ -33,7 +38,7 @@ def run_on_dask(
     Raises:
         MissingExtraError: without dask and distributed.
         ArgumentError: if the cluster cannot be used, a part cannot be read, or the memory budget would be broken.
-        OSError: if the cluster goes away, or a partial cannot be written.
+        OSError: if the scheduler goes away, no worker is there for two minutes, or a partial cannot be written.
     """
     distributed = _distributed()
     try:
@@ -45,7 +50,7 @@ def run_on_dask(
             f"dask: {error.task} was given up: {error.allowed_failures + 1} workers died at it, probably for want "
             "of memory; fewer workers, or a memory budget, may do; the same command goes on where it was"
         ) from None
-    except distributed.client.FutureCancelledError:
+    except (distributed.client.FutureCancelledError, distributed.comm.CommClosedError):
         raise OSError("dask: the scheduler went away; the same command goes on where it was") from None
 
 
@@ -53,24 +58,58 @@ def _work(client: Any, job: Job, told: "_Told") -> None:
     run = uuid.uuid4().hex[:12]
     client.subscribe_topic(run, lambda event: told.rows(*event[1]))
     futures: dict[Node, Any] = {}
+    # Sent once, and made again should the worker that has it die: what is scattered would be lost.
+    shared = client.submit(
+        _same, job, key=f"bisector-{run}-job", pure=False, priority=job.tree.root.level + 1
+    )
     for node in job.tree:
         if not job.done(node):
             after = [futures[child] for child in job.tree.children(node) if child in futures]
             # Merges first, deepest in the tree first: fewer files wait.
             key = f"bisector-{run}-{node.name.removesuffix('.pt')}"
             futures[node] = client.submit(
-                _task, job, node, run, after, key=key, pure=False, priority=node.level
+                _task, shared, node, run, after, key=key, pure=False, priority=node.level
             )
     nodes = {future.key: node for node, future in futures.items()}
+    ended: Queue[Any] = Queue()
+    for future in futures.values():
+        future.add_done_callback(ended.put)
     try:
-        for future in _distributed().as_completed(list(futures.values()), loop=client.loop):
+        for _ in futures:
+            future = _next(client, ended)
             future.result()  # raises what the task raised
             node = nodes[future.key]
             if node.level == 0:
                 told.rows(node.number, job.leaves[node.number].rows)
     finally:
-        client.unsubscribe_topic(run)
-        client.cancel(list(futures.values()))
+        with suppress(OSError):  # of a scheduler that is gone; what was wrong before is told
+            client.unsubscribe_topic(run)
+            client.cancel([shared, *futures.values()])
+
+
+def _next(client: Any, ended: "Queue[Any]") -> Any:
+    """The future that ends next.
+
+    Raises:
+        OSError: if there is no worker for a while: the scheduler would wait for one for ever.
+    """
+    seen = time.monotonic()
+    while True:
+        try:
+            return ended.get(timeout=min(_LOOK, _GONE))
+        except Empty:
+            now = time.monotonic()
+            if client.scheduler_info()["workers"]:
+                seen = now
+            elif now - seen >= _GONE:
+                raise OSError(
+                    f"dask: no worker has been there for {now - seen:.0f} seconds; the same command goes on where "
+                    "it was"
+                ) from None
+
+
+def _same(job: Job) -> Job:
+    return job
 
 
 def _task(job: Job, node: Node, run: str, after: list[str]) -> str:
@@ -105,10 +144,22 @@ class _Told:
 
 @contextmanager
 def _client(scheduler: str | None, workers: int | None) -> Iterator[Any]:
-    distributed = _distributed()
     # What goes wrong is told once, by us; a worker that dies and is replaced is nothing to tell.
     quiet = logging.CRITICAL
-    logging.getLogger("distributed").setLevel(quiet)
+    before = {logger: logger.level for logger in map(logging.getLogger, _LOGGERS)}
+    for logger in before:
+        logger.setLevel(quiet)
+    try:
+        with _opened(scheduler, workers, quiet) as client:
+            yield client
+    finally:
+        for logger, level in before.items():
+            logger.setLevel(level)
+
+
+@contextmanager
+def _opened(scheduler: str | None, workers: int | None, quiet: int) -> Iterator[Any]:
+    distributed = _distributed()
     if scheduler is not None:
         try:
             client = distributed.Client(scheduler, timeout=_WAIT / 6, set_as_default=False)

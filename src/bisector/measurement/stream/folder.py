@@ -25,7 +25,9 @@ _PREFIX = "measured-"
 
 
 def plan_of(stored: "StoredEmbeddings", options: Options) -> dict[str, Any]:
-    """Everything that partials depend on: versions, files with size and time, options."""
+    """Everything that partials depend on: versions, the files with size and time, what is read of them, options."""
+    about, classes = stored.source.about, stored.survey.classes
+    values = None if classes.values is None else classes.values.tolist()
     return {
         "versions": {"partials": VERSION, "bisector": __version__, "torch": torch.__version__},
         "data": {
@@ -33,6 +35,13 @@ def plan_of(stored: "StoredEmbeddings", options: Options) -> dict[str, Any]:
             "rows": stored.rows,
             "dim": stored.dim,
             "files": stored.stamps,
+        },
+        "columns": {
+            "names": dict(sorted(about.columns.items())),
+            "scores": [about.num_scores, about.scores_name, stored.survey.kind],
+            "classes": digest((classes.names, classes.by_name, values)),
+            "counts": digest((stored.counts.tolist(), stored.train_only)),
+            "splits": dict(stored.split_rows),
         },
         "options": asdict(options),
     }
@@ -59,7 +68,7 @@ def partials_folder(folder: Path, plan: dict[str, Any], tell: Callable[[str], No
         OSError: if the folder cannot be made.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    own = folder / f"{_PREFIX}{digest(plan)}"
+    own = _own(folder, plan)
     with _locked(folder):
         for other in sorted(folder.glob(f"{_PREFIX}*")):
             if other != own:
@@ -72,17 +81,31 @@ def partials_folder(folder: Path, plan: dict[str, Any], tell: Callable[[str], No
         yield own.resolve()
 
 
-def remove_partials(folder: Path) -> None:
-    """Remove what `partials_folder` made; what else is in the folder stays, and then the folder."""
-    for own in folder.glob(f"{_PREFIX}*"):
-        shutil.rmtree(own)
-    (folder / "lock").unlink(missing_ok=True)
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+def remove_partials(folder: Path, plan: dict[str, Any]) -> None:
+    """Remove the partials of this plan; what else is in the folder stays, and so does its lock.
+
+    Somebody may wait for that very file: a new one of the same name would let in two.
+
+    Raises:
+        ArgumentError: if another command works there: they are its own now.
+    """
+    own = _own(folder, plan)
+    if own.is_dir():
+        with _locked(folder):
+            shutil.rmtree(own, ignore_errors=True)
+
+
+def _own(folder: Path, plan: dict[str, Any]) -> Path:
+    return folder / f"{_PREFIX}{digest(plan)}"
 
 
 def _different(path: Path, plan: dict[str, Any]) -> str:
-    names = {"versions": "another version", "data": "other data", "options": "other options"}
+    names = {
+        "versions": "another version",
+        "data": "other data",
+        "columns": "other columns",
+        "options": "other options",
+    }
     try:
         old = json.loads(path.read_text(encoding="utf-8"))
         return " and ".join(name for key, name in names.items() if old.get(key) != _json(plan[key]))

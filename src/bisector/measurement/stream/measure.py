@@ -15,9 +15,8 @@ from bisector.information.amount import information_amounts
 from bisector.measurement.class_scores import ClassScores
 from bisector.measurement.classes import ClassMeasure, choose_equal_count
 from bisector.measurement.confusion import Pair, nearest_pairs, pairs_of_counts
-from bisector.measurement.correlations import correlate
 from bisector.measurement.measurement import Measurement
-from bisector.measurement.score_measures import measure_scores
+from bisector.measurement.score_measures import accuracy_of, measure_scores
 from bisector.measurement.small_classes import small_note
 from bisector.measurement.stream.engines import ENGINES, run_here
 from bisector.measurement.stream.folder import partials_folder, plan_of
@@ -111,9 +110,9 @@ def _measurement(
     require(rows > 0, "file", "no row that has a label and a finite vector", "at least one")
     split, tested_on = _tested(stored, partial)
     classes = _classes(stored, partial, options, split)
-    correlations = correlate(classes)
     tested = partial.tally.tested(split)
     told = tested_on if tested.any() else ""
+    related = measure_scores(classes, scores, dimensions=stored.dim, tested_on=told, seed=options.seed)
     return Measurement(
         file=file,
         command=command,
@@ -126,16 +125,15 @@ def _measurement(
         measured_on="train rows" if partial.train_only else "all rows",
         tested_on=told,
         classes=classes,
-        correlations=correlations,
         confused=pairs_of_counts(tested.tolist(), partial.tally.confused(split), stored.class_names),
         nearest=_nearest(partial, stored.class_names),
         label_errors=None,
         duplicates=None,
         verification=None,
-        steps=streamed_steps(stored, file, classes, correlations, command),
+        steps=streamed_steps(stored, file, classes, accuracy_of(related), command),
         left_out=list(dict.fromkeys([*stored.left_out, *lines(partial.left_out)])),
         notes=[*_notes(stored, classes, split), *(note for one in scores for note in one.notes)],
-        scores=measure_scores(classes, scores, dimensions=stored.dim, tested_on=told, seed=options.seed),
+        scores=related,
         equal_count=options.equal_count or 0,
         shrinkage=options.shrinkage,
         embeddings=options.embeddings,
@@ -163,7 +161,6 @@ def _classes(
         scale, shrinkage = options.embeddings, options.shrinkage
         if len(x):
             equal = information_amounts(x, labels, len(equal), shrinkage=shrinkage, embeddings=scale)
-    error = torch.where(found.error_bound.isnan(), found.error_estimate, found.error_bound)
     counts = found.count.long().tolist()
     return [
         ClassMeasure(
@@ -174,7 +171,8 @@ def _classes(
             accuracy=int(right[c]) / int(tested[c]) if tested[c] else math.nan,
             loss=losses[c],
             equal_amount=equal[c].item(),
-            error=error[c].item(),
+            error_bound=found.error_bound[c].item(),
+            error_estimate=found.error_estimate[c].item(),
         )
         for c, name in enumerate(stored.class_names)
     ]

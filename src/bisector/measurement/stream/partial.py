@@ -3,6 +3,7 @@
 import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ VERSION = 1
 """Of the file; one of another version is not read."""
 
 _BLOCK = 2**15  # rows that a meter is given at once, at least: it is fastest on many
-_MOST = 2**16
+_BLOCK_BYTES = 2**26  # of its vectors, at most
 
 
 class Partial:
@@ -35,17 +36,23 @@ class Partial:
         dim: D.
         train_only: whether counts and amounts are those of the training split.
         options: of the measurement.
+        drawn_bytes: of the memory budget, for the rows drawn; the meter has the rest.
     """
 
-    def __init__(self, num_classes: int, dim: int, train_only: bool, options: Options) -> None:
+    def __init__(
+        self, num_classes: int, dim: int, train_only: bool, options: Options, drawn_bytes: int = 0
+    ) -> None:
+        budget = options.memory_budget
         self.train_only = train_only
-        self.meter = InformationMeter(
-            num_classes,
-            dim,
-            shrinkage=options.shrinkage,
-            embeddings=options.embeddings,
-            memory_budget=options.memory_budget,
-        )
+        self._drawn_bytes = drawn_bytes
+        with self._within_budget():
+            self.meter = InformationMeter(
+                num_classes,
+                dim,
+                shrinkage=options.shrinkage,
+                embeddings=options.embeddings,
+                memory_budget=None if budget is None else budget - drawn_bytes,
+            )
         self.drawn = EqualDraw(options.equal_count, dim, options.seed) if options.equal_count else None
         self.tally = Tally(num_classes)
         self.rows: Rows = np.zeros(len(SPLITS), dtype=np.int64)
@@ -54,7 +61,8 @@ class Partial:
     @classmethod
     def empty(cls, stored: "StoredEmbeddings", options: Options) -> "Partial":
         """A partial of none of the rows."""
-        return cls(len(stored.class_names), stored.dim, measures_train_only(stored), options)
+        drawn = options.drawn_bytes(stored)
+        return cls(len(stored.class_names), stored.dim, stored.train_only, options, drawn)
 
     def add(
         self,
@@ -67,12 +75,14 @@ class Partial:
         Raises:
             ArgumentError: if a part cannot be read, or the memory budget would be broken.
         """
-        for embeddings, labels in _blocks(self._measured(stored.chunks(parts), progress)):
-            self.meter.update(torch.from_numpy(embeddings), torch.from_numpy(labels))
+        for embeddings, labels in _blocks(self._measured(stored.chunks(parts), progress), stored.dim):
+            with self._within_budget():
+                self.meter.update(torch.from_numpy(embeddings), torch.from_numpy(labels))
 
     def merge(self, other: "Partial") -> None:
         """Take in what other rows gave."""
-        self.meter.merge(other.meter)
+        with self._within_budget():
+            self.meter.merge(other.meter)
         if self.drawn is not None and other.drawn is not None:
             self.drawn.merge(other.drawn)
         self.tally.merge(other.tally)
@@ -120,6 +130,18 @@ class Partial:
                 "wrote: remove it, and its rows are measured again"
             ) from None
 
+    @contextmanager
+    def _within_budget(self) -> Iterator[None]:
+        """The meter knows of its part of the budget alone; who gave the whole is told of the rest."""
+        try:
+            yield
+        except ArgumentError as error:
+            if self._drawn_bytes and str(error).startswith("memory_budget"):
+                raise ArgumentError(
+                    f"{error}, beside {self._drawn_bytes:,} bytes for the rows drawn for equal_count"
+                ) from None
+            raise
+
     def _measured(
         self, chunks: "Iterable[Chunk]", progress: Callable[[int], None]
     ) -> Iterator[tuple[Vectors, Rows]]:
@@ -142,21 +164,20 @@ class Partial:
             progress(len(chunk) + sum(gone))
 
 
-def measures_train_only(stored: "StoredEmbeddings") -> bool:
-    """Whether counts and amounts are those of the training rows: where there are some, as `counts` has it."""
-    return stored.has_splits and 0 < int(stored.counts.sum()) <= stored.split_rows.get("train", 0)
+def _blocks(chunks: Iterable[tuple[Vectors, Rows]], dim: int) -> Iterator[tuple[Vectors, Rows]]:
+    """The rows of chunks of any size in blocks of 32,768 to 65,536, the last one apart.
 
-
-def _blocks(chunks: Iterable[tuple[Vectors, Rows]]) -> Iterator[tuple[Vectors, Rows]]:
-    """The rows of chunks of any size in blocks of 32,768 to 65,536, the last one apart."""
+    Where these take more than 64 MiB of vectors: in blocks of 32 to 64 MiB.
+    """
+    least = min(_BLOCK, max(1, _BLOCK_BYTES // (8 * dim)))
     held: list[tuple[Vectors, Rows]] = []
     size = 0
     for embeddings, labels in chunks:
-        for start in range(0, len(labels), _MOST - _BLOCK):
-            piece = slice(start, start + _MOST - _BLOCK)
+        for start in range(0, len(labels), least):
+            piece = slice(start, start + least)
             held.append((embeddings[piece], labels[piece]))
             size += len(held[-1][1])
-            if size >= _BLOCK:
+            if size >= least:
                 yield _joined(held)
                 held, size = [], 0
     if size:

@@ -7,8 +7,8 @@ import torch
 
 from bisector.data.embeddings import EmbeddingTable
 from bisector.measurement.classes import ClassMeasure
-from bisector.measurement.correlations import Correlations
 from bisector.measurement.next_step import Step, next_steps
+from bisector.measurement.score_measures import ScoreMeasure
 
 if TYPE_CHECKING:
     from bisector.data.stored import StoredEmbeddings
@@ -18,7 +18,7 @@ def streamed_steps(
     stored: "StoredEmbeddings",
     file: str,
     classes: Sequence[ClassMeasure],
-    correlations: Correlations,
+    accuracy: ScoreMeasure | None,
     command: str,
 ) -> list[Step]:
     """The rules of `next_steps`; label errors and duplicates were not looked for."""
@@ -30,4 +30,4 @@ def streamed_steps(
         data=str(stored.notes.get("data", "")),
         settings=settings if isinstance(settings := stored.notes.get("settings"), dict) else {},
     )
-    return next_steps(about, file, classes, correlations, None, None, command)
+    return next_steps(about, file, classes, accuracy, None, None, command)
