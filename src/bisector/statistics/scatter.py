@@ -244,7 +244,7 @@ def _bears_single(tiles: list[Tensor], count: int) -> bool:
     others are small. That is a ten-millionth part or so as long as l is below 20 times the volume's bits; the
     volume is estimated as that of `tr^2 / |Sigma|^2` equal eigenvalues, and l by the norm, which is no less.
     """
-    squares = sum(2 * float(tile.square().sum()) for tile in tiles) / count**2
+    squares = sum(2 * float(torch.linalg.vector_norm(tile)) ** 2 for tile in tiles) / count**2
     trace = sum(float(tile.diagonal().sum()) for tile in tiles) / count
     if squares <= 0 or trace <= 0:  # nothing, or so little that it holds nothing
         return True
