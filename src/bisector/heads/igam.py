@@ -160,7 +160,11 @@ class IGAM(CosineHead):
         embeddings: Tensor,  # (B, D)
         labels: Tensor,  # (B,)
     ) -> None:
-        """Feed the meter with a training batch; rows of `ignore_index` are left out."""
+        """Feed the meter with a training batch.
+
+        Rows of `ignore_index` are left out; so are rows that are not finite, which are counted and told of once
+        (unless the meter is one of your own, or its options say `not_finite="refuse"`).
+        """
         fits = labels.shape == embeddings.shape[:1]
         require(fits, "labels", f"shape {tuple(labels.shape)}", f"({len(embeddings)},) classes")
         meter = self._meter()
