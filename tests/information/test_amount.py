@@ -49,8 +49,11 @@ def test_every_shrinkage_is_its_eigenvalues(shrinkage, count):
     amount, name = amount_of_moments(moments, shrinkage)
     assert amount == pytest.approx(expected, rel=1e-10)
     assert name == used
-    packed = replace(moments, scatter=Packed.of_full(moments.scatter.full()))
-    assert amount_of_moments(packed, shrinkage)[0] == pytest.approx(expected, rel=1e-10)
+    packed = Packed(moments.dim)
+    packed.add_rows_(moments.scatter.rows())
+    assert amount_of_moments(replace(moments, scatter=packed), shrinkage)[0] == pytest.approx(
+        expected, rel=1e-10
+    )
     assert information_amount(rows(count, 12), shrinkage=shrinkage).item() == pytest.approx(
         expected, rel=1e-10
     )

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bisector.information.gram import Gram
 from bisector.statistics.moments import Moments
-from bisector.statistics.scatter import Factor, packed_size
+from bisector.statistics.scatter import Factor
 from bisector.statistics.sketch import Sketch
 
 Form: TypeAlias = Literal["rows", "scatter", "sketch"]
@@ -140,12 +140,3 @@ class Holding:
 def sketch_bytes(size: int, dim: int) -> int:
     """Bytes that a sketched class takes at most: 2 `size` rows at 4 bytes, as many waiting at most, two vectors."""
     return 4 * dim * 3 * size + 16 * dim
-
-
-def scatter_bytes(dim: int) -> int:
-    """Bytes of a class with a packed scatter matrix and no row that waits.
-
-    >>> scatter_bytes(1024) / 2**20
-    4.515625
-    """
-    return 8 * packed_size(dim) + 16 * dim

@@ -1,6 +1,6 @@
 """The volume `1/2 log2 det(I + Sigma)` of covariance matrices, in bits, without a determinant."""
 
-from math import log, log2
+from math import log
 
 import torch
 from torch import Tensor
@@ -41,12 +41,3 @@ def volumes_by_cholesky(
     factors, failures = torch.linalg.cholesky_ex(grams)
     bits = factors.diagonal(dim1=-2, dim2=-1).log2().sum(dim=-1) + 0.5 * dim * scales.log2()
     return torch.where(failures == 0, bits, torch.nan)
-
-
-def bits(value: float) -> float:
-    """`1/2 log2(1 + value)`: what one direction of this variance holds.
-
-    >>> bits(3.0)
-    1.0
-    """
-    return 0.5 * log2(1 + value)

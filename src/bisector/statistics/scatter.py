@@ -123,17 +123,6 @@ class Packed:
             self.tiles.append((start, values[at : at + height * width].view(height, width)))
             at += height * width
 
-    @classmethod
-    def of_full(
-        cls,
-        matrix: Tensor,  # (p, p)
-    ) -> "Packed":
-        """Pack a symmetric matrix."""
-        packed = cls(len(matrix))
-        for start, tile in packed.tiles:
-            tile.copy_(matrix[start : start + len(tile), start:])
-        return packed
-
     def add_rows_(
         self,
         rows: Tensor,  # (m, p)
