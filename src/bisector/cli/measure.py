@@ -158,6 +158,9 @@ def _require_numbers(arguments: argparse.Namespace) -> None:
         require_integer("--equal-count", arguments.equal_count, least=2)
     if arguments.memory_budget is not None:
         size_in_bytes(arguments.memory_budget)
+    if arguments.scheduler is not None:
+        port = arguments.scheduler.rstrip("/").rpartition(":")[2]
+        require(port.isdigit(), "--scheduler", arguments.scheduler, "an address such as tcp://host:8786")
     require(
         arguments.workers is None or arguments.scheduler is None,
         "--workers",

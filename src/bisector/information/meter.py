@@ -106,12 +106,8 @@ class InformationMeter:
         if queue is not None:
             require_integer("queue", queue, least=1)
         require(0 <= forgetting <= 1, "forgetting", forgetting, "a number from 0 to 1")
-        require(
-            memory_budget is None or memory_budget > 0,
-            "memory_budget",
-            memory_budget,
-            "None or bytes above 0",
-        )
+        if memory_budget is not None:
+            require_integer("memory_budget", memory_budget, least=1)
         self.shrinkage = require_choice("shrinkage", shrinkage, SHRINKAGES)
         self.embeddings = require_choice("embeddings", embeddings, EMBEDDING_SCALES)
         self.not_finite: NotFinite = require_choice("not_finite", not_finite, ("refuse", "skip"))
@@ -209,10 +205,15 @@ class InformationMeter:
     def merge(self, other: "InformationMeter") -> None:
         """Take in what another meter saw, such as another process's; the other stays as it is.
 
+        Options that do not change what is stored, such as the shrinkage, may differ: this meter's hold.
+
         Raises:
-            ArgumentError: if the two differ in classes, dimension or scale of the embeddings, or the memory budget
-                does not hold the smallest sketches of all classes. The meter is then as it was.
+            ArgumentError: if the other is no other meter, or the two differ in classes, dimension or scale of
+                the embeddings, or the memory budget does not hold the smallest sketches of all classes. The
+                meter is then as it was.
         """
+        require(isinstance(other, InformationMeter), "other", type(other).__name__, "an InformationMeter")
+        require(other is not self, "other", "this meter itself", "another: its instances would count twice")
         self._require_alike("other", other.num_classes, other.dim, other.embeddings)
         self._look()
         other._look()
@@ -303,6 +304,7 @@ class InformationMeter:
                 embeddings, or breaks the memory budget. The meter is then as it was.
         """
         names = MeterState.__annotations__
+        require(isinstance(state, dict), "state", type(state).__name__, "what `state_dict` returned")
         require(state.keys() == names.keys(), "state", sorted(state), f"the entries {', '.join(names)}")
         self._require_alike("state", state["num_classes"], state["dim"], state["embeddings"])
         parts = {"rows32", "rows64", "moments"}

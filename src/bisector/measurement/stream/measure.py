@@ -184,6 +184,10 @@ def _nearest(partial: Partial, class_names: tuple[str, ...]) -> list[Pair]:
     return nearest_pairs(means[known].float(), known, class_names)
 
 
+def _known(bits: float) -> float:
+    return -1.0 if math.isnan(bits) else bits
+
+
 def _notes(stored: "StoredEmbeddings", classes: list[ClassMeasure], split: int | None) -> list[str]:
     absent = sum(one.count == 0 for one in classes)
     notes = []
@@ -195,6 +199,13 @@ def _notes(stored: "StoredEmbeddings", classes: list[ClassMeasure], split: int |
         notes.append(small)
     if absent:
         notes.append(f"{absent} class{'es have' if absent > 1 else ' has'} no row to measure an amount on.")
+    off = [max(one.error_bound, one.error_estimate, key=_known) for one in classes]
+    if sketched := [bits for bits in off if bits > 0]:
+        notes.append(
+            f"{len(sketched)} class{'es do' if len(sketched) > 1 else ' does'} not fit into --memory-budget and "
+            f"{'were' if len(sketched) > 1 else 'was'} sketched: amounts may be off, by as much as "
+            f"{max(sketched):.3g} bits. A larger budget makes more of them exact."
+        )
     if adjusted := stored.notes.get("adjusted"):
         notes.append(f"The scores are not the model's own: {adjusted}.")
     return notes
