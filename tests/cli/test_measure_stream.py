@@ -352,10 +352,14 @@ def test_a_scheduler_that_is_not_there_is_one_line(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(dask_engine, "_WAIT", 3.0)
     write_stream(tmp_path / "e", rows=100)
-    for address in ("tcp://127.0.0.1:1", "what?"):
+    told = {
+        "tcp://127.0.0.1:1": "scheduler: got tcp://127.0.0.1:1, which does not answer",
+        "what?": "--scheduler: got what?; expected an address such as tcp://host:8786",
+    }
+    for address, line in told.items():
         assert main(["measure", "e", "--scheduler", address]) == 2
         said = capsys.readouterr().err
-        assert f"scheduler: got {address}, which does not answer" in said
+        assert line in said
         assert said.count("\n") == 1, said
 
 
