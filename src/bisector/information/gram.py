@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bisector.information.effective_rank import effective_rank
 from bisector.information.volume import volume_of_spectrum, volumes_by_cholesky
-from bisector.statistics.moments import Moments, contrasts, padded, resolution
+from bisector.statistics.moments import Moments, centred, contrasts, padded, resolution
 from bisector.statistics.scatter import products
 from bisector.statistics.shrinkage import CHOLESKY_SHRINKAGES, linear_intensity, shrink
 
@@ -62,10 +62,7 @@ class Gram:
         count, dim = rows.shape
         if count <= 2 * dim:
             rows = rows.double()
-        centre = rows.mean(dim=0)
-        deviations = rows - centre
-        rest = deviations.mean(dim=0)  # see `Moments.add_rows_`
-        deviations.sub_(rest)
+        deviations, mean = centred(rows)
         squares = torch.linalg.vector_norm(deviations, dim=1).double().square()
         if count <= dim:
             factor = contrasts(deviations)  # a row fewer: the mean has taken one direction
@@ -74,7 +71,7 @@ class Gram:
             matrix = products(deviations)
         return cls(
             matrix=matrix / count,
-            mean=centre.double() + rest.double(),
+            mean=mean,
             count=float(count),
             trace=float(squares.sum()) / count,
             fourth=float(squares.square().sum()),

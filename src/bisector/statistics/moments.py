@@ -76,12 +76,7 @@ class Moments:
         if self.count + len(rows) <= 2 * self.dim:
             rows = rows.double()  # their least eigenvalues are small, and shrinkages invert them
         added, count = len(rows), self.count + len(rows)
-        centre = rows.mean(dim=0)
-        deviations = rows - centre
-        # The mean of many float32 numbers is rounded, which may be much beside what they differ by.
-        rest = deviations.mean(dim=0)
-        deviations.sub_(rest)
-        mean = centre.double() + rest.double()
+        deviations, mean = centred(rows)
         between = mean - self.mean
         shift = between * (added / count)
         third, fourth, third_error, fourth_error = self._about(shift)
@@ -232,6 +227,24 @@ class Moments:
         self.scatter.add_rows_(deviations)
         if self.count:
             self.scatter.add_outer_(between)
+
+
+def centred(
+    rows: Tensor,  # (m, p)
+) -> tuple[Tensor, Tensor]:
+    """The rows about their mean, in their dtype, and the mean in float64: (m, p) and (p,).
+
+    The mean of many float32 numbers is rounded, which may be much beside what they differ by; so what is left of it
+    is taken away too.
+
+    >>> centred(torch.tensor([[1.0, 0.0], [3.0, 0.0]]))[1]
+    tensor([2., 0.], dtype=torch.float64)
+    """
+    centre = rows.mean(dim=0)
+    deviations = rows - centre
+    rest = deviations.mean(dim=0)
+    deviations.sub_(rest)
+    return deviations, centre.double() + rest.double()
 
 
 def precise(
