@@ -1,7 +1,7 @@
 """Margins: what is done to the scores in training, the target's and the competitors' apart."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import torch
@@ -67,6 +67,23 @@ class PairwiseMargin:
         margins = (self.r[labels, None] - self.c).clamp_min(0)
         return margins if self.direction == "relax" else -margins
 
+    def with_bystander(self, index: int | None) -> "PairwiseMargin":
+        r"""Return the margins of one class more, which takes no part: :math:`r = \min r` and :math:`c = \max c`.
+
+        Args:
+            index: where it stands among the classes, such as 0 for a detector's background; None for no such class.
+
+        >>> PairwiseMargin(torch.tensor([0.3, 0.1]), torch.tensor([0.3, 0.1])).with_bystander(0).matrix()
+        tensor([[0.0000, 0.0000, 0.0000],
+                [0.0000, 0.0000, 0.2000],
+                [0.0000, 0.0000, 0.0000]])
+        """
+        if index is None:
+            return self
+        r = torch.cat([self.r[:index], self.r.min()[None], self.r[index:]])
+        c = torch.cat([self.c[:index], self.c.max()[None], self.c[index:]])
+        return PairwiseMargin(r, c, self.direction)
+
     def largest(self) -> Tensor:
         """Return the largest of all margins, a 0-d tensor, radians."""
         return (self.r.max() - self.c.min()).clamp_min(0)
@@ -96,6 +113,19 @@ class Margin:
     pairwise: PairwiseMargin | None = None
     competitor_shift: float = 0.0
     custom: CustomMargin | None = None
+
+    def sparing(self, index: int) -> "Margin":
+        """Return the same margin, but none in the rows of one class, a detector's background."""
+        if self.target is None and not self.competitor_shift:
+            return self
+        inner, shift = self.target, self.competitor_shift
+
+        def rule(cosine: Tensor, labels: Tensor) -> Tensor:
+            moved = cosine if inner is None else inner(cosine, labels)
+            # What is added to all entries of a row alike changes no softmax.
+            return torch.where(labels == index, cosine + shift, moved)
+
+        return replace(self, target=rule)
 
     def __call__(
         self,

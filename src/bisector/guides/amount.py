@@ -59,6 +59,18 @@ def check_class_values(name: str, values: Tensor) -> Tensor:
     return values
 
 
+def others(
+    values: Tensor,  # (C,)
+    index: int | None,
+) -> Tensor:
+    """Return the values of all classes but one, (C - 1,); of all, (C,), where that is None.
+
+    >>> others(torch.tensor([0.0, 5.0, 7.0]), 0)
+    tensor([5., 7.])
+    """
+    return values if index is None else torch.cat([values[:index], values[index + 1 :]])
+
+
 def impute(
     values: Tensor,  # (C,)
     missing: Tensor,  # (C,) bool

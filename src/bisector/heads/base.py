@@ -34,6 +34,7 @@ class HeadOptions(TypedDict, total=False):
     budget: MemoryBudget | None
     sample: float
     sparse: bool
+    background: int | None
     device: torch.device | str | None
     dtype: torch.dtype | None
 
@@ -72,6 +73,9 @@ class Head(nn.Module):
         sparse: where classes are sampled, whether the gradients of weight and bias are sparse tensors of the
             drawn rows, which `bisector.RowwiseAdamW` takes at the cost of these rows alone. With False they
             are dense, for other optimisers and for `DistributedDataParallel`, at the cost of all rows.
+        background: a class that stands for none of the others, as a detector's class 0: its rows carry no
+            margin, a guide gives it none against any class nor any class one against it, it is never measured,
+            and it takes no part where a guide compares the classes.
         device: where the parameters are made.
         dtype: of the parameters.
         row_loss: the third part of the loss, as the head chooses it; cross-entropy if None.
@@ -103,6 +107,7 @@ class Head(nn.Module):
         budget: MemoryBudget | None = None,
         sample: float = 1.0,
         sparse: bool = True,
+        background: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -121,6 +126,11 @@ class Head(nn.Module):
         self.sample = require_number("sample", sample, above=0, most=1)
         require(isinstance(sparse, bool), "sparse", repr(sparse), "True or False")
         self.sparse = sparse
+        if background is not None:
+            background = require_integer("background", background, least=0)
+            legal = f"a class, 0 to {num_classes - 1}"
+            require(background < num_classes > 2, "background", background, legal + " of at least 3")
+        self.background = background
         self.ignore_index = ignore_index
         self.tau = require_number("tau", tau)
         row_loss = row_loss or RowLoss()
@@ -161,7 +171,9 @@ class Head(nn.Module):
         labels: Tensor,  # (B,) classes, or (B, C) probabilities
     ) -> Tensor:
         """Return the training loss: a scalar, or (B,) with ``reduction="none"``. Changes no state."""
-        prior, bias = self.prior(), self.bias
+        prior, bias, margin = self.prior(), self.bias, self.margin()
+        if self.background is not None:
+            margin = margin.sparing(self.background)
         offset = prior if bias is None else bias if prior is None else bias + alongside(prior, bias)
         loss: Callable[..., Tensor] = margin_cross_entropy
         if self.sample < 1 and self.training:
@@ -171,7 +183,7 @@ class Head(nn.Module):
             self.weight,
             labels,
             score=self.score,
-            margin=self.margin(),
+            margin=margin,
             row_loss=self.row_loss,
             scale=self.logit_scale(),
             offset=offset,
@@ -293,6 +305,8 @@ class Head(nn.Module):
             shown.append(f"tau={self.tau:g}")
         if is_sharded(self.weight):
             shown.append(f"sharded over {self.weight.device_mesh.size()} processes")
+        if self.background is not None:
+            shown.append(f"background={self.background}")
         if self.sample < 1:
             shown.append(f"sample={self.sample:g}")
         if self.row_loss.label_smoothing:

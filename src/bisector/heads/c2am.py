@@ -7,6 +7,7 @@ import torch
 from bisector.engine.placement import whole
 from bisector.errors import require_choice, require_number
 from bisector.functional.margins import DIRECTIONS, Direction, Margin, PairwiseMargin
+from bisector.guides.amount import others
 from bisector.guides.pairwise import guide_of
 from bisector.heads.base import CosineHead, CosineOptions
 
@@ -55,7 +56,9 @@ class C2AM(CosineHead):
         vectors = self.weight.detach().to(torch.promote_types(self.weight.dtype, torch.float32))
         norms = whole(torch.linalg.vector_norm(vectors, dim=-1))
         norms = norms.mean(dim=1) if norms.dim() == 2 else norms
-        return guide_of(norms, gain=self.alpha, max_margin=None, direction=self.direction)
+        norms = others(norms, self.background)
+        guide = guide_of(norms, gain=self.alpha, max_margin=None, direction=self.direction)
+        return guide.with_bystander(self.background)
 
     def margin(self) -> Margin:
         """Return the angles of the competitors."""

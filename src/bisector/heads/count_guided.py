@@ -6,6 +6,7 @@ import torch
 
 from bisector.errors import require
 from bisector.functional.margins import Direction, Margin, PairwiseMargin
+from bisector.guides.amount import others
 from bisector.guides.pairwise import guide_of, pairwise_guide
 from bisector.heads.base import CosineHead, CosineOptions
 
@@ -67,9 +68,11 @@ class CountGuided(CosineHead):
     def guide(self) -> PairwiseMargin:
         """The margins, where the counts are."""
         assert self.class_counts is not None  # the constructor demands them
-        rarity = torch.where(self.class_counts > 0, 1 / self.class_counts, 0)
+        counts = others(self.class_counts, self.background)
+        rarity = torch.where(counts > 0, 1 / counts, 0)
         gain = 1.0 if self.gain is None else self.gain
-        return guide_of(rarity, gain=gain, max_margin=self.max_margin, direction=self.direction)
+        guide = guide_of(rarity, gain=gain, max_margin=self.max_margin, direction=self.direction)
+        return guide.with_bystander(self.background)
 
     def margin(self) -> Margin:
         """Return the angles of the competitors."""

@@ -11,7 +11,7 @@ from torch import Tensor, distributed
 
 from bisector.errors import ArgumentError, require, require_choice
 from bisector.functional.margins import Direction, Margin, PairwiseMargin
-from bisector.guides.amount import NORMALIZATIONS, Normalize, check_class_values, normalized_amount
+from bisector.guides.amount import NORMALIZATIONS, Normalize, check_class_values, normalized_amount, others
 from bisector.guides.pairwise import pairwise_guide
 from bisector.heads.base import CosineHead, CosineOptions
 from bisector.information.exchange import from_bytes, several_processes, to_bytes
@@ -162,14 +162,15 @@ class IGAM(CosineHead):
     ) -> None:
         """Feed the meter with a training batch.
 
-        Rows of `ignore_index` are left out; so are rows that are not finite, which are counted and told of once
+        Rows of `ignore_index` and of the background are left out; so are rows that are not finite, which are counted and told of once
         (unless the meter is one of your own, or its options say `not_finite="refuse"`).
         """
         fits = labels.shape == embeddings.shape[:1]
         require(fits, "labels", f"shape {tuple(labels.shape)}", f"({len(embeddings)},) classes")
         meter = self._meter()
-        if meter.ignore_index != self.ignore_index:
-            kept = labels.long() != self.ignore_index
+        passed_over = {self.ignore_index, self.background} - {meter.ignore_index, None}
+        for label in passed_over:
+            kept = labels.long() != label
             embeddings, labels = embeddings[kept], labels[kept]
         meter.update(embeddings, labels)
 
@@ -288,8 +289,9 @@ class IGAM(CosineHead):
         return amounts.clone()  # the caller may go on writing in theirs
 
     def _guide_of(self, amounts: Tensor) -> PairwiseMargin:
-        values = normalized_amount(amounts, self.normalize)
-        return pairwise_guide(values, gain=self.gain, max_margin=self.max_margin, direction=self.direction)
+        values = normalized_amount(others(amounts, self.background), self.normalize)
+        guide = pairwise_guide(values, gain=self.gain, max_margin=self.max_margin, direction=self.direction)
+        return guide.with_bystander(self.background)
 
     def _meter(self) -> InformationMeter:
         if self.information is None:

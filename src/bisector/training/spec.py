@@ -18,6 +18,7 @@ _NOT_AS_TEXT = {
     "weight",
     "reduction",
     "ignore_index",
+    "background",
     "budget",
     "device",
     "dtype",
@@ -30,6 +31,7 @@ def build_head(
     in_features: int,
     num_classes: int,
     class_counts: Tensor | None = None,  # (C,)
+    **given: Any,
 ) -> Head:
     """Return the head that a spec names: ``name[:option=value[:option=value...]]``.
 
@@ -38,6 +40,7 @@ def build_head(
         in_features: D.
         num_classes: C.
         class_counts: (C,) training instances, for the heads that use them.
+        given: further options, as its constructor takes them; those of the spec may not repeat one.
 
     Raises:
         ArgumentError: the name, an option or a value is not legal; the nearest legal name is given.
@@ -48,7 +51,9 @@ def build_head(
     name, *assignments = spec.strip().split(":")
     head = HEADS[require_choice("head", name, HEADS)]
     legal = _option_names(head)
-    options: dict[str, Any] = {}
+    for option in given:
+        require_choice(f"option of head {spec!r}", option, [*legal, *_NOT_AS_TEXT])
+    options: dict[str, Any] = dict(given)
     for text in assignments:
         option, value = _parse(text, spec, legal)
         require(option not in options, f"option of head {spec!r}", f"{option} twice", "each option once")
