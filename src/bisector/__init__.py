@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from bisector.heads import LinearSoftmax as LinearSoftmax
     from bisector.heads import LogitAdjusted as LogitAdjusted
     from bisector.heads import NormalizedSoftmax as NormalizedSoftmax
+    from bisector.heads import Seesaw as Seesaw
     from bisector.heads.sharding import shard_classes as shard_classes
     from bisector.heads.training_state import TrainingState as TrainingState
     from bisector.information.amount import information_amount as information_amount
@@ -78,6 +79,7 @@ _HOMES = {
     "IGAM": "heads",
     "LDAM": "heads",
     "LogitAdjusted": "heads",
+    "Seesaw": "heads",
     "shard_classes": "heads.sharding",
     "TrainingState": "heads.training_state",
     "information_amount": "information.amount",
@@ -106,6 +108,7 @@ def __getattr__(name: str) -> Any:
 
 _ROOMS = (
     "data",
+    "detection",
     "engine",
     "functional",
     "guides",

@@ -35,7 +35,8 @@ class InformationGuide(lightning.Callback):
     by itself and keeps what it holds.
 
     Args:
-        head: the attribute of the module that holds the head.
+        head: the attribute of the module that holds the head; a path such as
+            ``"network.roi_heads.box_predictor.head"`` leads to one deeper inside.
         every_n_epochs: how often to refresh.
 
     Attributes:
@@ -144,7 +145,9 @@ class InformationGuide(lightning.Callback):
         return meter
 
     def _igam(self, pl_module: lightning.LightningModule) -> IGAM:
-        head = getattr(pl_module, self.head, None)
+        head: Any = pl_module
+        for name in self.head.split("."):
+            head = getattr(head, name, None)
         if not isinstance(head, IGAM):
             got = (
                 f"{type(head).__name__} as .{self.head}" if head is not None else f"no attribute .{self.head}"

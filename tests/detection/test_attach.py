@@ -1,0 +1,348 @@
+"""A torchvision R-CNN with a head of ours, against torchvision itself and references written by hand."""
+
+import copy
+import io
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN, MaskRCNN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.models.detection.roi_heads import RoIHeads
+
+import bisector as bs
+from bisector.detection import attach, detach
+from bisector.detection.roi_heads import MarginRoIHeads
+from detection_cases import CLASSES, batch, detections, step, tiny
+
+HEADS = [
+    ("igam", {}),
+    ("igam", {"sub_centers": 2, "learnable_scale": True}),
+    ("igam:gain=2", {"objectness": True}),
+    ("c2am", {"class_agnostic": True}),
+    ("normalized-softmax", {"objectness": True, "class_agnostic": True}),
+    ("arcface", {}),
+    ("linear", {"sub_centers": 3}),
+    ("logit-adjusted", {"class_counts": [50, 40, 3, 2, 1]}),
+    ("count-guided", {"class_counts": torch.tensor([50, 40, 3, 2, 1])}),
+]
+IN_PREDICTOR = "roi_heads.box_predictor."
+
+
+def same(a: list[dict[str, Tensor]], b: list[dict[str, Tensor]]) -> bool:
+    return all(torch.equal(x[key], y[key]) for x, y in zip(a, b, strict=True) for key in x)
+
+
+@pytest.mark.parametrize("kind", [FasterRCNN, MaskRCNN])
+def test_linear_is_torchvision_bit_for_bit(kind):
+    plain, ours = tiny(kind), attach(tiny(kind), "linear")
+    masks = kind is MaskRCNN
+    (losses, gradients), (our_losses, our_gradients) = step(plain, masks=masks), step(ours, masks=masks)
+    assert {name: loss.item() for name, loss in losses.items()} == {
+        name: loss.item() for name, loss in our_losses.items()
+    }
+    assert len(losses) == (5 if masks else 4)
+    renamed = {f"{IN_PREDICTOR}head.{k}": f"{IN_PREDICTOR}cls_score.{k}" for k in ("weight", "bias")}
+    assert {renamed.get(name, name) for name in our_gradients} == set(gradients)
+    for name, gradient in our_gradients.items():
+        assert torch.equal(gradient, gradients[renamed.get(name, name)]), name
+    assert same(detections(plain), detections(ours))
+
+
+def test_without_margin_a_step_is_the_one_written_by_hand():
+    ours, plain = attach(tiny(), "igam:scale=12"), tiny()
+    losses, gradients = step(ours)
+    plain.train()
+    torch.manual_seed(1)
+    images, targets = plain.transform(*batch())
+    features = plain.backbone(images.tensors)
+    proposals, of_rpn = plain.rpn(images, features, targets)
+    heads = plain.roi_heads
+    proposals, _, labels, aims = heads.select_training_samples(proposals, targets)
+    x = heads.box_head(heads.box_roi_pool(features, proposals, images.image_sizes))
+    labels, aims = torch.cat(labels), torch.cat(aims)
+    weight = heads.box_predictor.cls_score.weight
+    loss = F.cross_entropy(12 * F.normalize(x) @ F.normalize(weight).T, labels)
+    deltas = heads.box_predictor.bbox_pred(x).view(len(x), CLASSES, 4)
+    there = labels.nonzero()[:, 0]
+    boxes = F.smooth_l1_loss(deltas[there, labels[there]], aims[there], beta=1 / 9, reduction="sum") / len(x)
+    (loss + boxes + sum(of_rpn.values())).backward()
+    torch.testing.assert_close(losses["loss_classifier"], loss, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(losses["loss_box_reg"], boxes)
+    by_hand = dict(plain.named_parameters())
+    for name, gradient in gradients.items():
+        expected = by_hand[name.replace("box_predictor.head.", "box_predictor.cls_score.")].grad
+        torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("spec", "options"), HEADS)
+def test_a_detached_model_is_torchvisions_and_scores_the_same(spec, options):
+    model = attach(tiny(), spec, **options)
+    step(model)
+    before = detections(model)
+    plain = detach(model)
+    assert plain is model
+    assert type(model.roi_heads) is RoIHeads
+    assert not any(isinstance(part, bs.Head) for part in model.modules())
+    assert same(before, detections(model))
+    scores = before[0]["scores"]
+    assert len(scores)
+    assert bool(((scores >= 0) & (scores <= 1)).all())
+
+
+def test_after_linear_the_plain_model_has_torchvisions_predictor():
+    plain, model = tiny(), detach(attach(tiny(), "linear"))
+    assert type(model.roi_heads.box_predictor) is FastRCNNPredictor
+    assert list(model.state_dict()) == list(plain.state_dict())
+    assert same(detections(plain), detections(model))
+    step(model)
+
+
+@pytest.mark.parametrize(("spec", "options"), HEADS)
+def test_torchscript_takes_the_attached_model_and_leaves_it_attached(spec, options):
+    model = attach(tiny(), spec, **options)
+    found = detections(model)
+    with pytest.warns(FutureWarning):  # torch.jit is deprecated
+        scripted = torch.jit.script(model)
+        file = io.BytesIO()
+        torch.jit.save(scripted, file)
+        file.seek(0)
+        again = torch.jit.load(file)
+    with torch.no_grad():
+        _, theirs = again(batch()[0])
+    for mine, other in zip(found, theirs, strict=True):
+        torch.testing.assert_close(mine["scores"], other["scores"])
+        torch.testing.assert_close(mine["boxes"].sum(0), other["boxes"].sum(0), rtol=1e-3, atol=1e-2)
+    assert isinstance(model.roi_heads, MarginRoIHeads)
+    assert isinstance(model.roi_heads.head, bs.Head)
+    step(model)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("options", [{}, {"objectness": True, "class_agnostic": True}])
+def test_onnx_takes_the_attached_model(options, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = attach(tiny(), "igam", **options)
+    step(model)
+    image = batch()[0][0]
+    with torch.no_grad():
+        found = model.eval()([image])[0]
+    file = tmp_path / "detector.onnx"
+    torch.onnx.export(model, ([image],), file, input_names=["image"], dynamo=False, opset_version=17)
+    boxes, labels, scores = onnxruntime.InferenceSession(file).run(None, {"image": image.numpy()})
+    order = {"boxes": boxes.shape, "labels": labels.shape, "scores": scores.shape}
+    assert order == {key: tuple(found[key].shape) for key in order}
+    torch.testing.assert_close(torch.from_numpy(scores), found["scores"], rtol=1e-4, atol=1e-5)
+
+
+def test_the_background_takes_no_part():
+    model = attach(tiny(), "igam")
+    head, amounts = model.roi_heads.head, torch.tensor([float("nan"), 5.0, 9.0, 2.0, 7.0, 3.0])
+    head.set_amounts(amounts)
+    alone = bs.IGAM(24, CLASSES - 1)
+    alone.set_amounts(amounts[1:])
+    matrix = head.guide.matrix()
+    assert torch.equal(matrix[1:, 1:], alone.guide.matrix())
+    assert matrix[0].abs().max() == matrix[:, 0].abs().max() == 0
+    assert matrix.max() > 0
+    x, everywhere = torch.randn(60, 24), torch.arange(60) % CLASSES
+    head.observe(x, everywhere)
+    assert head.information.counts.tolist() == [0, 10, 10, 10, 10, 10]
+    weights = attach(tiny(), "c2am").roi_heads.head
+    with torch.no_grad():
+        weights.weight[0] *= 1e6  # a background whose vector is long moves nothing
+        weights.weight[1] *= 10
+    assert weights.guide.matrix()[0].max() == weights.guide.matrix()[:, 0].max() == 0
+    reference = bs.C2AM(24, CLASSES - 1)
+    reference.load_state_dict({"weight": weights.weight[1:]})
+    torch.testing.assert_close(weights.guide.matrix()[1:, 1:], reference.guide.matrix())
+
+
+@pytest.mark.parametrize("head", [bs.AMSoftmax, bs.ArcFace, bs.EnhancedAMSoftmax])
+def test_rows_of_background_carry_no_margin(head):
+    torch.manual_seed(0)
+    made, x = head(8, 4, background=0), torch.randn(6, 8)
+    labels = torch.tensor([0, 1, 2, 3, 0, 2])
+    rows = head(8, 4, background=0, reduction="none")
+    rows.load_state_dict(made.state_dict())
+    without = F.cross_entropy(rows.logits(x), labels, reduction="none")
+    found = rows(x, labels)
+    torch.testing.assert_close(found[labels == 0], without[labels == 0])
+    assert bool((found[labels > 0] != without[labels > 0]).all())
+
+
+def test_with_an_objectness_the_loss_is_of_the_probabilities_that_score():
+    model = attach(tiny(), "normalized-softmax", objectness=True)
+    predictor = model.roi_heads.box_predictor
+    x, labels = torch.randn(40, 24), torch.arange(40) % CLASSES
+    expected = F.cross_entropy(predictor.cls_score(x), labels)
+    torch.testing.assert_close(predictor.loss(x, labels), expected)
+    assert predictor.loss(x, torch.zeros_like(labels)) > 0  # background alone
+    probabilities = predictor.cls_score(x).softmax(1)
+    torch.testing.assert_close(probabilities[:, 1:].sum(1), predictor.cls_score.objectness(x)[:, 0].sigmoid())
+
+
+def test_one_box_for_all_classes():
+    model = attach(tiny(), "linear", class_agnostic=True)
+    assert model.roi_heads.box_predictor.bbox_pred.out_features == 4
+    step(model)
+    found = detections(model)[0]
+    assert len(set(map(tuple, found["boxes"].round(decimals=3).tolist()))) < len(found["boxes"])
+
+
+@pytest.mark.parametrize("meter_on", ["proposals", "boxes"])
+def test_the_meter_sees_the_foreground(meter_on):
+    model = attach(tiny(), "igam", meter_on=meter_on)
+    for seed in range(3):
+        step(model, seed=seed)
+        embeddings, _ = model.roi_heads.observed
+        assert not embeddings.requires_grad
+        model.roi_heads.observe()
+        assert model.roi_heads.observed is None
+        model.roi_heads.observe()  # nothing is counted twice
+    counts = model.roi_heads.head.information.counts
+    assert counts[0] == counts[2] == counts[4] == 0
+    if meter_on == "boxes":
+        assert counts.tolist() == [0, 3, 0, 3, 0, 3]
+        found = embeddings_of_truth(model)
+        torch.testing.assert_close(embeddings, found)
+    else:
+        assert counts.sum() >= 9
+    info = model.roi_heads.head.refresh()
+    assert info.amount[[1, 3, 5]].isfinite().all()
+    losses, _ = step(model)
+    assert all(loss.isfinite() for loss in losses.values())
+
+
+def embeddings_of_truth(model: nn.Module) -> Tensor:
+    """Those of the boxes by torchvision's own parts."""
+    model.eval()
+    with torch.no_grad():
+        images, targets = model.transform(*batch())
+        pooled = model.roi_heads.box_roi_pool(
+            model.backbone(images.tensors), [t["boxes"] for t in targets], images.image_sizes
+        )
+        return model.roi_heads.box_head(pooled)
+
+
+def test_a_batch_of_background_alone():
+    images, targets = batch()
+    empty = [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long)} for _ in targets]
+    for options in ({}, {"objectness": True}, {"meter_on": "boxes"}):
+        model = attach(tiny(), "igam", **options)
+        losses = model(images, empty)
+        sum(losses.values()).backward()
+        assert all(loss.isfinite() for loss in losses.values())
+        assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+        model.roi_heads.observe()
+        with pytest.warns(RuntimeWarning, match="no class was observed"):
+            model.roi_heads.head.refresh()
+
+
+def test_weights_that_are_there_are_taken_over_and_others_begin_anew():
+    plain = tiny()
+    weight = plain.roi_heads.box_predictor.cls_score.weight.detach().clone()
+    model = attach(copy.deepcopy(plain), "igam")
+    assert torch.equal(model.roi_heads.head.weight, weight)
+    model = attach(copy.deepcopy(plain), "igam", objectness=True)
+    assert torch.equal(model.roi_heads.head.weight, weight[1:])
+    model = attach(copy.deepcopy(plain), "igam", num_classes=11)
+    assert model.roi_heads.head.num_classes == 11
+    assert model.roi_heads.box_predictor.bbox_pred.out_features == 44
+    again = attach(attach(copy.deepcopy(plain), "igam"), "arcface")  # another head in its place
+    assert torch.equal(again.roi_heads.head.weight, weight)
+    step(again)
+    own = bs.IGAM(24, CLASSES, background=0)
+    assert attach(copy.deepcopy(plain), own).roi_heads.head is own
+
+
+def test_a_state_dict_and_a_copy_hold_the_head():
+    model = attach(tiny(), "igam")
+    step(model)
+    model.roi_heads.observe()
+    twin = attach(tiny(seed=5), "igam")
+    twin.load_state_dict(model.state_dict())
+    assert torch.equal(twin.roi_heads.head.information.counts, model.roi_heads.head.information.counts)
+    assert same(detections(model), detections(twin))
+    copied = copy.deepcopy(model)
+    with torch.no_grad():
+        copied.roi_heads.head.weight.normal_()
+    assert torch.equal(copied.roi_heads.box_predictor.cls_score.weight, copied.roi_heads.head.weight)
+    names = [name for name, _ in model.named_parameters()]
+    assert len({id(p) for p in model.parameters()}) == len(names)
+    double = attach(tiny(), "igam").double()
+    assert double.roi_heads.box_predictor.cls_score.weight is double.roi_heads.head.weight
+
+
+class Cascade(nn.Module):
+    """Two stages of RoI heads, the second on the boxes of the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        first, second = tiny(), tiny(seed=1)
+        self.model = first
+        self.stages = nn.ModuleList([first.roi_heads, second.roi_heads])
+        del first.roi_heads
+
+    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        images, targets = self.model.transform(images, targets)
+        features = self.model.backbone(images.tensors)
+        proposals, losses = self.model.rpn(images, features, targets)
+        for number, stage in enumerate(self.stages):
+            _, of_stage = stage(features, proposals, images.image_sizes, targets)
+            losses |= {f"{name}_{number}": loss for name, loss in of_stage.items()}
+        return losses
+
+
+def test_each_stage_of_a_cascade_gets_a_head():
+    cascade = attach(Cascade(), "igam")
+    first, second = (stage.head for stage in cascade.stages)
+    assert first is not second
+    losses = cascade(*batch())
+    assert {"loss_classifier_0", "loss_classifier_1"} <= set(losses)
+    sum(losses.values()).backward()
+    assert first.weight.grad is not None
+    assert second.weight.grad is not None
+    with pytest.raises(bs.ArgumentError, match="one head for 2 stages"):
+        attach(Cascade(), bs.IGAM(24, CLASSES, background=0))
+
+
+def test_under_autocast_margins_are_computed_in_float32():
+    model = attach(tiny(), "igam")
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model(*batch())
+    assert losses["loss_classifier"].dtype == torch.float32
+    model.eval()
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        assert model.roi_heads.box_predictor(torch.randn(3, 24))[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("head", "options", "told"),
+    [
+        ("igum", {}, "did you mean 'igam'"),
+        ("igam", {"meter_on": "box"}, "meter_on: got 'box'"),
+        ("igam", {"num_classes": 2}, "num_classes"),
+        ("ldam", {}, "class_counts: got None"),
+        ("ldam", {"class_counts": [1, 2]}, r"class_counts: got shape \(2,\); expected \(5,\)"),
+        ("igam", {"reduction": "sum"}, "reduction"),
+        ("igam", {"margni": 3}, "margni"),
+        (bs.IGAM(24, CLASSES), {}, "background=None; expected 6 classes of dim 24, background=0"),
+        (bs.IGAM(24, CLASSES, background=0), {"gain": 2}, "options"),
+    ],
+)
+def test_what_cannot_be_attached_is_told_and_changes_nothing(head, options, told):
+    model = tiny()
+    with pytest.raises(bs.ArgumentError, match=told):
+        attach(model, head, **options)
+    assert type(model.roi_heads) is RoIHeads
+    step(model)
+
+
+def test_models_without_roi_heads_are_refused():
+    for model in (nn.Linear(2, 2), "fasterrcnn"):
+        with pytest.raises(bs.ArgumentError, match="model: got"):
+            attach(model)
+    with pytest.raises(bs.ArgumentError, match="without a head of ours"):
+        detach(tiny())
