@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from bisector.engine.budget import MemoryBudget
 from bisector.errors import ArgumentError
 from bisector.heads import (
     C2AM,
@@ -17,6 +18,7 @@ from bisector.heads import (
     LinearSoftmax,
     LogitAdjusted,
     NormalizedSoftmax,
+    Seesaw,
 )
 from bisector.information.meter import InformationMeter
 
@@ -85,6 +87,13 @@ ITS_OWN = [
     (IGAM, {"gain": 2.0, "max_margin": 0.3}, ["gain", "2.0", "max_margin=0.3"]),
     (IGAM, {"information": {"shrinkage": "osa"}}, ["shrinkage", "'osa'", "did you mean 'oas'"]),
     (IGAM, {"information": InformationMeter(C, D + 1)}, ["information", f"dim {D + 1}", f"dim {D}"]),
+    (Seesaw, {"p": -0.1}, ["p", "-0.1", "at least 0"]),
+    (Seesaw, {"q": INF}, ["q", "inf", "finite"]),
+    (Seesaw, {"eps": 0.0}, ["eps", "0.0", "above 0", "at most 1"]),
+    (Seesaw, {"backend": "chunked"}, ["backend", "'chunked'", "'dense'", "whole rows"]),
+    (Seesaw, {"budget": MemoryBudget()}, ["budget", "MemoryBudget", "None", "whole rows"]),
+    (Seesaw, {"sample": 0.5}, ["sample", "0.5", "1", "whole rows"]),
+    (Seesaw, {"together": "no"}, ["together", "'no'", "True or False"]),
 ]
 
 

@@ -19,6 +19,7 @@ from bisector.heads import (
     LinearSoftmax,
     LogitAdjusted,
     NormalizedSoftmax,
+    Seesaw,
 )
 from head_cases import CASES, Case, batch, counts, made
 
@@ -92,6 +93,7 @@ REPRS = [
         "CountGuided(in_features=5, num_classes=6, scale=30, gain=2, direction='press')",
     ),
     (LDAM(D, C, class_counts=counts(C)), "LDAM(in_features=5, num_classes=6, scale=30, max_margin=0.5)"),
+    (Seesaw(D, C), "Seesaw(in_features=5, num_classes=6, scale=20, p=0.8, q=2)"),
 ]
 
 

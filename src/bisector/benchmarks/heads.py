@@ -54,7 +54,7 @@ def heads(
             name=f"bisector {spec} [{backend}]",
             kind="bisector",
             prepare=partial(_prepare, spec=spec, backend=backend, budget=budget),
-            whole=backend == "dense",
+            whole=backend == "dense" or spec.startswith("seesaw"),
         )
         for spec in specs
         for backend in backends

@@ -1,7 +1,8 @@
 """Time the losses and the meters and count their memory, beside others' and beside the bare matrix products.
 
 `bench losses` prints one table a size, and writes losses.md and losses.json where --out says; `bench step`
-times whole training steps of one head; `bench meter`, `amounts` and `guide` are in bench_information.py.
+times whole training steps of one head; `bench meter`, `amounts`, `guide` and `detector`
+are in bench_information.py.
 """
 
 import argparse

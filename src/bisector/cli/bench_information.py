@@ -1,4 +1,4 @@
-"""Benchmarks of the information: a streaming meter, amounts beside others', what a guide costs a training."""
+"""Benchmarks of the information: a streaming meter, amounts beside others', what guides cost trainings."""
 
 import argparse
 import shlex
@@ -11,6 +11,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bisector.cli import bench_detector
 from bisector.cli.measure import size_in_bytes
 from bisector.cli.output import say
 from bisector.errors import require, require_choice, require_integer
@@ -19,11 +20,19 @@ if TYPE_CHECKING:
     from bisector.benchmarks.machine import Description
     from bisector.benchmarks.tables import Table
 
-PACKAGES = ("torch", "numpy", "pyarrow", "scikit-learn", "perceptual-manifold-geometry", "lightning")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "pyarrow",
+    "scikit-learn",
+    "perceptual-manifold-geometry",
+    "lightning",
+    "torchvision",
+)
 
 
 def add_arguments(benchmarks: Any) -> None:
-    """Add the three to the benchmarks of ``bisector bench``."""
+    """Add the four to the benchmarks of ``bisector bench``."""
     text = "a meter that streams stored embeddings: speed, memory and errors"
     meter = benchmarks.add_parser("meter", help=text, description=text)
     meter.add_argument("--rows", type=int, default=1_000_000, help="embeddings (default: %(default)s)")
@@ -61,13 +70,14 @@ def add_arguments(benchmarks: Any) -> None:
     guide.add_argument("--steps", type=int, help="of an epoch (default: all)")
     guide.add_argument("--repeats", type=int, default=5, help="epochs that count (default: %(default)s)")
     guide.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
-    for parser in (meter, amounts, guide):
+    detector = bench_detector.add_arguments(benchmarks)
+    for parser in (meter, amounts, guide, detector):
         parser.add_argument("--threads", type=int, help="of the CPU (default: PyTorch's own choice)")
         parser.add_argument("--out", type=Path, help="folder for the tables as .md and all numbers as .json")
 
 
 def run(arguments: argparse.Namespace, command: str) -> None:
-    """Run one of the three and print what it found."""
+    """Run one of the four and print what it found."""
     RUN[arguments.benchmark](arguments, command)
 
 
@@ -162,10 +172,19 @@ def _guide(arguments: argparse.Namespace, command: str) -> None:
     _keep("guide", [table], guide_record(found), machine, arguments, command)
 
 
+def _detector(arguments: argparse.Namespace, command: str) -> None:
+    machine = _begin(arguments)
+    tables, record = bench_detector.measure(arguments, progress)
+    for table in tables:
+        _show(table)
+    _keep("detector", tables, record, machine, arguments, command)
+
+
 RUN: Mapping[str, Callable[[argparse.Namespace, str], None]] = {
     "meter": _meter,
     "amounts": _amounts,
     "guide": _guide,
+    "detector": _detector,
 }
 
 

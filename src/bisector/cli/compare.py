@@ -17,7 +17,7 @@ from bisector.training.recipe import Machine, Recipe, Task
 
 HEAD_NAMES = (
     "linear-softmax, normalized-softmax, am-softmax, enhanced-am-softmax, arcface, combined-margin, c2am, igam, "
-    "count-guided, ldam, logit-adjusted"
+    "count-guided, ldam, logit-adjusted, seesaw"
 )
 
 

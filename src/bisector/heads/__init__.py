@@ -15,6 +15,7 @@ from bisector.heads.ldam import LDAM
 from bisector.heads.linear_softmax import LinearSoftmax
 from bisector.heads.logit_adjusted import LogitAdjusted
 from bisector.heads.normalized_softmax import NormalizedSoftmax
+from bisector.heads.seesaw import Seesaw
 
 HEADS: dict[str, type[Head]] = {
     "linear-softmax": LinearSoftmax,
@@ -28,6 +29,7 @@ HEADS: dict[str, type[Head]] = {
     "count-guided": CountGuided,
     "ldam": LDAM,
     "logit-adjusted": LogitAdjusted,
+    "seesaw": Seesaw,
 }
 
 __all__ = [
@@ -45,4 +47,5 @@ __all__ = [
     "LinearSoftmax",
     "LogitAdjusted",
     "NormalizedSoftmax",
+    "Seesaw",
 ]

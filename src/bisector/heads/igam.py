@@ -162,8 +162,9 @@ class IGAM(CosineHead):
     ) -> None:
         """Feed the meter with a training batch.
 
-        Rows of `ignore_index` and of the background are left out; so are rows that are not finite, which are counted and told of once
-        (unless the meter is one of your own, or its options say `not_finite="refuse"`).
+        Rows of `ignore_index` and of the background are left out; so are rows that are not finite, which are
+        counted and told of once (unless the meter is one of your own, or its options say
+        `not_finite="refuse"`).
         """
         fits = labels.shape == embeddings.shape[:1]
         require(fits, "labels", f"shape {tuple(labels.shape)}", f"({len(embeddings)},) classes")

@@ -31,6 +31,7 @@ _ABOUT = {
     "count-guided": "margins for pairs of classes, guided by their training counts alone",
     "ldam": "AM-softmax with a larger margin for classes with fewer training instances",
     "logit-adjusted": "softmax with the logarithm of the class frequencies added to the logits in training",
+    "seesaw": "cosines; frequent classes push rare ones away less, unless these are what they are mistaken for",
 }
 _ABOUT_TAU = "; plus tau times the logarithm of the class frequencies in training"
 

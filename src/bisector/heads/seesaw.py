@@ -1,0 +1,211 @@
+"""Seesaw: the push of frequent classes on rare ones is lessened, that of classes mistaken for them restored."""
+
+from typing import Any, Literal, Unpack
+
+import torch
+from torch import Tensor, distributed
+
+from bisector.checks import require_classes
+from bisector.engine.dispatch import margin_cross_entropy
+from bisector.engine.placement import is_sharded
+from bisector.errors import ArgumentError, require, require_number
+from bisector.functional.seesaw import SeesawLoss
+from bisector.heads.base import CosineHead, CosineOptions
+from bisector.information.exchange import several_processes
+
+
+class Seesaw(CosineHead):
+    r"""Seesaw loss: negative gradients on each class, dynamically balanced by counts and by mistakes.
+
+    .. math::
+        L = -\log \frac{e^{z_y}}{e^{z_y} + \sum_{j \neq y} S_{yj}\, e^{z_j}}, \qquad z_j = s \cos\theta_j, \qquad
+        S_{ij} = \min\Bigl(1, \frac{N_j}{N_i}\Bigr)^{p} \cdot
+                 \max\Bigl(1, \frac{\sigma_j}{\max(\sigma_i, \epsilon)}\Bigr)^{q}
+
+    with :math:`N` the instances of each class so far and :math:`\sigma` the softmax of z, which passes no gradient.
+    The first factor lessens what a frequent class' instances push away a rare class; the second raises it again
+    where the rare class is what they are mistaken for. The loop of training is
+
+    - ``head(embeddings, labels)``: the loss; pure.
+    - ``head.observe(embeddings, labels)``: counts the instances, once a step. (The authors' code counts a batch
+      before its loss: observe first for the same.)
+
+    N is `class_counts` plus what was observed; a class without any counts as one. So with the known counts of the
+    training set the loss is right from the first step, even where nothing observes; without them it starts as
+    that of `NormalizedSoftmax` but for the compensation, and finds out.
+
+    As in the authors' code, the compensation believes no probability of the true class below eps, so that it
+    multiplies by :math:`\epsilon^{-q}` at most; the paper's formula has no such bound (eps -> 0). Their
+    normalised linear layer has a temperature of 20, this head's scale, and a bias, which a cosine head has not.
+    With `background`, that class has S = 1 in its row and its column, is not counted, and is left out of sigma;
+    their detector tells objects from background in two more logits instead.
+
+    The loss takes (B, C) matrices: S needs the softmax of the whole row. There is no chunked, sampled or sharded
+    form. The prior of `tau`, `label_smoothing` and soft labels work as in every head: S is that of the logits
+    with the prior, for the most probable class.
+
+    Args:
+        in_features: D.
+        num_classes: C.
+        p: strength of the mitigation, at least 0; 0 leaves it out.
+        q: strength of the compensation, at least 0; 0 leaves it out.
+        eps: in (0, 1].
+        scale: s, or "auto".
+        together: where several processes train, whether each observes its own rows and all count together;
+            False: all observe the same rows, and each counts by itself.
+        options: those of `CosineHead` and `Head`; backend "dense" or "auto" alone, neither budget nor sample.
+
+    Attributes:
+        seen: (C,) int64 instances observed, by all processes together. Saved with the state dict (as extra
+            state, which neither casts nor `DistributedDataParallel` touch).
+
+    Raises:
+        ArgumentError: an option is out of its range or has no meaning here.
+
+    Source: Wang et al., CVPR 2021 (arXiv 2008.10032).
+
+    >>> head = Seesaw(8, 3)
+    >>> x, y = torch.randn(6, 8), torch.tensor([0, 0, 0, 0, 1, 2])
+    >>> head.observe(x, y)
+    >>> head.counts(), head(x, y).dim()
+    (tensor([4., 1., 1.]), 0)
+    """
+
+    seen: Tensor
+
+    def __init__(
+        self,
+        in_features: int,
+        num_classes: int,
+        *,
+        p: float = 0.8,
+        q: float = 2.0,
+        eps: float = 0.01,
+        scale: float | Literal["auto"] = 20.0,
+        together: bool = True,
+        **options: Unpack[CosineOptions],
+    ) -> None:
+        super().__init__(in_features, num_classes, scale=scale, **options)
+        self.p = require_number("p", p, least=0)
+        self.q = require_number("q", q, least=0)
+        self.eps = require_number("eps", eps, above=0, most=1)
+        require(isinstance(together, bool), "together", repr(together), "True or False")
+        self.together = together
+        whole = "since Seesaw needs the softmax of whole rows"
+        dense = self.backend in {"auto", "dense"}
+        require(dense, "backend", repr(self.backend), f"'dense' or 'auto', {whole}")
+        require(self.budget is None, "budget", repr(self.budget), f"None, {whole}")
+        require(self.sample == 1, "sample", self.sample, f"1, {whole}")
+        self.seen = torch.zeros(num_classes, dtype=torch.int64, device=self._place)
+
+    def forward(
+        self,
+        embeddings: Tensor,  # (B, D)
+        labels: Tensor,  # (B,) classes, or (B, C) probabilities
+    ) -> Tensor:
+        """Return the training loss: a scalar, or (B,) with ``reduction="none"``. Changes no state."""
+        require(not is_sharded(self.weight), "weight", "sharded classes", "whole ones for a Seesaw head")
+        row_loss = SeesawLoss(
+            label_smoothing=self.row_loss.label_smoothing,
+            log_counts=self.counts().clamp_min(1).log(),
+            p=self.p,
+            q=self.q,
+            eps=self.eps,
+            background=self.background,
+        )
+        return margin_cross_entropy(
+            embeddings,
+            self.weight,
+            labels,
+            margin=self.margin(),
+            row_loss=row_loss,
+            scale=self.logit_scale(),
+            offset=self.prior(),
+            class_weight=self.class_weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            backend="dense",
+        )
+
+    def observe(
+        self,
+        embeddings: Tensor,  # (B, D)
+        labels: Tensor,  # (B,)
+    ) -> None:
+        """Count the instances of a training batch; rows of `ignore_index` and of the background are left out.
+
+        Where several processes train, this is a collective call: all must make it in every step, those without
+        a row too, ``head.observe(x[:0], y[:0])``. It sums C + 1 integers.
+
+        Args:
+            embeddings: of the batch; only their number is read.
+            labels: their classes.
+
+        Raises:
+            ArgumentError: the labels are no classes; on all processes, where it is so on one.
+        """
+        told: ArgumentError | None = None
+        counted = torch.zeros(self.num_classes + 1, dtype=torch.int64, device=self.seen.device)
+        try:
+            counted[:-1] = self._counted(embeddings, labels)
+        except ArgumentError as error:
+            told, counted[-1] = error, 1
+        if self.together and several_processes():
+            distributed.all_reduce(counted)
+        if told is not None:
+            raise told
+        require(int(counted[-1]) == 0, "labels", "illegal ones on another process", "see there")
+        self.seen = self.seen + counted[:-1]
+
+    def counts(self) -> Tensor:
+        """Return the (C,) instances N: those known beforehand and those observed."""
+        seen = self.seen.to(torch.promote_types(self.weight.dtype, torch.float32))
+        return seen if self.class_counts is None else self.class_counts + seen
+
+    def get_extra_state(self) -> Tensor:
+        """Return what was observed, for the state dict."""
+        return self.seen
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take what was observed from a state dict."""
+        fits = isinstance(state, Tensor) and state.dtype == torch.int64
+        got = f"{state.dtype} of shape {tuple(state.shape)}" if isinstance(state, Tensor) else type(state)
+        require(
+            fits and state.shape == self.seen.shape,
+            "seen",
+            got,
+            f"torch.int64 of shape ({self.num_classes},)",
+        )
+        self.seen = state.to(self._place, copy=True)
+
+    def extra_repr(self) -> str:
+        """Return what `print` shows between the parentheses."""
+        return f"{super().extra_repr()}, p={self.p:g}, q={self.q:g}"
+
+    def _counted(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        require_classes(
+            "labels", labels, self.num_classes, ignore_index=self.ignore_index, rows=len(embeddings)
+        )
+        labels = labels.to(self.seen.device, torch.int64)
+        labels = labels[labels != self.ignore_index]
+        found = torch.bincount(labels, minlength=self.num_classes)
+        if self.background is not None:
+            found[self.background] = 0
+        return found
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "Seesaw":
+        super()._apply(fn, recurse)
+        self.seen = self.seen.to(self._place)
+        return self
+
+    def _extend(self, k: int) -> None:
+        super()._extend(k)
+        self.seen = torch.cat([self.seen, self.seen.new_zeros(k)])
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
+        """Load; counts that do not fit are told beside the weights that do not."""
+        try:
+            super()._load_from_state_dict(state_dict, prefix, *others)
+        except ArgumentError as error:
+            errors: list[str] = others[-1]
+            errors.append(f"{prefix}_extra_state does not fit this head: {error}.")

@@ -1,0 +1,60 @@
+"""`bisector bench detector`: what IGAM costs a detector, at a size that takes seconds."""
+
+import json
+
+import pytest
+
+from bisector.cli.main import main
+
+SMALL = [
+    "bench",
+    "detector",
+    "--model",
+    "fasterrcnn_mobilenet_v3_large_320_fpn",
+    "--size",
+    "64x96",
+    "--images",
+    "1",
+    "--repeats",
+    "2",
+    "--threads",
+    "1",
+]
+
+
+@pytest.mark.slow
+def test_the_tables_say_what_was_timed(tmp_path, capsys):
+    assert main([*SMALL, "--machinery", "12x16", "--rows", "400", "--out", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "91 classes: 1 images of 64 x 96" in told
+    assert "12 classes x 16 dimensions, 400 embeddings, no limit" in told
+    record = json.loads((tmp_path / "detector.json").read_text())
+    step = record["found"]["step"] if "found" in record else record["step"]
+    assert len(step["plain"]) == len(step["attached"]) == len(step["overheads"]) == 2
+    assert all(one["observe"] == 0 or one["observe"] < one["whole"] for one in step["attached"])
+
+
+def test_a_meter_keeps_to_its_budget():
+    from bisector.benchmarks.detector import measure_machinery
+
+    held = measure_machinery(8, 256, rows=6000, budget=2**20)
+    assert held.held <= 2**20
+    assert held.sketched > 0
+    assert measure_machinery(8, 32, rows=3000).sketched == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--size", "800"], "--size: got '800'"),
+        (["--machinery", "0x4"], "--machinery: got '0x4'"),
+        (["--repeats", "0"], "--repeats: got 0"),
+        (["--classes", "2"], "--classes: got 2"),
+        (["--model", "yolo"], "yolo"),
+    ],
+)
+def test_mistakes_are_one_line(words, told, capsys):
+    assert main([*SMALL, *words]) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert len(error.splitlines()) == 1
