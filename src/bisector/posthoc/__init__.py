@@ -8,7 +8,21 @@ tensor([1, 1])
 """
 
 from bisector.posthoc.adjustment import Adjustment
+from bisector.posthoc.detection_offsets import level_offsets, offsets_from_counts
+from bisector.posthoc.detection_results import adjust_results
+from bisector.posthoc.detections import adjust_detr, adjust_scores
 from bisector.posthoc.dispatch import METHODS, adjust
 from bisector.posthoc.fit import cross_validated_predictions, cross_validated_scores
 
-__all__ = ["METHODS", "Adjustment", "adjust", "cross_validated_predictions", "cross_validated_scores"]
+__all__ = [
+    "METHODS",
+    "Adjustment",
+    "adjust",
+    "adjust_detr",
+    "adjust_results",
+    "adjust_scores",
+    "cross_validated_predictions",
+    "cross_validated_scores",
+    "level_offsets",
+    "offsets_from_counts",
+]

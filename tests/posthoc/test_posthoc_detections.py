@@ -1,0 +1,406 @@
+"""Offsets on the scores of detectors, beside brute force, scipy, transformers and pycocotools."""
+
+import math
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit, logit
+from torch import Tensor
+
+from bisector.errors import ArgumentError
+from bisector.posthoc import (
+    Adjustment,
+    adjust,
+    adjust_detr,
+    adjust_results,
+    adjust_scores,
+    level_offsets,
+    offsets_from_counts,
+)
+from posthoc_cases import COUNTS, posterior_scores
+
+IDS = [3, 18, 44]
+
+
+def boxes_of(seed: int, rows: int, classes: int) -> tuple[Tensor, Tensor]:
+    """Softmax scores with the background last, some of them 0, and offsets."""
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet([0.3] * (classes + 1), size=rows)
+    p[rng.random(p.shape) < 0.1] = 0
+    return torch.from_numpy(p), torch.from_numpy(2 * rng.normal(size=classes))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10**6), st.integers(1, 6), st.floats(0.5, 3))
+def test_a_softmax_keeps_what_is_foreground_and_moves_the_odds_within(seed, classes, temperature):
+    p, b = boxes_of(seed, 5, classes)
+    found = adjust_scores(p, Adjustment(b, temperature), background=-1)
+    for row, mine in zip(p.tolist(), found.tolist(), strict=True):
+        foreground = row[:-1]
+        weights = [s ** (1 / temperature) * math.exp(o) for s, o in zip(foreground, b.tolist(), strict=True)]
+        total = sum(weights)
+        expected = [sum(foreground) * w / total if total else 0.0 for w in weights]
+        assert mine == pytest.approx([*expected, row[-1]], rel=1e-9, abs=1e-12)
+    first = adjust_scores(p.roll(1, dims=1), Adjustment(b, temperature), background=0)
+    torch.testing.assert_close(first.roll(-1, dims=1), found)
+    torch.testing.assert_close(adjust_scores(p[:, :-1], Adjustment(b, temperature)), found[:, :-1])
+    # Only differences of the offsets matter, and zeros change nothing.
+    torch.testing.assert_close(adjust_scores(p, Adjustment(b + 7, temperature), background=-1), found)
+    torch.testing.assert_close(adjust_scores(p, 0 * b, background=-1), p)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10**6), st.integers(1, 6), st.floats(0.5, 3))
+def test_sigmoids_move_each_by_itself(seed, classes, temperature):
+    rng = np.random.default_rng(seed)
+    p, b = rng.random((2, 4, classes)), rng.normal(size=classes)
+    p[0, 0, 0], p[1, 1, 0] = 0, 1
+    found = adjust_scores(
+        torch.from_numpy(p), Adjustment(torch.from_numpy(b), temperature), activation="sigmoid"
+    )
+    assert found.numpy() == pytest.approx(expit(logit(p) / temperature + b))
+
+
+def test_the_prior_taken_out_leaves_the_balanced_posterior_among_the_classes():
+    logits, _ = posterior_scores(200, seed=1)
+    objectness = torch.linspace(0.01, 0.99, 200, dtype=torch.float64)[:, None]
+    scores = torch.cat([1 - objectness, objectness * logits.softmax(1)], dim=1)
+    found = adjust_scores(scores, offsets_from_counts(COUNTS), background=0)
+    balanced = (logits - (COUNTS / COUNTS.sum()).log()).softmax(1)
+    torch.testing.assert_close(found, torch.cat([1 - objectness, objectness * balanced], dim=1))
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.5, 1.0, 2.0])
+def test_offsets_of_counts_are_those_of_the_prior_and_keep_the_expected_number(tau: float) -> None:
+    counts = torch.tensor([900.0, 90.0, 9.0, 0.0], dtype=torch.float64)
+    found = offsets_from_counts(counts, tau, class_names=("a", "b", "c", "d"))
+    prior = adjust(torch.zeros(1, 4), method="prior", class_counts=counts, tau=tau)
+    torch.testing.assert_close(found.offsets - found.offsets[0], prior.offsets - prior.offsets[0])
+    filled = counts.clamp_min(9)
+    assert float((filled * found.offsets.exp()).sum()) == pytest.approx(float(filled.sum()))
+    if tau == 1:
+        torch.testing.assert_close(found.offsets, -(filled / filled.mean()).log())
+    assert (found.method, found.settings["tau"], found.class_names[3]) == ("prior", tau, "d")
+    shifted = level_offsets(found.offsets + 3, filled)
+    torch.testing.assert_close(shifted, found.offsets)
+
+
+def test_the_dtype_that_came_in_goes_out_and_no_box_is_fine() -> None:
+    for dtype in (torch.float16, torch.bfloat16, torch.float32):
+        scores = torch.tensor([[0.5, 0.25, 0.25]], dtype=dtype)
+        found = adjust_scores(scores, torch.zeros(2), background=0)
+        assert found.dtype == dtype
+        torch.testing.assert_close(found, scores)
+    assert adjust_scores(torch.zeros(0, 3), torch.zeros(3)).shape == (0, 3)
+    assert adjust_scores(torch.full((2, 5, 4), 0.2), torch.zeros(3), background=-1).shape == (2, 5, 4)
+
+
+def detr() -> tuple[Any, Any]:
+    from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessor, ResNetConfig
+
+    backbone = ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], out_features=["stage2"], layer_type="basic"
+    )
+    config = DetrConfig(
+        use_timm_backbone=False,
+        use_pretrained_backbone=False,
+        backbone=None,
+        backbone_config=backbone,
+        **SMALL,
+    )
+    return DetrForObjectDetection(config), DetrImageProcessor()
+
+
+def rt_detr() -> tuple[Any, Any]:
+    from transformers import RTDetrConfig, RTDetrForObjectDetection, RTDetrImageProcessor, RTDetrResNetConfig
+
+    backbone = RTDetrResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[8, 16, 16, 16],
+        depths=[1] * 4,
+        out_features=["stage2", "stage3", "stage4"],
+        layer_type="basic",
+    )
+    three = [16, 16, 16]
+    config = RTDetrConfig(
+        backbone_config=backbone,
+        use_pretrained_backbone=False,
+        encoder_in_channels=three,
+        decoder_in_channels=three,
+        encoder_hidden_dim=16,
+        num_denoising=0,
+        **SMALL,
+    )
+    return RTDetrForObjectDetection(config), RTDetrImageProcessor()
+
+
+SMALL = {
+    "d_model": 16,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 16,
+    "decoder_ffn_dim": 16,
+    "num_queries": 6,
+    "num_labels": 4,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("build", [detr, rt_detr])
+def test_outputs_of_transformers_go_through_their_own_post_processing(build: Any) -> None:
+    model, processor = build()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        outputs = model.eval()(torch.randn(2, 3, 64, 64))
+        outputs["logits"] = outputs.logits + 2 * torch.randn_like(outputs.logits)
+    b = torch.tensor([0.0, 1.0, -1.0, 2.0])
+    before = outputs.logits.clone()
+    adjusted = adjust_detr(outputs, b)
+    assert type(adjusted) is type(outputs)
+    assert torch.equal(outputs.logits, before)
+    sizes = [(100, 100)] * 2
+    found = processor.post_process_object_detection(adjusted, threshold=0.0, target_sizes=sizes)
+    plain = processor.post_process_object_detection(outputs, threshold=0.0, target_sizes=sizes)
+    for image in range(2):
+        if build is detr:  # one class a query, in the order of the queries
+            p = adjust_scores(before[image].softmax(-1), b, background=-1)
+            scores, labels = p[:, :-1].max(-1)
+            assert found[image]["labels"].tolist() == labels.tolist()
+            torch.testing.assert_close(found[image]["boxes"], plain[image]["boxes"])
+            torch.testing.assert_close(p[:, -1], before[image].softmax(-1)[:, -1])
+        else:  # the best of all queries and classes
+            p = adjust_scores(before[image].sigmoid(), b, activation="sigmoid")
+            scores = p.flatten().topk(len(found[image]["scores"])).values
+        torch.testing.assert_close(found[image]["scores"], scores)
+
+
+def test_other_outputs_with_logits() -> None:
+    logits = torch.randn(2, 3, 5)
+    b = torch.randn(4)
+    by_name = adjust_detr({"pred_logits": logits, "pred_boxes": "as they were"}, b)
+    assert by_name["pred_boxes"] == "as they were"
+    moved = by_name["pred_logits"]
+    torch.testing.assert_close(
+        moved.softmax(-1), adjust_scores(logits.softmax(-1), b, background=-1), rtol=1e-4, atol=1e-6
+    )
+    torch.testing.assert_close(moved[..., -1], logits[..., -1])
+    space = SimpleNamespace(logits=logits[..., :4], other=1)
+    twin = adjust_detr(space, Adjustment(b, temperature=2.0))
+    torch.testing.assert_close(twin.logits, logits[..., :4] / 2 + b)
+    assert (twin.other, twin is space, space.logits.shape) == (1, False, (2, 3, 4))
+    # The width decides; it can be said.
+    torch.testing.assert_close(
+        adjust_detr({"logits": logits}, torch.zeros(5), activation="sigmoid")["logits"], logits
+    )
+
+
+def records_of(seed: int, vectors: bool, images: int = 4, boxes: int = 12) -> list[dict]:
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(images * boxes):
+        box = {
+            "image_id": int(rng.integers(1, images + 1)),
+            "bbox": [float(v) for v in (*(60 * rng.random(2)), *(10 + 30 * rng.random(2)))],
+        }
+        if vectors:
+            box["scores"] = rng.dirichlet([0.5] * 4).tolist()
+        else:
+            box |= {"score": float(rng.random()), "category_id": IDS[int(rng.integers(3))]}
+        found.append({**box, "note": len(found)})
+    return found
+
+
+OFFSETS = torch.tensor([-1.0, 0.5, 2.0])
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3])
+def test_every_class_of_a_vector_above_the_threshold_becomes_a_record(threshold: float) -> None:
+    records = records_of(0, vectors=True)
+    kept = [dict(record) for record in records]
+    found = adjust_results(records, OFFSETS, IDS, background=0, threshold=threshold)
+    expected = {}
+    for record in records:
+        p = adjust_scores(torch.tensor(record["scores"], dtype=torch.float64), OFFSETS, background=0)
+        for category, score in zip(IDS, p[1:].tolist(), strict=True):
+            if score >= threshold:
+                expected[record["note"], category] = score
+    assert {(r["note"], r["category_id"]): r["score"] for r in found} == pytest.approx(expected)
+    assert len(found) == len(expected)
+    assert [(r["image_id"], -r["score"]) for r in found] == sorted(
+        (r["image_id"], -r["score"]) for r in found
+    )
+    assert all(set(r) == {"image_id", "bbox", "note", "category_id", "score"} for r in found)
+    assert records == kept
+
+
+def test_one_score_keeps_its_class_and_its_odds_are_multiplied() -> None:
+    records = records_of(1, vectors=False)
+    found = adjust_results(records, OFFSETS, IDS)
+    assert len(found) == len(records)
+    for record in found:
+        before = records[record["note"]]
+        assert record["category_id"] == before["category_id"]
+        factor = math.exp(OFFSETS[IDS.index(before["category_id"])])
+        odds = factor * before["score"] / (1 - before["score"])
+        assert record["score"] == pytest.approx(odds / (1 + odds))
+    best = adjust_results(records, OFFSETS, IDS, per_image=2)
+    images = sorted({record["image_id"] for record in records})
+    assert best == [r for image in images for r in [f for f in found if f["image_id"] == image][:2]]
+
+
+@pytest.mark.parametrize("vectors", [True, False])
+def test_suppression_is_that_of_each_image_and_class(vectors: bool) -> None:
+    from torchvision.ops import box_convert, nms
+
+    records = records_of(2, vectors)
+    options = {"background": 0, "threshold": 0.1}
+    every = adjust_results(records, OFFSETS, IDS, **options)
+    found = adjust_results(records, OFFSETS, IDS, nms_iou=0.3, **options)
+    expected = []
+    for image in {r["image_id"] for r in every}:
+        for category in IDS:
+            group = [r for r in every if (r["image_id"], r["category_id"]) == (image, category)]
+            if group:
+                boxes = box_convert(
+                    torch.tensor([r["bbox"] for r in group], dtype=torch.float64), "xywh", "xyxy"
+                )
+                scores = torch.tensor([r["score"] for r in group], dtype=torch.float64)
+                expected += [group[k] for k in nms(boxes, scores, 0.3).tolist()]
+    assert 0 < len(found) < len(every)
+    assert sorted((r["note"], r["category_id"]) for r in found) == sorted(
+        (r["note"], r["category_id"]) for r in expected
+    )
+
+
+def coco_precision(records: list[dict]) -> np.ndarray:
+    """COCO's precision (10 overlaps, 101 recalls, 3 classes) against random boxes."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    truth = COCO()
+    rng = np.random.default_rng(5)
+    annotations = []
+    for record in records_of(2, vectors=False)[::2]:
+        x, y, w, h = (float(v + rng.normal()) for v in record["bbox"])
+        annotations.append(
+            {
+                "id": len(annotations) + 1,
+                "image_id": record["image_id"],
+                "category_id": record["category_id"],
+                "bbox": [x, y, w, h],
+                "area": w * h,
+                "iscrowd": 0,
+            }
+        )
+    truth.dataset = {
+        "info": {},
+        "images": [{"id": k} for k in range(1, 5)],
+        "categories": [{"id": k, "name": str(k)} for k in IDS],
+        "annotations": annotations,
+    }
+    truth.createIndex()
+    evaluation = COCOeval(truth, truth.loadRes([dict(r) for r in records]), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    return evaluation.eval["precision"][:, :, :, 0, 2]
+
+
+def test_scores_by_themselves_change_an_ap_only_through_a_limit_of_boxes() -> None:
+    records = records_of(2, vectors=False)
+    plain = coco_precision(records)
+    assert plain.mean() > 0.1
+    assert coco_precision(adjust_results(records, OFFSETS, IDS)) == pytest.approx(plain)
+    limited = [adjust_results(records, b, IDS, per_image=6) for b in (0 * OFFSETS, OFFSETS)]
+    few = [coco_precision(r).mean(axis=(0, 1)) for r in limited]
+    assert few[1][2] > few[0][2]  # the class that was lifted
+    assert few[1][0] < few[0][0]  # the class that was pressed
+
+
+GOOD = {"image_id": 1, "category_id": 3, "score": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: adjust_scores(torch.zeros(2, 3), torch.zeros(3), background=0), r"shape \(2, 3\).*, 4\)"),
+        (lambda: adjust_scores(torch.zeros(2, 3).long(), torch.zeros(3)), "scores: got torch.int64"),
+        (lambda: adjust_scores(torch.ones(2, 3), torch.zeros(3)), "probabilities of a softmax"),
+        (
+            lambda: adjust_scores(torch.full((1, 2), torch.nan), torch.zeros(2), activation="sigmoid"),
+            "probabilities of a sigmoid",
+        ),
+        (lambda: adjust_scores(torch.zeros(2, 3), torch.zeros(3), activation="sigmod"), "did you mean 'sigm"),
+        (lambda: adjust_scores(torch.zeros(2, 3), torch.zeros(2), background=1), "background: got 1"),
+        (lambda: adjust_scores([0.5], torch.zeros(1)), "scores: got list"),
+        (lambda: adjust_scores(torch.zeros(2, 3), torch.full((3,), torch.nan)), "offsets: got NaN"),
+        (lambda: adjust_detr({"boxes": 1}, torch.zeros(3)), "outputs: got dict without logits"),
+        (
+            lambda: adjust_detr({"logits": torch.zeros(1, 2, 256)}, torch.zeros(3)),
+            r"\(1, 2, 256\); expected \(N, Q, 4\) of a softmax or \(N, Q, 3\) of a sigmoid",
+        ),
+        (lambda: offsets_from_counts([1, -2]), "class_counts: got -2.0"),
+        (lambda: offsets_from_counts([0, 0]), "class_counts: got 0 for every class"),
+        (lambda: offsets_from_counts("many"), "class_counts: got str"),
+        (lambda: offsets_from_counts([1, 2], tau=-1), "tau: got -1"),
+        (lambda: level_offsets(torch.zeros(2), torch.ones(3)), r"class_counts: got shape \(3,\)"),
+        (lambda: adjust_results([GOOD], OFFSETS, [3, 18]), "category_ids: got 2 ids; expected 3"),
+        (lambda: adjust_results([GOOD], OFFSETS, [3, 3, 4]), "category_ids: got an id twice"),
+        (
+            lambda: adjust_results([GOOD, {**GOOD, "category_id": 99}], OFFSETS, IDS),
+            r"records\[1\]: got category_id 99; expected one of the 3",
+        ),
+        (lambda: adjust_results([{**GOOD, "score": 3}], OFFSETS, IDS), r"records\[0\]: got score 3"),
+        (lambda: adjust_results([{"image_id": 1}], OFFSETS, IDS), r"records\[0\]: got score None"),
+        (lambda: adjust_results([{"score": 0.5}], OFFSETS, IDS), r"records\[0\]: got image_id None"),
+        (lambda: adjust_results([7], OFFSETS, IDS), r"records\[0\]: got int"),
+        (
+            lambda: adjust_results([{"image_id": 1, "scores": [0.1]}], OFFSETS, IDS, background=-1),
+            r"records\[0\]: got 1 scores; expected 4",
+        ),
+        (
+            lambda: adjust_results([{"image_id": 4, "scores": [0.9, 0.9, 0.1]}], OFFSETS, IDS),
+            "records of image 4: scores: .*probabilities of a softmax",
+        ),
+        (
+            lambda: adjust_results([{"image_id": 4, "scores": [0.1, None, 0.1]}], OFFSETS, IDS),
+            "records of image 4: ",
+        ),
+        (lambda: adjust_results([GOOD], OFFSETS, IDS, nms_iou=0.5), r"records\[0\]: got bbox None"),
+        (lambda: adjust_results([GOOD], OFFSETS, IDS, per_image=0), "per_image: got 0"),
+        (lambda: adjust_results([GOOD], OFFSETS, IDS, threshold=2), "threshold: got 2"),
+    ],
+)
+def test_complaints_are_one_line_and_name_what_is_wrong(call: Any, told: str) -> None:
+    with pytest.raises(ArgumentError, match=told) as raised:
+        call()
+    assert "\n" not in str(raised.value)
+
+
+def test_no_record_is_no_record() -> None:
+    assert adjust_results([], OFFSETS, IDS) == []
+
+
+def test_torchvision_is_asked_for_only_where_it_is_needed() -> None:
+    code = (
+        "import sys; sys.modules['torchvision'] = None\n"
+        "import torch\n"
+        "from bisector.posthoc import adjust_results\n"
+        "record = {'image_id': 1, 'category_id': 3, 'score': 0.5, 'bbox': [0, 0, 1, 1]}\n"
+        "print(adjust_results([record], torch.zeros(1), [3])[0]['score'])\n"
+        "try:\n    adjust_results([record], torch.zeros(1), [3], nms_iou=0.5)\n"
+        "except ImportError as error:\n    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.stdout.splitlines()[0] == "0.5", done.stderr
+    assert "pip install 'bisector[detection]'" in done.stdout
