@@ -1,0 +1,23 @@
+"""Scores of detections: COCO's and LVIS's average precision, by class and by group of classes."""
+
+from bisector.detection.evaluation.boxes_classified import BoxAccuracy, classify_boxes
+from bisector.detection.evaluation.compared import ComparedScores, compare_scores
+from bisector.detection.evaluation.detections import Detections
+from bisector.detection.evaluation.evaluate import evaluate_boxes, relate_scores, with_amounts
+from bisector.detection.evaluation.results_file import read_detections, write_detections
+from bisector.detection.evaluation.scores import BOX_METRICS, BoxScores
+
+__all__ = [
+    "BOX_METRICS",
+    "BoxAccuracy",
+    "BoxScores",
+    "ComparedScores",
+    "Detections",
+    "classify_boxes",
+    "compare_scores",
+    "evaluate_boxes",
+    "read_detections",
+    "relate_scores",
+    "with_amounts",
+    "write_detections",
+]

@@ -1,0 +1,123 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from bisector.detection.evaluation import compare_scores, evaluate_boxes
+from bisector.errors import ArgumentError
+from bisector.report.detection_text import format_classes, format_compared, format_scores
+
+AP = {"linear": {0: 0.20, 1: 0.23, 2: 0.26}, "igam": {2: 0.29, 0: 0.22, 3: 0.4}}
+
+
+@pytest.fixture(scope="module")
+def scores(random_boxes):
+    truth, found = random_boxes(5, "lvis")
+    counts = 10 * torch.arange(1, 8)
+    return evaluate_boxes(truth, found, train_counts=counts)
+
+
+@pytest.fixture
+def runs(scores):
+    return [
+        (head, seed, replace(scores, ap=ap, ap75=math.nan if seed == 0 else 0.1))
+        for head, of in AP.items()
+        for seed, ap in of.items()
+    ]
+
+
+def test_mean_and_deviation_are_numpys(runs):
+    linear, igam = compare_scores(runs)
+    for row, name in ((linear, "linear"), (igam, "igam")):
+        values = list(AP[name].values())
+        assert row.head == name
+        assert row.seeds == tuple(sorted(AP[name]))
+        assert row.mean["ap"] == pytest.approx(np.mean(values))
+        assert row.deviation["ap"] == pytest.approx(np.std(values, ddof=1))
+        assert row.mean["ap75"] == pytest.approx(0.1)  # a run without it does not count
+
+
+def test_differences_are_of_the_seeds_of_both(runs):
+    linear, igam = compare_scores(runs)
+    assert linear.difference == {}
+    assert compare_scores(runs, "igam")[1].difference == {}
+    differences = [0.22 - 0.20, 0.29 - 0.26]
+    found = igam.difference["ap"]
+    interval = stats.t.interval(0.95, 1, loc=np.mean(differences), scale=stats.sem(differences))
+    assert (found.mean, found.low, found.high) == pytest.approx((np.mean(differences), *interval))
+    assert found.pairs == 2
+    assert igam.difference["ap75"].pairs == 1
+
+
+def test_one_seed_has_no_deviation(runs):
+    linear, igam = compare_scores([runs[0], runs[4]])
+    assert math.isnan(linear.deviation["ap"])
+    assert igam.difference["ap"].mean == pytest.approx(0.02)
+    assert math.isnan(igam.difference["ap"].low)
+
+
+def test_runs_that_cannot_be_compared_are_told(runs, scores):
+    with pytest.raises(ArgumentError, match="linear with seed 0 twice"):
+        compare_scores([*runs, runs[0]])
+    with pytest.raises(ArgumentError, match="baseline: got 'c2am'; expected one of linear, igam"):
+        compare_scores(runs, "c2am")
+    other = replace(scores, class_names=tuple("abcdefg"))
+    with pytest.raises(ArgumentError, match="other classes in c2am with seed 1"):
+        compare_scores([*runs, ("c2am", 1, other)])
+    assert compare_scores([]) == []
+
+
+def test_the_table_has_a_row_a_head(runs, scores):
+    text = format_compared(compare_scores(runs))
+    lines = text.splitlines()
+    linear = next(line for line in lines if line.startswith("Linear"))
+    assert "23.0 ± 3.0" in linear
+    assert "30.3 ± 9.1*" in text
+    assert "* best mean of its column" in text
+    assert "± standard deviation over 3 seeds" in text
+    assert "Difference from Linear, seed by seed (95% interval)" in text
+    assert "+2.5 (−3.9 to +8.9)" in text
+    assert "AP 1-19 boxes" not in lines[0]
+    assert max(map(len, lines)) <= 160
+
+
+def test_runs_of_one_name_are_its_seeds(runs, scores):
+    text = format_scores([(head, one) for head, _, one in runs])
+    assert "23.0 ± 3.0" in text
+    assert "Difference" not in text
+    assert text.endswith(f"Note: {scores.notes[0]}")
+
+
+def test_scores_without_numbers_are_words(scores):
+    empty = replace(
+        scores,
+        **dict.fromkeys(
+            ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "bias", "bias50", "gap", "r_count"),
+            math.nan,
+        ),
+        ap_by_frequency={"rare": math.nan, "common": math.nan, "frequent": math.nan},
+        ap_by_group=dict.fromkeys(scores.ap_by_group, math.nan),
+    )
+    assert format_scores([("linear", empty)]).startswith("No score has a number")
+    assert format_scores([]) == "No scores."
+
+
+def test_narrow_terminals_have_more_blocks(runs):
+    lines = format_compared(compare_scores(runs), 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum(line.startswith("Linear") for line in lines) > 1
+
+
+def test_classes_come_hardest_first(scores):
+    text = format_classes(scores)
+    rows = [line for line in text.splitlines() if line.startswith("class ")]
+    assert len(rows) == 6
+    ap = [float(row.split()[2]) for row in rows]
+    assert ap == sorted(ap)
+    assert "1 of 7 classes have no box to be found" in text
+    assert "4 more classes" in format_classes(scores, most=2)
+    nasty = replace(scores, class_names=("a\x1b[2J", *scores.class_names[1:]))
+    assert "\x1b" not in format_classes(nasty)
