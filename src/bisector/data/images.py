@@ -61,6 +61,8 @@ def decode_image(
     channels: int,
     image_size: int | None = None,
     expected: Header | None = None,
+    *,
+    upright: bool = True,
 ) -> Pixels:  # (channels, height, width)
     """Decode an image: upright by its EXIF orientation, what is transparent on white, 16 bits brought to 8.
 
@@ -69,6 +71,7 @@ def decode_image(
         channels: 1 (gray) or 3 (red, green, blue).
         image_size: brings the shorter side to this length, antialiased, and cuts the middle out; None: as it is.
         expected: what the header should say.
+        upright: whether an image that EXIF says to lie on its side is turned.
 
     Raises:
         UnreadableImageError: if the image is damaged or no image.
@@ -78,7 +81,7 @@ def decode_image(
         with _open(image) as opened:
             if expected is not None and _header(opened) != expected:
                 raise DifferentImageError
-            return _pixels(_sized(_upright(opened, channels, image_size), image_size))
+            return _pixels(_sized(_upright(opened, channels, image_size, upright), image_size))
     except DifferentImageError:
         raise
     except Exception as error:
@@ -109,14 +112,14 @@ def _open(image: Encoded) -> "Image.Image":
     return Image.open(io.BytesIO(image) if isinstance(image, bytes) else image)
 
 
-def _upright(opened: "Image.Image", channels: int, image_size: int | None) -> "Image.Image":
+def _upright(opened: "Image.Image", channels: int, image_size: int | None, turn: bool) -> "Image.Image":
     from PIL import Image, ImageOps
 
     mode = "L" if channels == 1 else "RGB"
     if image_size is not None and opened.format == "JPEG":
         # Large photographs are decoded at 1/2, 1/4 or 1/8 of their size, never below twice the wanted size.
         opened.draft(None, (2 * image_size, 2 * image_size))
-    upright = ImageOps.exif_transpose(opened) if _may_lie(opened) else opened
+    upright = ImageOps.exif_transpose(opened) if turn and _may_lie(opened) else opened
     if upright.mode.startswith("I"):
         deep = np.asarray(upright).astype(np.int64)
         upright = Image.fromarray((deep.clip(0, 65535) // 257).astype(np.uint8))

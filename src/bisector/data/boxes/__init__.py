@@ -1,0 +1,22 @@
+"""Detection data sets: pictures and their boxes from COCO, LVIS and Pascal VOC files."""
+
+from bisector.data.boxes.box_set import BoxSet
+from bisector.data.boxes.coco import read_coco
+from bisector.data.boxes.coco_lt import long_tailed
+from bisector.data.boxes.frequency import frequency_groups
+from bisector.data.boxes.load import load_boxes
+from bisector.data.boxes.picture import Picture
+from bisector.data.boxes.repeat_factors import epoch_order, repeat_factors
+from bisector.data.boxes.splits import BoxSplits
+
+__all__ = [
+    "BoxSet",
+    "BoxSplits",
+    "Picture",
+    "epoch_order",
+    "frequency_groups",
+    "load_boxes",
+    "long_tailed",
+    "read_coco",
+    "repeat_factors",
+]

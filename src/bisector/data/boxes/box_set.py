@@ -1,0 +1,203 @@
+"""The pictures of one part of a detection data set."""
+
+import copy
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor
+
+from bisector.data.boxes.picture import Picture
+from bisector.data.boxes.pixels import read_pixels
+from bisector.errors import ArgumentError, require, require_choice
+
+Style = Literal["coco", "lvis", "voc"]
+STYLES: tuple[Style, ...] = ("coco", "lvis", "voc")
+
+
+class BoxSet:
+    """The pictures of one part of a detection data set: `len(boxes)`, `boxes[i]`, `boxes.image(i)`.
+
+    A subclass that has its pixels from elsewhere overrides `image` and `fingerprint`. It must find them by what is
+    in `self.pictures[index]`: a subset has other positions.
+
+    Args:
+        pictures: in a fixed order, each id once.
+        class_names: of label 1, 2, ... C.
+        name: of the set, for people.
+        style: whose rules the pictures are scored by; "lvis": only classes in a picture or among its negatives.
+        category_ids: (C,) as in the file; None: 1..C.
+        frequency: (C,) of "r", "c", "f" (rare, common, frequent), where the file says.
+        left_out: lines for people: what could not be used.
+        root: the folder that the pictures' files are in; None: there are no images.
+
+    Raises:
+        ArgumentError: if a label is not of a class, a box is without area or not inside its picture, or two
+            pictures have one id.
+
+    >>> picture = Picture.of(7, "a.jpg", 64, 64, torch.tensor([[10.0, 20, 30, 60]]), torch.tensor([2]))
+    >>> boxes = BoxSet([picture], ["cat", "dog"], name="pets")
+    >>> len(boxes), boxes.counts, boxes.coco()["annotations"][0]["bbox"]
+    (1, tensor([0, 1]), [10.0, 20.0, 20.0, 40.0])
+    """
+
+    composed: bool = False
+    """Whether the pictures were put together by a program; nobody took them."""
+
+    def __init__(
+        self,
+        pictures: Iterable[Picture],
+        class_names: Sequence[str],
+        *,
+        name: str,
+        style: Style = "coco",
+        category_ids: Sequence[int] | None = None,
+        frequency: Sequence[str] | None = None,
+        left_out: Sequence[str] = (),
+        root: str | Path | None = None,
+    ) -> None:
+        self.name = name
+        self.style = require_choice("style", style, STYLES)
+        self.class_names = tuple(class_names)
+        classes = len(self.class_names)
+        require(classes > 0, "class_names", "none", "at least 1 class")
+        self.category_ids = tuple(range(1, classes + 1)) if category_ids is None else tuple(category_ids)
+        require(
+            len(self.category_ids) == len(set(self.category_ids)) == classes,
+            "category_ids",
+            f"{len(set(self.category_ids))} ids",
+            f"{classes}, one a class",
+        )
+        self.frequency = None if frequency is None else tuple(frequency)
+        if self.frequency is not None:
+            fine = len(self.frequency) == classes and set(self.frequency) <= {"r", "c", "f"}
+            require(fine, "frequency", self.frequency[:9], f"{classes} of 'r', 'c', 'f'")
+        self.left_out = tuple(left_out)
+        self.root = None if root is None else str(root)
+        self._hold(tuple(pictures))
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> Picture:
+        return self.pictures[index]
+
+    def __iter__(self) -> Iterator[Picture]:
+        return iter(self.pictures)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.name!r}, {len(self):,} pictures, {int(self.counts.sum()):,} boxes, "
+            f"{len(self.class_names):,} classes)"
+        )
+
+    @property
+    def counts(self) -> Tensor:  # (C,) int64
+        """How many boxes of each class are trained on: those that are no crowd."""
+        return self._counts
+
+    @property
+    def image_counts(self) -> Tensor:  # (C,) int64
+        """In how many pictures each class has a box that is trained on."""
+        return self._image_counts
+
+    def image(self, index: int) -> Tensor:  # (3, H, W) uint8, RGB
+        """Decode a picture.
+
+        Raises:
+            ArgumentError: if the file is missing, broken or of another size than its annotation says.
+        """
+        picture = self.pictures[index]
+        if self.root is None:
+            raise ArgumentError(f"images: got none for {self.name}; expected the folder of {picture.file}")
+        return read_pixels(Path(self.root) / picture.file, picture)
+
+    def subset(self, indices: Iterable[int] | Tensor, *, left_out: Sequence[str] | None = None) -> Self:
+        """The same set with some of its pictures, in the order given; ids stay as they are."""
+        chosen = indices.tolist() if isinstance(indices, Tensor) else indices
+        other = copy.copy(self)
+        other._hold(tuple(self.pictures[i] for i in chosen))
+        if left_out is not None:
+            other.left_out = tuple(left_out)
+        return other
+
+    def with_frequency(self, frequency: Sequence[str] | None) -> Self:
+        """The same set with other groups of rare, common and frequent classes."""
+        other = copy.copy(self)
+        other.frequency = None if frequency is None else tuple(frequency)
+        return other
+
+    def coco(self) -> dict[str, Any]:
+        """The ground truth in the form of COCO's json (of LVIS's, for its style), to be scored against.
+
+        A box is x, y, width, height, as the file has it: not cut at the border, so that scores are those that
+        others count. Boxes that could not be read are not in it (see `left_out`).
+        """
+        ids = self.category_ids
+        categories: list[dict[str, Any]] = [
+            {"id": i, "name": name} for i, name in zip(ids, self.class_names, strict=True)
+        ]
+        for category, frequency in zip(categories, self.frequency or (), strict=False):
+            category["frequency"] = frequency
+        images, annotations = [], []
+        for picture in self.pictures:
+            image: dict[str, Any] = {"id": picture.id, "file_name": picture.file}
+            image |= {"width": picture.width, "height": picture.height}
+            if self.style == "lvis":
+                image["neg_category_ids"] = [ids[label - 1] for label in picture.negative]
+                image["not_exhaustive_category_ids"] = [ids[label - 1] for label in picture.not_exhaustive]
+            images.append(image)
+            written = picture.written
+            if written is None:
+                written = torch.cat(
+                    [picture.boxes[:, :2], picture.boxes[:, 2:] - picture.boxes[:, :2]], dim=1
+                )
+            of_boxes = (picture.ids, picture.labels, written, picture.areas, picture.crowd.int())
+            for i, label, box, area, crowd in zip(*(values.tolist() for values in of_boxes), strict=True):
+                annotation = {"id": i, "image_id": picture.id, "category_id": ids[label - 1]}
+                annotations.append(annotation | {"bbox": box, "area": area, "iscrowd": crowd})
+        return {"images": images, "annotations": annotations, "categories": categories}
+
+    def fingerprint(self) -> str:
+        """A digest of pictures, boxes and files (their sizes and times; none is read)."""
+        digest = hashlib.sha256(repr((self.style, self.class_names, self.category_ids)).encode())
+        for picture in self.pictures:
+            words = (picture.id, picture.file, picture.width, picture.height)
+            digest.update(repr((*words, picture.negative, picture.not_exhaustive)).encode())
+            for values in (picture.boxes, picture.labels, picture.ids, picture.crowd, picture.areas):
+                digest.update(values.numpy().tobytes())
+            if self.root is not None and (path := Path(self.root) / picture.file).exists():
+                state = path.stat()
+                digest.update(f"{state.st_size} {state.st_mtime_ns}".encode())
+        return digest.hexdigest()[:16]
+
+    def _hold(self, pictures: tuple[Picture, ...]) -> None:
+        """Take these pictures, having checked and counted them all at once."""
+        self.pictures = pictures
+        classes = len(self.class_names)
+        sizes = torch.tensor([len(p.labels) for p in pictures], dtype=torch.long)
+        of_picture = torch.arange(len(pictures)).repeat_interleave(sizes)
+        labels = torch.cat([p.labels for p in pictures]) if pictures else of_picture
+        boxes = torch.cat([p.boxes for p in pictures]) if pictures else torch.zeros(0, 4)
+        crowd = torch.cat([p.crowd for p in pictures]) if pictures else torch.zeros(0, dtype=torch.bool)
+        size = torch.tensor([(p.width, p.height) for p in pictures]).reshape(-1, 2)[of_picture]
+
+        def check(wrong: Tensor, argument: str, values: Tensor, expected: str) -> None:
+            if wrong.any():
+                first = int(wrong.nonzero()[0, 0])
+                where = pictures[int(of_picture[first])].file
+                raise ArgumentError(
+                    f"{argument}: got {values[first].tolist()} in {where}; expected {expected}"
+                )
+
+        check((labels < 1) | (labels > classes), "labels", labels, f"1 to {classes}")
+        inside = (boxes[:, :2] >= 0) & (boxes[:, :2] < boxes[:, 2:]) & (boxes[:, 2:] <= size)
+        check(~inside.all(1), "boxes", boxes, "x1 < x2 and y1 < y2 inside the picture")
+        require(
+            len({p.id for p in pictures}) == len(pictures), "pictures", "an id twice", "each with its own id"
+        )
+        self._counts = torch.bincount(labels[~crowd] - 1, minlength=classes)
+        pairs = torch.unique(of_picture[~crowd] * classes + labels[~crowd] - 1)
+        self._image_counts = torch.bincount(pairs % classes, minlength=classes)

@@ -1,0 +1,150 @@
+"""Loads a detection data set."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from bisector.data.boxes.box_set import BoxSet
+from bisector.data.boxes.coco import read_coco
+from bisector.data.boxes.coco_lt import long_tailed
+from bisector.data.boxes.frequency import frequency_groups
+from bisector.data.boxes.layout import JsonPart, find_json_parts, find_voc, json_part, require_data
+from bisector.data.boxes.splits import BoxSplits, drawn_validation
+from bisector.data.boxes.voc import voc_boxes
+from bisector.data.boxes.voc_file import parse_voc, voc_class_names, voc_lists
+from bisector.errors import ArgumentError, require_number
+
+
+def load_boxes(
+    data: str,
+    *,
+    images: str | None = None,
+    validation: str | None = None,
+    validation_images: str | None = None,
+    seed: int = 0,
+    imbalance: float = 1.0,
+    skip_missing: bool = False,
+    need_images: bool = True,
+) -> BoxSplits:
+    """Load a detection data set: a Pascal VOC folder, COCO or LVIS files, or composed scenes.
+
+    A VOC folder is divided by its lists: train.txt (else trainval.txt), val.txt and test.txt. A folder of COCO or
+    LVIS files has a training and a validation file; which files those are, and where images are looked for, is told
+    by `bisector.data.boxes.layout.find_json_parts`. Where nothing is for validation, 20% of the training pictures
+    are.
+
+    Args:
+        data: a folder, a json file, or "scenes:option=value:..." (see `bisector.data.boxes.scenes`).
+        images: the folder of the json file's images, where it is not in a usual place.
+        validation: another json file, for validation.
+        validation_images: the folder of its images; None: looked for as those of `data` are.
+        seed: decides what is drawn: a validation part, the long tail, scenes.
+        imbalance: boxes of the commonest class over those of the rarest in the training part, which is thinned to a
+            long tail in the style of COCO-LT (see `long_tailed`); 1 leaves it as it is.
+        skip_missing: leave out pictures whose image file is missing, and tell; otherwise that is an error.
+        need_images: whether image files must be there; without them boxes can only be scored against.
+
+    Raises:
+        ArgumentError: if there is no such data set, or a file of it is not what it should be.
+        MissingExtraError: if faster-coco-eval (json) or torchvision (VOC) is not installed.
+    """
+    require_number("imbalance", imbalance, least=1)
+    if data.partition(":")[0] == "scenes" and not Path(data).exists():
+        _require_none("scenes", images=images, validation=validation, validation_images=validation_images)
+        if imbalance != 1:
+            raise ArgumentError("imbalance: scenes have their own; expected scenes:imbalance=...")
+        from bisector.data.boxes.scenes import load_scenes
+
+        return load_scenes(data, seed)
+    path = require_data(data)
+    if path.is_dir() and (folder := find_voc(path)):
+        _require_none(
+            "a VOC folder", images=images, validation=validation, validation_images=validation_images
+        )
+        splits = _voc(folder, seed, skip_missing, need_images)
+    else:
+        parts = _json_parts(path, images)
+        if validation is not None:
+            parts["validation"] = json_part(require_data(validation), validation_images or images)
+        elif validation_images is not None:
+            raise ArgumentError("validation_images: expected validation, the file of their boxes, beside it")
+        splits = _coco(parts, seed, skip_missing, need_images)
+    return splits if imbalance == 1 else _thinned(splits, imbalance, seed)
+
+
+def _voc(folder: Path, seed: int, skip_missing: bool, need_images: bool) -> BoxSplits:
+    lists = voc_lists(folder)
+    names = {
+        "train": "train" if "train" in lists else "trainval",
+        "validation": "val" if "train" in lists else "",
+        "test": "test",
+    }
+    if names["train"] not in lists:
+        lists["train"] = tuple(sorted(file.stem for file in (folder / "Annotations").glob("*.xml")))
+        names = {"train": "train", "validation": "", "test": ""}
+    told = []
+    # Of VOC 2012 the list of test images is public, their annotations are not.
+    if "test" in lists and not any((folder / "Annotations" / f"{i}.xml").is_file() for i in lists["test"]):
+        told.append(f"{folder.name}: test.txt has no annotations: no test part")
+        del lists["test"]
+    parsed = {part: parse_voc(folder, name, lists[name]) for part, name in names.items() if lists.get(name)}
+    if "train" not in parsed:
+        raise ArgumentError(f"data: no image in {names['train']}.txt of {folder}")
+    classes = voc_class_names(parsed.values())
+    parts = {
+        part: voc_boxes(
+            folder,
+            some,
+            classes,
+            name=f"{folder.name} {some.name}",
+            skip_missing=skip_missing,
+            need_images=need_images,
+        )
+        for part, some in parsed.items()
+    }
+    parts["train"].left_out += tuple(told)
+    return _divided(parts, seed)
+
+
+def _coco(parts: dict[str, JsonPart], seed: int, skip_missing: bool, need_images: bool) -> BoxSplits:
+    read: dict[str, BoxSet] = {}
+    for part, where in parts.items():
+        read[part] = read_coco(
+            where.file,
+            where.images,
+            train=read.get("train"),
+            skip_missing=skip_missing,
+            need_images=need_images,
+        )
+    return _divided(read, seed)
+
+
+def _json_parts(path: Path, images: str | None) -> dict[str, JsonPart]:
+    if path.is_file():
+        return {"train": json_part(path, images)}
+    parts = find_json_parts(path)
+    if images is None:
+        return parts
+    return {part: json_part(where.file, images) for part, where in parts.items()}
+
+
+def _divided(parts: dict[str, BoxSet], seed: int) -> BoxSplits:
+    train, validation = parts["train"], parts.get("validation")
+    if validation is None:
+        train, validation = drawn_validation(train, seed)
+    return BoxSplits(train, validation, parts.get("test"))
+
+
+def _thinned(splits: BoxSplits, imbalance: float, seed: int) -> BoxSplits:
+    """The long tail of the training part; what the file calls rare no longer is what the rest calls so."""
+    train = long_tailed(splits.train, imbalance, seed)
+    if train.frequency is None:
+        return replace(splits, train=train)
+    groups = frequency_groups(train.image_counts)
+    test = None if splits.test is None else splits.test.with_frequency(groups)
+    return BoxSplits(train.with_frequency(groups), splits.validation.with_frequency(groups), test)
+
+
+def _require_none(what: str, **arguments: str | None) -> None:
+    for name, value in arguments.items():
+        if value is not None:
+            raise ArgumentError(f"{name}: got {value!r}; expected none: {what} has its own")

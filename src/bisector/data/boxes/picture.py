@@ -1,0 +1,82 @@
+"""One image of a detection data set and its boxes."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One image of a detection data set and its boxes; nothing is decoded yet.
+
+    Attributes:
+        id: of the image, as in the file; in Pascal VOC its position in the list of the part, from 1.
+        file: where it lies under the set's root; for messages and results.
+        width: in pixels.
+        height: in pixels.
+        boxes: (n, 4) float32, x1 y1 x2 y2 in pixels, inside the image and of positive area.
+        labels: (n,) int64, 1..C; 0 is the background.
+        ids: (n,) int64, of the annotations: unlike and above 0.
+        crowd: (n,) bool, COCO's `iscrowd` and VOC's `difficult`: never trained on, ignored when scored.
+        areas: (n,) float32, pixels, as the file says (in COCO those of the masks), else width times height.
+        negative: LVIS: labels of classes verified to be absent.
+        not_exhaustive: LVIS: labels of classes not all of whose objects have a box.
+        written: (n, 4) float64, x y width height as the file has them, not cut at the image's border, where the
+            scores of others are counted against these; None: as `boxes`.
+
+    >>> box = torch.tensor([[10.0, 20.0, 30.0, 60.0]])
+    >>> Picture.of(7, "a.jpg", 64, 64, box, torch.tensor([1])).areas
+    tensor([800.])
+    """
+
+    id: int
+    file: str
+    width: int
+    height: int
+    boxes: Tensor
+    labels: Tensor
+    ids: Tensor
+    crowd: Tensor
+    areas: Tensor
+    negative: tuple[int, ...] = ()
+    not_exhaustive: tuple[int, ...] = ()
+    written: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls,
+        id: int,
+        file: str,
+        width: int,
+        height: int,
+        boxes: Tensor,  # (n, 4)
+        labels: Tensor,  # (n,)
+        *,
+        first_id: int = 1,
+    ) -> "Picture":
+        """A picture of which no more is known than its boxes: no crowd, areas from the boxes, ids in a row."""
+        boxes = boxes.reshape(-1, 4).float()
+        return cls(
+            id=id,
+            file=file,
+            width=width,
+            height=height,
+            boxes=boxes,
+            labels=labels.reshape(-1).long(),
+            ids=torch.arange(first_id, first_id + len(boxes)),
+            crowd=torch.zeros(len(boxes), dtype=torch.bool),
+            areas=(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]),
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Tensors of a picture are views into those of its file, and each would travel to a loader's worker as a
+        # file descriptor of its own: a hundred thousand pictures have more than a process may open.
+        values = [getattr(self, field.name) for field in fields(self)]
+        return _rebuilt, tuple(v.numpy() if isinstance(v, Tensor) else v for v in values)
+
+
+def _rebuilt(*values: Any) -> Picture:
+    given: list[Any] = [torch.from_numpy(v) if hasattr(v, "dtype") else v for v in values]
+    return Picture(*given)

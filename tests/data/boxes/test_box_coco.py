@@ -1,0 +1,327 @@
+import contextlib
+import copy
+import io
+import json
+import math
+from collections import Counter
+
+import pytest
+import torch
+from pycocotools.coco import COCO
+
+from bisector.data.boxes import read_coco
+from bisector.errors import ArgumentError
+
+
+def annotation(**changes):
+    return {"id": 11, "image_id": 3, "category_id": 7, "bbox": [2, 3, 10, 5], "area": 50, **changes}
+
+
+def pycoco(path):
+    with contextlib.redirect_stdout(io.StringIO()):
+        return COCO(str(path))
+
+
+def test_a_small_file(coco, tmp_path):
+    boxes = read_coco(coco(), tmp_path / "images")
+    assert [p.id for p in boxes] == [5, 3, 9]
+    assert (boxes.style, boxes.class_names, boxes.category_ids) == ("coco", ("dog", "cat"), (7, 2))
+    first, second, third = boxes
+    assert first.boxes.tolist() == [[1.5, 1.25, 4.5, 5.25]]
+    assert (second.boxes.tolist(), second.labels.tolist()) == ([[2, 3, 12, 8], [0, 0, 40, 30]], [1, 2])
+    assert (second.crowd.tolist(), second.areas.tolist()) == ([False, True], [31.5, 900])
+    assert (third.boxes.shape, third.labels.shape, third.file) == ((0, 4), (0,), "9.png")
+    assert (boxes.counts.tolist(), boxes.image_counts.tolist()) == ([1, 1], [1, 1])
+    assert boxes.image(2)[:, 0, 0].tolist() == [9, 0, 255]
+    assert boxes.left_out == ()
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_the_real_files_are_read_as_pycocotools_does(real_data, part):
+    folder = real_data / "coco128"
+    if not folder.is_dir():
+        pytest.skip("no coco128 in the folder of real data")
+    path = folder / f"instances_{part}2017.json"
+    boxes, index = read_coco(path, folder / f"{part}2017"), pycoco(path)
+    assert len(boxes) == len(index.imgs) == 128
+    assert dict(zip(boxes.category_ids, boxes.class_names, strict=True)) == {
+        i: c["name"] for i, c in index.cats.items()
+    }
+    for picture in boxes:
+        record = index.imgs[picture.id]
+        assert (picture.width, picture.height) == (record["width"], record["height"])
+        own = index.loadAnns(index.getAnnIds(imgIds=picture.id))
+        assert picture.ids.tolist() == [a["id"] for a in own]
+        assert [boxes.category_ids[label - 1] for label in picture.labels] == [a["category_id"] for a in own]
+        for box, found in zip(own, picture.boxes.tolist(), strict=True):
+            x, y, width, height = box["bbox"]
+            assert found == pytest.approx([x, y, x + width, y + height], abs=1e-4)
+    for category, count, images in zip(boxes.category_ids, boxes.counts, boxes.image_counts, strict=True):
+        assert len(index.getAnnIds(catIds=category)) == count
+        assert len(index.getImgIds(catIds=category)) == images
+    for number in (0, 60, 127):
+        assert boxes.image(number).shape == (3, boxes[number].height, boxes[number].width)
+
+
+@pytest.mark.parametrize(
+    "name", ["coco128/instances_train2017.json", "coco128/instances_val2017.json", "lvis/lvis_val_100.json"]
+)
+def test_what_is_scored_against_is_the_file(real_data, name):
+    if not (real_data / name).exists():
+        pytest.skip(f"no {name} in the folder of real data")
+    content = json.loads((real_data / name).read_text())
+    found = read_coco(real_data / name).coco()
+    assert [i["id"] for i in found["images"]] == [i["id"] for i in content["images"]]
+    for kind in ("neg_category_ids", "not_exhaustive_category_ids"):
+        assert [i.get(kind) for i in found["images"]] == [i.get(kind) for i in content["images"]]
+    for key in ("id", "name", "frequency"):
+        assert [c.get(key) for c in found["categories"]] == [c.get(key) for c in content["categories"]]
+    expected = {a["id"]: a for a in content["annotations"]}
+    assert len(found["annotations"]) == len(expected)
+    for one in found["annotations"]:
+        other = expected[one["id"]]
+        assert (one["bbox"], one["category_id"], one["image_id"]) == (
+            other["bbox"],
+            other["category_id"],
+            other["image_id"],
+        )
+        assert one["area"] == pytest.approx(other["area"], rel=1e-6)
+        assert one["iscrowd"] == other.get("iscrowd", 0)
+
+
+def test_lvis_is_read_as_its_package_does(real_data):
+    lvis = pytest.importorskip("lvis", reason="the lvis package is not installed")
+    path = real_data / "lvis" / "lvis_val_100.json"
+    if not path.exists():
+        pytest.skip("no lvis in the folder of real data")
+    index, boxes = lvis.LVIS(str(path)), read_coco(path)
+    assert (boxes.style, len(boxes), int(boxes.counts.sum())) == ("lvis", 100, 977)
+    assert boxes.frequency == tuple(index.cats[i]["frequency"] for i in boxes.category_ids)
+    for category, count, images in zip(boxes.category_ids, boxes.counts, boxes.image_counts, strict=True):
+        assert count == sum(a["category_id"] == category for a in index.anns.values())
+        assert images == len(set(index.cat_img_map[category]))
+    for picture in boxes:
+        record = index.imgs[picture.id]
+        assert [boxes.category_ids[n - 1] for n in picture.negative] == record["neg_category_ids"]
+        assert [boxes.category_ids[n - 1] for n in picture.not_exhaustive] == record[
+            "not_exhaustive_category_ids"
+        ]
+        assert picture.file == "/".join(record["coco_url"].split("/")[-2:])
+        assert sorted(picture.ids.tolist()) == sorted(index.get_ann_ids(img_ids=[picture.id]))
+
+
+BAD = [
+    ([-4, 3, 10, 5], [0, 3, 6, 8], "boxes that reach outside their image, cut at its border: 1"),
+    ([35, 25, 10, 10], [35, 25, 40, 30], "cut at its border: 1"),
+    ([-0.5, 0, 41, 30.4], [0, 0, 40, 30], None),  # rounding
+    ([2, 3, 0, 5], None, "boxes without area, left out: 1"),
+    ([2, 3, -4, 5], None, "boxes without area, left out: 1"),
+    ([50, 3, 4, 5], None, "boxes outside their image, left out: 1"),
+    ([-9, 3, 9, 5], None, "boxes outside their image, left out: 1"),
+    ([2, 1e9, 1e-9, 5], None, "left out: 1"),
+    ([30, 3, 1e-9, 5], None, "left out: 1"),  # flat in 32 bits
+    ([2, 3, math.nan, 5], None, "boxes that are no four finite numbers, left out: 1"),
+    ([2, 3, math.inf, 5], None, "no four finite numbers"),
+    ([2, 3, 4], None, "no four finite numbers"),
+    ([], None, "no four finite numbers"),
+    (None, None, "no four finite numbers"),
+    ("2 3 4 5", None, "no four finite numbers"),
+    ([2, 3, None, 5], None, "no four finite numbers"),
+    ([2, 3, 10**400, 5], None, "no four finite numbers"),
+]
+
+
+@pytest.mark.parametrize(("box", "expected", "told"), BAD)
+def test_each_bad_box_is_cut_or_left_out_and_told(coco, box, expected, told):
+    path = coco(annotations=[annotation(), annotation(id=21, bbox=box), annotation(id=31)])
+    boxes = read_coco(path)
+    found = boxes[1]
+    assert found.ids.tolist() == ([11, 21, 31] if expected else [11, 31])
+    if expected:
+        assert found.boxes[1].tolist() == pytest.approx(expected)
+    lines = [f"instances_train.json: {line}" for line in [told] if told]
+    assert len(boxes.left_out) == len(lines)
+    for line in boxes.left_out:
+        assert told in line
+        assert line.endswith("; the first: annotation 21 (3.png)")
+
+
+def test_faults_are_counted_by_kind(coco):
+    bad = [annotation(id=20 + i, bbox=[1, 1, 0, 0]) for i in range(5)] + [
+        annotation(id=30, bbox=[90, 1, 2, 2])
+    ]
+    assert read_coco(coco(annotations=bad)).left_out == (
+        "instances_train.json: boxes without area, left out: 5; the first: annotation 20 (3.png)",
+        "instances_train.json: boxes outside their image, left out: 1; the first: annotation 30 (3.png)",
+    )
+
+
+def test_an_annotation_of_no_image_and_ids_that_are_not_one(coco):
+    path = coco(
+        annotations=[
+            annotation(id=4, image_id=77),
+            annotation(id=4),
+            annotation(id=4, image_id=5),
+            annotation(id=0),
+            {k: v for k, v in annotation().items() if k != "id"},
+            annotation(id="8", image_id="9"),
+        ]
+    )
+    boxes = read_coco(path)
+    assert boxes.left_out == (
+        "instances_train.json: boxes of an image that is not in the file, left out: 1; "
+        "the first: annotation 4 (image 77)",
+        "instances_train.json: boxes without an id above 0 of their own, numbered anew: 3; "
+        "the first: annotation 4 (image 5)",
+    )
+    ids = torch.cat([p.ids for p in boxes]).tolist()
+    assert Counter(ids).most_common(1)[0][1] == 1
+    assert len(ids) == 5
+    assert min(ids) > 0
+    assert {4, 8} < set(ids)
+
+
+@pytest.mark.parametrize("category", [99, "7", None, [7], True])
+def test_an_unknown_category_names_file_and_annotation(coco, category):
+    with pytest.raises(
+        ArgumentError,
+        match=r"instances_train\.json: annotation 21 \(image 3\) is of category .*does not list",
+    ):
+        read_coco(coco(annotations=[annotation(), annotation(id=21, category_id=category)]))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "is no json file"),
+        ("{", "is no json file"),
+        ("[" * 100_000, "is no json file"),
+        ("[]", "it holds a list, not an object"),
+        ("3", "it holds a int, not an object"),
+        ('{"images": [], "annotations": []}', "it has no 'categories'"),
+        ('{"images": {}, "annotations": [], "categories": []}', "its 'images' are no list of objects"),
+        ('{"images": [3], "annotations": [], "categories": []}', "its 'images' are no list of objects"),
+        ('{"images": [], "annotations": [], "categories": []}', "it has no categories"),
+        ('{"images": [{}], "annotations": [], "categories": [{"id": 1}]}', "image id None is no integer"),
+        ('{"images": [], "annotations": [], "categories": [{"id": "x"}]}', "category id 'x' is no integer"),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": 4}, {"id": 4}]}',
+            "category id 4 is there twice",
+        ),
+        (
+            '{"images": [{"id": 1, "width": 0, "file_name": "a"}], "annotations": [], "categories": [{"id": 1}]}',
+            r"image 1 \(a\) is 0 x None pixels",
+        ),
+    ],
+)
+def test_a_file_that_is_no_coco_file_is_one_line(tmp_path, text, told):
+    path = tmp_path / "x.json"
+    path.write_text(text)
+    with pytest.raises(ArgumentError, match=told) as raised:
+        read_coco(path)
+    assert "\n" not in str(raised.value)
+    assert "x.json" in str(raised.value)
+
+
+def test_more_that_is_wrong_with_a_file(coco, tmp_path):
+    with pytest.raises(ArgumentError, match=r"data: no file .*none\.json"):
+        read_coco(tmp_path / "none.json")
+    with pytest.raises(ArgumentError, match="cannot be read: Is a directory"):
+        read_coco(tmp_path)
+    (tmp_path / "binary.json").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(ArgumentError, match="is no json file"):
+        read_coco(tmp_path / "binary.json")
+    image = {"id": 5, "file_name": "5.png", "width": 40, "height": 30}
+    with pytest.raises(ArgumentError, match="image id 5 is there twice"):
+        read_coco(coco(images=[image, {**image, "file_name": "6.png"}], annotations=[]))
+    images = [{**image, "id": 3, "neg_category_ids": [12]}]
+    with pytest.raises(ArgumentError, match=r"instances_train\.json: image 3 names category 12 in neg_cat"):
+        read_coco(coco(images=images, annotations=[]))
+
+
+def test_missing_image_files(coco, tmp_path):
+    path = coco()
+    (tmp_path / "images" / "3.png").unlink()
+    (tmp_path / "images" / "9.png").unlink()
+    with pytest.raises(
+        ArgumentError, match=r"images: 2 of 3 files are missing in .*images: 3\.png, 9\.png; exp"
+    ):
+        read_coco(path, tmp_path / "images")
+    boxes = read_coco(path, tmp_path / "images", skip_missing=True)
+    assert [p.id for p in boxes] == [5]
+    assert boxes.left_out == ("instances_train.json: images without a file, left out: 2; the first: 3.png",)
+    (tmp_path / "images" / "5.png").unlink()
+    for skip in (False, True):
+        with pytest.raises(ArgumentError, match=r"3 of 3 files .*5\.png, 3\.png, 9\.png;"):
+            read_coco(path, tmp_path / "images", skip_missing=skip)
+    many = [{"id": i, "file_name": f"{i}.png", "width": 9, "height": 9} for i in range(1, 9)]
+    with pytest.raises(ArgumentError, match=r"8 of 8 files .*: 1\.png, 2\.png, 3\.png, \.\.\.;"):
+        read_coco(coco(images=many, annotations=[], draw=False), tmp_path)
+    assert len(read_coco(path)) == 8  # boxes alone need no images
+
+
+def test_sizes_that_the_file_lacks_are_those_of_the_image(coco, tmp_path):
+    images = [{"id": 3, "file_name": "3.png"}]
+    boxes = read_coco(coco(images=images, annotations=[annotation()]), tmp_path / "images")
+    assert (boxes[0].width, boxes[0].height) == (40, 30)
+
+
+def test_images_are_found_by_every_name_they_have(coco, tmp_path):
+    image = {"width": 40, "height": 30}
+    images = [
+        {"id": 1, "file_name": "C:\\data\\1.png", **image},
+        {"id": 2, "file_name": "deep/er/2.png", **image},
+        {"id": 3, "coco_url": "http://x.org/part/3.png", **image},
+        {"id": 4, "file_name": "a/same.png", **image},
+        {"id": 5, "file_name": "b/same.png", **image},
+    ]
+    path = coco(images=images, annotations=[], draw=False)
+    for name in ("1.png", "deep/er/2.png", "part/3.png", "a/same.png", "b/same.png"):
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "images" / name).touch()
+    files = [p.file for p in read_coco(path, tmp_path / "images")]
+    assert files == ["1.png", "deep/er/2.png", "part/3.png", "a/same.png", "b/same.png"]
+    # A name that two images have is not taken for either of them.
+    (tmp_path / "images" / "a" / "same.png").rename(tmp_path / "images" / "same.png")
+    with pytest.raises(ArgumentError, match=r"1 of 5 files are missing in .*: a/same\.png"):
+        read_coco(path, tmp_path / "images")
+
+
+def test_areas_that_the_file_lacks_are_those_of_the_box(coco):
+    odd = [annotation(id=i, area=area) for i, area in ((1, None), (2, "x"), (3, math.nan), (4, -1), (5, 7.5))]
+    odd.append(annotation(id=10**30, area=10**400))
+    odd.append({k: v for k, v in annotation(id=6).items() if k != "area"})
+    assert read_coco(coco(annotations=odd))[1].areas.tolist() == [50, 50, 50, 50, 7.5, 50, 50]
+
+
+def test_a_frequency_alone_does_not_make_a_file_lvis(coco):
+    categories = [{"id": 7, "name": "dog", "frequency": "f"}, {"id": 2, "name": "cat", "frequency": "r"}]
+    boxes = read_coco(coco(categories=categories))
+    # Scored by LVIS's rules nothing would count in an image that names no absent class.
+    assert (boxes.style, boxes.frequency) == ("coco", ("f", "r"))
+    images = [{"id": 3, "file_name": "3.png", "width": 40, "height": 30, "neg_category_ids": [2]}]
+    boxes = read_coco(coco(categories=categories, images=images, annotations=[annotation()]))
+    assert (boxes.style, boxes[0].negative) == ("lvis", (2,))
+
+
+def test_the_classes_of_another_part(coco):
+    train = read_coco(coco())
+    other = [{"id": 2, "name": "cat"}, {"id": 7, "name": "dog"}]
+    cat = read_coco(coco("val.json", categories=other), train=train)
+    assert (cat.class_names, cat.category_ids) == (train.class_names, train.category_ids)
+    assert [p.labels.tolist() for p in cat] == [p.labels.tolist() for p in train]
+    alone = coco("val.json", categories=other[:1], annotations=[annotation(category_id=2)])
+    assert read_coco(alone, train=train)[1].labels.tolist() == [2]
+    for bad, has in (({"id": 2, "name": "cow"}, "'cat'"), ({"id": 3, "name": "cow"}, "none")):
+        path = coco("val.json", categories=[bad], annotations=[])
+        with pytest.raises(
+            ArgumentError, match=rf"val\.json: category {bad['id']} is 'cow', and {has} in instances_train"
+        ):
+            read_coco(path, train=train)
+
+
+def test_nothing_given_is_changed(coco):
+    path = coco()
+    before = copy.deepcopy(json.loads(path.read_text()))
+    read_coco(path)
+    assert json.loads(path.read_text()) == before

@@ -1,0 +1,196 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from bisector.data.boxes import load_boxes
+from bisector.errors import ArgumentError
+
+
+@pytest.fixture
+def parts(coco, tmp_path):
+    """Writes the two files of a folder, and their images where they are wanted."""
+
+    def written(folder, train, val, train_images, val_images):
+        for name, images in ((train, train_images), (val, val_images)):
+            path = coco(name, folder)
+            if images != "images":
+                shutil.copytree(folder / "images", folder / images, dirs_exist_ok=True)
+            assert path.exists()
+        if "images" not in {train_images, val_images}:
+            for file in (folder / "images").glob("*.png"):
+                file.unlink()
+        return folder
+
+    return written
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        (
+            "annotations/instances_train2017.json",
+            "annotations/instances_val2017.json",
+            "train2017",
+            "val2017",
+        ),
+        ("instances_train2017.json", "instances_val2017.json", "train2017", "val2017"),
+        (
+            "annotations/instances_train.json",
+            "annotations/instances_val.json",
+            "images/train",
+            "images/val",
+        ),
+        ("annotations/train.json", "annotations/val.json", "images", "images"),
+        ("lvis_v1_train.json", "lvis_v1_val.json", "images", "images"),
+        ("annotations/instances_train2017.json", "annotations/instances_val2017.json", ".", "."),
+    ],
+)
+def test_the_usual_folders(parts, tmp_path, places):
+    splits = load_boxes(str(parts(tmp_path / "set", *places)))
+    assert (splits.train.name, splits.validation.name) == tuple(p.split("/")[-1][:-5] for p in places[:2])
+    assert splits.test is None
+    for part in (splits.train, splits.validation):
+        assert [int(part.image(i)[0, 0, 0]) for i in range(3)] == [5, 3, 9]
+        assert part.left_out == ()
+
+
+def test_the_real_folder(real_data):
+    if not (real_data / "coco128").is_dir():
+        pytest.skip("no coco128 in the folder of real data")
+    splits = load_boxes(str(real_data / "coco128"))
+    assert (len(splits.train), len(splits.validation)) == (128, 128)
+    assert int(splits.train.counts.sum()) == 929
+    assert int(splits.validation.counts.sum()) == 898
+    assert splits.train.class_names == splits.validation.class_names
+    assert splits.validation.image(5).shape[0] == 3
+
+
+def test_annotations_beside_their_images(coco, tmp_path):
+    for part in ("train", "valid", "test"):
+        path = coco("_annotations.coco.json", tmp_path / "set" / part)
+        for image in (path.parent / "images").iterdir():
+            image.rename(path.parent / image.name)
+    splits = load_boxes(str(tmp_path / "set"))
+    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [3, 3, 3]
+    assert splits.test.image(0).shape == (3, 30, 40)
+
+
+def test_a_file_alone_is_divided(coco, tmp_path):
+    images = [{"id": i, "file_name": f"{i}.png", "width": 40, "height": 30} for i in range(1, 31)]
+    path = coco("my.json", images=images)
+    splits = load_boxes(str(path), seed=3)
+    assert (len(splits.train), len(splits.validation)) == (24, 6)
+    ids = [p.id for p in splits.train] + [p.id for p in splits.validation]
+    assert sorted(ids) == list(range(1, 31))
+    assert splits.train.left_out == ("my: no validation part: 6 of its 30 pictures were drawn (seed 3)",)
+    assert splits.validation.name == "my validation"
+    again, other = load_boxes(str(path), seed=3), load_boxes(str(path), seed=4)
+    assert again.train.fingerprint() == splits.train.fingerprint() != other.train.fingerprint()
+
+
+def test_files_given_one_by_one(coco, tmp_path):
+    train, val = coco("here/a.json"), coco("there/b.json")
+    (tmp_path / "images").rename(tmp_path / "elsewhere")
+    with pytest.raises(ArgumentError, match=r"images: 3 of 3 files are missing in .*here: 5\.png"):
+        load_boxes(str(train))
+    given = str(tmp_path / "elsewhere")
+    for options in ({}, {"validation_images": given}):
+        splits = load_boxes(str(train), images=given, validation=str(val), **options)
+        assert (len(splits.train), len(splits.validation)) == (3, 3)
+        assert splits.validation.image(1).shape == (3, 30, 40)
+    assert len(load_boxes(str(train), validation=str(val), need_images=False).train) == 3
+    with pytest.raises(ArgumentError, match="images: no folder /nowhere"):
+        load_boxes(str(train), images="/nowhere")
+    with pytest.raises(ArgumentError, match="validation_images: expected validation"):
+        load_boxes(str(train), images=given, validation_images=given)
+    with pytest.raises(ArgumentError, match="data: no file or folder '/nowhere'"):
+        load_boxes(str(train), images=given, validation="/nowhere")
+
+
+def test_other_categories_for_validation_are_an_error(coco, tmp_path):
+    coco("instances_train.json")
+    coco("instances_val.json", categories=[{"id": 7, "name": "wolf"}], annotations=[])
+    with pytest.raises(ArgumentError, match=r"instances_val\.json: category 7 is 'wolf', and 'dog' in"):
+        load_boxes(str(tmp_path))
+
+
+def test_what_is_no_data_set_is_told(coco, tmp_path):
+    with pytest.raises(ArgumentError, match="data: no file or folder '/nowhere'; expected a Pascal VOC"):
+        load_boxes("/nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ArgumentError, match=r"data: nothing to train on in .*empty; expected a Pascal VOC"):
+        load_boxes(str(tmp_path / "empty"))
+    coco("two/instances_train2014.json")
+    coco("two/instances_train2017.json")
+    with pytest.raises(
+        ArgumentError, match=r"holds instances_train2014\.json, instances_train2017\.json; expected one"
+    ):
+        load_boxes(str(tmp_path / "two"))
+    with pytest.raises(ArgumentError, match=r"imbalance: got 0\.5; expected a finite number of at least 1"):
+        load_boxes(str(tmp_path / "two"), imbalance=0.5)
+
+
+def test_options_that_a_kind_of_data_does_not_have(voc):
+    folder = voc({"train": {"a": [("dog", (1, 1, 5, 5), 0)]}, "val": {"b": []}})
+    with pytest.raises(ArgumentError, match=r"images: got 'x'; expected none: a VOC folder has its own"):
+        load_boxes(str(folder), images="x")
+    with pytest.raises(ArgumentError, match="validation: got 'x'; expected none: scenes has its own"):
+        load_boxes("scenes:classes=3", validation="x")
+    with pytest.raises(ArgumentError, match=r"imbalance: scenes have their own; expected scenes:imbalance="):
+        load_boxes("scenes", imbalance=10)
+
+
+def test_a_long_tail_changes_training_alone(coco, tmp_path):
+    images = [{"id": i, "file_name": f"{i}.png", "width": 40, "height": 30} for i in range(1, 41)]
+    boxes = [
+        {"id": i, "image_id": i, "category_id": 7 if i % 2 else 2, "bbox": [1, 1, 5, 5]} for i in range(1, 41)
+    ]
+    groups = [{"id": 7, "name": "dog", "frequency": "f"}, {"id": 2, "name": "cat", "frequency": "f"}]
+    for part in ("train", "val"):
+        coco(f"instances_{part}.json", images=images, annotations=boxes, categories=groups)
+    whole, thin = load_boxes(str(tmp_path)), load_boxes(str(tmp_path), imbalance=10)
+    assert whole.train.counts.tolist() == [20, 20]
+    assert sorted(thin.train.counts.tolist()) == [2, 20]
+    assert thin.validation.counts.tolist() == [20, 20]
+    assert "22 of 40 pictures kept for a long tail in the style of COCO-LT" in thin.train.left_out[-1]
+    # What is rare is what now is, in every part; the file's word was about the whole.
+    assert whole.train.frequency == ("f", "f")
+    expected = tuple("c" if count > 10 else "r" for count in thin.train.counts.tolist())
+    assert thin.train.frequency == thin.validation.frequency == expected
+
+
+@pytest.mark.slow
+def test_the_readers_need_the_extra_alone(coco, tmp_path):
+    # In a process in which faster-coco-eval and torchvision cannot be imported.
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['faster_coco_eval', 'torchvision']))\n"
+        "from bisector.data.boxes import load_boxes, read_coco\n"
+        "from bisector.data.boxes.voc_file import parse_voc\n"
+        "from bisector.errors import MissingExtraError\n"
+        "from pathlib import Path\n"
+        "for call in (lambda: read_coco(sys.argv[1]), lambda: parse_voc(Path('.'), 'train', [])):\n"
+        "    try: call()\n"
+        "    except MissingExtraError as error: print(error)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(coco())],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
+    assert ran.stdout.splitlines() == [
+        "faster-coco-eval is not installed; it comes with: pip install 'bisector[detection]'",
+        "torchvision is not installed; it comes with: pip install 'bisector[detection]'",
+    ]
+
+
+def test_the_truth_is_json(coco):
+    path = coco()
+    truth = load_boxes(str(path), validation=str(path)).validation.coco()
+    assert json.loads(json.dumps(truth)) == truth

@@ -1,0 +1,206 @@
+import json
+from collections import Counter
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from PIL import Image
+
+from bisector.data.boxes import load_boxes
+from bisector.errors import ArgumentError
+
+
+def test_the_real_folder_is_read_as_elementtree_does(real_data):
+    folder = real_data / "bccd"
+    if not folder.is_dir():
+        pytest.skip("no bccd in the folder of real data")
+    splits = load_boxes(str(folder))
+    lists = {"train": splits.train, "val": splits.validation, "test": splits.test}
+    flat = 0
+    for name, boxes in lists.items():
+        images = (folder / "ImageSets" / "Main" / f"{name}.txt").read_text().split()
+        assert [p.file for p in boxes] == [f"JPEGImages/{image}.jpg" for image in images]
+        assert [p.id for p in boxes] == list(range(1, len(images) + 1))
+        assert boxes.class_names == ("Platelets", "RBC", "WBC")
+        counts = Counter()
+        for image, picture in zip(images, boxes, strict=True):
+            expected = []
+            for thing in ElementTree.parse(folder / "Annotations" / f"{image}.xml").getroot().iter("object"):
+                box = [float(thing.find(f"bndbox/{side}").text) for side in ("xmin", "ymin", "xmax", "ymax")]
+                if box[0] < box[2] and box[1] < box[3]:
+                    expected.append((thing.find("name").text, box))
+                else:
+                    flat += 1
+            names = [boxes.class_names[label - 1] for label in picture.labels]
+            assert list(zip(names, picture.boxes.tolist(), strict=True)) == expected
+            counts.update(names)
+        assert dict(zip(boxes.class_names, boxes.counts.tolist(), strict=True)) == counts
+        assert boxes.image(7).shape == (3, 480, 640)
+    assert sum(int(boxes.counts.sum()) for boxes in lists.values()) == 4888 - flat
+    assert flat == 2
+    assert splits.train.left_out == (
+        "bccd train: boxes without area, left out: 1; the first: annotation 2288 (JPEGImages/BloodImage_00343.jpg)",
+    )
+
+
+def test_voc_names_keep_their_order_and_difficult_is_a_crowd(voc):
+    folder = voc(
+        {
+            "train": {"a": [("tvmonitor", (1, 2, 30, 20), 0), ("bird", (3, 3, 9, 9), 1)], "b": []},
+            "val": {"c": [("cat", (1, 1, 5.5, 7.25), 0)]},
+        }
+    )
+    splits = load_boxes(str(folder))
+    assert len(splits.train.class_names) == 20
+    assert (splits.train.style, splits.test, len(splits.train)) == ("voc", None, 2)
+    first, second = splits.train
+    assert first.labels.tolist() == [20, 3]
+    assert first.crowd.tolist() == [False, True]
+    assert (len(second.labels), second.boxes.shape) == (0, (0, 4))
+    assert splits.train.counts.sum() == 1
+    assert splits.validation[0].boxes.tolist() == [[1, 1, 5.5, 7.25]]
+    truth = splits.train.coco()
+    assert [(a["bbox"], a["iscrowd"], a["area"]) for a in truth["annotations"]] == [
+        ([1, 2, 29, 18], 0, 522),
+        ([3, 3, 6, 6], 1, 36),
+    ]
+
+
+def test_other_names_are_sorted_over_all_parts(voc):
+    thing = (1, 1, 5, 5)
+    folder = voc({"train": {"a": [("b2", thing, 0)]}, "val": {"c": [("A", thing, 0)]}, "test": {"d": []}})
+    splits = load_boxes(str(folder))
+    for part in (splits.train, splits.validation, splits.test):
+        assert part.class_names == ("A", "b2")
+
+
+def test_bad_boxes_are_told(voc):
+    bad = [(1, 1, 5, 5), (5, 1, 1, 5), (50, 1, 60, 5), (-7, 1, 5, 5), ("x", 1, 5, 5), ("", 1, 5, 5)]
+    folder = voc({"train": {"a": [("dog", box, 0) for box in bad]}, "val": {"c": []}})
+    train = load_boxes(str(folder)).train
+    assert train[0].boxes.tolist() == [[1, 1, 5, 5], [0, 1, 5, 5]]
+    assert train[0].ids.tolist() == [1, 4]
+    where = "(JPEGImages/a.jpg)"
+    assert train.left_out == (
+        f"voc train: boxes that are no four finite numbers, left out: 2; the first: annotation 5 {where}",
+        f"voc train: boxes without area, left out: 1; the first: annotation 2 {where}",
+        f"voc train: boxes outside their image, left out: 1; the first: annotation 3 {where}",
+        f"voc train: boxes that reach outside their image, cut at its border: 1; the first: annotation 4 {where}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("<annotation><object>", r"a\.xml cannot be read: no element found"),
+        ("", "cannot be read"),
+        ("<annotation/>", "is no VOC annotation"),
+        ("<other><object><name>dog</name></object></other>", "is no VOC annotation"),
+        ("<annotation><object><bndbox/></object></annotation>", "is no VOC annotation"),
+        ("<annotation><object><name/></object></annotation>", "is no VOC annotation"),
+    ],
+)
+def test_a_broken_annotation_is_one_line(voc, text, told):
+    folder = voc({"train": {"a": [], "b": [("dog", (1, 1, 5, 5), 0)]}, "val": {"c": []}})
+    (folder / "Annotations" / "a.xml").write_text(text)
+    with pytest.raises(ArgumentError, match=told) as raised:
+        load_boxes(str(folder))
+    assert "\n" not in str(raised.value)
+
+
+def test_an_object_without_a_box_and_a_size_that_is_not_told(voc):
+    folder = voc({"train": {"a": [], "b": [("dog", (1, 1, 5, 5), 0)]}, "val": {"c": []}}, size=(0, 0))
+    (folder / "Annotations" / "a.xml").write_text(
+        "<annotation><object><name>dog</name><part><name>head</name></part></object></annotation>"
+    )
+    train = load_boxes(str(folder)).train
+    assert [(p.width, p.height, len(p.labels)) for p in train] == [(40, 30, 0), (40, 30, 1)]
+    assert "no four finite numbers, left out: 1" in train.left_out[0]
+
+
+def test_missing_images_and_annotations(voc):
+    thing = [("dog", (1, 1, 5, 5), 0)]
+    folder = voc({"train": dict.fromkeys("abcde", thing), "val": {"f": thing}})
+    (folder / "JPEGImages" / "b.jpg").unlink()
+    with pytest.raises(ArgumentError, match=r"images: 1 of 5 files are missing in .*JPEGImages: b\.jpg;"):
+        load_boxes(str(folder))
+    train = load_boxes(str(folder), skip_missing=True).train
+    assert [p.id for p in train] == [1, 3, 4, 5]
+    assert train.left_out == ("voc train: images without a file, left out: 1; the first: b.jpg",)
+    (folder / "Annotations" / "c.xml").unlink()
+    with pytest.raises(ArgumentError, match=r"1 of 5 annotations of train\.txt are missing: c\.xml"):
+        load_boxes(str(folder), skip_missing=True)
+
+
+def test_a_folder_without_images_can_be_scored_against(voc):
+    thing = [("dog", (1, 1, 5, 5), 0)]
+    folder = voc({"train": {"a": thing}, "val": {"b": thing}})
+    for file in (folder / "JPEGImages").iterdir():
+        file.unlink()
+    with pytest.raises(ArgumentError, match="images: 1 of 1 files are missing"):
+        load_boxes(str(folder))
+    boxes = load_boxes(str(folder), need_images=False).validation
+    assert json.dumps(boxes.coco())
+    with pytest.raises(ArgumentError, match="images: got none for voc val"):
+        boxes.image(0)
+
+
+def test_images_of_another_suffix_or_name(voc):
+    thing = [("dog", (1, 1, 5, 5), 0)]
+    folder = voc({"train": {"a": thing, "b": thing}, "val": {"c": thing}}, suffix=".png")
+    xml = folder / "Annotations" / "b.xml"
+    xml.write_text(xml.read_text().replace("b.png", "other.bmp"))
+    (folder / "JPEGImages" / "b.png").unlink()
+    Image.new("RGB", (40, 30), (7, 8, 9)).save(folder / "JPEGImages" / "other.bmp")
+    train = load_boxes(str(folder)).train
+    assert [p.file for p in train] == ["JPEGImages/a.png", "JPEGImages/other.bmp"]
+    assert train.image(1)[:, 0, 0].tolist() == [7, 8, 9]
+
+
+def test_what_is_there_decides_the_parts(voc, tmp_path):
+    thing = [("dog", (1, 1, 5, 5), 0)]
+    ten = {f"{i}": thing for i in range(10)}
+    whole = load_boxes(str(voc({"trainval": ten, "test": {"x": thing}}, tmp_path / "a")), seed=1)
+    assert (len(whole.train), len(whole.validation), len(whole.test)) == (8, 2, 1)
+    assert {p.file for p in whole.train}.isdisjoint(p.file for p in whole.validation)
+    line = "a trainval: no validation part: 2 of its 10 pictures were drawn (seed 1)"
+    assert whole.train.left_out == whole.validation.left_out == (line,)
+    # Lists of one class each, as VOC has too, are none of the parts.
+    (tmp_path / "a" / "ImageSets" / "Main" / "dog_train.txt").write_text("1 -1\n")
+    assert len(load_boxes(str(tmp_path / "a")).train) == 8
+
+    unlisted = voc({"train": ten}, tmp_path / "b")
+    for file in (unlisted / "ImageSets" / "Main").iterdir():
+        file.unlink()
+    assert len(load_boxes(str(unlisted)).train) == 8
+
+    secret = voc({"train": ten, "val": {"y": thing}, "test": {"z": thing}}, tmp_path / "c")
+    (secret / "Annotations" / "z.xml").unlink()
+    told = load_boxes(str(secret))
+    assert told.test is None
+    assert told.train.left_out == ("c: test.txt has no annotations: no test part",)
+
+
+def test_the_folder_may_be_within_another(voc, tmp_path):
+    thing = [("dog", (1, 1, 5, 5), 0)]
+    lists = {"train": {"a": thing}, "val": {"b": thing}}
+    voc(lists, tmp_path / "data" / "VOCdevkit" / "VOC2012")
+    for place in ("data", "data/VOCdevkit", "data/VOCdevkit/VOC2012"):
+        assert load_boxes(str(tmp_path / place)).train.name == "VOC2012 train"
+    voc(lists, tmp_path / "data" / "VOCdevkit" / "VOC2007")
+    with pytest.raises(ArgumentError, match=r"data: .* holds VOC2007, VOC2012; expected one of them"):
+        load_boxes(str(tmp_path / "data"))
+
+
+def test_no_box_at_all(voc):
+    with pytest.raises(ArgumentError, match="no annotation has a box"):
+        load_boxes(str(voc({"train": {"a": []}, "val": {"b": []}})))
+    folder = voc({"train": {}, "val": {"b": [("dog", (1, 1, 5, 5), 0)]}})
+    with pytest.raises(ArgumentError, match=r"no image in train\.txt"):
+        load_boxes(str(folder))
+
+
+def test_torch_types(voc):
+    picture = load_boxes(str(voc({"train": {"a": [("dog", (1, 1, 5, 5), 0)]}, "val": {"b": []}}))).train[0]
+    types = (picture.boxes, picture.labels, picture.ids, picture.crowd, picture.areas)
+    assert [t.dtype for t in types] == [torch.float32, torch.int64, torch.int64, torch.bool, torch.float32]
