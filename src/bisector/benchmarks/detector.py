@@ -17,7 +17,7 @@ from bisector.benchmarks.memory import (
     process_peak_bytes,
 )
 from bisector.benchmarks.timing import wait
-from bisector.detection.attach import attach
+from bisector.detection.attaching import attach
 from bisector.detection.models import build_detector
 from bisector.errors import require_integer
 from bisector.heads import IGAM

@@ -4,18 +4,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bisector.detection.attach import attach as attach
-    from bisector.detection.attach import detach as detach
+    from bisector.detection.attaching import attach as attach
+    from bisector.detection.attaching import detach as detach
 
 __all__ = ["attach", "detach"]
 
-_HOMES = {"attach": "attach", "detach": "attach"}
+_HOMES = {"attach": "attaching", "detach": "attaching"}
 
 
 def __getattr__(name: str) -> Any:
     """Import what needs torchvision when it is first asked for."""
     if name in _HOMES:
-        value = getattr(importlib.import_module(f"bisector.detection.{_HOMES[name]}"), name)
-        globals()[name] = value  # the module of the same name would hide the function
-        return value
+        return getattr(importlib.import_module(f"bisector.detection.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'bisector.detection' has no attribute {name!r}")

@@ -1,4 +1,8 @@
-"""BoxPredictor: the last layers of an R-CNN's box branch, with a head of ours as the classifier."""
+"""The last layers of an R-CNN's box branch: with a head of ours, and plain."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +24,9 @@ class BoxPredictor(nn.Module):
 
     Attributes:
         cls_score: the scores at inference; its parameters are those of the head.
-        embeddings: of the last training step, (N, D), until `loss` has taken them.
+        catching: whether a training step is under way that takes the loss from `loss`. Then `forward` keeps the
+            embeddings, and its logits are NaN where no loss may be computed from them.
+        embeddings: (N, D), of each call in this step.
         plain: whether the loss is the one that torchvision computes, bit by bit.
     """
 
@@ -35,28 +41,24 @@ class BoxPredictor(nn.Module):
         self.num_outputs = self.cls_score.out_features
         self.copies = self.num_outputs if bbox_pred.out_features == 4 else 1
         self.plain = objectness is None and _is_plain(head)
-        self.embeddings: Tensor | None = None
+        self.catching = False
+        self.embeddings: list[Tensor] = []
+        self.register_load_state_dict_post_hook(_tie)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # (N, D) or (N, D, 1, 1)
-        """Return the (N, C + 1) logits for inference and the (N, 4 (C + 1)) deltas.
-
-        In training the logits are zeros where the loss is not computed from them.
-        """
+        """Return the (N, C + 1) logits for inference and the (N, 4 (C + 1)) deltas."""
         x = x.flatten(start_dim=1)
-        if self.training and not self.plain:
-            logits = torch.zeros(x.shape[0], self.num_outputs, dtype=torch.float32, device=x.device)
+        if self.catching:
+            self._keep(x)
+        if self.catching and not self.plain:
+            logits = torch.full([x.shape[0], self.num_outputs], math.nan, device=x.device)
         else:
             logits = self.cls_score(x)
-        if self.training:
-            self._keep(x)
-        deltas = self.bbox_pred(x)
-        if self.copies > 1:
-            deltas = deltas.repeat(1, self.copies)
-        return logits, deltas
+        return logits, self.bbox_pred(x).repeat(1, self.copies)
 
     @torch.jit.unused
     def _keep(self, x: Tensor) -> None:
-        self.embeddings = x
+        self.embeddings.append(x)
 
     @torch.jit.unused
     def loss(
@@ -90,6 +92,33 @@ class BoxPredictor(nn.Module):
             return labels
         return torch.where(labels > 0, labels - 1, self.head.ignore_index)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Follow `to`, `half` and the like; where they make new parameters, the scores get the head's."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        _tie(self)
+        return self
+
+
+class PlainPredictor(nn.Module):
+    """Scores and box deltas, as torchvision's `FastRCNNPredictor` gives them.
+
+    Args:
+        cls_score: from (N, D) embeddings to (N, C + 1) logits.
+        bbox_pred: to (N, 4) or (N, 4 (C + 1)) deltas.
+        copies: for how many classes the deltas hold, each.
+    """
+
+    def __init__(self, cls_score: nn.Module, bbox_pred: nn.Linear, copies: int) -> None:
+        super().__init__()
+        self.cls_score = cls_score
+        self.bbox_pred = bbox_pred
+        self.copies = copies
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits and deltas."""
+        x = x.flatten(start_dim=1)
+        return self.cls_score(x), self.bbox_pred(x).repeat(1, self.copies)
+
 
 def _is_plain(head: Head) -> bool:
     """Whether a head's loss is cross-entropy of a linear layer, and no option of it changes that."""
@@ -99,4 +128,12 @@ def _is_plain(head: Head) -> bool:
         and head.class_weight is None
         and (head.tau, head.sub_centers, head.sample, head.reduction) == (0, 1, 1, "mean")
         and not head.row_loss.label_smoothing
+        and not 0 <= head.ignore_index < head.num_classes
     )
+
+
+def _tie(predictor: BoxPredictor, *of_hook: Any) -> None:
+    """Let the scores hold the head's parameters, also where loading or moving made new ones."""
+    scores, head = predictor.cls_score, predictor.head
+    scores.weight, scores.bias = head.weight, head.bias
+    scores.log_scale = getattr(head, "log_scale", None)

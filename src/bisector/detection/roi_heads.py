@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from bisector.detection.modes import evaluating
 from bisector.detection.predictor import BoxPredictor
-from bisector.errors import missing_extra
+from bisector.errors import ArgumentError, missing_extra, require
 from bisector.heads.base import Head
 
 try:
@@ -23,7 +24,7 @@ class MarginRoIHeads(RoIHeads):  # type: ignore[misc]
     Torchvision's forward calls its classification loss by name and offers no place for another. It is run as it
     is, masks and keypoints with it, and the loss of the classification then takes the place of its own in the
     dict that it returns. At inference nothing differs but the scores, so that TorchScript and ONNX exports are
-    torchvision's.
+    torchvision's. Forward hooks on these RoI heads see the dict before, with NaN in that place.
 
     Attributes:
         meter_on: what `observe` feeds: the embeddings of the foreground "proposals" of the last step, which are
@@ -45,15 +46,20 @@ class MarginRoIHeads(RoIHeads):  # type: ignore[misc]
 
     @property
     def observed(self) -> tuple[Tensor, Tensor] | None:
-        """Embeddings (n, D) and labels (n,) of the last training step's objects, as the head counts classes."""
+        """Embeddings (n, D) and labels (n,) of the last forward's objects, as the head counts classes.
+
+        None before the first one that is trained on, and after `observe`.
+        """
         return self._observed
 
     def observe(self) -> None:
-        """Feed the head's meter, or whatever it counts, with the last training step; once, after the step.
+        """Feed the head's meter, or whatever it counts, with the last forward; once after each that is trained on.
 
-        Heads that observe nothing take no notice.
+        Heads that observe nothing take no notice. A head that counts over several processes (Seesaw) makes a
+        collective call here: all processes call it in every step.
         """
-        if self._observed is not None and hasattr(self.head, "observe"):
+        measures = hasattr(self.head, "observe") and getattr(self.head, "information", self) is not None
+        if self._observed is not None and measures:
             self.head.observe(*self._observed)  # type: ignore[operator]
         self._observed = None
 
@@ -61,30 +67,38 @@ class MarginRoIHeads(RoIHeads):  # type: ignore[misc]
         """Run torchvision's forward; in training, set our loss in the place of its own.
 
         This is not `forward`, since TorchScript compiles that one and knows no `super`.
+
+        Raises:
+            ArgumentError: a target has a label that is none of the classes.
         """
         if not self.training:
             return super().__call__(*arguments, **named)
-        self._labels = self._observed = None
-        result, losses = super().__call__(*arguments, **named)
+        features, _, shapes, targets = _of_forward(*arguments, **named)
+        self._require_labels(targets)
         predictor = self.box_predictor
-        embeddings, labels = predictor.embeddings, self._labels
-        predictor.embeddings = self._labels = None  # not held longer than the graph
-        if embeddings is None or labels is None:
-            raise RuntimeError("the box branch has not run: this is no RoIHeads that torchvision has made")
-        if not predictor.plain:
-            losses["loss_classifier"] = predictor.loss(embeddings, labels)
-        if self.meter_on == "boxes":
-            features, _, shapes, targets = _of_forward(*arguments, **named)
-            boxes, labels = (
-                [t["boxes"] for t in targets],
-                torch.cat([t["labels"] for t in targets]),
+        predictor.catching, predictor.embeddings, self._labels = True, [], None
+        try:
+            result, losses = super().__call__(*arguments, **named)
+            seen, labels = predictor.embeddings, self._labels
+        finally:  # nothing is held longer than the step, whatever happened in it
+            predictor.catching, predictor.embeddings, self._labels = False, [], None
+        if len(seen) != 1 or labels is None:
+            raise ArgumentError(
+                f"model: got {type(self).__name__}, which classifies {len(seen)} times in a step; expected once"
             )
-            embeddings = self.embed_boxes(features, boxes, shapes)
-        there = labels > 0
-        self._observed = (
-            embeddings.detach()[there],
-            predictor.labels_of_head(labels[there]),
-        )
+        embeddings = seen[0]
+        if not len(labels):  # not one proposal: torchvision's means over nothing are NaN
+            nothing = sum(parameter.sum() * 0 for parameter in predictor.parameters())
+            losses["loss_classifier"] = losses["loss_box_reg"] = nothing
+        elif not predictor.plain:
+            losses["loss_classifier"] = predictor.loss(embeddings, labels)
+        if torch.is_grad_enabled():  # a loss that is only looked at is no evidence
+            if self.meter_on == "boxes":
+                labels = torch.cat([target["labels"] for target in targets])
+                boxes = [target["boxes"].to(embeddings.dtype) for target in targets]
+                embeddings = self.embed_boxes(features, boxes, shapes)
+            there = labels > 0
+            self._observed = embeddings.detach()[there], predictor.labels_of_head(labels[there])
         return result, losses
 
     @torch.jit.unused
@@ -105,15 +119,20 @@ class MarginRoIHeads(RoIHeads):  # type: ignore[misc]
         image_shapes: list[tuple[int, int]],
     ) -> Tensor:
         """Return the (n, D) embeddings of given boxes, as at inference, without gradients."""
-        training = self.box_head.training
-        self.box_head.eval()
-        try:
-            with torch.no_grad():
-                pooled = self.box_roi_pool(features, boxes, image_shapes)
-                found: Tensor = self.box_head(pooled).flatten(1)
-        finally:
-            self.box_head.train(training)
+        with evaluating(self.box_head):
+            pooled = self.box_roi_pool(features, boxes, image_shapes)
+            found: Tensor = self.box_head(pooled).flatten(1)
         return found
+
+    @torch.jit.unused
+    def _require_labels(self, targets: list[dict[str, Tensor]] | None) -> None:
+        """Refuse here what would end in an index error of torchvision's, or kill a GPU's context."""
+        if targets and all("labels" in target for target in targets):
+            labels = torch.cat([target["labels"] for target in targets])
+            wrong = labels[(labels < 1) | (labels >= self.box_predictor.num_outputs)]
+            last = self.box_predictor.num_outputs - 1
+            got = f"label {int(wrong[0])}" if len(wrong) else ""
+            require(not len(wrong), "targets", got, f"1 to {last}: 0 is the background, which has no boxes")
 
 
 def _of_forward(features: Any, proposals: Any, image_shapes: Any, targets: Any = None) -> tuple[Any, ...]:

@@ -1,12 +1,12 @@
 """attach: give a torchvision R-CNN a head of ours; detach: give it back."""
 
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from bisector.detection.predictor import BoxPredictor
+from bisector.detection.predictor import BoxPredictor, PlainPredictor
 from bisector.detection.roi_heads import METER_ON, MarginRoIHeads
 from bisector.errors import ArgumentError, missing_extra, require, require_choice, require_integer
 from bisector.heads.base import Head
@@ -19,6 +19,9 @@ except ImportError as error:
     raise missing_extra("torchvision", "detection") from error
 
 Model = TypeVar("Model", bound=nn.Module)
+
+_Place: TypeAlias = tuple[nn.Module, str, Any]
+"""The parent, the name there, the RoI heads."""
 
 SHORT_NAMES = {"linear": "linear-softmax"}
 
@@ -41,35 +44,40 @@ def attach(
         losses = model(images, targets)         # the dict that torchvision returns
         sum(losses.values()).backward()
         optimizer.step()
-        model.roi_heads.observe()               # feeds the meter, once a step
+        model.roi_heads.observe()               # feeds the meter, after every forward that is trained on
         ...
         model.roi_heads.head.refresh()          # new margins, once an epoch
 
     Class 0 is the background, as torchvision counts. It has no margin against any class nor any class one against
-    it where a guide gives them (IGAM, C2AM, CountGuided); its rows carry none in any head; it is never measured
-    and takes no part where classes are compared. A head that has one margin on its true class (AMSoftmax, ArcFace)
-    keeps that against the background as against every class. Scores at inference are the softmax of the logits
+    it where a guide gives them (IGAM, C2AM, CountGuided); its rows carry no margin of any head, but a
+    custom_margin, which sees every row; it is never measured and takes no part where classes are compared. A head
+    that has one margin on its true class (AMSoftmax, ArcFace) keeps that against the background as against every
+    class. Scores at inference are the softmax of the logits
     without margin.
 
     Args:
         model: Faster R-CNN, Mask R-CNN, Keypoint R-CNN: whatever holds torchvision's `RoIHeads`, trained or not.
-            Where there are several of them, as in a cascade, each gets a head of its own.
+            Where there are several of them, as in a cascade, each gets a head of its own; of a class derived
+            from `RoIHeads` what it overrides stays in force.
         head: name and options as on the command line, ``"igam:gain=2"``; "linear" is torchvision's own loss, bit
             by bit. Or a head over C + 1 classes, made with ``background=0``.
         num_classes: C + 1, with the background as torchvision counts; where it is not what the model has, head and
             box regression start anew. None: as the model has.
         class_counts: (C,) boxes of each class in training, for a prior, LDAM or CountGuided. The background counts
-            as the mean of the classes: a prior then shifts classes among each other, not all against it.
+            as the mean of the classes: at inference a class gains (mean / n_c)^tau against it too, which may
+            flood rare classes with false detections. With `objectness` a prior moves classes only among each other.
         objectness: score "is it an object" apart from "which one": :math:`p_j = \sigma(o)\,\mathrm{softmax}(z)_j`
             over the C classes alone, with one more output o. Then cosines need not tell objects from background.
         class_agnostic: predict one box for all classes, by (4, D) weights, instead of one for each.
         meter_on: "proposals": the meter gets the embeddings of the step's foreground proposals, which are there
             anyway; "boxes": those of the ground-truth boxes, which is how amounts are correlated with AP.
-        options: of the head, such as ``gain=2, sub_centers=3``.
+        options: of the head, such as ``gain=2, sub_centers=3``; a ``weight`` of the classes is (C + 1,), or (C,)
+            with an objectness.
 
     Returns:
-        The model, whose ``roi_heads`` are a `MarginRoIHeads` now. A head starts from the weights that were there;
-        parameters that are new have to be given to the optimiser, so attach first.
+        The model, whose ``roi_heads`` are a `MarginRoIHeads` now. A head that is made here starts from the weights
+        that were there, where their shapes allow it. Parameters that are new have to be given to the optimiser, so
+        attach first.
 
     Raises:
         ArgumentError: the model has no torchvision RoI heads, or an argument is not legal; the model is unchanged.
@@ -83,19 +91,19 @@ def attach(
     'RoIHeads'
     """
     places = _places(model)
+    require(isinstance(head, str | Head), "head", repr(head), "a name such as 'igam:gain=2', or a Head")
+    for name, flag in (("objectness", objectness), ("class_agnostic", class_agnostic)):
+        require(isinstance(flag, bool), name, repr(flag), "True or False")
     require_choice("meter_on", meter_on, METER_ON)
     if num_classes is not None:
         require_integer("num_classes", num_classes, least=3)
-    single = isinstance(head, str) or len(places) == 1
-    require(single, "head", f"one head for {len(places)} stages", "a name, from which each gets its own")
-    made = [
-        _predictor(
-            old.box_predictor, head, num_classes, class_counts, objectness, class_agnostic, options
-        ).train(old.training)
-        for *_, old in places
-    ]
-    for (parent, name, old), predictor in zip(places, made, strict=True):
-        setattr(parent, name, _like(old, MarginRoIHeads, box_predictor=predictor, meter_on=meter_on))
+    stages = {id(old): old for *_, old in places}
+    single = isinstance(head, str) or len(stages) == 1
+    require(single, "head", f"one head for {len(stages)} stages", "a name, from which each gets its own")
+    settings = (num_classes, class_counts, objectness, class_agnostic, options)
+    made = {key: _predictor(old, head, *settings) for key, old in stages.items()}
+    ours = {"meter_on": meter_on, "_labels": None, "_observed": None}
+    _replace(places, _margin_kind, [{"box_predictor": made[id(old)], **ours} for *_, old in places])
     return model
 
 
@@ -110,34 +118,13 @@ def detach(model: Model) -> Model:
     """
     places = [place for place in _places(model) if isinstance(place[2], MarginRoIHeads)]
     require(bool(places), "model", f"{type(model).__name__} without a head of ours", "an attached one")
-    for parent, name, old in places:
-        setattr(parent, name, _like(old, RoIHeads, box_predictor=_plain(old.box_predictor)))
+    plain = [{"box_predictor": _plain(old.box_predictor)} for *_, old in places]
+    _replace(places, _plain_kind, plain)
     return model
 
 
-class PlainPredictor(nn.Module):
-    """Scores and box deltas, as torchvision's `FastRCNNPredictor` gives them.
-
-    Args:
-        cls_score: from (N, D) embeddings to (N, C + 1) logits.
-        bbox_pred: to (N, 4) or (N, 4 (C + 1)) deltas.
-        copies: for how many classes the deltas hold, each.
-    """
-
-    def __init__(self, cls_score: nn.Module, bbox_pred: nn.Linear, copies: int) -> None:
-        super().__init__()
-        self.cls_score = cls_score
-        self.bbox_pred = bbox_pred
-        self.copies = copies
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits and deltas."""
-        x = x.flatten(start_dim=1)
-        return self.cls_score(x), self.bbox_pred(x).repeat(1, self.copies)
-
-
-def _places(model: nn.Module) -> list[tuple[nn.Module, str, Any]]:
-    """Where a model holds RoI heads: the parent, the name there, the RoI heads."""
+def _places(model: nn.Module) -> list[_Place]:
+    """Where a model holds RoI heads."""
     require(isinstance(model, nn.Module), "model", type(model).__name__, "a torchvision R-CNN")
     found = [
         (parent, name, child)
@@ -145,29 +132,45 @@ def _places(model: nn.Module) -> list[tuple[nn.Module, str, Any]]:
         for name, child in parent.named_children()
         if isinstance(child, RoIHeads)
     ]
-    kind = f"{type(model).__name__} without torchvision's RoIHeads"
+    kind = f"{type(model).__name__}, which holds no RoIHeads of torchvision"
     require(bool(found), "model", kind, "Faster R-CNN, Mask R-CNN or another R-CNN of torchvision")
     return found
 
 
-def _like(old: Any, kind: type, **attributes: Any) -> Any:
+def _replace(places: list[_Place], kind: Callable[[type], type], made: list[dict[str, Any]]) -> None:
+    """Set RoI heads of another kind in all places; what stands in two places stays one object."""
+    new: dict[int, Any] = {}
+    for (parent, name, old), attributes in zip(places, made, strict=True):
+        if id(old) not in new:
+            new[id(old)] = _like(old, kind(type(old)), attributes)
+        setattr(parent, name, new[id(old)])
+
+
+def _margin_kind(old: type) -> type:
+    """Return the class of RoI heads with a head of ours, on top of a user's own where theirs are."""
+    if issubclass(old, MarginRoIHeads):
+        return old
+    return MarginRoIHeads if old is RoIHeads else type(f"Margin{old.__name__}", (MarginRoIHeads, old), {})
+
+
+def _plain_kind(old: type) -> type:
+    """Return the class that the RoI heads had before."""
+    return RoIHeads if old is MarginRoIHeads else old.__bases__[1]
+
+
+def _like(old: Any, kind: type, attributes: dict[str, Any]) -> Any:
     """Return RoI heads of another kind that share all modules and settings with the old ones."""
     new: Any = object.__new__(kind)
-    state = {
-        name: value
-        for name, value in old.__dict__.items()
-        if name not in {"meter_on", "_labels", "_observed"}
-    }
+    ours = {"meter_on", "_labels", "_observed"}
+    state = {name: value for name, value in old.__dict__.items() if name not in ours}
     new.__dict__.update({**state, "_modules": dict(old._modules)})
-    if issubclass(kind, MarginRoIHeads):
-        new._labels = new._observed = None
     for name, value in attributes.items():
         setattr(new, name, value)
     return new
 
 
 def _predictor(
-    old: Any,
+    roi_heads: Any,
     head: str | Head,
     num_classes: int | None,
     class_counts: Sequence[float] | Tensor | None,
@@ -176,24 +179,39 @@ def _predictor(
     options: dict[str, Any],
 ) -> BoxPredictor:
     """Return the predictor in the place of an old one, from its weights where they fit."""
+    old = roi_heads.box_predictor
     scores, boxes = getattr(old, "cls_score", None), getattr(old, "bbox_pred", None)
     if scores is None or not (hasattr(scores, "in_features") and isinstance(boxes, nn.Linear)):
-        kind = type(old).__name__
         raise ArgumentError(
-            f"model: got a box predictor {kind}; expected one with cls_score and bbox_pred, "
+            f"model: got a box predictor {type(old).__name__}; expected one with cls_score and bbox_pred, "
             "as FastRCNNPredictor has"
         )
     outputs: int = scores.out_features
     in_features: int = scores.in_features
     wanted = outputs if num_classes is None else num_classes
+    _require_masks(roi_heads, wanted)
     built = _head(head, in_features, wanted, class_counts, objectness, options).to(boxes.weight)
+    is_object = getattr(scores, "objectness", None)
     if wanted == outputs and isinstance(head, str):
-        _start_from(built, scores, objectness)
+        _start_from(built, scores, bool(objectness))
+    if objectness and (is_object is None or wanted != outputs):
+        is_object = nn.Linear(in_features, 1).to(boxes.weight)
     width = 4 if class_agnostic else 4 * wanted
     if boxes.out_features != width or wanted != outputs:
         boxes = nn.Linear(in_features, width).to(boxes.weight)
-    is_object = nn.Linear(in_features, 1).to(boxes.weight) if objectness else None
-    return BoxPredictor(built, boxes, is_object)
+    return BoxPredictor(built, boxes, is_object if objectness else None).train(old.training)
+
+
+def _require_masks(roi_heads: Any, wanted: int) -> None:
+    """Refuse a number of classes that the mask branch does not have."""
+    if not roi_heads.has_mask():
+        return
+    layers = [part for part in roi_heads.mask_predictor.modules() if isinstance(part, nn.Conv2d)]
+    if layers:
+        legal = f"{wanted}: a mask predictor of as many classes, set before attach"
+        require(
+            layers[-1].out_channels == wanted, "mask_predictor", f"{layers[-1].out_channels} classes", legal
+        )
 
 
 def _head(
@@ -213,35 +231,42 @@ def _head(
         require(not options and class_counts is None, "options", sorted(options), "none beside a head")
         require(head.reduction == "mean", "reduction", repr(head.reduction), "'mean'")
         return head
-    counts = None
-    if class_counts is not None:
-        counts = torch.as_tensor(class_counts, dtype=torch.float64)
-        require(
-            counts.shape == (wanted - 1,), "class_counts", f"shape {tuple(counts.shape)}", f"({wanted - 1},)"
-        )
-        if not objectness:
-            counts = torch.cat([counts.clamp_min(1).mean()[None], counts])
+    require("background" not in options, "background", options.get("background"), "none: it is class 0")
     require(options.get("reduction", "mean") == "mean", "reduction", options.get("reduction"), "'mean'")
+    counts = (
+        None if class_counts is None else _counts(class_counts, wanted - 1, with_background=not objectness)
+    )
     name, colon, rest = head.partition(":")
     spec = SHORT_NAMES.get(name, name) + colon + rest
     return build_head(spec, in_features, classes, counts, background=background, **options)
 
 
+def _counts(class_counts: Sequence[float] | Tensor, classes: int, *, with_background: bool) -> Tensor:
+    """Return the counts as the head needs them: the background as frequent as the mean of the classes."""
+    try:
+        counts = torch.as_tensor(class_counts, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise ArgumentError(
+            f"class_counts: got {type(class_counts).__name__}; expected {classes} numbers"
+        ) from None
+    require(counts.shape == (classes,), "class_counts", f"shape {tuple(counts.shape)}", f"({classes},)")
+    return torch.cat([counts.clamp_min(1).mean()[None], counts]) if with_background else counts
+
+
 def _start_from(head: Head, scores: Any, objectness: bool) -> None:
     """Let a head begin with the class vectors that a predictor has; several sub-centers begin near them."""
-    weight = getattr(scores, "weight", None)
-    bias = getattr(scores, "bias", None)
-    if weight is None or weight.dim() != 2 or len(weight) not in {head.num_classes, head.num_classes + 1}:
+    weight, bias = scores.weight.detach(), getattr(scores, "bias", None)
+    skip = len(weight) - head.num_classes  # 1: the background, which has no vector beside an objectness
+    if skip not in {0, 1} or (skip == 1 and not objectness):
         return
-    skip = len(weight) - head.num_classes
-    if skip != int(objectness):
-        return
+    vectors = weight[skip:]
     with torch.no_grad():
-        vectors = weight[skip:]
-        if head.sub_centers == 1:
+        if vectors.shape == head.weight.shape:
             head.weight.copy_(vectors)
-        else:
+        elif vectors.dim() == 2:
             head.weight.mul_(0.1).add_(vectors[:, None])
+        else:
+            return
         if head.bias is not None and bias is not None:
             head.bias.copy_(bias[skip:])
 
@@ -249,11 +274,12 @@ def _start_from(head: Head, scores: Any, objectness: bool) -> None:
 def _plain(predictor: BoxPredictor) -> nn.Module:
     """Return a predictor that holds scores and deltas alone."""
     if not predictor.plain or predictor.copies > 1:
-        return PlainPredictor(predictor.cls_score, predictor.bbox_pred, predictor.copies)
-    found = FastRCNNPredictor(1, 1)
-    out, width = predictor.head.weight.shape
-    found.cls_score = nn.Linear(width, out, device="meta")
-    found.cls_score.weight, found.cls_score.bias = predictor.head.weight, predictor.head.bias
-    found.bbox_pred = predictor.bbox_pred
-    plain: nn.Module = found.train(predictor.training)
-    return plain
+        plain: nn.Module = PlainPredictor(predictor.cls_score, predictor.bbox_pred, predictor.copies)
+    else:
+        plain = FastRCNNPredictor(1, 1)
+        out, width = predictor.head.weight.shape
+        plain.cls_score = nn.Linear(width, out, device="meta")
+        plain.cls_score.weight = predictor.head.weight
+        plain.cls_score.register_parameter("bias", predictor.head.bias)
+        plain.bbox_pred = predictor.bbox_pred
+    return plain.train(predictor.training)
