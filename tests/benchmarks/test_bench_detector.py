@@ -29,9 +29,10 @@ def test_the_tables_say_what_was_timed(tmp_path, capsys):
     assert "91 classes: 1 images of 64 x 96" in told
     assert "12 classes x 16 dimensions, 400 embeddings, no limit" in told
     record = json.loads((tmp_path / "detector.json").read_text())
-    step = record["found"]["step"] if "found" in record else record["step"]
+    step = record["step"]
     assert len(step["plain"]) == len(step["attached"]) == len(step["overheads"]) == 2
-    assert all(one["observe"] == 0 or one["observe"] < one["whole"] for one in step["attached"])
+    assert step["observed"] == step["rois"] // 4
+    assert record["machinery"]["rows"] == 400
 
 
 def test_a_meter_keeps_to_its_budget():
@@ -48,6 +49,8 @@ def test_a_meter_keeps_to_its_budget():
     [
         (["--size", "800"], "--size: got '800'"),
         (["--machinery", "0x4"], "--machinery: got '0x4'"),
+        (["--machinery", "2x8"], "--machinery: got 2x8"),
+        (["--rows", "5"], "--rows: got 5"),
         (["--repeats", "0"], "--repeats: got 0"),
         (["--classes", "2"], "--classes: got 2"),
         (["--model", "yolo"], "yolo"),

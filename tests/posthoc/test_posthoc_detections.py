@@ -164,7 +164,7 @@ def test_outputs_of_transformers_go_through_their_own_post_processing(build: Any
         outputs["logits"] = outputs.logits + 2 * torch.randn_like(outputs.logits)
     b = torch.tensor([0.0, 1.0, -1.0, 2.0])
     before = outputs.logits.clone()
-    adjusted = adjust_detr(outputs, b)
+    adjusted = adjust_detr(outputs, b, activation="softmax" if build is detr else "sigmoid")
     assert type(adjusted) is type(outputs)
     assert torch.equal(outputs.logits, before)
     sizes = [(100, 100)] * 2
@@ -186,7 +186,7 @@ def test_outputs_of_transformers_go_through_their_own_post_processing(build: Any
 def test_other_outputs_with_logits() -> None:
     logits = torch.randn(2, 3, 5)
     b = torch.randn(4)
-    by_name = adjust_detr({"pred_logits": logits, "pred_boxes": "as they were"}, b)
+    by_name = adjust_detr({"pred_logits": logits, "pred_boxes": "as they were"}, b, activation="softmax")
     assert by_name["pred_boxes"] == "as they were"
     moved = by_name["pred_logits"]
     torch.testing.assert_close(
@@ -194,13 +194,9 @@ def test_other_outputs_with_logits() -> None:
     )
     torch.testing.assert_close(moved[..., -1], logits[..., -1])
     space = SimpleNamespace(logits=logits[..., :4], other=1)
-    twin = adjust_detr(space, Adjustment(b, temperature=2.0))
+    twin = adjust_detr(space, Adjustment(b, temperature=2.0), activation="sigmoid")
     torch.testing.assert_close(twin.logits, logits[..., :4] / 2 + b)
     assert (twin.other, twin is space, space.logits.shape) == (1, False, (2, 3, 4))
-    # The width decides; it can be said.
-    torch.testing.assert_close(
-        adjust_detr({"logits": logits}, torch.zeros(5), activation="sigmoid")["logits"], logits
-    )
 
 
 def records_of(seed: int, vectors: bool, images: int = 4, boxes: int = 12) -> list[dict]:
@@ -341,11 +337,15 @@ GOOD = {"image_id": 1, "category_id": 3, "score": 0.5}
         (lambda: adjust_scores(torch.zeros(2, 3), torch.zeros(3), activation="sigmod"), "did you mean 'sigm"),
         (lambda: adjust_scores(torch.zeros(2, 3), torch.zeros(2), background=1), "background: got 1"),
         (lambda: adjust_scores([0.5], torch.zeros(1)), "scores: got list"),
+        (lambda: adjust_scores(torch.zeros(2, 3), torch.zeros(2), background=[0]), r"background: got \[0\]"),
         (lambda: adjust_scores(torch.zeros(2, 3), torch.full((3,), torch.nan)), "offsets: got NaN"),
-        (lambda: adjust_detr({"boxes": 1}, torch.zeros(3)), "outputs: got dict without logits"),
         (
-            lambda: adjust_detr({"logits": torch.zeros(1, 2, 256)}, torch.zeros(3)),
-            r"\(1, 2, 256\); expected \(N, Q, 4\) of a softmax or \(N, Q, 3\) of a sigmoid",
+            lambda: adjust_detr({"boxes": 1}, torch.zeros(3), activation="softmax"),
+            "outputs: got dict without logits",
+        ),
+        (
+            lambda: adjust_detr({"logits": torch.zeros(1, 2, 3)}, torch.zeros(3), activation="softmax"),
+            r"\(1, 2, 3\); expected \(N, Q, 4\) of a softmax",
         ),
         (lambda: offsets_from_counts([1, -2]), "class_counts: got -2.0"),
         (lambda: offsets_from_counts([0, 0]), "class_counts: got 0 for every class"),

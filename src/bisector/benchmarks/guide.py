@@ -19,8 +19,8 @@ from bisector.training.data import DataModule
 from bisector.training.guide import InformationGuide
 from bisector.training.module import Classifier
 from bisector.training.recipe import Recipe
+from bisector.training.runner import quiet_lightning
 from bisector.training.spec import build_head
-from bisector.training.train import quiet_lightning
 
 
 @dataclass(frozen=True)

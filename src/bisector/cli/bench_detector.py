@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from bisector.cli.measure import size_in_bytes
-from bisector.errors import ArgumentError, require_integer
+from bisector.errors import ArgumentError, require, require_integer
 
 
 def add_arguments(benchmarks: Any) -> argparse.ArgumentParser:
@@ -27,7 +27,7 @@ def add_arguments(benchmarks: Any) -> argparse.ArgumentParser:
         help="classes with the background, and dimensions, whose memory is measured; 0 for none "
         "(default: %(default)s)",
     )
-    parser.add_argument("--rows", type=int, default=1_270_141, help="of its epoch (default: LVIS's boxes)")
+    parser.add_argument("--rows", type=int, help="of its epoch (default: the boxes of LVIS's training part)")
     parser.add_argument("--memory-budget", metavar="SIZE", help="of its meter, as 2GiB (default: no limit)")
     return parser
 
@@ -36,12 +36,17 @@ def measure(arguments: argparse.Namespace, progress: Any) -> tuple[list[Any], di
     """Return the tables and the record."""
     height, width = _pair("--size", arguments.size)
     machinery = None if arguments.machinery == "0" else _pair("--machinery", arguments.machinery)
-    for name in ("classes", "images", "repeats", "rows"):
-        require_integer(f"--{name}", getattr(arguments, name), least=3 if name == "classes" else 1)
+    for name, least in (("classes", 3), ("images", 1), ("repeats", 1)):
+        require_integer(f"--{name}", getattr(arguments, name), least=least)
+    if machinery is not None:
+        require(min(machinery) > 2, "--machinery", arguments.machinery, "3 classes and 3 dimensions, or more")
+        if arguments.rows is not None:
+            require_integer("--rows", arguments.rows, least=machinery[0])
     budget = None if arguments.memory_budget is None else size_in_bytes(arguments.memory_budget)
 
     from bisector.benchmarks.detector import measure_detector, measure_machinery
     from bisector.benchmarks.detector_report import detector_record, detector_table, machinery_table
+    from bisector.benchmarks.long_tail import LVIS_INSTANCES
 
     run = measure_detector(
         arguments.model,
@@ -54,7 +59,8 @@ def measure(arguments: argparse.Namespace, progress: Any) -> tuple[list[Any], di
     )
     tables, held = [detector_table(run)], None
     if machinery is not None:
-        held = measure_machinery(*machinery, rows=arguments.rows, budget=budget, progress=progress)
+        rows = LVIS_INSTANCES if arguments.rows is None else arguments.rows
+        held = measure_machinery(*machinery, rows=rows, budget=budget, progress=progress)
         tables.append(machinery_table(held))
     return tables, detector_record(run, held)
 

@@ -57,7 +57,8 @@ def adjust_scores(
     require(scores.is_floating_point(), "scores", scores.dtype, "a floating dtype")
     b, temperature = parts_of(offsets)
     require_choice("activation", activation, ACTIVATIONS)
-    require(background in {None, 0, -1}, "background", background, "0, -1 or None")
+    known = background is None or (isinstance(background, int) and background in {0, -1})
+    require(known, "background", background, "0, -1 or None")
     width = len(b) + (background is not None)
     fits = scores.dim() > 0 and scores.shape[-1] == width
     require(fits, "scores", f"shape {tuple(scores.shape)}", f"(..., {width})")
@@ -76,7 +77,7 @@ def adjust_detr(
     outputs: Outputs,
     offsets: Adjustment | Tensor,  # (C,)
     *,
-    activation: Activation | None = None,
+    activation: Activation,
 ) -> Outputs:
     """Return the outputs of a DETR-like model with the classes' offsets in its logits; all else is shared.
 
@@ -88,7 +89,7 @@ def adjust_detr(
             or with ``pred_logits``, as in the repositories of the authors. The logits of text-prompted models
             (Grounding DINO) are of tokens, not of classes, and do not fit.
         offsets: an `Adjustment`, or (C,) b; C is the model's ``num_labels``, unused numbers included.
-        activation: told by the width if None.
+        activation: which of the two; the widths alone do not tell, since labels may be unused.
 
     Raises:
         ArgumentError: there are no logits, or they do not fit the offsets.
@@ -96,7 +97,7 @@ def adjust_detr(
     See `adjust_scores` for what is done and what it assumes.
 
     >>> outputs = {"logits": torch.tensor([[[1.0, 2.0, 3.0]]])}
-    >>> adjust_detr(outputs, torch.tensor([9.0, 8.0]))["logits"].round(decimals=4)
+    >>> adjust_detr(outputs, torch.tensor([9.0, 8.0]), activation="softmax")["logits"].round(decimals=4)
     tensor([[[1.6201, 1.6201, 3.0000]]])
     """
     mapping = isinstance(outputs, Mapping)
@@ -109,15 +110,14 @@ def adjust_detr(
             f"outputs: got {type(outputs).__name__} without logits; expected (N, Q, C) logits"
         )
     b, temperature = parts_of(offsets)
-    legal: dict[Activation, int] = {"softmax": len(b) + 1, "sigmoid": len(b)}
-    if activation is not None:
-        legal = {activation: legal[require_choice("activation", activation, ACTIVATIONS)]}
-    found = [kind for kind, width in legal.items() if logits.dim() > 0 and logits.shape[-1] == width]
-    wanted = " or ".join(f"(N, Q, {width}) of a {kind}" for kind, width in legal.items())
-    require(bool(found), "outputs", f"logits of shape {tuple(logits.shape)}", wanted)
-    background = -1 if found[0] == "softmax" else None
+    require_choice("activation", activation, ACTIVATIONS)
+    width = len(b) + (activation == "softmax")
+    fits = logits.dim() > 0 and logits.shape[-1] == width
+    legal = f"(N, Q, {width}) of a {activation}"
+    require(fits, "outputs", f"logits of shape {tuple(logits.shape)}", legal)
+    background = -1 if activation == "softmax" else None
     precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    moved = _moved(precise, b, temperature, background, found[0]).to(logits.dtype)
+    moved = _moved(precise, b, temperature, background, activation).to(logits.dtype)
     twin: Any = copy.copy(outputs)
     if mapping:
         twin[name] = moved
