@@ -1,20 +1,21 @@
-"""The fields of `Task`, `Recipe` and `Machine` as flags, the same for every command that trains."""
+"""The fields of records such as `Task`, `Recipe` and `Machine` as flags, the same for every command that trains."""
 
 import argparse
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
-from bisector.training.recipe import Machine, Recipe, Task, options_of
+from bisector.training.recipe import options_of
 
-Record = TypeVar("Record", Task, Recipe, Machine)
+Record = TypeVar("Record")
 
 
 def add_options(parser: argparse.ArgumentParser, *kinds: type, without: Sequence[str] = ()) -> None:
     """Add a flag for every field of these records, such as ``--batch-size`` for ``batch_size``."""
     for kind in kinds:
         hints: dict[str, Any] = kind.__annotations__
-        group = parser.add_argument_group(f"{kind.__name__.lower()}: {(kind.__doc__ or '').splitlines()[0]}")
+        name = kind.__name__.lower().removeprefix("box")  # a BoxTask is detection's task
+        group = parser.add_argument_group(f"{name}: {(kind.__doc__ or '').splitlines()[0]}")
         for name, default, text in options_of(kind):
             if name in without:
                 continue
@@ -35,8 +36,8 @@ def record_of(kind: type[Record], arguments: Any) -> Record:
     Raises:
         ArgumentError: a value is out of its range.
     """
-    values = {f.name: getattr(arguments, f.name) for f in fields(kind) if hasattr(arguments, f.name)}
-    return kind(**values)
+    names: list[str] = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: getattr(arguments, name) for name in names if hasattr(arguments, name)})
 
 
 def _reader(hint: Any) -> Any:

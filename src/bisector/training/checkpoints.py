@@ -39,19 +39,28 @@ class AtomicCheckpoints(TorchCheckpointIO):
 class Checkpoints(lightning.Callback):
     """Save ``last.ckpt`` at the end of every epoch and every so many steps, ``best.ckpt`` at every better epoch.
 
-    Better means a higher ``val/balanced_accuracy``. A training that is resumed from ``last.ckpt`` goes on exactly
+    Better means a higher `monitor`. A training that is resumed from ``last.ckpt`` goes on exactly
     where that was saved; it must be the last callback, so that what the others know is in it.
 
     Args:
         folder: where to.
         every_n_steps: how often, in optimizer steps.
         description: plain values by which the model can be built again, saved with it as ``bisector``.
+        monitor: name of what is logged after each validation, the higher the better.
     """
 
-    def __init__(self, folder: Path, every_n_steps: int, description: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        every_n_steps: int,
+        description: dict[str, Any],
+        *,
+        monitor: str = "val/balanced_accuracy",
+    ) -> None:
         self.folder = folder
         self.every_n_steps = every_n_steps
         self.description = description
+        self.monitor = monitor
         self.best: float | None = None
         self._step = 0  # of the optimizer, before the batch
 
@@ -90,7 +99,7 @@ class Checkpoints(lightning.Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Save."""
-        reached: Tensor | None = trainer.callback_metrics.get("val/balanced_accuracy")
+        reached: Tensor | None = trainer.callback_metrics.get(self.monitor)
         if reached is not None and (self.best is None or float(reached) > self.best):
             self.best = float(reached)
             self._save(trainer, BEST)

@@ -22,8 +22,8 @@ class EpochLog(lightning.Callback):
 
     The rows travel with the checkpoint and the files are written whole each time, so that a resumed training leaves
     the same files as one that was never killed; Lightning's CSVLogger begins a new file instead. The columns are
-    ``epoch``, ``step``, ``train/loss`` (the mean over the epoch's batches, in the first process) and whatever is
-    logged at an epoch's end.
+    ``epoch``, ``step``, ``train/loss`` (the mean over the epoch's batches, in the first process), its parts where
+    ``training_step`` returns such a dict as "parts", and whatever is logged at an epoch's end.
 
     Args:
         folder: where to, or None to keep the rows alone.
@@ -38,16 +38,19 @@ class EpochLog(lightning.Callback):
         self.class_names = class_names
         self.rows: list[dict[str, float]] = []
         self._loss: float | Tensor = 0.0  # a tensor, so that no step waits for the device
+        self._parts: dict[str, float | Tensor] = {}
         self._batches = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the rows and the epoch so far."""
-        return {"rows": self.rows, "loss": float(self._loss), "batches": self._batches}
+        parts = {name: float(value) for name, value in self._parts.items()}
+        return {"rows": self.rows, "loss": float(self._loss), "parts": parts, "batches": self._batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Resume."""
         self.rows = list(state_dict["rows"])
         self._loss, self._batches = state_dict["loss"], state_dict["batches"]
+        self._parts = dict(state_dict.get("parts", {}))
 
     def on_train_batch_end(
         self,
@@ -59,19 +62,32 @@ class EpochLog(lightning.Callback):
     ) -> None:
         """Add up the loss."""
         self._loss = self._loss + outputs["loss"].detach().float()
+        for name, value in outputs.get("parts", {}).items():
+            self._parts[name] = self._parts.get(name, 0.0) + value.detach().float()
         self._batches += 1
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Write."""
+        validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
         found = {
             name: float(value)
             for name, value in trainer.callback_metrics.items()
-            if name != "train/loss" and torch.as_tensor(value).numel() == 1
+            if name != "train/loss"
+            and torch.as_tensor(value).numel() == 1
+            and (validated or not name.startswith("val/"))  # those of an earlier epoch are still there
         }
-        loss = float(self._loss) / max(self._batches, 1)
-        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "train/loss": loss, **found}
+        batches = max(self._batches, 1)
+        loss = float(self._loss) / batches
+        parts = {f"train/{name}": float(value) / batches for name, value in self._parts.items()}
+        row = {
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            "train/loss": loss,
+            **parts,
+            **found,
+        }
         self.rows.append(row)
-        self._loss, self._batches = 0.0, 0
+        self._loss, self._parts, self._batches = 0.0, {}, 0
         if self.folder is None or not trainer.is_global_zero:
             return
         columns = list(dict.fromkeys(name for row in self.rows for name in row))

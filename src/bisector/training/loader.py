@@ -1,7 +1,7 @@
 """Batches whose content is a function of (seed, epoch, step): a training that is resumed sees the same numbers."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,7 +16,53 @@ Batch = tuple[Tensor, Tensor]
 """Inputs (B, ...) and labels (B,)."""
 
 
-class TrainingBatches(DataLoader[Batch]):
+class Order(Protocol):
+    """The keys of an epoch's batches, from the first that is still to come; their length is that of all."""
+
+    epoch: int
+    first: int
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class ResumableBatches(DataLoader[Any]):
+    """Batches that an order names by keys; they can be resumed at any of them.
+
+    Args:
+        made: gives the batch of a key.
+        order: the keys of an epoch's batches.
+        workers: processes that make the batches.
+    """
+
+    def __init__(self, made: Dataset[Any], order: Order, workers: int = 0) -> None:
+        self._order = order
+        self.epoch = 0
+        self.taken = 0  # batches of this epoch that were handed out
+        super().__init__(
+            made, batch_size=None, sampler=order, num_workers=workers, persistent_workers=workers > 0
+        )
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        self._order.epoch, self._order.first = self.epoch, self.taken
+        for batch in super().__iter__():
+            # Counted before it is handed out: whoever asks for the state holds the batch already.
+            self.taken += 1
+            if self.taken == len(self._order):
+                self.epoch, self.taken = self.epoch + 1, 0
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return where the next batch is."""
+        return {"epoch": self.epoch, "taken": self.taken}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on from there."""
+        self.epoch, self.taken = state_dict["epoch"], state_dict["taken"]
+
+
+class TrainingBatches(ResumableBatches):
     """The training part in an order drawn anew each epoch, augmented; it can be resumed at any batch.
 
     The order depends on (seed, epoch) and an example's augmentation on (seed, epoch, position): neither on the
@@ -47,33 +93,8 @@ class TrainingBatches(DataLoader[Batch]):
     ) -> None:
         share = len(part) // world_size
         require(share >= 2, "data", f"{len(part)} examples to train on", f"at least {2 * world_size}")
-        self._order = _Order(len(part), batch_size, seed, rank, world_size)
-        self.epoch = 0
-        self.taken = 0  # batches of this epoch that were handed out
-        super().__init__(
-            _Augmented(part, augmentation, seed),
-            batch_size=None,
-            sampler=self._order,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-        )
-
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        self._order.epoch, self._order.first = self.epoch, self.taken
-        for batch in super().__iter__():
-            # Counted before it is handed out: whoever asks for the state holds the batch already.
-            self.taken += 1
-            if self.taken == len(self._order):
-                self.epoch, self.taken = self.epoch + 1, 0
-            yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        """Return where the next batch is."""
-        return {"epoch": self.epoch, "taken": self.taken}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on from there."""
-        self.epoch, self.taken = state_dict["epoch"], state_dict["taken"]
+        order = _Order(len(part), batch_size, seed, rank, world_size)
+        super().__init__(_Augmented(part, augmentation, seed), order, workers)
 
 
 def plain_batches(

@@ -1,0 +1,139 @@
+"""Lightning's Trainer as we run it: quiet, resumable, its complaints in one line."""
+
+import logging
+import pickle
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bisector.errors import ArgumentError, missing_extra
+from bisector.training.checkpoints import AtomicCheckpoints
+from bisector.training.recipe import Machine
+
+try:
+    import lightning
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+except ImportError as error:
+    raise missing_extra("lightning", "train") from error
+
+Progress = Callable[[int], None]
+"""Told the epochs that were done since the last call."""
+
+
+def make_trainer(
+    epochs: int,
+    machine: Machine,
+    callbacks: Sequence[lightning.Callback],
+    given: Mapping[str, Any],
+    **defaults: Any,
+) -> lightning.Trainer:
+    """Return the Trainer of a training that can be killed at any moment.
+
+    Args:
+        epochs: in all.
+        machine: with which means.
+        callbacks: ours, after those that are given.
+        given: arguments of the Trainer, which win over ours.
+        defaults: further ones of ours.
+
+    Raises:
+        ArgumentError: Lightning refuses them.
+    """
+    options: dict[str, Any] = {
+        "max_epochs": epochs,
+        "accelerator": machine.accelerator,
+        "devices": machine.devices,
+        "strategy": "ddp" if machine.devices > 1 else "auto",
+        "precision": machine.precision,
+        "deterministic": "warn",  # on a GPU some layers have no such form; on the CPU all have
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+        "num_sanity_val_steps": 0,
+        "plugins": [AtomicCheckpoints()],
+        **defaults,
+        **given,
+    }
+    options["callbacks"] = [*options.pop("callbacks", []), *callbacks]
+    try:
+        return lightning.Trainer(**options)
+    except (MisconfigurationException, ValueError) as error:
+        raise ArgumentError(f"trainer: {error}") from None
+
+
+def fit(
+    runner: lightning.Trainer,
+    model: lightning.LightningModule,
+    batches: lightning.LightningDataModule,
+    last: Path | None,
+) -> None:
+    """Train, from a checkpoint if there is one.
+
+    Raises:
+        ArgumentError: the Trainer refuses its options, or the checkpoint is none of ours.
+        KeyboardInterrupt: it was interrupted.
+    """
+    try:
+        runner.fit(model, datamodule=batches, ckpt_path=last, weights_only=True)
+    except SystemExit:  # how Lightning leaves when it is interrupted
+        raise KeyboardInterrupt from None
+    except MisconfigurationException as error:
+        raise ArgumentError(f"trainer: {error}") from None
+    except pickle.UnpicklingError:
+        raise ArgumentError(f"out: got {last}; expected a checkpoint that bisector wrote") from None
+
+
+class Clock(lightning.Callback):
+    """Tell the epochs as they pass, and measure the seconds of all that led to the result."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.before = 0.0
+        self.start = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """So far."""
+        return self.before + time.perf_counter() - self.start
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed training needs to know."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Resume."""
+        self.before, self.start = state_dict["seconds"], time.perf_counter()
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Tell the epochs that were done before."""
+        if trainer.current_epoch:
+            self.progress(trainer.current_epoch)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Tell the epoch."""
+        self.progress(1)
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Silence what Lightning says of devices and workers, and undo what it sets for the whole process."""
+    logger = logging.getLogger("lightning.pytorch")
+    level, threads = logger.level, torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(deterministic)

@@ -1,0 +1,56 @@
+"""What a folder holds: the settings of the training that was begun there."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bisector.errors import require
+
+SETTINGS = "settings.json"
+
+
+def check_settings(folder: Path | None, description: dict[str, Any]) -> bool:
+    """Say whether the folder holds this very training, finished or not; it may hold a shorter one too.
+
+    Raises:
+        ArgumentError: the folder holds a training with other settings.
+    """
+    settings = None if folder is None else folder / SETTINGS
+    if settings is None or not settings.is_file():
+        return False
+    mine = json.loads(json.dumps(description))
+    try:
+        theirs = json.loads(settings.read_text(encoding="utf-8"))
+        other = _difference(theirs, mine)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        other = "a settings.json that bisector did not write"
+    require(not other, "out", f"{folder}, which holds {other}", "an empty folder, or the same settings")
+    return bool(theirs == mine)
+
+
+def _difference(theirs: dict[str, Any], mine: dict[str, Any]) -> str:
+    """Say the first setting that differs; a training may be made longer."""
+    for group in ("task", "recipe"):
+        for name, value in theirs[group].items():
+            new = mine[group].get(name)
+            if new != value and not (name == "epochs" and new > value):
+                return f"a training with {name} {value!r}, not {new!r}"
+    if theirs["fingerprint"] != mine["fingerprint"]:
+        return "a training on other data: the files have changed since"
+    for name in ("head", "seed", "precision", "devices", "trainer"):
+        if theirs[name] != mine[name]:
+            return f"a training with {name} {theirs[name]!r}, not {mine[name]!r}"
+    return ""
+
+
+def noted_options(trainer: dict[str, Any]) -> dict[str, str]:
+    """Return the options of the Trainer on which a result may depend, as text."""
+    silent = {
+        "callbacks",
+        "logger",
+        "profiler",
+        "enable_progress_bar",
+        "enable_model_summary",
+        "log_every_n_steps",
+    }
+    return {name: str(value) for name, value in trainer.items() if name not in silent}
