@@ -1,0 +1,90 @@
+"""What a scene set is made of: the words of ``scenes:option=value:...``."""
+
+import contextlib
+from dataclasses import dataclass, fields
+from typing import Any
+
+from bisector.errors import ArgumentError, require, require_choice, require_integer, require_number
+
+NAME = "scenes"
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """The options of a scene set; lengths are shares of the picture's edge.
+
+    Raises:
+        ArgumentError: a value is not legal.
+    """
+
+    objects: str = "emoji"  # a folder with a folder of images for each class, or "emoji"
+    backgrounds: str = ""  # a folder of photographs; scikit-learn's two if empty
+    classes: int | None = None  # how many; all of a folder's and 64 emoji if None
+    designs: int = 20  # at most so many images of a class are used
+    pictures: int = 2000  # of the training part
+    validation: int = 200
+    test: int = 400
+    size: int = 160  # edge of a picture, pixels
+    fewest: int = 2  # objects in a picture
+    most: int = 6
+    imbalance: float = 100.0  # training objects of the commonest class over those of the rarest
+    smallest: float = 0.2  # longest side of an object before it is turned
+    largest: float = 0.5
+    rotation: float = 15.0  # degrees, to either side
+    flip: bool = False  # half of the objects mirrored
+    brightness: float = 0.2  # at most so much brighter or darker
+    visible: float = 0.3  # of every object, at least so much of its pixels is not covered by later ones
+    held_out: bool = True  # a quarter of a class's images is for the test part alone
+
+    def __post_init__(self) -> None:
+        least = {"designs": 1, "pictures": 1, "validation": 1, "test": 1, "size": 32, "fewest": 0}
+        for name, bound in least.items():
+            require_integer(name, getattr(self, name), least=bound)
+        if self.classes is not None:
+            require_integer("classes", self.classes, least=2)
+        require_integer("most", self.most, least=max(self.fewest, 1))
+        require(self.most <= 100, "most", self.most, "an integer of at most 100")
+        require(self.size <= 2048, "size", self.size, "an integer of at most 2048")
+        require_number("imbalance", self.imbalance, least=1)
+        # Turned by 45 degrees, 0.7 of the edge is the whole edge.
+        require_number("largest", self.largest, above=0, most=0.7)
+        require_number("smallest", self.smallest, least=4 / self.size, most=self.largest)
+        require_number("rotation", self.rotation, least=0, most=180)
+        require_number("brightness", self.brightness, least=0, most=0.9)
+        require_number("visible", self.visible, above=0, most=1)
+
+
+def read_options(spec: str) -> SceneOptions:
+    """Read ``scenes[:option=value[:option=value...]]``.
+
+    Raises:
+        ArgumentError: an option or a value is not legal; the nearest legal name is given.
+
+    >>> read_options("scenes:objects=birds:size=128:flip=yes").size
+    128
+    >>> read_options("scenes:sizes=128")
+    Traceback (most recent call last):
+    bisector.errors.ArgumentError: option of scenes: got 'sizes'; did you mean 'size'? expected one of objects, ...
+    """
+    name, *assignments = spec.strip().split(":")
+    require(name == NAME, "data", repr(spec), "scenes[:option=value...]")
+    kinds = {field.name: field.type for field in fields(SceneOptions)}
+    given: dict[str, Any] = {}
+    for text in assignments:
+        option, equals, value = text.partition("=")
+        require(bool(equals and value), "data", f"{text!r} in {spec!r}", "option=value")
+        require_choice("option of scenes", option, kinds)
+        require(option not in given, "data", f"{option} twice in {spec!r}", "each option once")
+        given[option] = _value(option, value, kinds[option])
+    return SceneOptions(**given)
+
+
+def _value(option: str, value: str, kind: Any) -> Any:
+    if kind is bool:
+        return require_choice(option, value.lower(), ("yes", "no")) == "yes"
+    if kind is str:
+        return value
+    number = float if kind is float else int
+    with contextlib.suppress(ValueError):
+        return number(value)
+    raise ArgumentError(f"{option}: got {value!r}; expected {'a number' if kind is float else 'an integer'}")

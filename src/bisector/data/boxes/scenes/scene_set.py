@@ -1,0 +1,87 @@
+"""A detection data set whose pictures are composed when they are asked for."""
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bisector.data.boxes.box_set import BoxSet
+from bisector.data.boxes.picture import Picture
+from bisector.data.boxes.scenes.backgrounds import Photograph
+from bisector.data.boxes.scenes.compose import compose
+from bisector.data.boxes.scenes.cutouts import Cutout
+from bisector.data.boxes.scenes.plan import Plan
+
+
+class SceneSet(BoxSet):
+    """One part of a scene set; `image` composes the picture, the same every time.
+
+    Args:
+        plans: of the pictures, in their order.
+        class_names: of label 1, 2, ... C.
+        name: of the set.
+        part: train, validation or test.
+        first_id: of the first picture; those of all parts are different.
+        size: edge of a picture in pixels.
+        cutouts: of each class.
+        photographs: the backgrounds.
+        frequency: (C,) of "r", "c", "f", from the training part.
+        left_out: lines for people: what could not be used.
+    """
+
+    composed = True  # the page of a detector says so
+
+    def __init__(
+        self,
+        plans: Sequence[Plan],
+        class_names: Sequence[str],
+        *,
+        name: str,
+        part: str,
+        first_id: int = 1,
+        size: int,
+        cutouts: Sequence[Sequence[Cutout]],
+        photographs: Sequence[Photograph],
+        frequency: Sequence[str] | None = None,
+        left_out: Sequence[str] = (),
+    ) -> None:
+        pictures, first = [], 1
+        for number, plan in enumerate(plans, 1):
+            picture = _picture(first_id + number - 1, f"{part}/{number:06d}", size, plan, first)
+            pictures.append(picture)
+            first += len(picture.labels)
+        super().__init__(pictures, class_names, name=name, frequency=frequency, left_out=left_out)
+        self.plans = dict(enumerate(plans, first_id))
+        self.size = size
+        self._cutouts = cutouts
+        self._photographs = photographs
+
+    def image(self, index: int) -> Tensor:  # (3, size, size) uint8, RGB
+        """Compose a picture."""
+        pixels = compose(self.plans[self[index].id], self._photographs, self._cutouts, self.size)
+        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+    def fingerprint(self) -> str:
+        """A digest of the plans, the cutouts and the backgrounds, all that the pixels are a function of."""
+        digest = hashlib.sha256(super().fingerprint().encode())
+        digest.update(repr([self.plans[picture.id] for picture in self]).encode())
+        for pixels in (*(cutout for each in self._cutouts for cutout in each), *self._photographs):
+            digest.update(f"{pixels.shape}".encode())
+            digest.update(pixels.tobytes())
+        return digest.hexdigest()[:16]
+
+
+def _picture(number: int, file: str, size: int, plan: Plan, first: int) -> Picture:
+    labels = torch.tensor([placed.label for placed in plan.placed], dtype=torch.long)
+    return Picture(
+        id=number,
+        file=file,
+        width=size,
+        height=size,
+        boxes=torch.tensor(plan.boxes, dtype=torch.float32).reshape(-1, 4),
+        labels=labels,
+        ids=torch.arange(first, first + len(labels)),
+        crowd=torch.zeros(len(labels), dtype=torch.bool),
+        areas=torch.tensor(plan.areas, dtype=torch.float32),
+    )
