@@ -3,7 +3,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test install lint pictures clean
+.PHONY: demo detect-demo test install lint pictures clean
 .DEFAULT_GOAL := install
 
 install: $(READY)  ## set up .venv with everything that the demo and the tests need
@@ -17,6 +17,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)  ## compare every loss on long-tailed digits; prints a table, writes runs/demo/report.html
 	$(BIN)/bisector demo --out runs/demo
+
+detect-demo: $(READY)  ## compare heads of a detector on composed scenes; writes runs/detect-demo/detections.html; needs npm
+	$(BIN)/bisector detect demo --out runs/detect-demo
 
 lint: $(READY)  ## ruff and mypy, both strict
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from bisector._version import __version__
-from bisector.cli import adjust, bench, compare, demo, embed, measure, report, train
+from bisector.cli import adjust, bench, compare, demo, detect, embed, measure, report, train
 from bisector.cli.output import with_nearest
 from bisector.errors import ArgumentError, MissingExtraError
 
@@ -22,10 +22,11 @@ COMMANDS = {
     "measure": measure,
     "adjust": adjust,
     "report": report,
+    "detect": detect,
     "bench": bench,
 }
 
-RESUMED = ("demo", "train", "compare")
+RESUMED = ("demo", "train", "compare", "detect train", "detect compare", "detect demo")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,20 +50,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         parsed, unknown = parser.parse_known_args(words)
         if unknown:
-            commands.choices[parsed.command].error(f"unrecognized arguments: {' '.join(unknown)}")
+            _innermost(parser, parsed).error(f"unrecognized arguments: {' '.join(unknown)}")
+    name = " ".join([parsed.command, *([parsed.action] if parsed.command == "detect" else [])])
     try:
         COMMANDS[parsed.command].run(parsed, command=shlex.join(["bisector", *words]))
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the table has gone, as `| head` does; the files are written
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ArgumentError, MissingExtraError, OSError) as error:
-        _tell(f"bisector {parsed.command}", str(error))
+        _tell(f"bisector {name}", str(error))
         return 2
     except KeyboardInterrupt:
-        again = "; the same command goes on where it was" if parsed.command in RESUMED else ""
-        _tell(f"bisector {parsed.command}", f"interrupted{again}")
+        again = "; the same command goes on where it was" if name in RESUMED else ""
+        _tell(f"bisector {name}", f"interrupted{again}")
         return 130
     return 0
+
+
+def _innermost(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> argparse.ArgumentParser:
+    """Return the parser of the command, or of its action, whose flags are meant."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return _innermost(action.choices[getattr(parsed, action.dest)], parsed)
+    return parser
 
 
 def _tell(program: str, message: str) -> None:

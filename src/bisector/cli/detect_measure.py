@@ -1,0 +1,129 @@
+"""Measure how much each class holds, on the true boxes, and how that goes with AP: the report of `measure`.
+
+The boxes of the ground truth are embedded as regions of interest. Written are embeddings.parquet, as
+`bisector embed` writes it, and everything that `bisector measure` writes.
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bisector.cli.detect_options import add_data, add_machine, device_of, task_of, tell_left_out
+from bisector.cli.output import require_folder, say
+from bisector.detection.recipe import PARTS
+from bisector.errors import require_integer
+
+if TYPE_CHECKING:
+    from bisector.detection.checkpoint import TrainedDetector
+    from bisector.measurement.class_scores import ClassScores
+
+EMBEDDINGS = "embeddings.parquet"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``bisector detect measure``."""
+    parser.add_argument("model", type=Path, help="folder of a run of bisector detect train, or file.ckpt")
+    add_data(parser, required=False)
+    parser.add_argument("--part", default="all", choices=("all", *PARTS), help="of the data (default: all)")
+    parser.add_argument(
+        "--seed", type=int, help="that draws a validation part or scenes (default: the training's)"
+    )
+    add_machine(parser)
+    parser.add_argument(
+        "--shrinkage",
+        metavar="NAME",
+        default="quadratic-inverse",
+        help="of the covariances (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--embeddings",
+        choices=("unit", "raw"),
+        default="unit",
+        help="amounts of unit embeddings, or of embeddings as they are (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--equal-count", type=int, metavar="K", help="boxes of every class that equal amounts are measured on"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs/detect-measure"),
+        help="folder for everything (default: %(default)s)",
+    )
+
+
+def run(arguments: argparse.Namespace, command: str) -> None:
+    """Embed the boxes, measure, print, write the files."""
+    out: Path = arguments.out
+    require_folder(out)
+    require_integer("--batch-size", arguments.batch_size, least=1)
+    if arguments.equal_count is not None:
+        require_integer("--equal-count", arguments.equal_count, least=2)
+
+    from tqdm import tqdm
+
+    from bisector.data.embeddings import read_embeddings
+    from bisector.detection.checkpoint import load_detector
+    from bisector.detection.data import load_box_task
+    from bisector.detection.measure import write_box_embeddings
+    from bisector.detection.steps import detection_steps
+    from bisector.measurement.measure import measure
+    from bisector.report.measurement_files import write_measurement
+    from bisector.report.measurement_text import format_measurement
+
+    device = device_of(arguments.device)
+    trained = load_detector(arguments.model)
+    task = task_of(arguments, trained)
+    seed = trained.seed if arguments.seed is None else arguments.seed
+    splits = load_box_task(task, seed)
+    tell_left_out(splits, "measure")
+    trained.require_classes(splits.train)
+    parts = PARTS if arguments.part == "all" else (arguments.part,)
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / EMBEDDINGS
+    total = sum(len(part) for name in parts if (part := getattr(splits, name)) is not None)
+    with tqdm(total=total, unit="picture", file=sys.stderr, dynamic_ncols=True, disable=None) as bar:
+        rows = write_box_embeddings(
+            trained.model.to(device).network,
+            splits,
+            file,
+            parts=parts,
+            model=str(arguments.model),
+            data=task.data,
+            settings={"seed": seed, "part": None if arguments.part == "all" else arguments.part},
+            batch_size=arguments.batch_size,
+            progress=bar.update,
+        )
+    say(f"{rows:,} boxes: {file}\n")
+    found = measure(
+        read_embeddings(file),
+        file=str(file),
+        command=command,
+        scores=_scores(trained),
+        shrinkage=arguments.shrinkage,
+        embeddings=arguments.embeddings,
+        equal_count=arguments.equal_count,
+        seed=seed,
+    )
+    found = replace(found, steps=detection_steps(found.steps, task, str(arguments.model)))
+    page = write_measurement(found, out)[0]
+    say(f"{format_measurement(found)}\n\nThe page: {page}")
+
+
+def _scores(trained: "TrainedDetector") -> "list[ClassScores]":
+    """AP and AP50 of each class, as the training left them."""
+    from bisector.detection.results import BoxResult
+    from bisector.measurement.class_scores import ClassScores
+    from bisector.training.results import RESULT
+
+    place = trained.path.parent / RESULT
+    if not place.is_file():
+        print(f"bisector detect measure: no {place}: measured without AP", file=sys.stderr)
+        return []
+    scores = BoxResult.read(place).scores
+    return [
+        ClassScores("AP", str(place), list(scores.class_ap), percent=True),
+        ClassScores("AP50", str(place), list(scores.class_ap50), percent=True),
+    ]

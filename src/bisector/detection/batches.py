@@ -1,0 +1,183 @@
+"""Batches of pictures and boxes that are a function of (seed, epoch, step)."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from bisector.data.boxes import BoxSet, epoch_order
+from bisector.data.keyed import keyed_permutation, keyed_uniform
+from bisector.errors import ArgumentError, require
+from bisector.training.loader import ResumableBatches
+
+
+class BoxBatch(NamedTuple):
+    """B pictures with their boxes, as torchvision's detectors take them.
+
+    Attributes:
+        images: B of (3, H, W) uint8 RGB; the detector gets them as `pixels` makes them, on its device.
+        targets: B dicts of "boxes" (n, 4), "labels" (n,) and "image_id".
+        files: B names, for messages.
+    """
+
+    images: list[Tensor]
+    targets: list[dict[str, Any]]
+    files: list[str]
+
+
+def pixels(images: Sequence[Tensor]) -> list[Tensor]:
+    """Return pictures of bytes as float32 from 0 to 1.
+
+    >>> pixels([torch.full((3, 1, 1), 255, dtype=torch.uint8)])[0].flatten()
+    tensor([1., 1., 1.])
+    """
+    return [image.float() / 255 for image in images]
+
+
+def box_batch(boxes: BoxSet, positions: Sequence[int], mirrored: Sequence[bool] | None = None) -> BoxBatch:
+    """Return some pictures of a set with the boxes that are trained on: those that are no crowd.
+
+    Args:
+        boxes: the set.
+        positions: of the pictures.
+        mirrored: which of them to flip from left to right; none if None.
+
+    Raises:
+        ArgumentError: a file is missing or broken.
+    """
+    images, targets = [], []
+    for place, index in enumerate(positions):
+        picture = boxes[index]
+        there = ~picture.crowd
+        image, corners = boxes.image(index), picture.boxes[there]
+        if mirrored is not None and mirrored[place]:
+            image = image.flip(-1)
+            left, top, right, bottom = corners.unbind(1)
+            corners = torch.stack([picture.width - right, top, picture.width - left, bottom], dim=1)
+        images.append(image)
+        targets.append({"boxes": corners, "labels": picture.labels[there], "image_id": picture.id})
+    return BoxBatch(images, targets, [boxes[index].file for index in positions])
+
+
+class BoxBatches(ResumableBatches):
+    """The training pictures in an order drawn anew each epoch, every other one mirrored; resumable at any batch.
+
+    The order is a function of (seed, epoch), mirroring one of (seed, epoch, place in the order): neither of the
+    workers, nor of how often the training was killed. With several processes each takes every ``world_size``-th
+    picture of the one order, and all take equally many.
+
+    Args:
+        boxes: what to train on.
+        batch_size: pictures a batch; the last of an epoch takes what is left.
+        seed: decides order and mirroring.
+        repeats: (N,) factors of Repeat Factor Sampling, or None for each picture once an epoch.
+        flip: whether to mirror.
+        workers: processes that make the batches.
+        rank: of this process.
+        world_size: how many processes train together.
+
+    Raises:
+        ArgumentError: there are fewer pictures than processes.
+    """
+
+    def __init__(
+        self,
+        boxes: BoxSet,
+        batch_size: int,
+        *,
+        seed: int,
+        repeats: Tensor | None = None,
+        flip: bool = True,
+        workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        require(
+            len(boxes) >= world_size, "data", f"{len(boxes)} pictures to train on", f"at least {world_size}"
+        )
+        order = _Order(len(boxes), batch_size, seed, repeats, rank, world_size)
+        super().__init__(_Drawn(boxes, seed, flip), order, workers)
+
+    def __iter__(self) -> Iterator[BoxBatch]:  # type: ignore[override]
+        yield from map(_whole, super().__iter__())
+
+
+class PlainBoxBatches(DataLoader[Any]):
+    """The pictures of a set in its own order, as they are; each process takes its share.
+
+    Args:
+        boxes: the set.
+        batch_size: pictures a batch.
+        workers: processes that make the batches.
+        rank: of this process.
+        world_size: how many processes share the set.
+    """
+
+    def __init__(
+        self, boxes: BoxSet, batch_size: int, *, workers: int = 0, rank: int = 0, world_size: int = 1
+    ) -> None:
+        positions = torch.arange(rank, len(boxes), world_size)
+        keys = [(0, chunk, chunk) for chunk in torch.split(positions, batch_size)]
+        super().__init__(_Drawn(boxes, 0, flip=False), batch_size=None, sampler=keys, num_workers=workers)
+
+    def __iter__(self) -> Iterator[BoxBatch]:  # type: ignore[override]
+        yield from map(_whole, super().__iter__())
+
+
+Key = tuple[int, Tensor, Tensor]
+"""Epoch, places in its order, positions in the set: all that a worker needs to make a batch."""
+
+
+class _Order:
+    """The keys of an epoch's batches, from the first that is still to come."""
+
+    def __init__(
+        self, size: int, batch_size: int, seed: int, repeats: Tensor | None, rank: int, world_size: int
+    ) -> None:
+        self.size, self.batch_size, self.seed, self.repeats = size, batch_size, seed, repeats
+        self.rank, self.world_size = rank, world_size
+        self.epoch = self.first = 0
+        self.share = len(self._drawn(0)) // world_size  # of every epoch
+
+    def __len__(self) -> int:
+        return math.ceil(self.share / self.batch_size)
+
+    def __iter__(self) -> Iterator[Key]:
+        drawn = self._drawn(self.epoch)
+        places = torch.arange(self.share * self.world_size)[self.rank :: self.world_size]
+        for chunk in torch.split(places, self.batch_size)[self.first :]:
+            yield self.epoch, chunk, drawn[chunk]
+
+    def _drawn(self, epoch: int) -> Tensor:
+        if self.repeats is None:
+            return keyed_permutation(self.seed, epoch, self.size)
+        return epoch_order(self.repeats, self.seed, epoch)
+
+
+class _Drawn(Dataset["BoxBatch | ArgumentError"]):
+    """Makes the batch of a key, or says why it can't: raised in a worker, an error comes as a traceback."""
+
+    def __init__(self, boxes: BoxSet, seed: int, flip: bool) -> None:
+        self.boxes, self.seed, self.flip = boxes, seed, flip
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, key: Key) -> BoxBatch | ArgumentError:
+        epoch, places, positions = key
+        mirrored = None
+        if self.flip:
+            mirrored = (keyed_uniform(self.seed, epoch, places, 1, "flip")[:, 0] < 0.5).tolist()
+        try:
+            return box_batch(self.boxes, positions.tolist(), mirrored)
+        except ArgumentError as error:
+            return error
+
+
+def _whole(batch: BoxBatch | ArgumentError) -> BoxBatch:
+    if isinstance(batch, ArgumentError):
+        raise batch
+    return batch

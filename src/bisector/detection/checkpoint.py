@@ -1,0 +1,196 @@
+"""A detector that was trained here, built again from its checkpoint alone."""
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bisector.data.boxes import BoxSet, BoxSplits
+from bisector.detection.attaching import attach
+from bisector.detection.models import build_detector, fix_parts, fixed_parts
+from bisector.detection.module import Detector
+from bisector.detection.recipe import BoxRecipe, BoxTask
+from bisector.errors import ArgumentError, require
+from bisector.training.checkpoints import BEST, LAST
+from bisector.training.recipe import Machine
+
+LVIS_DETECTIONS = 300
+"""How many detections of a picture LVIS scores."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedDetector:
+    """A trained detector and what is known of its training.
+
+    Args:
+        model: in evaluation mode.
+        task: what it was trained on.
+        recipe: how.
+        head: the spec of its head, as on the command line.
+        seed: of the training.
+        class_names: of the classes 1 to C.
+        train_counts: (C,) boxes in training.
+        train_image_counts: (C,) pictures in training that show each class.
+        path: of the checkpoint.
+    """
+
+    model: Detector
+    task: BoxTask
+    recipe: BoxRecipe
+    head: str
+    seed: int
+    class_names: tuple[str, ...]
+    train_counts: Tensor
+    train_image_counts: Tensor
+    path: Path
+
+    def require_classes(self, boxes: BoxSet) -> None:
+        """Raise `ArgumentError` unless these pictures have the classes that it was trained on."""
+        same = self.class_names == boxes.class_names
+        got = f"{boxes.name} with {len(boxes.class_names)} classes, {', '.join(boxes.class_names[:3])}, ..."
+        expected = f"the {len(self.class_names)} of the training, {', '.join(self.class_names[:3])}, ..."
+        require(same, "data", got, f"{expected} in this order")
+
+
+def describe(
+    splits: BoxSplits,
+    task: BoxTask,
+    head: str,
+    recipe: BoxRecipe,
+    seed: int,
+    *,
+    machine: Machine,
+    trainer: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return the plain values from which `load_detector` builds the model again, and all its result depends on."""
+    parts = [splits.train, splits.validation, *([splits.test] if splits.test is not None else [])]
+    fingerprint = hashlib.sha256("".join(part.fingerprint() for part in parts).encode()).hexdigest()[:16]
+    limit = LVIS_DETECTIONS if splits.train.style == "lvis" else None
+    return {
+        "kind": "detector",
+        "trainer": dict(trainer),
+        "precision": machine.precision,
+        "devices": machine.devices,
+        "fingerprint": fingerprint,
+        "task": asdict(task),
+        "recipe": asdict(recipe),
+        "head": head,
+        "seed": seed,
+        "class_names": list(splits.train.class_names),
+        "train_counts": splits.train.counts.tolist(),
+        "train_image_counts": splits.train.image_counts.tolist(),
+        "detections": recipe.detections or limit,
+    }
+
+
+def build_model(
+    description: Mapping[str, Any], *, fixed: Mapping[str, Any] | None = None, truth: BoxSet | None = None
+) -> Detector:
+    """Return the untrained detector of a description, its weights drawn from the description's seed.
+
+    The network is drawn first: with one seed every head begins from the same one.
+
+    Args:
+        description: of `describe`.
+        fixed: what the model held fixed, from its checkpoint: then no weights are loaded from anywhere else.
+        truth: the validation part.
+    """
+    recipe = BoxRecipe(**description["recipe"])
+    counts = torch.tensor(description["train_counts"])
+    torch.manual_seed(description["seed"])
+    network = build_detector(
+        recipe.model,
+        len(counts) + 1,
+        image_size=recipe.image_size,
+        pretrained=recipe.pretrained and fixed is None,
+        pretrained_backbone=recipe.pretrained_backbone and fixed is None,
+    )
+    rois: Any = network.roi_heads
+    rois.score_thresh = recipe.score_threshold
+    sampler = rois.fg_bg_sampler
+    sampler.batch_size_per_image = recipe.rois or sampler.batch_size_per_image
+    rois.detections_per_img = description["detections"] or rois.detections_per_img
+    if fixed is not None:
+        fix_parts(network, fixed)
+    attach(
+        network,
+        description["head"],
+        class_counts=counts,
+        objectness=recipe.objectness,
+        class_agnostic=recipe.class_agnostic,
+        meter_on=recipe.meter_on,
+    )
+    return Detector(
+        network,
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        optimizer=recipe.optimizer,
+        schedule=recipe.schedule,
+        clip_norm=recipe.clip_norm,
+        seed=description["seed"],
+        truth=truth,
+    )
+
+
+def load_detector(path: Path) -> TrainedDetector:
+    """Load a model that ``bisector detect train`` left.
+
+    Args:
+        path: a checkpoint, or the folder of a training; of its checkpoints the one that the training selected.
+
+    Raises:
+        ArgumentError: there is no checkpoint, or it is none of a detector of bisector's.
+    """
+    last = path / LAST if path.is_dir() else path
+    require(last.is_file(), "model", str(path), "a checkpoint, or the folder of a training that holds one")
+    place = last
+    try:
+        stored = torch.load(last, map_location="cpu", weights_only=True)
+        description = stored["bisector"]
+        if path.is_dir() and description["recipe"]["select"] == "best" and (path / BEST).is_file():
+            place = path / BEST
+            stored = torch.load(place, map_location="cpu", weights_only=True)
+        model = build_model(description, fixed=stored["bisector"]["fixed"])
+        model.load_state_dict(stored["state_dict"])
+        task, recipe = BoxTask(**description["task"]), BoxRecipe(**description["recipe"])
+    except (pickle.UnpicklingError, KeyError, RuntimeError, EOFError, TypeError, IndexError, AttributeError):
+        raise ArgumentError(
+            f"model: got {place}; expected a checkpoint that bisector detect train wrote"
+        ) from None
+    return TrainedDetector(
+        model=model.eval(),
+        task=task,
+        recipe=recipe,
+        head=description["head"],
+        seed=description["seed"],
+        class_names=tuple(description["class_names"]),
+        train_counts=torch.tensor(description["train_counts"]),
+        train_image_counts=torch.tensor(description["train_image_counts"]),
+        path=place,
+    )
+
+
+def fixed_in(path: Path) -> dict[str, Any] | None:
+    """Return what the model of a checkpoint holds fixed.
+
+    Raises:
+        ArgumentError: it is no checkpoint of ours.
+    """
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        fixed: dict[str, Any] = stored["bisector"]["fixed"]
+    except (pickle.UnpicklingError, KeyError, RuntimeError, EOFError, TypeError):
+        raise ArgumentError(
+            f"out: got {path}; expected a checkpoint that bisector detect train wrote"
+        ) from None
+    return fixed
+
+
+def with_fixed(description: Mapping[str, Any], model: Detector) -> dict[str, Any]:
+    """Return the description as checkpoints carry it, with what the model holds fixed."""
+    return {**description, "fixed": fixed_parts(model.network)}

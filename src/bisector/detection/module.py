@@ -1,0 +1,194 @@
+"""Detector: a torchvision R-CNN with a head of ours as a LightningModule."""
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bisector.data.boxes import BoxSet
+from bisector.data.keyed import keyed_seed
+from bisector.detection.batches import BoxBatch, pixels
+from bisector.detection.evaluation import Detections, evaluate_boxes
+from bisector.detection.predict import detections_of, gathered
+from bisector.errors import ArgumentError, missing_extra
+from bisector.heads import IGAM
+from bisector.training.guide import InformationGuide
+from bisector.training.schedules import schedule
+
+try:
+    import lightning
+except ImportError as error:
+    raise missing_extra("lightning", "train") from error
+
+HEAD = "network.roi_heads.box_predictor.head"
+"""Where `InformationGuide` finds the head."""
+
+
+class Detector(lightning.LightningModule):
+    """A detector with a head of ours, trained by the losses that torchvision returns.
+
+    Each training step returns the loss, its parts, and the embeddings and labels that the head measures, detached,
+    for callbacks such as `InformationGuide`. After each pass over the validation part it logs ``val/ap`` and
+    ``val/ap50``, of all processes. A loss or a gradient that is not finite ends the training with one clear error,
+    before the weights are touched.
+
+    Args:
+        network: of torchvision, attached by `bisector.detection.attach`.
+        learning_rate: the highest of the schedule.
+        weight_decay: of the optimizer.
+        optimizer: "sgd" (momentum 0.9) or "adamw".
+        schedule: "one-cycle", "cosine" or "constant"; see `bisector.training.schedules`. The last has 5% of warm-up
+            too, at most 500 steps.
+        clip_norm: length that the gradient is cut to, or None.
+        seed: what a step draws, such as its proposals, is a function of it, the step and the process alone, so that
+            a resumed training sees the same numbers. None leaves the random numbers alone.
+        truth: the validation part; nothing is logged of it if None.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        *,
+        learning_rate: float = 0.01,
+        weight_decay: float = 1e-4,
+        optimizer: str = "sgd",
+        schedule: str = "one-cycle",
+        clip_norm: float | None = 10.0,
+        seed: int | None = None,
+        truth: BoxSet | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.clip_norm = clip_norm
+        self.seed = seed
+        self.truth = truth
+        self._found: list[Detections] = []
+        self._files: list[str] = []  # of the batch, for messages
+
+    @property
+    def measures(self) -> bool:
+        """Whether the head is an IGAM with a meter, which `InformationGuide` feeds."""
+        head = self.network.roi_heads.head
+        return isinstance(head, IGAM) and head.information is not None
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Make the random numbers of this step a function of the seed and the step."""
+        if self.seed is not None:
+            torch.manual_seed(keyed_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
+
+    def training_step(self, batch: BoxBatch, batch_idx: int) -> dict[str, Any]:
+        """Return the loss, its parts, and what the head measures.
+
+        Raises:
+            ArgumentError: the loss is not finite.
+        """
+        images, targets, self._files = batch
+        parts: dict[str, Tensor] = self.network(pixels(images), targets)
+        loss = torch.stack([part.float() for part in parts.values()]).sum()
+        self._require_finite(loss, parts)
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(images))
+        embeddings, labels = self.network.roi_heads.observed
+        if (
+            not self.measures
+        ):  # a head that counts has no InformationGuide, and a checkpoint shall hold its counts
+            self.network.roi_heads.observe()
+        return {
+            "loss": loss,
+            "parts": {name: part.detach() for name, part in parts.items()},
+            "embeddings": embeddings,
+            "labels": labels,
+        }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Cut the gradient, which is unscaled here.
+
+        Raises:
+            ArgumentError: it is not finite, and no scaler of float16 is there that would leave the step out.
+        """
+        parameters = [p for p in self.parameters() if p.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm or math.inf)
+        if getattr(self.trainer.precision_plugin, "scaler", None) is None and not bool(norm.isfinite()):
+            raise self._not_finite("gradient", f"a length of {float(norm)}")
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin to collect."""
+        self._found = []
+
+    def validation_step(self, batch: BoxBatch, batch_idx: int) -> None:
+        """Detect."""
+        images, targets, _ = batch
+        outputs = self.network(pixels(images))
+        self._found += detections_of(outputs, [target["image_id"] for target in targets])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the average precision over the whole validation part, of all processes."""
+        found, self._found = gathered(self._found), []
+        if self.truth is None:
+            return
+        scores = evaluate_boxes(self.truth, found)
+        # A mean over no class has no value; 0 is one that never wins.
+        named = {"val/ap": scores.ap, "val/ap50": scores.ap50}
+        values = {name: torch.tensor(0.0 if math.isnan(ap) else ap) for name, ap in named.items()}
+        self.log_dict(values, prog_bar=True, batch_size=1)
+
+    def on_fit_start(self) -> None:
+        """Warn of an IGAM head that nobody feeds."""
+        guided = any(isinstance(callback, InformationGuide) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+        if self.measures and not guided:
+            message = (
+                "the IGAM head has a meter, but no InformationGuide is among the Trainer's callbacks: its "
+            )
+            warnings.warn(message + "margins will not change", RuntimeWarning, stacklevel=2)
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer and its schedule over the whole training."""
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        rates: dict[str, Any] = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
+        optimizer: torch.optim.Optimizer
+        if self.optimizer == "sgd":
+            optimizer = torch.optim.SGD(parameters, momentum=0.9, **rates)
+        else:
+            optimizer = torch.optim.AdamW(parameters, **rates)
+        steps = self.trainer.estimated_stepping_batches
+        if steps == math.inf:  # trained for a time, not for a number of steps: there is no cycle to plan
+            return optimizer
+        rate = torch.optim.lr_scheduler.LambdaLR(optimizer, _factor(self.schedule, int(steps)))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
+
+    def _require_finite(self, loss: Tensor, parts: Mapping[str, Tensor]) -> None:
+        """Raise in every process where the loss of any is not finite: the others would wait for it in vain."""
+        broken = (~loss.detach().isfinite()).float()
+        if not bool(self.trainer.strategy.reduce(broken.clone(), reduce_op="sum")):
+            return
+        shown = ", ".join(f"{name} {float(part.detach()):.4g}" for name, part in parts.items())
+        elsewhere = "" if broken else "; not finite in another process"
+        raise self._not_finite("loss", f"{float(loss.detach()):.6g} ({shown}{elsewhere})")
+
+    def _not_finite(self, what: str, got: str) -> ArgumentError:
+        where = (
+            f"epoch {self.current_epoch}, step {self.global_step}, with {', '.join(map(str, self._files))}"
+        )
+        return ArgumentError(
+            f"{what}: got {got} in {where}; expected finite numbers: a lower learning rate or clip norm may "
+            "keep them so, and precision 32-true"
+        )
+
+
+def _factor(name: str, steps: int) -> Callable[[int], float]:
+    """Return the factor of the learning rate for every step: detectors stand no full step at the start."""
+    if name != "constant":
+        return schedule(name, steps)
+    rising = max(1, min(500, round(0.05 * steps)))
+    return lambda step: min(1.0, (step + 1) / rising)

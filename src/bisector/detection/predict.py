@@ -1,0 +1,127 @@
+"""Detections of a whole set of pictures, and embeddings of its boxes."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, distributed, nn
+
+from bisector.data.boxes import BoxSet
+from bisector.detection.batches import PlainBoxBatches, box_batch, pixels
+from bisector.detection.evaluation import Detections
+
+Item = TypeVar("Item")
+
+
+def detections_of(outputs: Sequence[Mapping[str, Tensor]], images: Sequence[int]) -> list[Detections]:
+    """Return what torchvision's detector said of some pictures, on the CPU.
+
+    Args:
+        outputs: a dict of "boxes", "labels" and "scores" for each.
+        images: their ids.
+    """
+    return [
+        Detections(
+            image,
+            output["boxes"].detach().float().cpu(),
+            output["labels"].detach().cpu(),
+            output["scores"].detach().float().cpu(),
+        )
+        for output, image in zip(outputs, images, strict=True)
+    ]
+
+
+def gathered(mine: list[Item]) -> list[Item]:
+    """Return what all processes found, in the order of the processes; of one alone what it has."""
+    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+        return mine
+    found: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(found, mine)
+    return [item for part in found for item in part]
+
+
+def detect(
+    network: nn.Module,
+    boxes: BoxSet,
+    *,
+    batch_size: int = 4,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    progress: Callable[[int], None] = lambda pictures: None,
+) -> list[Detections]:
+    """Return the detections of every picture of a set; of this process's share where there are several.
+
+    Args:
+        network: a detector of torchvision; it runs where its weights are, and stays in the mode that it has.
+        boxes: the pictures.
+        batch_size: pictures at once.
+        workers: processes that read pictures.
+        rank: of this process.
+        world_size: of how many.
+        progress: is given the number of pictures after each batch.
+
+    Raises:
+        ArgumentError: a file is missing or broken.
+    """
+    found: list[Detections] = []
+    batches = PlainBoxBatches(boxes, batch_size, workers=workers, rank=rank, world_size=world_size)
+    with _asked(network) as device:
+        for images, targets, _ in batches:
+            outputs = network(pixels([image.to(device) for image in images]))
+            found += detections_of(outputs, [target["image_id"] for target in targets])
+            progress(len(images))
+    return found
+
+
+def embed_truth(
+    network: Any, boxes: BoxSet, *, batch_size: int = 4
+) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
+    """Embed the boxes of the ground truth as regions of interest, batch by batch.
+
+    This is how amounts are correlated with AP: what the classifier sees of an object that was found exactly. Crowd
+    boxes are left out.
+
+    Args:
+        network: an attached detector; it runs where its weights are.
+        boxes: the pictures and their boxes.
+        batch_size: pictures at once.
+
+    Yields:
+        The (n, D) embeddings, the (n,) labels from 1, and n names: file and annotation id.
+
+    Raises:
+        ArgumentError: a file is missing or broken.
+    """
+    for start in range(0, len(boxes), batch_size):
+        positions = range(start, min(start + batch_size, len(boxes)))
+        with _asked(network) as device:
+            batch = box_batch(boxes, positions)
+            targets = [
+                {"boxes": t["boxes"].to(device), "labels": t["labels"].to(device)} for t in batch.targets
+            ]
+            images, targets = network.transform(pixels([image.to(device) for image in batch.images]), targets)
+            features = network.backbone(images.tensors)
+            if isinstance(features, Tensor):
+                features = {"0": features}
+            found = network.roi_heads.embed_boxes(features, [t["boxes"] for t in targets], images.image_sizes)
+        labels = torch.cat([target["labels"] for target in targets])
+        names = [
+            f"{boxes[index].file}#{annotation}"
+            for index in positions
+            for annotation in boxes[index].ids[~boxes[index].crowd].tolist()
+        ]
+        yield found, labels, names
+
+
+@contextmanager
+def _asked(network: nn.Module) -> Iterator[torch.device]:
+    """Put the network into evaluation without gradients, and back."""
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield next(network.parameters()).device
+    finally:
+        network.train(training)

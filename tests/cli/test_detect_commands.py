@@ -1,0 +1,266 @@
+"""`bisector detect` from the command line."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bisector.cli.main import main
+from bisector.data.boxes import load_boxes
+from bisector.data.embeddings import read_embeddings
+from tiny_boxes import write_voc
+
+SMALL = ["--model", "small-fpn", "--image-size", "64", "--batch-size", "8"]
+SMALL += ["--accelerator", "cpu", "--no-tensorboard"]
+
+
+@pytest.fixture(scope="module")
+def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_voc(tmp_path_factory.mktemp("data") / "voc")
+
+
+@pytest.fixture(scope="module")
+def run(voc: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "igam"
+    assert main(["detect", "train", "--data", str(voc), *SMALL, "--epochs", "2", "--out", str(out)]) == 0
+    return out
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def result(folder: Path) -> Any:
+    return json.loads((folder / "result.json").read_text())
+
+
+def test_a_training_leaves_its_files_and_is_not_repeated(
+    run: Path, voc: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = rows(run / "metrics.csv")
+    assert [row["epoch"] for row in measured] == ["0", "1"]
+    for name in ("train/loss", "train/loss_classifier", "val/ap", "val/ap50", "information/mean"):
+        assert all(float(row[name]) >= 0 for row in measured), name
+    amounts = rows(run / "amounts.csv")
+    assert list(amounts[0]) == ["refresh", "(background)", "blue", "green", "red"]
+    assert all(float(row["blue"]) > 0 for row in amounts)
+    done = result(run)
+    assert (done["part"], done["head"], done["epochs"]) == ("test", "igam", 2)
+    assert done["scores"]["class_names"] == ["blue", "green", "red"]
+    assert json.loads((run / "settings.json").read_text())["recipe"]["model"] == "small-fpn"
+    assert "<html" in (run / "detections.html").read_text()
+
+    before = (run / "last.ckpt").stat().st_mtime_ns, (run / "result.json").read_bytes()
+    words = ["detect", "train", "--data", f"{voc}/", *SMALL, "--epochs", "2", "--out", str(run)]
+    assert main(words) == 0
+    assert ((run / "last.ckpt").stat().st_mtime_ns, (run / "result.json").read_bytes()) == before
+    assert "igam on voc test, seed 0: small-fpn" in capsys.readouterr().out
+
+
+def test_a_run_is_scored_again_and_so_are_its_stored_results(run: Path, voc: Path, tmp_path: Path) -> None:
+    assert main(["detect", "evaluate", str(run), "--device", "cpu", "--out", str(tmp_path / "again")]) == 0
+    assert result(tmp_path / "again")["scores"]["class_ap"] == result(run)["scores"]["class_ap"]
+    assert result(tmp_path / "again")["classified"] == result(run)["classified"]
+    stored = str(run / "detections.json")
+    assert main(["detect", "evaluate", stored, "--data", str(voc), "--out", str(tmp_path / "stored")]) == 0
+    assert result(tmp_path / "stored")["scores"]["class_ap"] == pytest.approx(
+        result(run)["scores"]["class_ap"], abs=1e-6
+    )
+    part = ["--part", "validation", "--adjust", "prior", "--tau", "0.5"]
+    assert (
+        main(["detect", "evaluate", str(run), *part, "--device", "cpu", "--out", str(tmp_path / "tau")]) == 0
+    )
+    assert result(tmp_path / "tau")["part"] == "validation"
+
+
+def test_stored_results_are_adjusted(voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    splits = load_boxes(str(voc))
+    ids = [picture.id for picture in splits.test]
+    records = [
+        {"image_id": image, "category_id": category, "bbox": [1, 2, 30, 40], "score": 0.3 + 0.1 * category}
+        for image in ids
+        for category in (1, 2, 3)
+    ]
+    file, out = tmp_path / "results.json", tmp_path / "adjusted.json"
+    file.write_text(json.dumps(records))
+    assert main(["detect", "adjust", str(file), "--data", str(voc), "--out", str(out)]) == 0
+    found = json.loads(out.read_text())
+    counts = splits.train.counts.double()
+    for record in found:
+        score, rate = 0.3 + 0.1 * record["category_id"], counts.mean() / counts[record["category_id"] - 1]
+        odds = score / (1 - score) * float(rate)
+        assert record["score"] == pytest.approx(odds / (1 + odds), rel=1e-6)
+    capsys.readouterr()
+    even = tmp_path / "counts.json"
+    even.write_text(json.dumps({"blue": 5, "green": 5, "red": 5}))
+    words = ["detect", "adjust", str(file), "--data", str(voc), "--counts", str(even), "--out", str(out)]
+    assert main(words) == 0
+    for record in json.loads(out.read_text()):
+        assert record["score"] == pytest.approx(0.3 + 0.1 * record["category_id"])
+    words = ["detect", "evaluate", str(file), "--data", str(voc), "--adjust", "prior"]
+    assert main([*words, "--out", str(tmp_path / "scored")]) == 0
+    assert "Adjusted: prior" in capsys.readouterr().out
+
+
+def test_the_boxes_of_a_run_are_measured_with_its_ap(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["detect", "measure", str(run), "--device", "cpu", "--out", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "bisector detect" in told[told.index("Next:") :]
+    measured = json.loads((tmp_path / "measure.json").read_text())
+    assert {"AP", "AP50"} <= {score["name"] for score in measured["scores"]}
+    table = read_embeddings(tmp_path / "embeddings.parquet")
+    assert set(table.splits or []) == {"train", "validation", "test"}
+    assert (tmp_path / "measure.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["train", "--head", "igma"], "did you mean 'igam'"),
+        (["train", "--model", "small-fnp"], "did you mean 'small-fpn'"),
+        (["train", "--data", "nowhere"], "nowhere"),
+        (["train", "--epochs", "0"], "epochs: got 0"),
+        (["train", "--repeat-threshold", "2"], "repeat_threshold: got 2"),
+        (["train", "--precision", "8-bit"], "8-bit"),
+        (["train", "--pretrained"], "small-fpn"),
+        (["evaluate", "nowhere"], "model: got nowhere"),
+        (["evaluate", "nowhere.json"], "nowhere.json, which is not there"),
+        (["measure", "nowhere"], "model: got nowhere"),
+        (["adjust", "nowhere.json"], "nowhere.json, which is not there"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    voc: Path, words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    action, *rest = words
+    data = [] if "--data" in words else ["--data", str(voc)]
+    out = ["--out", str(tmp_path / "out")]
+    assert main(["detect", action, *data, *(SMALL if action == "train" else []), *rest, *out]) == 2
+    complaint = capsys.readouterr().err.strip()
+    assert told in complaint
+    assert complaint.startswith(f"bisector detect {action}: error: ")
+    assert "\n" not in complaint
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_flags_and_actions_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, told in (
+        (["trian"], "did you mean 'train'"),
+        (["train", "--data", "x", "--epoch", "3"], "did you mean '--epochs'"),
+        (["evaluate", "x.json", "--tua", "3"], "did you mean '--tau'"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            main(["detect", *words])
+        assert left.value.code == 2
+        assert told in capsys.readouterr().err
+
+
+def test_results_of_other_pictures_are_refused(
+    voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps([{"image_id": 999, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 0.5}]))
+    for words, told in (
+        (["--data", str(voc)], "record 1: got image_id 999"),
+        ([], "--data: got none"),
+        (["--data", str(voc), "--adjust", "nowhere.json"], "--adjust: got nowhere.json"),
+    ):
+        assert main(["detect", "evaluate", str(file), *words, "--out", str(tmp_path / "out")]) == 2
+        assert told in capsys.readouterr().err
+
+
+def start(*words: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "bisector", "detect", "train", *SMALL, *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_a_training_that_is_killed_ends_in_the_same_bits(voc: Path, tmp_path: Path) -> None:
+    def words(folder: str) -> list[str]:
+        return [
+            "--data",
+            str(voc),
+            "--epochs",
+            "6",
+            "--checkpoint-steps",
+            "1",
+            "--out",
+            str(tmp_path / folder),
+        ]
+
+    whole = start(*words("whole"))
+    assert whole.wait(300) == 0, whole.communicate()
+    last, draw, kills = tmp_path / "cut" / "last.ckpt", random.Random(3), 0
+    while kills < 1:
+        before, deadline = last.stat().st_mtime_ns if last.is_file() else 0, time.monotonic() + 120
+        process = start(*words("cut"))
+        while not (last.is_file() and last.stat().st_mtime_ns > before) and process.poll() is None:
+            assert time.monotonic() < deadline, "no progress"
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 0.3))
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kills += 1
+    final = start(*words("cut"))
+    assert final.wait(300) == 0, final.communicate()
+    assert kills >= 1
+    one, other = (
+        torch.load(tmp_path / name / "last.ckpt", weights_only=True)["state_dict"]
+        for name in ("whole", "cut")
+    )
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    for name in ("metrics.csv", "amounts.csv", "settings.json", "detections.json"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
+    records = [{**result(tmp_path / name), "seconds": 0} for name in ("whole", "cut")]
+    assert records[0] == records[1]
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model_and_score_all_pictures(voc: Path, tmp_path: Path) -> None:
+    words = ["--data", str(voc), "--epochs", "2", "--devices", "2", "--out", str(tmp_path / "two")]
+    process = start(*words, "--batch-size", "3")
+    printed, complaint = process.communicate(timeout=300)
+    assert process.returncode == 0, complaint
+    assert printed.count("small-fpn") == 1  # the first process alone speaks
+    assert result(tmp_path / "two")["scores"]["images"] == 6
+    again = ["detect", "evaluate", str(tmp_path / "two"), "--device", "cpu", "--out", str(tmp_path / "again")]
+    assert main(again) == 0
+    scores = [result(tmp_path / name)["scores"] for name in ("two", "again")]
+    assert scores[0]["class_ap"] == pytest.approx(scores[1]["class_ap"], abs=1e-6)
+    assert scores[0]["detections"] == scores[1]["detections"]
+    valid = ["--part", "validation", "--out", str(tmp_path / "valid")]
+    assert main(["detect", "evaluate", str(tmp_path / "two"), "--device", "cpu", *valid]) == 0
+    logged = float(rows(tmp_path / "two" / "metrics.csv")[-1]["val/ap50"])
+    assert logged == pytest.approx(result(tmp_path / "valid")["scores"]["ap50"], abs=1e-6)
+    counted = rows(tmp_path / "two" / "amounts.csv")
+    assert len(counted) == 2
+
+    wild = ["--learning-rate", "1e8", "--clip-norm", "none", "--schedule", "constant"]
+    process = start(
+        "--data", str(voc), *wild, "--devices", "2", "--batch-size", "2", "--out", str(tmp_path / "wild")
+    )
+    _, complaint = process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert "Traceback" not in complaint
+    assert "error: loss: got" in complaint or "error: gradient: got" in complaint

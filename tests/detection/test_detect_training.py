@@ -1,0 +1,254 @@
+"""One training of a detector: what its steps compute, what it refuses, and that it goes on in the same bits."""
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from torch import Tensor
+
+from bisector.data.boxes import BoxSet, BoxSplits, Picture, load_boxes
+from bisector.data.keyed import keyed_seed
+from bisector.detection.batches import BoxBatches, pixels
+from bisector.detection.checkpoint import load_detector
+from bisector.detection.evaluation import evaluate_boxes
+from bisector.detection.models import build_detector
+from bisector.detection.predict import detect
+from bisector.detection.recipe import BoxRecipe, BoxTask
+from bisector.detection.results import BoxResult
+from bisector.detection.train import train_detector
+from bisector.errors import ArgumentError
+from bisector.training.recipe import Machine
+from bisector.training.schedules import schedule
+from tiny_boxes import write_voc
+
+RECIPE = BoxRecipe(model="small-fpn", image_size=64, epochs=2, batch_size=6, score_threshold=0.05)  # 3 steps
+Outcome = tuple[dict[str, Tensor], BoxResult, bytes, bytes]
+
+
+@pytest.fixture(scope="module")
+def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_voc(tmp_path_factory.mktemp("voc"))
+
+
+@pytest.fixture(scope="module")
+def splits(voc: Path) -> BoxSplits:
+    return load_boxes(str(voc))
+
+
+class CrashError(Exception):
+    pass
+
+
+class Crasher(lightning.Callback):
+    """Raise when a hook is called for the n-th time."""
+
+    def __init__(self, hook: str, n: int) -> None:
+        self.left = n
+        setattr(self, hook, self._count)
+
+    def _count(self, *arguments: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise CrashError
+
+
+def outcome(
+    splits: BoxSplits,
+    folder: Path | None,
+    *crash: lightning.Callback,
+    head: str = "igam",
+    recipe: BoxRecipe = RECIPE,
+    steps: int = 500,
+    workers: int = 0,
+    precision: str = "32-true",
+) -> Outcome:
+    machine = Machine(accelerator="cpu", checkpoint_steps=steps, workers=workers, precision=precision)
+    given = {"callbacks": list(crash)}
+    model, result, _ = train_detector(
+        splits, BoxTask("voc"), head, recipe, machine=machine, folder=folder, trainer=given
+    )
+    files = [] if folder is None else [folder / "metrics.csv", folder / "amounts.csv"]
+    logs = [file.read_bytes() if file.exists() else b"" for file in files]
+    return model.state_dict(), replace(result, seconds=0.0), *([*logs, b"", b""][:2])  # type: ignore[return-value]
+
+
+def assert_same(one: Outcome, other: Outcome) -> None:
+    assert one[0].keys() == other[0].keys()
+    assert not [name for name in one[0] if not torch.equal(one[0][name], other[0][name])]
+    assert repr(one[1]) == repr(other[1])
+    assert one[2:] == other[2:]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(splits: BoxSplits, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    return outcome(splits, tmp_path_factory.mktemp("undisturbed"))
+
+
+@pytest.mark.parametrize(
+    ("hook", "n", "steps"),
+    [
+        ("on_train_batch_start", 2, 1),
+        ("on_train_batch_end", 3, 1),
+        ("on_train_batch_start", 6, 2),
+        ("on_train_epoch_end", 1, 1),
+        ("on_validation_end", 2, 500),
+    ],
+)
+def test_it_resumes_exactly_wherever_it_died(
+    splits: BoxSplits, undisturbed: Outcome, tmp_path: Path, hook: str, n: int, steps: int
+) -> None:
+    with pytest.raises(CrashError):
+        outcome(splits, tmp_path, Crasher(hook, n), steps=steps)
+    assert_same(outcome(splits, tmp_path, steps=steps), undisturbed)
+
+
+@pytest.mark.slow
+def test_others_resume_too_with_repeats_and_rare_validations(splits: BoxSplits, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, repeat_threshold=0.6, validate_every=2, optimizer="adamw", objectness=True)
+    recipe = replace(recipe, schedule="constant", class_agnostic=True, learning_rate=1e-3)
+    for head in ("seesaw", "igam:sub_centers=2"):
+        expected = outcome(splits, tmp_path / f"{head} whole", head=head, recipe=recipe)
+        assert expected[2].count(b"\n") == 3
+        cut = tmp_path / f"{head} cut"
+        with pytest.raises(CrashError):
+            outcome(
+                splits, cut, Crasher("on_train_batch_end", 5), head=head, recipe=recipe, steps=1, workers=1
+            )
+        with pytest.raises(CrashError):
+            outcome(splits, cut, Crasher("on_train_batch_start", 2), head=head, recipe=recipe, steps=1)
+        assert_same(outcome(splits, cut, head=head, recipe=recipe, steps=1), expected)
+
+
+def test_two_steps_are_those_of_a_plain_loop_over_torchvision(splits: BoxSplits) -> None:
+    recipe = replace(RECIPE, epochs=1, batch_size=8, clip_norm=None, schedule="cosine")
+    state, *_ = outcome(splits, None, head="linear", recipe=recipe)
+    torch.manual_seed(0)
+    model = build_detector("small-fpn", 4, image_size=64)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
+    factor = schedule("cosine", 2)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    model.train()
+    for step, (images, targets, _) in enumerate(BoxBatches(splits.train, 8, seed=0)):
+        torch.manual_seed(keyed_seed(0, 0, step, 0))
+        optimizer.param_groups[0]["lr"] = 0.01 * factor(step)
+        optimizer.zero_grad()
+        sum(model(pixels(images), targets).values()).backward()
+        optimizer.step()
+    torch.set_num_threads(threads)
+    trained = {name.removeprefix("network."): value for name, value in state.items()}
+    for name, value in model.state_dict().items():
+        here = name.replace("box_predictor.cls_score", "box_predictor.head")
+        torch.testing.assert_close(trained[here], value, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_the_result_is_that_of_the_checkpoint(splits: BoxSplits, tmp_path: Path) -> None:
+    _, result, *_ = outcome(splits, tmp_path, recipe=replace(RECIPE, select="best", class_agnostic=True))
+    trained = load_detector(tmp_path)
+    assert trained.path.name == "best.ckpt"
+    assert (trained.head, trained.seed, trained.task) == ("igam", 0, BoxTask("voc"))
+    assert trained.class_names == splits.train.class_names
+    assert torch.equal(trained.train_counts, splits.train.counts)
+    assert torch.equal(trained.train_image_counts, splits.train.image_counts)
+    found = detect(trained.model.network, splits.test, batch_size=4)
+    again = evaluate_boxes(splits.test, found, train_counts=splits.train.counts)
+    assert again.class_ap == pytest.approx(result.scores.class_ap, abs=1e-6)
+    amounts = result.amount_history[-1]
+    assert len(result.amount_history) == 2
+    assert len(amounts) == 3
+    assert repr(amounts) == repr(list(result.scores.class_amounts or []))
+    result.write(tmp_path / "result.json")
+    assert repr(BoxResult.read(tmp_path / "result.json")) == repr(result)
+    with pytest.raises(ArgumentError, match=r"data: got cats with 1 classes, cat, ...; expected the 3 of"):
+        trained.require_classes(BoxSet([], ["cat"], name="cats"))
+
+
+def test_it_learns(splits: BoxSplits) -> None:
+    recipe = replace(
+        RECIPE, epochs=20, batch_size=8, optimizer="adamw", learning_rate=5e-3, validate_every=20
+    )
+    _, result, *_ = outcome(splits, None, head="linear", recipe=recipe)
+    assert result.scores.ap50 > 0.2
+
+
+def test_a_loss_that_explodes_is_one_clear_error_before_the_weights_are_touched(
+    splits: BoxSplits, tmp_path: Path
+) -> None:
+    wild = replace(RECIPE, epochs=20, learning_rate=1e8, clip_norm=None, schedule="constant")
+    with pytest.raises(
+        ArgumentError, match=r"(loss|gradient): got .* in epoch \d+, step \d+, with .*p0.*"
+    ) as told:
+        outcome(splits, tmp_path, head="linear", recipe=wild, steps=1)
+    assert "\n" not in str(told.value)
+    if (tmp_path / "last.ckpt").is_file():
+        stored = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]
+        assert all(value.isfinite().all() for name, value in stored.items() if name.endswith(".weight"))
+
+
+def test_pictures_without_boxes_and_classes_never_seen_are_no_trouble(splits: BoxSplits) -> None:
+    names = (*splits.train.class_names, "never")
+
+    def with_more(boxes: BoxSet) -> BoxSet:
+        pictures = sorted(boxes.pictures, key=lambda picture: len(picture.labels))[:4]
+        return BoxSet(pictures, names, name="few", style="voc", root=boxes.root)
+
+    few = BoxSplits(with_more(splits.train), with_more(splits.validation), None)
+    assert any(len(picture.labels) == 0 for picture in few.train)
+    for head in ("igam", "ldam", "seesaw"):
+        for objectness in (False, True):
+            recipe = replace(
+                RECIPE, epochs=1, batch_size=1, objectness=objectness
+            )  # some batches hold no box
+            _, result, *_ = outcome(few, None, head=head, recipe=recipe)
+            assert result.part == "validation"
+            assert result.scores.class_ap[3] != result.scores.class_ap[3]  # NaN
+    empty = BoxSet([p for p in few.train if not len(p.labels)], names, name="none", root=few.train.root)
+    with pytest.raises(ArgumentError, match="data: got no box to train on"):
+        outcome(BoxSplits(empty, few.validation), None)
+
+
+def test_mixed_precision_trains_boxes(splits: BoxSplits) -> None:
+    _, result, *_ = outcome(splits, None, recipe=replace(RECIPE, meter_on="boxes"), precision="bf16-mixed")
+    assert len(result.amount_history) == 2
+
+
+def test_another_training_in_the_folder_is_refused_and_a_longer_one_goes_on(
+    splits: BoxSplits, tmp_path: Path
+) -> None:
+    outcome(splits, tmp_path, recipe=replace(RECIPE, epochs=1))
+    for head, recipe, told in (
+        ("igam", replace(RECIPE, flip=False), "flip True, not False"),
+        ("linear", RECIPE, "head 'igam', not 'linear'"),
+    ):
+        with pytest.raises(ArgumentError, match=told):
+            outcome(splits, tmp_path, head=head, recipe=recipe)
+    changed = copy.copy(splits.train).subset(range(8))
+    with pytest.raises(ArgumentError, match="other data"):
+        outcome(replace(splits, train=changed), tmp_path)
+    longer = outcome(splits, tmp_path)
+    assert [line.split(b",")[0] for line in longer[2].splitlines()[1:]] == [b"0", b"1"]
+
+
+def test_what_is_no_checkpoint_of_a_detector_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"model: got .*; expected a checkpoint, or the folder"):
+        load_detector(tmp_path)
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(ArgumentError, match=r"other.ckpt; expected a checkpoint that bisector detect train"):
+        load_detector(tmp_path / "other.ckpt")
+
+
+def test_boxes_of_every_kind_of_trouble_are_trained_on_as_they_are_read() -> None:
+    box = torch.tensor([[0.0, 0, 64, 64], [63.5, 63.5, 64, 64]])  # the whole picture, and half a pixel
+    picture = Picture.of(1, "a", 64, 64, box, torch.tensor([1, 2]))
+
+    class Grey(BoxSet):
+        def image(self, index: int) -> Tensor:
+            return torch.full((3, 64, 64), 128, dtype=torch.uint8)
+
+    odd = Grey([picture], ["a", "b"], name="odd")
+    _, result, *_ = outcome(BoxSplits(odd, odd), None, recipe=replace(RECIPE, epochs=2, batch_size=1))
+    assert result.scores.images == 1
