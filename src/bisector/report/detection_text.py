@@ -33,29 +33,38 @@ def format_scores(runs: Sequence[tuple[str, BoxScores]], width: int = 160) -> st
         times[head] = times.get(head, 0) + 1
         numbered.append((head, times[head], scores))
     notes = dict.fromkeys(note for _, scores in runs for note in scores.notes)
-    table = format_compared(compare_scores(numbered), width, differences=False)
+    table = format_compared(compare_scores(numbered), width, differences=False, repeats="runs")
     return "\n\n".join(filter(None, [table, "\n".join(f"Note: {plain(note)}" for note in notes)]))
 
 
-def format_compared(rows: Sequence[ComparedScores], width: int = 160, *, differences: bool = True) -> str:
+def format_compared(
+    rows: Sequence[ComparedScores], width: int = 160, *, differences: bool = True, repeats: str = "seeds"
+) -> str:
     """Means and deviations, and below them the mean differences from the first head with their 95% intervals.
+
+    Where heads have not the same number of runs, a column says how many each has.
 
     Args:
         rows: as `compare_scores` gives them.
         width: columns of the terminal.
         differences: whether those are shown, where heads have seeds in common.
+        repeats: what the runs of a head are: "seeds", or "runs" where their seeds are not known.
     """
     infos = [info for info in BOX_METRICS if any(math.isfinite(row.mean[info.key]) for row in rows)]
     names = [head_label(row.head) for row in rows]
-    blocks = text_blocks(names, [_column(rows, info) for info in infos], width) if infos else []
+    counts = [len(row.seeds) for row in rows]
+    alike = len(set(counts)) == 1
+    columns = [] if alike else [[repeats.capitalize(), *map(str, counts)]]
+    columns += [_column(rows, info) for info in infos]
+    blocks = text_blocks(names, columns, width) if infos else []
     if not rows:
         return "No scores."
     if not infos:
         return "No score has a number: there was no box to be found."
-    seeds = max(len(row.seeds) for row in rows)
+    over = f"over {counts[0]} {repeats}" if alike else f"over the {repeats} of each"
     legend = [
         *(["* best mean of its column"] if len(rows) > 1 else []),
-        *([f"± standard deviation over {seeds} seeds"] if seeds > 1 else []),
+        *([f"± standard deviation {over}"] if max(counts) > 1 else []),
     ]
     blocks += ["\n".join(legend)] if legend else []
     return "\n\n".join([*blocks, *(_differences(rows, width) if differences else [])])

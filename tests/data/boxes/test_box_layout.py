@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image, ImageDraw
 
 from bisector.data.boxes import load_boxes
 from bisector.errors import ArgumentError
@@ -55,7 +56,9 @@ def test_the_usual_folders(parts, tmp_path, places):
     assert splits.test is None
     for part in (splits.train, splits.validation):
         assert [int(part.image(i)[0, 0, 0]) for i in range(3)] == [5, 3, 9]
-        assert part.left_out == ()
+    assert splits.train.left_out == ()
+    apart = places[2] != places[3]  # else the three images of both parts are the same files
+    assert len(splits.validation.left_out) == (0 if apart else 1)
 
 
 def test_the_real_folder(real_data):
@@ -105,10 +108,78 @@ def test_files_given_one_by_one(coco, tmp_path):
     assert len(load_boxes(str(train), validation=str(val), need_images=False).train) == 3
     with pytest.raises(ArgumentError, match="images: no folder /nowhere"):
         load_boxes(str(train), images="/nowhere")
+    with pytest.raises(ArgumentError, match="seed: got -1; expected an integer of at least 0"):
+        load_boxes(str(train), images=given, seed=-1)
     with pytest.raises(ArgumentError, match="validation_images: expected validation"):
         load_boxes(str(train), images=given, validation_images=given)
     with pytest.raises(ArgumentError, match="data: no file or folder '/nowhere'"):
         load_boxes(str(train), images=given, validation="/nowhere")
+
+
+@pytest.mark.parametrize(
+    ("given", "train_folder", "val_folder", "val_file"),
+    [
+        ("pictures/train", "pictures/train", "pictures/val", "val_boxes.json"),
+        ("pictures/train2017", "pictures/train2017", "pictures/val2017", "instances_val2017.json"),
+        ("pictures/train2017", "pictures/train2017", "pictures/val2017", "held_out.json"),
+        ("pictures", "pictures", "pictures/val2017", "instances_val2017.json"),
+        ("pictures", "pictures", "pictures/valid", "val.json"),
+        ("train_pictures", "train_pictures", "validation_pictures", "b.json"),
+    ],
+)
+def test_validation_is_not_looked_for_among_files_of_training(
+    coco, tmp_path, given, train_folder, val_folder, val_file
+):
+    """Files of the same names in two folders: other pixels under the same boxes, and nothing to be seen of it."""
+    train, val = coco("a/train.json"), coco(f"b/{val_file}")
+    shutil.rmtree(tmp_path / "images")
+    for folder, blue in ((train_folder, 10), (val_folder, 200)):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        for image in (5, 3, 9):
+            Image.new("RGB", (40, 30), (0, 0, blue)).save(tmp_path / folder / f"{image}.png")
+    splits = load_boxes(str(train), images=str(tmp_path / given), validation=str(val))
+    assert [int(part.image(0)[2, 0, 0]) for part in (splits.train, splits.validation)] == [10, 200]
+    assert splits.validation.left_out == ()
+    whole = load_boxes(
+        str(train),
+        images=str(tmp_path / given),
+        validation=str(val),
+        validation_images=str(tmp_path / train_folder),
+    )
+    assert int(whole.validation.image(0)[2, 0, 0]) == 10
+
+
+def test_images_of_both_parts_are_told(coco, tmp_path):
+    train = coco("train.json")
+    ids = [{"id": 10 * i, "file_name": f"{i}.png", "width": 40, "height": 30} for i in (3, 9)]
+    ids.append({"id": 4, "file_name": "4.png", "width": 40, "height": 30})
+    val = coco("val.json", images=ids, annotations=[])
+    splits = load_boxes(str(train), images=str(tmp_path / "images"), validation=str(val))
+    assert splits.train.left_out == ()
+    assert splits.validation.left_out == (
+        f"val: 2 of 3 images are those of train, in {tmp_path / 'images'}; if they are others, their folder is to "
+        "be given",
+    )
+
+
+def test_every_word_for_validation_may_be_its_folder(coco, tmp_path):
+    for name in ("train", "val"):
+        coco(f"annotations/{name}.json", tmp_path / "set")
+    for folder in ("train", "valid"):
+        shutil.copytree(tmp_path / "set" / "images", tmp_path / "set" / folder)
+    shutil.rmtree(tmp_path / "set" / "images")
+    splits = load_boxes(str(tmp_path / "set"))
+    assert [p.root.rpartition("/")[2] for p in (splits.train, splits.validation)] == ["train", "valid"]
+
+
+def test_coco_and_lvis_in_one_folder_are_told(coco, tmp_path):
+    for name in ("instances_train2017", "instances_val2017", "lvis_v1_train", "lvis_v1_val"):
+        coco(f"annotations/{name}.json", tmp_path / "set")
+    with pytest.raises(
+        ArgumentError,
+        match=r"holds instances_train2017\.json, lvis_v1_train\.json; expected one of these files, and its images",
+    ):
+        load_boxes(str(tmp_path / "set"))
 
 
 def test_other_categories_for_validation_are_an_error(coco, tmp_path):
@@ -194,3 +265,19 @@ def test_the_truth_is_json(coco):
     path = coco()
     truth = load_boxes(str(path), validation=str(path)).validation.coco()
     assert json.loads(json.dumps(truth)) == truth
+
+
+def test_ids_of_scenes_are_different_in_every_part(paint, tmp_path):
+    for name, colour in (("red", (255, 0, 0, 255)), ("blue", (0, 0, 255, 255))):
+        (tmp_path / "things" / name).mkdir(parents=True)
+        for number in range(4):
+            disc = Image.new("RGBA", (40, 40))
+            ImageDraw.Draw(disc).ellipse((4, 8, 35, 33), fill=colour)
+            disc.save(tmp_path / "things" / name / f"{number}.png")
+    paint(tmp_path / "places" / "grey.png", (90, 90))
+    spec = f"scenes:objects={tmp_path / 'things'}:backgrounds={tmp_path / 'places'}:size=64:classes=2"
+    splits = load_boxes(f"{spec}:pictures=5:validation=3:test=4")
+    parts = (splits.train, splits.validation, splits.test)
+    assert [p.id for part in parts for p in part] == list(range(1, 13))
+    assert [part[0].file for part in parts] == ["train/000001", "validation/000001", "test/000001"]
+    assert splits.test.subset([2]).image(0).equal(splits.test.image(2))

@@ -10,6 +10,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from bisector.data.boxes import BoxSet, Picture, read_coco
+from bisector.data.boxes.pixels import stored_size
 from bisector.errors import ArgumentError
 
 
@@ -180,13 +181,82 @@ def test_the_fingerprint_changes_with_boxes_and_files(coco, tmp_path):
     assert read_coco(path, images).fingerprint() == first
     assert read_coco(path, images).subset([0, 1]).fingerprint() != first
     moved = BoxSet(
-        [Picture(**{**vars(p), "boxes": p.boxes * 0.5}) for p in read_coco(path, images)],
+        [Picture(**{**vars(p), "boxes": p.boxes * 0.5, "written": None}) for p in read_coco(path, images)],
         ["dog", "cat"],
         name="x",
         category_ids=[7, 2],
         root=images,
     )
     assert moved.fingerprint() != first
+    assert read_coco(path, images).with_frequency(["r", "f"]).fingerprint() != first
     shutil.copy(images / "3.png", images / "9.png")
     os.utime(images / "9.png", (time.time() + 5,) * 2)
     assert read_coco(path, images).fingerprint() != first
+
+
+def test_the_fingerprint_changes_with_what_is_scored_against():
+    # Both boxes end beyond the border and are cut to the same.
+    box = {"boxes": torch.tensor([[1.0, 2, 40, 30]])}
+    far, farther = (torch.tensor([[1.0, 2, side, 99]]).double() for side in (50, 60))
+    sets = [BoxSet([picture(**box, written=w)], ["thing"], name="x") for w in (far, farther, None)]
+    assert len({boxes.fingerprint() for boxes in sets}) == 3
+
+
+def test_boxes_changed_without_what_is_scored_are_told():
+    def boxes(**changes):
+        return BoxSet([picture(file="b.png", id=2), picture(**changes)], ["thing"], name="x")
+
+    written = torch.tensor([[-9.0, 2, 12, 99]]).double()
+    assert (
+        boxes(boxes=torch.tensor([[0.0, 2, 3, 30]]), written=written).coco()["annotations"][1]["bbox"][0]
+        == -9
+    )
+    told = r"boxes: got \[1.0, 2.0, 3.0, 4.0\] in a\.png; expected the box that its `written` says"
+    with pytest.raises(ArgumentError, match=told):
+        boxes(written=written)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"crowd": torch.tensor([1], dtype=torch.uint8)},
+            r"crowd: got shape \(1,\), torch.uint8 in a.png; expected shape \(1,\), torch.bool",
+        ),
+        (
+            {"labels": torch.tensor([1, 1])},
+            r"labels: got shape \(2,\), torch.int64 in a.png; expected shape \(1,\)",
+        ),
+        ({"labels": torch.tensor([1.0])}, "labels: got .*torch.float32 .*torch.int64"),
+        ({"ids": torch.tensor([1], dtype=torch.int32)}, "ids: got"),
+        ({"areas": torch.zeros(0)}, "areas: got"),
+        ({"areas": torch.tensor([4])}, "areas: got"),
+        ({"boxes": torch.zeros(1, 4).double()}, "boxes: got"),
+        ({"boxes": torch.zeros(1, 5)}, "boxes: got"),
+        ({"written": torch.zeros(1, 4)}, "written: got"),
+        ({"written": torch.zeros(2, 4).double()}, "written: got"),
+    ],
+)
+def test_columns_of_another_length_or_dtype(changes, told):
+    with pytest.raises(ArgumentError, match=told):
+        picture(**changes)
+
+
+def test_groups_that_are_not_one_a_class():
+    boxes = BoxSet([picture()], ["thing"], name="x")
+    assert boxes.with_frequency(["c"]).frequency == ("c",)
+    assert boxes.with_frequency(None).frequency is None
+    for wrong in (["r", "c"], [], ["rare"]):
+        with pytest.raises(ArgumentError, match=r"frequency: got .*; expected 1 of 'r', 'c', 'f'"):
+            boxes.with_frequency(wrong)
+
+
+def test_an_image_too_large_to_be_one_is_a_line(tmp_path, monkeypatch, paint):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    path = paint(tmp_path / "a.png", (40, 30))
+    with pytest.raises(ArgumentError, match=r"image 1 .*a\.png\) cannot be read"):
+        one(tmp_path).image(0)
+    with pytest.raises(ArgumentError, match=r"images: .*a\.png cannot be read: Image size"):
+        stored_size(path)
+    with pytest.raises(ArgumentError, match="cannot be read: embedded null"):
+        stored_size(tmp_path / "a\x00.png")

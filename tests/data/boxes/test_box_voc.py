@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from bisector.data.boxes import load_boxes
+from bisector.detection.evaluation import Detections, read_detections, write_detections
 from bisector.errors import ArgumentError
 
 
@@ -16,11 +17,11 @@ def test_the_real_folder_is_read_as_elementtree_does(real_data):
         pytest.skip("no bccd in the folder of real data")
     splits = load_boxes(str(folder))
     lists = {"train": splits.train, "val": splits.validation, "test": splits.test}
-    flat = 0
+    flat, ids = 0, []
     for name, boxes in lists.items():
         images = (folder / "ImageSets" / "Main" / f"{name}.txt").read_text().split()
         assert [p.file for p in boxes] == [f"JPEGImages/{image}.jpg" for image in images]
-        assert [p.id for p in boxes] == list(range(1, len(images) + 1))
+        ids += [p.id for p in boxes]
         assert boxes.class_names == ("Platelets", "RBC", "WBC")
         counts = Counter()
         for image, picture in zip(images, boxes, strict=True):
@@ -38,6 +39,7 @@ def test_the_real_folder_is_read_as_elementtree_does(real_data):
         assert boxes.image(7).shape == (3, 480, 640)
     assert sum(int(boxes.counts.sum()) for boxes in lists.values()) == 4888 - flat
     assert flat == 2
+    assert ids == list(range(1, 365))
     assert splits.train.left_out == (
         "bccd train: boxes without area, left out: 1; the first: annotation 2288 (JPEGImages/BloodImage_00343.jpg)",
     )
@@ -122,11 +124,13 @@ def test_missing_images_and_annotations(voc):
     thing = [("dog", (1, 1, 5, 5), 0)]
     folder = voc({"train": dict.fromkeys("abcde", thing), "val": {"f": thing}})
     (folder / "JPEGImages" / "b.jpg").unlink()
-    with pytest.raises(ArgumentError, match=r"images: 1 of 5 files are missing in .*JPEGImages: b\.jpg;"):
+    with pytest.raises(
+        ArgumentError, match=r"images: 1 of 5 files are missing in .*JPEGImages: b\.jpg \(image 2\);"
+    ):
         load_boxes(str(folder))
     train = load_boxes(str(folder), skip_missing=True).train
     assert [p.id for p in train] == [1, 3, 4, 5]
-    assert train.left_out == ("voc train: images without a file, left out: 1; the first: b.jpg",)
+    assert train.left_out == ("voc train: images without a file, left out: 1; the first: b.jpg (image 2)",)
     (folder / "Annotations" / "c.xml").unlink()
     with pytest.raises(ArgumentError, match=r"1 of 5 annotations of train\.txt are missing: c\.xml"):
         load_boxes(str(folder), skip_missing=True)
@@ -139,6 +143,15 @@ def test_a_folder_without_images_can_be_scored_against(voc):
         file.unlink()
     with pytest.raises(ArgumentError, match="images: 1 of 1 files are missing"):
         load_boxes(str(folder))
+    for skip in (False, True):
+        Image.new("RGB", (40, 30)).save(folder / "JPEGImages" / "other.png")
+        whole = load_boxes(str(folder), need_images=False, skip_missing=skip)
+        assert [(p.id, p.file) for p in (*whole.train, *whole.validation)] == [
+            (1, "JPEGImages/a.jpg"),
+            (2, "JPEGImages/b.jpg"),
+        ]
+        assert whole.train.left_out == ()
+    (folder / "JPEGImages" / "other.png").unlink()
     boxes = load_boxes(str(folder), need_images=False).validation
     assert json.dumps(boxes.coco())
     with pytest.raises(ArgumentError, match="images: got none for voc val"):
@@ -168,6 +181,12 @@ def test_what_is_there_decides_the_parts(voc, tmp_path):
     # Lists of one class each, as VOC has too, are none of the parts.
     (tmp_path / "a" / "ImageSets" / "Main" / "dog_train.txt").write_text("1 -1\n")
     assert len(load_boxes(str(tmp_path / "a")).train) == 8
+
+    # Half of a pair is none: what is told apart from test.txt is trained on.
+    (tmp_path / "a" / "ImageSets" / "Main" / "train.txt").write_text("1\n2\n")
+    assert len(load_boxes(str(tmp_path / "a")).train) == 8
+    (tmp_path / "a" / "ImageSets" / "Main" / "val.txt").write_text("3\n")
+    assert len(load_boxes(str(tmp_path / "a")).train) == 2
 
     unlisted = voc({"train": ten}, tmp_path / "b")
     for file in (unlisted / "ImageSets" / "Main").iterdir():
@@ -203,4 +222,34 @@ def test_no_box_at_all(voc):
 def test_torch_types(voc):
     picture = load_boxes(str(voc({"train": {"a": [("dog", (1, 1, 5, 5), 0)]}, "val": {"b": []}}))).train[0]
     types = (picture.boxes, picture.labels, picture.ids, picture.crowd, picture.areas)
-    assert [t.dtype for t in types] == [torch.float32, torch.int64, torch.int64, torch.bool, torch.float32]
+    assert [t.dtype for t in types] == [torch.float32, torch.int64, torch.int64, torch.bool, torch.float64]
+
+
+def test_ids_of_the_parts_are_different_however_they_are_loaded(voc):
+    thing = [("dog", (1, 1, 5, 5), 0)]
+    folder = voc(
+        {"train": dict.fromkeys("abc", thing), "val": dict.fromkeys("de", thing), "test": {"f": thing}}
+    )
+
+    def ids(**options):
+        splits = load_boxes(str(folder), **options)
+        return [[p.id for p in part] for part in (splits.train, splits.validation, splits.test)]
+
+    assert ids() == ids(need_images=False) == [[1, 2, 3], [4, 5], [6]]
+    (folder / "JPEGImages" / "b.jpg").unlink()
+    (folder / "JPEGImages" / "d.jpg").unlink()
+    assert ids(skip_missing=True) == [[1, 3], [5], [6]]
+    # Detections of one part are not scored against another.
+    splits = load_boxes(str(folder), need_images=False)
+    found = folder / "found.json"
+    box = torch.tensor([[1.0, 1, 5, 5]])
+    write_detections(found, splits.test, [Detections(6, box, torch.tensor([1]), torch.ones(1))])
+    with pytest.raises(ArgumentError, match="record 1: got image_id 6; expected an image of voc val"):
+        read_detections(found, splits.validation)
+
+
+def test_ids_of_a_drawn_validation_part_are_different_too(voc):
+    thing = [("dog", (1, 1, 5, 5), 0)]
+    splits = load_boxes(str(voc({"trainval": dict.fromkeys("abcde", thing), "test": {"f": thing}})))
+    ids = [p.id for part in (splits.train, splits.validation, splits.test) for p in part]
+    assert sorted(ids) == [1, 2, 3, 4, 5, 6]

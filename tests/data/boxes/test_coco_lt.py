@@ -115,3 +115,5 @@ def test_nothing_to_thin():
         long_tailed(box_set([[], []]), 10)
     with pytest.raises(ArgumentError, match=r"imbalance: got 0\.1"):
         long_tailed(box_set([[1]]), 0.1)
+    with pytest.raises(ArgumentError, match="seed: got -1; expected an integer of at least 0"):
+        long_tailed(box_set([[1], [2]]), 2, seed=-1)

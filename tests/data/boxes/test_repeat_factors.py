@@ -113,3 +113,10 @@ def test_epochs_and_seeds_differ_and_the_order_is_mixed():
 def test_factors_that_are_no_numbers(bad):
     with pytest.raises(ArgumentError, match="factors: got one that is negative or not finite"):
         epoch_order(torch.tensor([1.0, bad]), 0, 0)
+
+
+def test_a_seed_or_epoch_below_0_is_a_line():
+    with pytest.raises(ArgumentError, match="seed: got -1; expected an integer of at least 0"):
+        epoch_order(torch.ones(3), -1, 0)
+    with pytest.raises(ArgumentError, match="epoch: got -1; expected an integer of at least 0"):
+        epoch_order(torch.ones(3), 0, -1)

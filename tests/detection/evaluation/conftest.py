@@ -141,6 +141,24 @@ def pycocotools_scores(tmp_path):
 
 
 @pytest.fixture
+def pycocotools_of_files():
+    """`(file of the truth, results file) -> the six APs`, with nothing of ours in between."""
+    coco = pytest.importorskip("pycocotools.coco")
+    cocoeval = pytest.importorskip("pycocotools.cocoeval")
+
+    def scored(truth, results):
+        with contextlib.redirect_stdout(io.StringIO()):
+            there = coco.COCO(str(truth))
+            evaluator = cocoeval.COCOeval(there, there.loadRes(str(results)), "bbox")
+            evaluator.evaluate()
+            evaluator.accumulate()
+            evaluator.summarize()
+        return evaluator.stats[:6]
+
+    return scored
+
+
+@pytest.fixture
 def lvis_scores(tmp_path, monkeypatch):
     """As `pycocotools_scores`, by the lvis package: nine APs, the last three rare, common and frequent."""
     lvis = pytest.importorskip("lvis")

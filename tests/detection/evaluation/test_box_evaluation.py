@@ -258,6 +258,24 @@ def test_scores_come_back_from_json(scored):
     del record["ap"], record["bias"]
     with pytest.raises(ArgumentError, match="record: got no ap, bias; expected the scores that"):
         BoxScores.from_dict(record)
+    for wrong, told in ((None, "NoneType"), ([1], "list"), ("ap", "str")):
+        with pytest.raises(ArgumentError, match=f"record: got {told}; expected the scores that"):
+            BoxScores.from_dict(wrong)
+
+
+def test_groups_are_said_to_be_the_files_where_it_says():
+    about = {info.key: info.help for info in BOX_METRICS}
+    assert (
+        about["ap_rare"]
+        == "Mean AP of the classes shown by up to 10 training images, or that the file calls rare."
+    )
+
+
+def test_lvis_without_letters_is_grouped_by_training_images():
+    truth = box_set((1, 2), (1,), style="lvis")
+    images = torch.tensor([11, 10, 0])
+    scores = evaluate_boxes(truth, perfect(truth), train_image_counts=images)
+    assert scores.class_frequency == ("common", "rare", "rare")
 
 
 def test_every_metric_has_a_value(scored):

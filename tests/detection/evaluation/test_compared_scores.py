@@ -87,8 +87,24 @@ def test_the_table_has_a_row_a_head(runs, scores):
 def test_runs_of_one_name_are_its_seeds(runs, scores):
     text = format_scores([(head, one) for head, _, one in runs])
     assert "23.0 ± 3.0" in text
+    assert "± standard deviation over 3 runs" in text  # nobody said that they are seeds
     assert "Difference" not in text
     assert text.endswith(f"Note: {scores.notes[0]}")
+
+
+def test_unequal_numbers_of_runs_are_a_column(runs):
+    unequal = runs[:-1]
+    text = format_compared(compare_scores(unequal))
+    for head, count in (("Linear", "3"), ("IGAM", "2")):
+        line = next(line for line in text.splitlines() if line.startswith(head))
+        assert line.split()[1] == count
+    assert "Seeds" in text
+    assert "± standard deviation over the seeds of each" in text
+    text = format_scores([(head, one) for head, _, one in unequal])
+    assert "Runs" in text
+    assert "± standard deviation over the runs of each" in text
+    assert "seeds" not in text
+    assert "Seeds" not in format_compared(compare_scores(runs))
 
 
 def test_scores_without_numbers_are_words(scores):

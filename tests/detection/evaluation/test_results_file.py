@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -58,6 +59,34 @@ def test_scores_alone_decide_the_class(truth, tmp_path):
     found = read_detections(tmp_path / "found.json", truth)[0]
     assert (found.labels.tolist(), found.scores.tolist()) == ([2], [0.75])
     assert found.boxes.tolist() == [[1, 2, 4, 6]]
+
+
+def test_ids_are_read_as_those_of_the_truth_are(truth, tmp_path):
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps([GOOD | {"image_id": image} for image in (7, 7.0, "7", "8")]))
+    assert [len(one) for one in read_detections(path, truth)] == [3, 1]
+    path.write_text(json.dumps([GOOD | {"category_id": None, "score": None, "scores": [0.25, 0.75]}]))
+    found = read_detections(path, truth)[0]
+    assert (found.labels.tolist(), found.scores.tolist()) == ([2], [0.75])
+    for image in ("7.0", 7.5, "", True, [7]):
+        path.write_text(json.dumps([GOOD | {"image_id": image}]))
+        with pytest.raises(ArgumentError, match=r"record 1: got image_id .*; expected an image of pets"):
+            read_detections(path, truth)
+
+
+def test_what_the_file_says_is_kept_beside_the_boxes(truth, tmp_path):
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps([GOOD | {"bbox": [0.1, 0.2, 0.3, 0.4]}]))
+    found = read_detections(path, truth)[0]
+    assert found.written.tolist() == [[0.1, 0.2, 0.3, 0.4]]
+    assert (found.boxes.dtype, found.scores.dtype) == (torch.float32, torch.float64)
+    with pytest.raises(
+        ArgumentError, match=r"boxes: got .* for detection 0 of image 7; expected the box that"
+    ):
+        replace(found, boxes=found.boxes + 1)
+    with pytest.raises(ArgumentError, match=r"written: got shape \(1, 4\), torch.float32 in image 7"):
+        replace(found, written=found.written.float())
+    assert replace(found, boxes=found.boxes + 1, written=None).written is None
 
 
 def test_no_detection_is_a_file_too(truth, tmp_path):

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
+from bisector.data.boxes.checks import checked_columns
 from bisector.data.boxes.picture import Picture
 from bisector.data.boxes.pixels import read_pixels
 from bisector.errors import ArgumentError, require, require_choice
@@ -34,8 +35,8 @@ class BoxSet:
         root: the folder that the pictures' files are in; None: there are no images.
 
     Raises:
-        ArgumentError: if a label is not of a class, a box is without area or not inside its picture, or two
-            pictures have one id.
+        ArgumentError: if a label is not of a class, a box is without area, not inside its picture or not that
+            which `written` says, or two pictures have one id.
 
     >>> picture = Picture.of(7, "a.jpg", 64, 64, torch.tensor([[10.0, 20, 30, 60]]), torch.tensor([2]))
     >>> boxes = BoxSet([picture], ["cat", "dog"], name="pets")
@@ -70,10 +71,7 @@ class BoxSet:
             f"{len(set(self.category_ids))} ids",
             f"{classes}, one a class",
         )
-        self.frequency = None if frequency is None else tuple(frequency)
-        if self.frequency is not None:
-            fine = len(self.frequency) == classes and set(self.frequency) <= {"r", "c", "f"}
-            require(fine, "frequency", self.frequency[:9], f"{classes} of 'r', 'c', 'f'")
+        self.frequency = self._frequency(frequency)
         self.left_out = tuple(left_out)
         self.root = None if root is None else str(root)
         self._hold(tuple(pictures))
@@ -124,9 +122,13 @@ class BoxSet:
         return other
 
     def with_frequency(self, frequency: Sequence[str] | None) -> Self:
-        """The same set with other groups of rare, common and frequent classes."""
+        """The same set with other groups of rare, common and frequent classes.
+
+        Raises:
+            ArgumentError: if there is not one of "r", "c", "f" for each class.
+        """
         other = copy.copy(self)
-        other.frequency = None if frequency is None else tuple(frequency)
+        other.frequency = self._frequency(frequency)
         return other
 
     def coco(self) -> dict[str, Any]:
@@ -162,42 +164,40 @@ class BoxSet:
 
     def fingerprint(self) -> str:
         """A digest of pictures, boxes and files (their sizes and times; none is read)."""
-        digest = hashlib.sha256(repr((self.style, self.class_names, self.category_ids)).encode())
+        digest = hashlib.sha256(
+            repr((self.style, self.class_names, self.category_ids, self.frequency)).encode()
+        )
         for picture in self.pictures:
             words = (picture.id, picture.file, picture.width, picture.height)
             digest.update(repr((*words, picture.negative, picture.not_exhaustive)).encode())
-            for values in (picture.boxes, picture.labels, picture.ids, picture.crowd, picture.areas):
-                digest.update(values.numpy().tobytes())
+            columns = (
+                picture.boxes,
+                picture.labels,
+                picture.ids,
+                picture.crowd,
+                picture.areas,
+                picture.written,
+            )
+            for values in columns:
+                digest.update(b"none" if values is None else values.numpy().tobytes())
             if self.root is not None and (path := Path(self.root) / picture.file).exists():
                 state = path.stat()
                 digest.update(f"{state.st_size} {state.st_mtime_ns}".encode())
         return digest.hexdigest()[:16]
 
+    def _frequency(self, letters: Sequence[str] | None) -> tuple[str, ...] | None:
+        if letters is None:
+            return None
+        classes = len(self.class_names)
+        fine = len(letters) == classes and set(letters) <= {"r", "c", "f"}
+        require(fine, "frequency", tuple(letters[:9]), f"{classes} of 'r', 'c', 'f'")
+        return tuple(letters)
+
     def _hold(self, pictures: tuple[Picture, ...]) -> None:
         """Take these pictures, having checked and counted them all at once."""
         self.pictures = pictures
         classes = len(self.class_names)
-        sizes = torch.tensor([len(p.labels) for p in pictures], dtype=torch.long)
-        of_picture = torch.arange(len(pictures)).repeat_interleave(sizes)
-        labels = torch.cat([p.labels for p in pictures]) if pictures else of_picture
-        boxes = torch.cat([p.boxes for p in pictures]) if pictures else torch.zeros(0, 4)
-        crowd = torch.cat([p.crowd for p in pictures]) if pictures else torch.zeros(0, dtype=torch.bool)
-        size = torch.tensor([(p.width, p.height) for p in pictures]).reshape(-1, 2)[of_picture]
-
-        def check(wrong: Tensor, argument: str, values: Tensor, expected: str) -> None:
-            if wrong.any():
-                first = int(wrong.nonzero()[0, 0])
-                where = pictures[int(of_picture[first])].file
-                raise ArgumentError(
-                    f"{argument}: got {values[first].tolist()} in {where}; expected {expected}"
-                )
-
-        check((labels < 1) | (labels > classes), "labels", labels, f"1 to {classes}")
-        inside = (boxes[:, :2] >= 0) & (boxes[:, :2] < boxes[:, 2:]) & (boxes[:, 2:] <= size)
-        check(~inside.all(1), "boxes", boxes, "x1 < x2 and y1 < y2 inside the picture")
-        require(
-            len({p.id for p in pictures}) == len(pictures), "pictures", "an id twice", "each with its own id"
-        )
+        of_picture, labels, crowd = checked_columns(pictures, classes)
         self._counts = torch.bincount(labels[~crowd] - 1, minlength=classes)
         pairs = torch.unique(of_picture[~crowd] * classes + labels[~crowd] - 1)
         self._image_counts = torch.bincount(pairs % classes, minlength=classes)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from bisector.data.boxes.left_out import LeftOut
 from bisector.errors import ArgumentError
 
 
@@ -23,8 +24,17 @@ class Classes:
         return {category: label for label, category in enumerate(self.ids, 1)}
 
     @classmethod
-    def of(cls, file: str, categories: list[dict[str, Any]]) -> "Classes":
+    def of(
+        cls, file: str, categories: list[dict[str, Any]], faults: LeftOut, *, lvis: bool = False
+    ) -> "Classes":
         """The classes that a COCO or LVIS file lists.
+
+        Args:
+            file: its name, for people.
+            categories: as it has them.
+            faults: is told where only some have a frequency, or none of a file of LVIS: groups of frequency are
+                those of the training images then.
+            lvis: whether the file is of LVIS, whose categories should have one.
 
         Raises:
             ArgumentError: if there is none, or an id is not an integer or there twice.
@@ -32,13 +42,22 @@ class Classes:
         if not categories:
             raise ArgumentError(f"{file}: it has no categories")
         ids: list[Any] = [category.get("id") for category in categories]
-        for place, category in enumerate(ids):
-            if type(category) is not int or category in ids[:place]:
+        seen: set[int] = set()
+        for category in ids:
+            if type(category) is not int or category in seen:
                 fault = "is there twice" if type(category) is int else "is no integer"
                 raise ArgumentError(f"{file}: category id {category!r} {fault}")
+            seen.add(category)
         names = tuple(str(category.get("name", category["id"])) for category in categories)
-        frequency = tuple(str(category.get("frequency", "")) for category in categories)
-        return cls(names, tuple(ids), frequency if set(frequency) <= {"r", "c", "f"} else None)
+        letters = tuple(str(category.get("frequency", "")) for category in categories)
+        without = [place for place, letter in enumerate(letters) if letter not in {"r", "c", "f"}]
+        if not without:
+            return cls(names, tuple(ids), letters)
+        if lvis or len(without) < len(letters):
+            first = f"category {ids[without[0]]} ({names[without[0]]})"
+            fault = "without a frequency of r, c or f; groups are by the training images"
+            faults.add(fault, first, count=len(without), what="categories")
+        return cls(names, tuple(ids))
 
     def require_among(self, file: str, others: "Classes", others_file: str) -> None:
         """Require that these are classes of another part, by id and name; they may be fewer and in another order.

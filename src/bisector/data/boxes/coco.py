@@ -36,8 +36,8 @@ def read_coco(
         train: the set trained on, whose classes this one is to have.
         name: of the set, for people; None: that of the file.
         skip_missing: leave out images whose file is missing, and tell; otherwise that is an error.
-        need_images: whether a folder given must hold images; without, a set that is only scored against may have
-            none.
+        need_images: whether a folder given must hold all images; without, as for a set that is only scored
+            against, every record is kept whatever files are there.
 
     Raises:
         ArgumentError: if this is no COCO file, an annotation names an unknown category, a category is not among
@@ -47,7 +47,8 @@ def read_coco(
     path = Path(file).expanduser()
     faults = LeftOut(path.name)
     opened = CocoFile(path, faults)
-    classes = Classes.of(opened.name, opened.categories)
+    lvis = is_lvis(opened.images)
+    classes = Classes.of(opened.name, opened.categories, faults, lvis=lvis)
     if train is not None:
         trained = Classes(train.class_names, train.category_ids, train.frequency)
         classes.require_among(opened.name, trained, train.name)
@@ -60,10 +61,14 @@ def read_coco(
     if images is not None:
         folders = [Path(images).expanduser()] if isinstance(images, str | Path) else list(images)
         root, files = find_images(names, folders)
-        lost = [some[0] for some, found in zip(names, files, strict=True) if found is None]
-        if root is None and not need_images:
-            files, lost = [some[0] for some in names], []
-        elif lost and (root is None or not skip_missing):
+        if not need_images:
+            files = [found or some[0] for found, some in zip(files, names, strict=True)]
+        lost = [
+            f"{some[0]} (image {record['id']})"
+            for record, some, found in zip(records, names, files, strict=True)
+            if found is None
+        ]
+        if lost and (root is None or not skip_missing):
             looked_at = root or next((folder for folder in folders if folder.is_dir()), folders[0])
             raise missing_images(len(lost), len(names), lost, looked_at)
         if lost:
@@ -76,7 +81,7 @@ def read_coco(
         pictures_of(frames, rows, faults),
         classes.names,
         name=name or path.stem,
-        style="lvis" if is_lvis(records) and classes.frequency else "coco",
+        style="lvis" if lvis else "coco",
         category_ids=classes.ids,
         frequency=classes.frequency,
         left_out=faults.lines(),

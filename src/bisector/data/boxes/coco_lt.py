@@ -5,7 +5,7 @@ from torch import Tensor
 
 from bisector.data.boxes.box_set import BoxSet
 from bisector.data.keyed import keyed_permutation, keyed_uniform
-from bisector.errors import require, require_number
+from bisector.errors import require, require_integer, require_number
 
 
 def tail_targets(counts: Tensor, imbalance: float, seed: int) -> Tensor:  # (C,) int64
@@ -53,8 +53,9 @@ def long_tailed(boxes: BoxSet, imbalance: float, seed: int = 0) -> BoxSet:
         seed: the same seed keeps the same pictures.
 
     Raises:
-        ArgumentError: if the imbalance is below 1 or there is no box.
+        ArgumentError: if the imbalance is below 1, the seed below 0, or there is no box.
     """
+    require_integer("seed", seed, least=0)
     require(int(boxes.counts.sum()) > 0, "data", f"no box in {boxes.name}", "boxes to make a long tail of")
     targets = tail_targets(boxes.counts, imbalance, seed)
     contents = [_contents(picture.labels[~picture.crowd] - 1) for picture in boxes]

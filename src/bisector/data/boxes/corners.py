@@ -34,8 +34,7 @@ def inside(
     """
     finite = corners.isfinite().all(1)
     area = (corners[:, 2] > corners[:, 0]) & (corners[:, 3] > corners[:, 1])
-    border = torch.cat([sizes, sizes], dim=1)
-    cut = corners.clamp(min=0).minimum(border)
+    cut = cut_at_border(corners, sizes)
     boxes = cut.float()
     # Also what only rounding to 32 bits makes flat: a model's loss would not be finite.
     kept = finite & area & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
@@ -50,3 +49,13 @@ def inside(
         if count := int(rows.sum()):
             faults.add(fault, where(int(rows.nonzero()[0, 0])), count=count)
     return boxes, kept
+
+
+def corners_of(written: Tensor) -> Tensor:  # (M, 4)
+    """x1 y1 x2 y2 of boxes that are written as x y width height."""
+    return torch.cat([written[:, :2], written[:, :2] + written[:, 2:]], dim=1)
+
+
+def cut_at_border(corners: Tensor, sizes: Tensor) -> Tensor:  # (M, 4)
+    """The part of each box that is inside its picture, of which `sizes` (M, 2) has width and height."""
+    return corners.clamp(min=0).minimum(torch.cat([sizes, sizes], dim=1))

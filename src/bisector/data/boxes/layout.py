@@ -1,5 +1,6 @@
 """Which files of a folder are which part of a detection data set."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,24 +49,41 @@ def find_json_parts(folder: Path) -> dict[str, JsonPart]:
     beside = {part: _beside(folder, words) for part, words in _PARTS.items()}
     if beside["train"] is not None:
         return {part: JsonPart(file, (file.parent,)) for part, file in beside.items() if file is not None}
-    for start in ("instances_", "lvis*", "*"):
-        found = {part: _named(folder, start, _PARTS[part][0]) for part in ("train", "validation")}
+    for starts in (("instances_", "lvis*"), ("*",)):
+        found = {
+            part: [file for start in starts for file in _named(folder, start, _PARTS[part][0])]
+            for part in ("train", "validation")
+        }
         if found["train"]:
             return {part: _one(folder, files) for part, files in found.items() if files}
     raise ArgumentError(f"data: nothing to train on in {folder}; expected {_LEGAL}")
 
 
-def json_part(file: Path, images: str | None, folder: Path | None = None) -> JsonPart:
-    """A json file and the folders in which its images may lie: the one given, or the usual ones."""
-    part = file.stem.rpartition("_")[2]
+def json_part(
+    file: Path, images: str | None, folder: Path | None = None, *, inherited: bool = False
+) -> JsonPart:
+    """A json file and the folders in which its images may lie: the one given, or the usual ones.
+
+    Args:
+        file: the json file.
+        images: the folder of its images, where it was given.
+        folder: of the data set.
+        inherited: whether `images` was given for the training part and this is another; its images may be beside
+            them, in files of the same names.
+    """
+    parts = _folder_names(file)
     if images is not None:
         place = Path(images).expanduser()
         if not place.is_dir():
             raise ArgumentError(f"images: no folder {images}")
-        return JsonPart(file, (place, place / part))
+        inner, beside = [place / part for part in parts], [place.resolve().parent / part for part in parts]
+        if inherited:
+            alike = [place.name.replace("train", word) for word in _PARTS["validation"]]
+            beside += [place.resolve().parent / name for name in alike if name != place.name]
+        return JsonPart(file, (*inner, *beside, place) if inherited else (place, *inner))
     top = folder or (file.parent.parent if file.parent.name == "annotations" else file.parent)
-    inner = top / "images"
-    return JsonPart(file, (top / part, top, inner / part, inner, file.parent))
+    named = [place / part for place in (top, top / "images") for part in parts]
+    return JsonPart(file, (*named[: len(parts)], top, *named[len(parts) :], top / "images", file.parent))
 
 
 def require_data(data: str) -> Path:
@@ -78,6 +96,16 @@ def require_data(data: str) -> Path:
     if not path.exists():
         raise ArgumentError(f"data: no file or folder {data!r}; expected {_LEGAL}")
     return path
+
+
+def _folder_names(file: Path) -> list[str]:
+    """How the folder of a file's images may be called: of instances_val2017.json val2017, then valid2017, ..."""
+    names = [file.stem.rpartition("_")[2]]
+    for token in re.split(r"[^a-zA-Z0-9]+", file.stem):
+        for words in _PARTS.values():
+            if found := re.fullmatch(rf"({'|'.join(words)})(\d*)", token):
+                names += [token, *(word + found[2] for word in words)]
+    return list(dict.fromkeys(names))
 
 
 def _is_voc(folder: Path) -> bool:

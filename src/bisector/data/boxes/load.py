@@ -11,7 +11,7 @@ from bisector.data.boxes.layout import JsonPart, find_json_parts, find_voc, json
 from bisector.data.boxes.splits import BoxSplits, drawn_validation
 from bisector.data.boxes.voc import voc_boxes
 from bisector.data.boxes.voc_file import parse_voc, voc_class_names, voc_lists
-from bisector.errors import ArgumentError, require_number
+from bisector.errors import ArgumentError, require_integer, require_number
 
 
 def load_boxes(
@@ -27,27 +27,30 @@ def load_boxes(
 ) -> BoxSplits:
     """Load a detection data set: a Pascal VOC folder, COCO or LVIS files, or composed scenes.
 
-    A VOC folder is divided by its lists: train.txt (else trainval.txt), val.txt and test.txt. A folder of COCO or
-    LVIS files has a training and a validation file; which files those are, and where images are looked for, is told
-    by `bisector.data.boxes.layout.find_json_parts`. Where nothing is for validation, 20% of the training pictures
-    are.
+    A VOC folder is divided by its lists: train.txt and val.txt, else trainval.txt, and test.txt. Two years of VOC
+    are not read as one (VOC07+12). A folder of COCO or LVIS files has a training and a validation file; which files
+    those are, and where images are looked for, is told by `bisector.data.boxes.layout.find_json_parts`. Where
+    nothing is for validation, 20% of the training pictures are.
 
     Args:
         data: a folder, a json file, or "scenes:option=value:..." (see `bisector.data.boxes.scenes`).
         images: the folder of the json file's images, where it is not in a usual place.
         validation: another json file, for validation.
-        validation_images: the folder of its images; None: looked for as those of `data` are.
+        validation_images: the folder of its images; None: looked for as those of `data` are; where `images` is
+            given, in the folder of the validation part (val2017) in it or beside it, then in `images` itself.
         seed: decides what is drawn: a validation part, the long tail, scenes.
         imbalance: boxes of the commonest class over those of the rarest in the training part, which is thinned to a
             long tail in the style of COCO-LT (see `long_tailed`); 1 leaves it as it is.
         skip_missing: leave out pictures whose image file is missing, and tell; otherwise that is an error.
-        need_images: whether image files must be there; without them boxes can only be scored against.
+        need_images: whether image files must be there; without, as for what is only scored against, every picture
+            is kept whatever files there are.
 
     Raises:
         ArgumentError: if there is no such data set, or a file of it is not what it should be.
         MissingExtraError: if faster-coco-eval (json) or torchvision (VOC) is not installed.
     """
     require_number("imbalance", imbalance, least=1)
+    require_integer("seed", seed, least=0)
     if data.partition(":")[0] == "scenes" and not Path(data).exists():
         _require_none("scenes", images=images, validation=validation, validation_images=validation_images)
         if imbalance != 1:
@@ -64,7 +67,8 @@ def load_boxes(
     else:
         parts = _json_parts(path, images)
         if validation is not None:
-            parts["validation"] = json_part(require_data(validation), validation_images or images)
+            place, inherited = validation_images or images, validation_images is None
+            parts["validation"] = json_part(require_data(validation), place, inherited=inherited)
         elif validation_images is not None:
             raise ArgumentError("validation_images: expected validation, the file of their boxes, beside it")
         splits = _coco(parts, seed, skip_missing, need_images)
@@ -73,9 +77,10 @@ def load_boxes(
 
 def _voc(folder: Path, seed: int, skip_missing: bool, need_images: bool) -> BoxSplits:
     lists = voc_lists(folder)
+    pair = {"train", "val"} <= set(lists) or "trainval" not in lists
     names = {
-        "train": "train" if "train" in lists else "trainval",
-        "validation": "val" if "train" in lists else "",
+        "train": "train" if pair else "trainval",
+        "validation": "val" if pair else "",
         "test": "test",
     }
     if names["train"] not in lists:
@@ -90,17 +95,19 @@ def _voc(folder: Path, seed: int, skip_missing: bool, need_images: bool) -> BoxS
     if "train" not in parsed:
         raise ArgumentError(f"data: no image in {names['train']}.txt of {folder}")
     classes = voc_class_names(parsed.values())
-    parts = {
-        part: voc_boxes(
+    parts: dict[str, BoxSet] = {}
+    first = 1
+    for part, some in parsed.items():  # in this order: an id says which part a picture is of
+        parts[part] = voc_boxes(
             folder,
             some,
             classes,
             name=f"{folder.name} {some.name}",
+            first=first,
             skip_missing=skip_missing,
             need_images=need_images,
         )
-        for part, some in parsed.items()
-    }
+        first += len(some.images)
     parts["train"].left_out += tuple(told)
     return _divided(parts, seed)
 
@@ -115,7 +122,18 @@ def _coco(parts: dict[str, JsonPart], seed: int, skip_missing: bool, need_images
             skip_missing=skip_missing,
             need_images=need_images,
         )
+    if "validation" in read:
+        _tell_common(read["train"], read["validation"])
     return _divided(read, seed)
+
+
+def _tell_common(train: BoxSet, other: BoxSet) -> None:
+    """Images of both parts are a mistake: of the files, or of the folder in which one of them was looked for."""
+    if train.root is not None and train.root == other.root:
+        common = {picture.file for picture in train} & {picture.file for picture in other}
+        if common:
+            told = f"{len(common):,} of {len(other):,} images are those of {train.name}, in {train.root}"
+            other.left_out += (f"{other.name}: {told}; if they are others, their folder is to be given",)
 
 
 def _json_parts(path: Path, images: str | None) -> dict[str, JsonPart]:
@@ -124,7 +142,7 @@ def _json_parts(path: Path, images: str | None) -> dict[str, JsonPart]:
     parts = find_json_parts(path)
     if images is None:
         return parts
-    return {part: json_part(where.file, images) for part, where in parts.items()}
+    return {part: json_part(where.file, images, inherited=part != "train") for part, where in parts.items()}
 
 
 def _divided(parts: dict[str, BoxSet], seed: int) -> BoxSplits:

@@ -31,9 +31,15 @@ def labels_named(file: str, image: dict[str, Any], field: str, labels: Mapping[i
     """The labels of the categories that an image names.
 
     Raises:
-        ArgumentError: if one is unknown.
+        ArgumentError: if one is unknown, or there is no list of them.
     """
-    named = image.get(field) or ()
+    named = image.get(field)
+    if named is None:
+        return ()
+    if not isinstance(named, list):
+        raise ArgumentError(
+            f"{file}: image {image['id']} has {field} {named!r}; expected a list of category ids"
+        )
     for category in named:
         if type(category) is not int or category not in labels:
             raise ArgumentError(

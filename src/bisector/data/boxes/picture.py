@@ -6,13 +6,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bisector.errors import require
+
+_DTYPES = {
+    "boxes": (torch.float32,),
+    "labels": (torch.int64,),
+    "ids": (torch.int64,),
+    "crowd": (torch.bool,),
+    "areas": (torch.float64, torch.float32),
+    "written": (torch.float64,),
+}
+
 
 @dataclass(frozen=True, eq=False)
 class Picture:
     """One image of a detection data set and its boxes; nothing is decoded yet.
 
     Attributes:
-        id: of the image, as in the file; in Pascal VOC its position in the list of the part, from 1.
+        id: of the image, as in the file; in Pascal VOC its position, from 1, in the lists of the training, the
+            validation and the test part, one after the other.
         file: where it lies under the set's root; for messages and results.
         width: in pixels.
         height: in pixels.
@@ -20,15 +32,19 @@ class Picture:
         labels: (n,) int64, 1..C; 0 is the background.
         ids: (n,) int64, of the annotations: unlike and above 0.
         crowd: (n,) bool, COCO's `iscrowd` and VOC's `difficult`: never trained on, ignored when scored.
-        areas: (n,) float32, pixels, as the file says (in COCO those of the masks), else width times height.
+        areas: (n,) float64 or float32, pixels, as the file says (in COCO those of the masks), else width times
+            height.
         negative: LVIS: labels of classes verified to be absent.
         not_exhaustive: LVIS: labels of classes not all of whose objects have a box.
         written: (n, 4) float64, x y width height as the file has them, not cut at the image's border, where the
-            scores of others are counted against these; None: as `boxes`.
+            scores of others are counted against these; None: as `boxes`. Whoever changes `boxes` changes these.
+
+    Raises:
+        ArgumentError: if a column has another length or dtype.
 
     >>> box = torch.tensor([[10.0, 20.0, 30.0, 60.0]])
     >>> Picture.of(7, "a.jpg", 64, 64, box, torch.tensor([1])).areas
-    tensor([800.])
+    tensor([800.], dtype=torch.float64)
     """
 
     id: int
@@ -44,6 +60,18 @@ class Picture:
     not_exhaustive: tuple[int, ...] = ()
     written: Tensor | None = None
 
+    def __post_init__(self) -> None:
+        rows = len(self.boxes)
+        for name, legal in _DTYPES.items():
+            column = getattr(self, name)
+            if column is None and name == "written":
+                continue
+            shape = (rows, 4) if name in {"boxes", "written"} else (rows,)
+            # The message is made for a fault alone: of pictures there are a hundred thousand.
+            if column.shape != shape or column.dtype not in legal:
+                got = f"shape {tuple(column.shape)}, {column.dtype} in {self.file}"
+                require(False, name, got, f"shape {shape}, {legal[0]}")
+
     @classmethod
     def of(
         cls,
@@ -58,6 +86,7 @@ class Picture:
     ) -> "Picture":
         """A picture of which no more is known than its boxes: no crowd, areas from the boxes, ids in a row."""
         boxes = boxes.reshape(-1, 4).float()
+        sides = boxes[:, 2:].double() - boxes[:, :2]
         return cls(
             id=id,
             file=file,
@@ -67,7 +96,7 @@ class Picture:
             labels=labels.reshape(-1).long(),
             ids=torch.arange(first_id, first_id + len(boxes)),
             crowd=torch.zeros(len(boxes), dtype=torch.bool),
-            areas=(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]),
+            areas=sides.prod(dim=1),
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -49,5 +49,5 @@ def stored_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as opened:
             return opened.size
-    except OSError as error:
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise ArgumentError(f"images: {path} cannot be read: {error}") from None

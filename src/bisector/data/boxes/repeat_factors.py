@@ -5,7 +5,7 @@ from torch import Tensor
 
 from bisector.data.boxes.box_set import BoxSet
 from bisector.data.keyed import keyed_permutation, keyed_seed
-from bisector.errors import require, require_number
+from bisector.errors import require, require_integer, require_number
 
 _ONE = 2**32  # shares are counted in these: whole numbers add up without rounding
 
@@ -49,13 +49,15 @@ def epoch_order(factors: Tensor, seed: int, epoch: int) -> Tensor:  # (round(sum
         epoch: from 0.
 
     Raises:
-        ArgumentError: if a factor is negative or not finite.
+        ArgumentError: if a factor is negative or not finite, or the seed or the epoch is below 0.
 
     >>> epoch_order(torch.tensor([1.0, 2.5, 1.5]), seed=0, epoch=0).bincount()
     tensor([1, 2, 2])
     >>> epoch_order(torch.tensor([1.0, 2.5, 1.5]), seed=0, epoch=4).bincount()
     tensor([1, 3, 1])
     """
+    require_integer("seed", seed, least=0)
+    require_integer("epoch", epoch, least=0)
     factors = factors.double()
     fine = bool(factors.isfinite().all() and (factors >= 0).all())
     require(fine, "factors", "one that is negative or not finite", "finite numbers of at least 0")

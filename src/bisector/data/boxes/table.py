@@ -64,7 +64,7 @@ def pictures_of(
         torch.tensor([row.label for row in flat], dtype=torch.long),
         torch.tensor([row.id for row in flat], dtype=torch.long),
         torch.tensor([row.crowd for row in flat], dtype=torch.bool),
-        torch.where(areas.isfinite() & (areas >= 0), areas, spans).float(),
+        torch.where(areas.isfinite() & (areas >= 0), areas, spans),  # in 64 bits: sizes have sharp limits
         torch.tensor([row.written for row in flat], dtype=torch.float64).reshape(-1, 4),
     )
     counts = torch.bincount(of_image[kept], minlength=len(frames)).tolist()

@@ -21,6 +21,7 @@ def voc_boxes(
     class_names: Sequence[str],
     *,
     name: str,
+    first: int = 1,
     skip_missing: bool = False,
     need_images: bool = True,
 ) -> BoxSet:
@@ -35,8 +36,10 @@ def voc_boxes(
         listed: what was parsed.
         class_names: of label 1, 2, ...
         name: of the set.
+        first: id of the first image of the list; those of all parts are different.
         skip_missing: leave out images whose file is missing, and tell; otherwise that is an error.
-        need_images: whether files must be there; without, a set that is only scored against may have none.
+        need_images: whether files must be there; without, as for a set that is only scored against, every image of
+            the list is kept.
 
     Raises:
         ArgumentError: if image files are missing.
@@ -47,26 +50,26 @@ def voc_boxes(
     stems = {file.rpartition(".")[0]: file for file in sorted(files, reverse=True)}
     labels = {name: label for label, name in enumerate(class_names, 1)}
     found, lost = [], []
-    for position, (image, annotation) in enumerate(zip(listed.images, listed.annotations, strict=True), 1):
+    for number, (image, annotation) in enumerate(zip(listed.images, listed.annotations, strict=True), first):
         file = _file(image, annotation, files, stems)
-        if file is None:
-            lost.append(f"{image}.jpg")
-        if file is not None or not (files or need_images):
-            found.append((position, file or f"{image}.jpg", annotation))
-    if lost and need_images and not skip_missing:
+        if file is not None or not need_images:
+            found.append((number, file or f"{image}.jpg", annotation))
+        else:
+            lost.append(f"{image}.jpg (image {number})")
+    if lost and not (skip_missing and found):
         raise missing_images(len(lost), len(listed.images), lost, place)
-    if lost and found and files:
+    if lost:
         faults.add("without a file, left out", lost[0], count=len(lost), what="images")
 
     frames = [
-        Frame(position, f"{_IMAGES}/{file}", *_size(annotation, place / file))
-        for position, file, annotation in found
+        Frame(number, f"{_IMAGES}/{file}", *_size(annotation, place / file))
+        for number, file, annotation in found
     ]
     rows: list[list[Row]] = []
-    first = 1
+    next_id = 1
     for _, _, annotation in found:
-        rows.append([_row(first + i, thing, labels) for i, thing in enumerate(annotation["object"])])
-        first += len(rows[-1])
+        rows.append([_row(next_id + i, thing, labels) for i, thing in enumerate(annotation["object"])])
+        next_id += len(rows[-1])
     return BoxSet(
         pictures_of(frames, rows, faults),
         class_names,

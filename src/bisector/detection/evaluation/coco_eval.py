@@ -17,6 +17,9 @@ COCO_MOST = 100
 LVIS_MOST = 300
 """Detections that LVIS's rule looks at, of one image, all classes together."""
 
+# All sizes, then small, medium and large; a box on a border is of both.
+_SIZES = ((0.0, 1e10), (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e10))
+
 # Pairs of image and class looked at together; faster-coco-eval holds some objects of Python's for each.
 _CELLS = 2**18
 
@@ -65,7 +68,9 @@ def average_precision(truth: BoxSet, detections: Sequence[Detections]) -> Precis
         boxes = [box for c in classes for box in marked[c]]
         records = [record for c in classes for record in found.records(c, label_of[c])]
         columns = [label_of[c] - 1 for c in classes]
-        precision[:, :, columns] = _evaluate(file, classes, boxes, records, lvis)
+        # The evaluator has not always had an answer where nothing was found.
+        evaluated = _evaluate(file, classes, boxes, records, lvis) if records else _nothing(classes, boxes)
+        precision[:, :, columns] = evaluated
     return Precision(precision[:, 0], precision[:, 1:].mean(dim=0))
 
 
@@ -80,14 +85,12 @@ class _Found:
         self.of = dict(enumerate(zip([0, *ends.tolist()], ends.tolist(), strict=False)))
         images = [torch.full((len(one),), one.image) for one in kept]
         self.images = _joined(images, torch.zeros(0, dtype=torch.long))[order]
-        self.corners = _joined([one.boxes for one in kept], torch.zeros(0, 4))[order]
+        self.boxes = _joined([one.as_written() for one in kept], torch.zeros(0, 4).double())[order]
         self.scores = _joined([one.scores for one in kept], torch.zeros(0))[order]
 
     def records(self, category: int, label: int) -> Iterator[Record]:
         start, end = self.of[label]
-        corners = self.corners[start:end].double()
-        boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)
-        columns = (self.images[start:end].tolist(), boxes.tolist(), self.scores[start:end].tolist())
+        columns = [values[start:end].tolist() for values in (self.images, self.boxes, self.scores)]
         for image, box, score in zip(*columns, strict=True):
             yield {"image_id": image, "category_id": category, "bbox": box, "score": score}
 
@@ -102,6 +105,15 @@ def _blocks(classes: list[int], images: int) -> Iterator[list[int]]:
     classes = sorted(classes)
     for start in range(0, len(classes), step):
         yield classes[start : start + step]
+
+
+def _nothing(classes: list[int], boxes: list[Record]) -> Tensor:  # (10, 4, classes)
+    """What nothing found is worth: 0 for a class with boxes of that size, NaN for one without."""
+    areas = torch.tensor([box["area"] for box in boxes if not box.get("iscrowd")], dtype=torch.float64)
+    of = torch.tensor([box["category_id"] for box in boxes if not box.get("iscrowd")], dtype=torch.long)
+    there = [(areas >= low) & (areas <= high) for low, high in _SIZES]
+    columns = [torch.stack([((of == c) & fits).any() for fits in there]) for c in classes]
+    return torch.where(torch.stack(columns, dim=1), 0.0, torch.nan).double().expand(10, -1, -1)
 
 
 def _evaluate(

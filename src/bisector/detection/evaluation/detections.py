@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from bisector.data.boxes.box_set import BoxSet
+from bisector.data.boxes.corners import corners_of
 from bisector.errors import require
 
 
@@ -20,9 +21,11 @@ class Detections:
         labels: (n,) classes from 1; 0 is the background and never found.
         scores: (n,) finite, the surest highest.
         class_scores: (n, C) where the scores of all classes were kept, column 0 being class 1.
+        written: (n, 4) float64, x y width height as a results file has them, by which they are scored then: an
+            overlap may be a threshold to the last bit. None: as `boxes`. Whoever changes `boxes` changes these.
 
     Raises:
-        ArgumentError: if a shape or a dtype does not fit, or a number is not finite.
+        ArgumentError: if a shape or a dtype does not fit, a number is not finite, or `written` are other boxes.
 
     >>> Detections(7, torch.tensor([[0.0, 0.0, 4.0, 4.0]]), torch.tensor([1]), torch.tensor([float("nan")]))
     Traceback (most recent call last):
@@ -34,6 +37,7 @@ class Detections:
     labels: Tensor
     scores: Tensor
     class_scores: Tensor | None = None
+    written: Tensor | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.boxes)
@@ -53,9 +57,22 @@ class Detections:
             fits = self.class_scores.ndim == 2 and len(self.class_scores) == rows
             require(fits, "class_scores", f"shape {shape} in image {self.image}", f"shape ({rows}, C)")
             self._require("class_scores", self.class_scores, self.class_scores.isfinite(), "finite numbers")
+        if self.written is not None:
+            fits = self.written.shape == (rows, 4) and self.written.dtype == torch.float64
+            got = f"shape {tuple(self.written.shape)}, {self.written.dtype} in image {self.image}"
+            require(fits, "written", got, f"shape ({rows}, 4), torch.float64")
+            same = (corners_of(self.written).to(self.boxes.dtype) == self.boxes).all(dim=1)
+            self._require("boxes", self.boxes, same, "the box that `written` says: change both, or have None")
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def as_written(self) -> Tensor:  # (n, 4) float64
+        """Return x y width height: what the file says, else what gives the corners again to the last bit."""
+        if self.written is not None:
+            return self.written
+        corners = self.boxes.double()
+        return torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1)
 
     def _require(self, name: str, values: Tensor, legal: Tensor, expected: str) -> None:
         """Raise at the first detection that is not legal."""
@@ -96,4 +113,5 @@ def best(one: Detections, most: int) -> Detections:
         return one
     kept = one.scores.sort(descending=True, stable=True).indices[:most]
     vectors = None if one.class_scores is None else one.class_scores[kept]
-    return Detections(one.image, one.boxes[kept], one.labels[kept], one.scores[kept], vectors)
+    written = None if one.written is None else one.written[kept]
+    return Detections(one.image, one.boxes[kept], one.labels[kept], one.scores[kept], vectors, written)

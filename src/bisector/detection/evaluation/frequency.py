@@ -9,7 +9,7 @@ from bisector.data.boxes.frequency import frequency_groups
 from bisector.errors import require
 
 FREQUENCIES = ("rare", "common", "frequent")
-"""LVIS's groups, by training images: 1 to 10, 11 to 100, more (Gupta et al. 2019)."""
+"""LVIS's groups, as its file says, else by training images: up to 10, to 100, more (Gupta et al. 2019)."""
 
 BOX_GROUPS = ("1-19", "20-399", "400-7999", "8000+")
 """COCO-LT's groups, by training boxes (Wang et al. 2020)."""

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from bisector.data.boxes.box_set import BoxSet
+from bisector.data.boxes.coco_file import integer_id
+from bisector.data.boxes.corners import corners_of
 from bisector.detection.evaluation.detections import Detections, require_detections
 from bisector.errors import ArgumentError, require
 from bisector.files import whole_file
@@ -47,7 +49,8 @@ def read_detections(path: Path, truth: BoxSet) -> list[Detections]:
     """Read a results file of any detector, an entry for each image of `truth` in its order.
 
     A record may have `scores`, a number for each class in the order of `truth.category_ids`; either all records
-    have it or none. Where it has no `category_id` and `score` beside them, they are those of the highest score.
+    have it or none. Where it has no `category_id` and `score` beside them, or null, they are those of the highest
+    score. Boxes and scores are scored as the file has them, in 64 bits.
 
     Args:
         path: of the file.
@@ -75,8 +78,7 @@ def read_detections(path: Path, truth: BoxSet) -> list[Detections]:
 
 def _records(truth: BoxSet, one: Detections) -> list[dict[str, Any]]:
     # In double precision, so that corner plus side is the other corner again to the last bit.
-    corners = one.boxes.detach().cpu().double()
-    boxes = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1).tolist()
+    boxes = one.as_written().detach().cpu().tolist()
     labels, scores = one.labels.tolist(), one.scores.tolist()
     records: list[dict[str, Any]] = [
         {"image_id": one.image, "category_id": truth.category_ids[label - 1], "bbox": box, "score": score}
@@ -103,9 +105,8 @@ class _Reader:
 
         check(isinstance(record, dict), type(record).__name__, "an object with image_id, bbox and score")
         assert isinstance(record, dict)
-        image, box, vector = record.get("image_id"), record.get("bbox"), record.get("scores")
-        known = type(image) is int and image in self.of
-        check(known, f"image_id {image!r}", f"an image of {self.truth.name}")
+        image, box, vector = integer_id(record.get("image_id")), record.get("bbox"), record.get("scores")
+        check(image in self.of, f"image_id {record.get('image_id')!r}", f"an image of {self.truth.name}")
         good = _numbers(box, 4) and box[2] >= 0 and box[3] >= 0  # type: ignore[index]
         check(good, f"bbox {box!r}", "[x, y, width, height], finite, no side below 0")
         if self.vectors is None:
@@ -118,7 +119,8 @@ class _Reader:
             good = _numbers(vector, len(self.labels))
             check(good, got, f"a finite number for each of the {len(self.labels)} classes")
             best = max(range(len(vector)), key=vector.__getitem__)
-            record = {"category_id": self.truth.category_ids[best], "score": vector[best]} | record
+            told = {key: value for key, value in record.items() if value is not None}
+            record = {"category_id": self.truth.category_ids[best], "score": vector[best]} | told
         category, score = record.get("category_id"), record.get("score")
         known = type(category) is int and category in self.labels
         check(known, f"category_id {category!r}", f"a category of {self.truth.name}")
@@ -132,16 +134,17 @@ class _Reader:
         self, image: int, found: list[tuple[list[float], int, float, list[float] | None]]
     ) -> Detections:
         boxes = torch.tensor([box for box, *_ in found], dtype=torch.float64).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
         vectors: Tensor | None = None
         if self.vectors:
             vectors = torch.tensor([one[3] for one in found]).reshape(-1, len(self.labels))
         return Detections(
             image,
-            boxes.float(),
+            corners_of(boxes).float(),
             torch.tensor([one[1] for one in found], dtype=torch.int64),
-            torch.tensor([one[2] for one in found], dtype=torch.float32),
+            # In 64 bits: scores that are not the same in the file are not to become so.
+            torch.tensor([one[2] for one in found], dtype=torch.float64),
             vectors,
+            boxes,
         )
 
 

@@ -10,9 +10,9 @@ from bisector.errors import require
 from bisector.metrics.summary import MetricInfo
 
 _WHO = {
-    "rare": "shown by 1 to 10 training images",
-    "common": "shown by 11 to 100 training images",
-    "frequent": "shown by more than 100 training images",
+    "rare": "shown by up to 10 training images, or that the file calls rare",
+    "common": "shown by 11 to 100 training images, or that the file calls common",
+    "frequent": "shown by more than 100 training images, or that the file calls frequent",
 }
 
 
@@ -147,8 +147,10 @@ class BoxScores:
         """What `to_dict` made; NaN for null. Entries that are not known are passed over.
 
         Raises:
-            ArgumentError: if one is missing.
+            ArgumentError: if one is missing, or this is no such record.
         """
+        good = isinstance(record, Mapping)
+        require(good, "record", type(record).__name__, "the scores that BoxScores.to_dict wrote")
         needed = [one.name for one in fields(cls) if one.default is MISSING]
         missing = [name for name in needed if name not in record]
         require(not missing, "record", f"no {', '.join(missing)}", "the scores that BoxScores.to_dict wrote")
