@@ -133,6 +133,14 @@ def test_crowds_are_not_trained_on(train: BoxSet) -> None:
 def test_plain_batches_are_shared_and_too_few_pictures_refused(train: BoxSet) -> None:
     shares = [flat(files(PlainBoxBatches(train, 3, rank=r, world_size=3))) for r in range(3)]
     assert sorted(flat(shares)) == sorted(picture.file for picture in train)
+    few = train.subset(range(4))
+    for size in (1, 2, 3):  # of DDP every process comes as often, with nothing in its hands if need be
+        drawn = [files(PlainBoxBatches(few, size, rank=r, world_size=5)) for r in range(5)]
+        assert {len(batches) for batches in drawn} == {1}
+        assert flat(flat(drawn)) == [picture.file for picture in few]
+    uneven = [files(PlainBoxBatches(train.subset(range(7)), 3, rank=r, world_size=2)) for r in (0, 1)]
+    assert [[len(batch) for batch in batches] for batches in uneven] == [[3, 1], [3, 0]]
+    assert list(PlainBoxBatches(train.subset([]), 3)) == []
     with pytest.raises(ArgumentError, match="data: got 1 pictures to train on; expected at least 2"):
         BoxBatches(train.subset([0]), 4, seed=0, world_size=2)
 

@@ -63,6 +63,7 @@ def test_heads_are_compared_and_kept(scenes: str, tmp_path: Path, capsys: pytest
     [
         (["--heads", "linear-softmax,igma"], "head: got 'igma'; did you mean 'igam'?"),
         (["--heads", ","], "heads: got none; expected at least one"),
+        (["--heads", "igam,igam"], "heads: got 'igam' twice; expected each head once"),
         (["--seeds", "0"], "seeds: got 0; expected an integer of at least 1"),
         (["--jobs", "0"], "jobs: got 0; expected an integer of at least 1"),
         (["--head", "igam"], "unrecognized arguments: --head igam; did you mean '--heads'?"),

@@ -85,6 +85,9 @@ def test_the_table_is_one_of_measure(splits: BoxSplits, tmp_path: Path, head: st
     tested = table.rows_of("test")
     right = (table.predictions == table.labels)[tested].double().mean()
     assert accuracy.accuracy == pytest.approx(float(right))
+    shared = [embed_truth(model, splits.test, batch_size=2, rank=r, world_size=4) for r in range(4)]
+    drawn = [label for share in shared for _, labels, _ in share for label in labels.tolist()]
+    assert sorted(drawn) == sorted((table.labels[tested] + 1).tolist())
 
 
 def test_a_part_without_boxes_is_refused(splits: BoxSplits, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """One training of a detector: what its steps compute, what it refuses, and that it goes on in the same bits."""
 
 import copy
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import lightning
 import pytest
 import torch
+from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor
 
 from bisector.data.boxes import BoxSet, BoxSplits, Picture, load_boxes
@@ -16,6 +18,7 @@ from bisector.detection.batches import BoxBatches, pixels
 from bisector.detection.checkpoint import load_detector
 from bisector.detection.evaluation import evaluate_boxes
 from bisector.detection.models import build_detector
+from bisector.detection.module import Detector
 from bisector.detection.predict import detect
 from bisector.detection.recipe import BoxRecipe, BoxTask
 from bisector.detection.results import BoxResult
@@ -103,6 +106,9 @@ def test_it_resumes_exactly_wherever_it_died(
 ) -> None:
     with pytest.raises(CrashError):
         outcome(splits, tmp_path, Crasher(hook, n), steps=steps)
+    if (tmp_path / "last.ckpt").is_file():
+        stopped = load_detector(tmp_path)
+        assert stopped.unfinished.endswith(f"has done {stopped.epochs} of its 2 epochs")
     assert_same(outcome(splits, tmp_path, steps=steps), undisturbed)
 
 
@@ -151,13 +157,14 @@ def test_the_result_is_that_of_the_checkpoint(splits: BoxSplits, tmp_path: Path)
     trained = load_detector(tmp_path)
     assert trained.path.name == "best.ckpt"
     assert (trained.head, trained.seed, trained.task) == ("igam", 0, BoxTask("voc"))
+    assert trained.unfinished == load_detector(tmp_path / "best.ckpt").unfinished == ""
     assert trained.class_names == splits.train.class_names
     assert torch.equal(trained.train_counts, splits.train.counts)
     assert torch.equal(trained.train_image_counts, splits.train.image_counts)
     found = detect(trained.model.network, splits.test, batch_size=4)
     again = evaluate_boxes(splits.test, found, train_counts=splits.train.counts)
     assert again.class_ap == pytest.approx(result.scores.class_ap, abs=1e-6)
-    amounts = result.amount_history[-1]
+    amounts = result.amount_history[trained.epochs - 1]
     assert len(result.amount_history) == 2
     assert len(amounts) == 3
     assert repr(amounts) == repr(list(result.scores.class_amounts or []))
@@ -165,6 +172,25 @@ def test_the_result_is_that_of_the_checkpoint(splits: BoxSplits, tmp_path: Path)
     assert repr(BoxResult.read(tmp_path / "result.json")) == repr(result)
     with pytest.raises(ArgumentError, match=r"data: got cats with 1 classes, cat, ...; expected the 3 of"):
         trained.require_classes(BoxSet([], ["cat"], name="cats"))
+    assert trained.model.network.roi_heads.detections_per_img == 50
+    lvis = BoxSet(splits.test.pictures, splits.test.class_names, name="lvis", style="lvis")
+    trained.detect_like(lvis)
+    assert trained.model.network.roi_heads.detections_per_img == 300
+    with pytest.raises(ArgumentError, match="data: got no picture in voc"):
+        trained.detect_like(splits.test.subset([]))
+
+
+def test_the_best_epoch_is_scored_with_its_amounts_and_says_what_chose_it(
+    splits: BoxSplits, tmp_path: Path
+) -> None:
+    # Nothing is found after one epoch or two, so that the first stays the best.
+    recipe = replace(RECIPE, select="best", score_threshold=1.0)
+    _, result, *_ = outcome(BoxSplits(splits.train, splits.validation, None), tmp_path, recipe=recipe)
+    assert load_detector(tmp_path).epochs == 1
+    assert list(result.scores.class_amounts or []) == result.amount_history[0] != result.amount_history[1]
+    assert any("epoch 1, the best of 2 on these very pictures" in note for note in result.scores.notes)
+    with pytest.raises(ArgumentError, match="validate_every: got 3 with select='best' and 2 epochs"):
+        replace(recipe, validate_every=3)
 
 
 def test_it_learns(splits: BoxSplits) -> None:
@@ -209,17 +235,59 @@ def test_pictures_without_boxes_and_classes_never_seen_are_no_trouble(splits: Bo
     empty = BoxSet([p for p in few.train if not len(p.labels)], names, name="none", root=few.train.root)
     with pytest.raises(ArgumentError, match="data: got no box to train on"):
         outcome(BoxSplits(empty, few.validation), None)
+    nothing = few.validation.subset([])
+    with pytest.raises(ArgumentError, match="data: got no picture in the validation part"):
+        outcome(BoxSplits(few.train, nothing), None)
+    with pytest.raises(ArgumentError, match="data: got no picture in the test part"):
+        outcome(BoxSplits(few.train, few.validation, nothing), None)
 
 
-def test_mixed_precision_trains_boxes(splits: BoxSplits) -> None:
-    _, result, *_ = outcome(splits, None, recipe=replace(RECIPE, meter_on="boxes"), precision="bf16-mixed")
-    assert len(result.amount_history) == 2
+def test_mixed_precision_trains_boxes(splits: BoxSplits, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, epochs=3, meter_on="boxes")
+    _, result, metrics, _ = outcome(splits, tmp_path, recipe=recipe, precision="bf16-mixed")
+    names, *rows = (line.split(",") for line in metrics.decode().splitlines())
+    losses = [float(row[names.index("train/loss")]) for row in rows]
+    assert losses[-1] < 0.8 * losses[0] < float("inf")  # halved with every one of three seeds
+    assert len(result.amount_history) == 3
+    for precision in ("bf16-true", "64-true", "16"):
+        with pytest.raises(ArgumentError, match=f"precision: got '{precision}'"):
+            outcome(splits, tmp_path / "refused", precision=precision)
+    assert not (tmp_path / "refused").exists()
+
+
+def clipped(gradient: float, plugin: MixedPrecision | None = None, **options: Any) -> float:
+    """The length of a gradient of three equal numbers after the Trainer's clipping."""
+    trainer = lightning.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, plugins=plugin, **options
+    )
+    model = Detector(torch.nn.Linear(3, 1, bias=False), clip_norm=2.0)
+    model.trainer = trainer
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    model.network.weight.grad = torch.full((1, 3), gradient)
+    model.configure_gradient_clipping(optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
+    return float(model.network.weight.grad.norm())
+
+
+def test_gradients_are_cut_as_the_trainer_says_and_a_scaler_may_leave_a_step_out() -> None:
+    assert clipped(5.0) == pytest.approx(2.0)
+    assert clipped(5.0, gradient_clip_val=0.5) == pytest.approx(0.5)
+    assert clipped(5.0, gradient_clip_val=0.5, gradient_clip_algorithm="value") == pytest.approx(0.75**0.5)
+    with pytest.raises(ArgumentError, match="gradient: got a length of inf in epoch 0, step 0"):
+        clipped(float("inf"))
+    scaler = torch.amp.GradScaler("cpu")
+    assert not math.isfinite(clipped(float("inf"), MixedPrecision("16-mixed", "cpu", scaler)))
 
 
 def test_another_training_in_the_folder_is_refused_and_a_longer_one_goes_on(
     splits: BoxSplits, tmp_path: Path
 ) -> None:
     outcome(splits, tmp_path, recipe=replace(RECIPE, epochs=1))
+    torch.manual_seed(7)
+    drawn = torch.rand(3)
+    torch.manual_seed(7)
+    short = load_detector(tmp_path)
+    assert torch.equal(torch.rand(3), drawn)  # the caller's numbers are not touched
+    assert (short.epochs, short.unfinished) == (1, "")
     for head, recipe, told in (
         ("igam", replace(RECIPE, flip=False), "flip True, not False"),
         ("linear", RECIPE, "head 'igam', not 'linear'"),

@@ -88,3 +88,5 @@ def test_plain_batches_keep_the_order_and_miss_none() -> None:
         [*torch.cat([y for _, y in plain_batches(part(10), 2, rank=r, world_size=3)])] for r in range(3)
     ]
     assert sorted(int(label) for share in shares for label in share) == list(range(10))
+    uneven = [[len(y) for _, y in plain_batches(part(7), 3, rank=r, world_size=2)] for r in range(2)]
+    assert uneven == [[3, 1], [3, 0]]  # DDP waits for every process in every batch

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from bisector.data.boxes import BoxSet, epoch_order
 from bisector.data.keyed import keyed_permutation, keyed_uniform
 from bisector.errors import ArgumentError, require
-from bisector.training.loader import ResumableBatches
+from bisector.training.loader import ResumableBatches, shares
 
 
 class BoxBatch(NamedTuple):
@@ -106,7 +106,9 @@ class BoxBatches(ResumableBatches):
 
 
 class PlainBoxBatches(DataLoader[Any]):
-    """The pictures of a set in its own order, as they are; each process takes its share.
+    """The pictures of a set in its own order, as they are; each process takes its share in equally many batches.
+
+    The last batches of a smaller share may be empty; see `bisector.training.loader.shares`.
 
     Args:
         boxes: the set.
@@ -114,13 +116,16 @@ class PlainBoxBatches(DataLoader[Any]):
         workers: processes that make the batches.
         rank: of this process.
         world_size: how many processes share the set.
+
+    Attributes:
+        positions: of the pictures of each batch.
     """
 
     def __init__(
         self, boxes: BoxSet, batch_size: int, *, workers: int = 0, rank: int = 0, world_size: int = 1
     ) -> None:
-        positions = torch.arange(rank, len(boxes), world_size)
-        keys = [(0, chunk, chunk) for chunk in torch.split(positions, batch_size)]
+        self.positions = shares(len(boxes), batch_size, rank=rank, world_size=world_size)
+        keys = [(0, chunk, chunk) for chunk in self.positions]
         super().__init__(_Drawn(boxes, 0, flip=False), batch_size=None, sampler=keys, num_workers=workers)
 
     def __iter__(self) -> Iterator[BoxBatch]:  # type: ignore[override]

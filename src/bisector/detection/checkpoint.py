@@ -36,6 +36,8 @@ class TrainedDetector:
         class_names: of the classes 1 to C.
         train_counts: (C,) boxes in training.
         train_image_counts: (C,) pictures in training that show each class.
+        epochs: that were finished when the checkpoint was written.
+        unfinished: in words, that the training had not ended; "" where it had, or where this is its best epoch.
         path: of the checkpoint.
     """
 
@@ -47,6 +49,8 @@ class TrainedDetector:
     class_names: tuple[str, ...]
     train_counts: Tensor
     train_image_counts: Tensor
+    epochs: int
+    unfinished: str
     path: Path
 
     def require_classes(self, boxes: BoxSet) -> None:
@@ -55,6 +59,17 @@ class TrainedDetector:
         got = f"{boxes.name} with {len(boxes.class_names)} classes, {', '.join(boxes.class_names[:3])}, ..."
         expected = f"the {len(self.class_names)} of the training, {', '.join(self.class_names[:3])}, ..."
         require(same, "data", got, f"{expected} in this order")
+
+    def detect_like(self, boxes: BoxSet) -> None:
+        """Let the model return as many detections of a picture as the rule of these data scores.
+
+        Raises:
+            ArgumentError: there is no picture.
+        """
+        require(len(boxes) > 0, "data", f"no picture in {boxes.name}", "at least one to be scored")
+        rois: Any = self.model.network.roi_heads
+        if boxes.style == "lvis" and self.recipe.detections is None:
+            rois.detections_per_img = LVIS_DETECTIONS
 
 
 def describe(
@@ -93,7 +108,8 @@ def build_model(
 ) -> Detector:
     """Return the untrained detector of a description, its weights drawn from the description's seed.
 
-    The network is drawn first: with one seed every head begins from the same one.
+    The network is drawn first: with one seed every head begins from the same one. The caller's random numbers are
+    left as they are.
 
     Args:
         description: of `describe`.
@@ -102,29 +118,30 @@ def build_model(
     """
     recipe = BoxRecipe(**description["recipe"])
     counts = torch.tensor(description["train_counts"])
-    torch.manual_seed(description["seed"])
-    network = build_detector(
-        recipe.model,
-        len(counts) + 1,
-        image_size=recipe.image_size,
-        pretrained=recipe.pretrained and fixed is None,
-        pretrained_backbone=recipe.pretrained_backbone and fixed is None,
-    )
-    rois: Any = network.roi_heads
-    rois.score_thresh = recipe.score_threshold
-    sampler = rois.fg_bg_sampler
-    sampler.batch_size_per_image = recipe.rois or sampler.batch_size_per_image
-    rois.detections_per_img = description["detections"] or rois.detections_per_img
-    if fixed is not None:
-        fix_parts(network, fixed)
-    attach(
-        network,
-        description["head"],
-        class_counts=counts,
-        objectness=recipe.objectness,
-        class_agnostic=recipe.class_agnostic,
-        meter_on=recipe.meter_on,
-    )
+    with torch.random.fork_rng(devices=[]):  # weights are drawn on the CPU
+        torch.default_generator.manual_seed(description["seed"])
+        network = build_detector(
+            recipe.model,
+            len(counts) + 1,
+            image_size=recipe.image_size,
+            pretrained=recipe.pretrained and fixed is None,
+            pretrained_backbone=recipe.pretrained_backbone and fixed is None,
+        )
+        rois: Any = network.roi_heads
+        rois.score_thresh = recipe.score_threshold
+        sampler = rois.fg_bg_sampler
+        sampler.batch_size_per_image = recipe.rois or sampler.batch_size_per_image
+        rois.detections_per_img = description["detections"] or rois.detections_per_img
+        if fixed is not None:
+            fix_parts(network, fixed)
+        attach(
+            network,
+            description["head"],
+            class_counts=counts,
+            objectness=recipe.objectness,
+            class_agnostic=recipe.class_agnostic,
+            meter_on=recipe.meter_on,
+        )
     return Detector(
         network,
         learning_rate=recipe.learning_rate,
@@ -151,17 +168,19 @@ def load_detector(path: Path) -> TrainedDetector:
     place = last
     try:
         stored = torch.load(last, map_location="cpu", weights_only=True)
-        description = stored["bisector"]
+        description, done = stored["bisector"], _epochs(stored)
         if path.is_dir() and description["recipe"]["select"] == "best" and (path / BEST).is_file():
             place = path / BEST
             stored = torch.load(place, map_location="cpu", weights_only=True)
         model = build_model(description, fixed=stored["bisector"]["fixed"])
         model.load_state_dict(stored["state_dict"])
         task, recipe = BoxTask(**description["task"]), BoxRecipe(**description["recipe"])
+        epochs = _epochs(stored)
     except (pickle.UnpicklingError, KeyError, RuntimeError, EOFError, TypeError, IndexError, AttributeError):
         raise ArgumentError(
             f"model: got {place}; expected a checkpoint that bisector detect train wrote"
         ) from None
+    ended = last.name == BEST or done >= recipe.epochs
     return TrainedDetector(
         model=model.eval(),
         task=task,
@@ -171,8 +190,17 @@ def load_detector(path: Path) -> TrainedDetector:
         class_names=tuple(description["class_names"]),
         train_counts=torch.tensor(description["train_counts"]),
         train_image_counts=torch.tensor(description["train_image_counts"]),
+        epochs=epochs,
+        unfinished=""
+        if ended
+        else f"{last} is of a training that has done {done} of its {recipe.epochs} epochs",
         path=place,
     )
+
+
+def _epochs(stored: Mapping[str, Any]) -> int:
+    """How many epochs were finished: one that `Checkpoints` cut into is none."""
+    return len(stored["callbacks"]["EpochLog"]["rows"])
 
 
 def fixed_in(path: Path) -> dict[str, Any] | None:

@@ -3,9 +3,11 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from bisector.data.boxes import BoxSplits
 from bisector.detection.data import load_box_task
 from bisector.detection.evaluation import Detections, read_detections, write_detections
 from bisector.detection.recipe import BoxRecipe, BoxTask
@@ -53,7 +55,7 @@ class BoxCell:
         """
         assert folder is not None  # detections are read from it
         own = self.place(folder)
-        splits = load_box_task(self.task, self.seed)
+        splits = _data(self.task, self.seed)
         truth = splits.validation if splits.test is None else splits.test
         how: dict[str, Any] = {"seed": self.seed, "machine": machine, "folder": own, "trainer": _QUIET}
         if is_finished(splits, self.task, self.head, self.recipe, **how) and (own / DETECTIONS).is_file():
@@ -92,28 +94,36 @@ def compare_detectors(
         progress: told what is trained, and the epochs done since the last call.
 
     Returns:
-        The results, heads in their order within each seed, and what was detected in the part that was scored.
+        The results, heads in their order within each seed, and what was detected in the part that was scored; of
+        the first seed alone, nothing of the others, whose detections are in their folders.
 
     Raises:
         ArgumentError: an argument is not legal, or the data cannot be used.
     """
+    recipe, machine = recipe or BoxRecipe(), machine or Machine()
+    alone = "1: a comparison runs its trainings side by side instead"
+    require(machine.devices == 1, "devices", machine.devices, alone)
     require(bool(heads), "heads", "none", "at least one")
     for head in heads:
+        require(heads.count(head) == 1, "heads", f"{head!r} twice", "each head once")
         require_head(head)
     require_integer("seeds", seeds, least=1)
-    recipe, machine = recipe or BoxRecipe(), machine or Machine()
     jobs = default_jobs(machine) if jobs is None else require_integer("jobs", jobs, least=1)
-    cells = [BoxCell(task, head, recipe, seed) for seed in range(seeds) for head in dict.fromkeys(heads)]
+    cells = [BoxCell(task, head, recipe, seed) for seed in range(seeds) for head in heads]
     told = progress or (lambda what, epochs: None)
     anything: Sequence[Any] = cells  # to the pool a cell is what has a head, a seed and `train`
     results: dict[Any, Any] = dict(train_cells(anything, Order(folder, machine), jobs, told))
-    found = []
-    for seed in range(seeds):
-        splits = load_box_task(task, seed)
-        truth = splits.validation if splits.test is None else splits.test
-        found += [
-            (results[cell], read_detections(cell.place(folder) / DETECTIONS, truth))
-            for cell in cells
-            if cell.seed == seed
-        ]
-    return found
+    splits = _data(task, 0)
+    truth = splits.validation if splits.test is None else splits.test
+    return [
+        (
+            results[cell],
+            read_detections(cell.place(folder) / DETECTIONS, truth) if cell.seed == 0 else [],
+        )
+        for cell in cells
+    ]
+
+
+@lru_cache(maxsize=1)  # cells come seed by seed, and all heads of a seed have the same data
+def _data(task: BoxTask, seed: int) -> BoxSplits:
+    return load_box_task(task, seed)

@@ -10,8 +10,9 @@ from torch.nn.functional import cross_entropy
 
 from bisector.data.boxes import BoxSet, BoxSplits
 from bisector.data.embedding_parquet import EmbeddingWriter
-from bisector.detection.evaluation import BoxAccuracy, classify_boxes
-from bisector.detection.predict import embed_truth
+from bisector.detection.evaluation import BoxAccuracy
+from bisector.detection.evaluation.boxes_classified import classify_predicted
+from bisector.detection.predict import embed_truth, gathered
 from bisector.errors import require
 
 
@@ -86,23 +87,38 @@ def write_box_embeddings(
     return rows
 
 
-def classify_truth(network: Any, boxes: BoxSet, frequency: tuple[str, ...] | None = None) -> BoxAccuracy:
+def classify_truth(
+    network: Any,
+    boxes: BoxSet,
+    frequency: tuple[str, ...] | None = None,
+    *,
+    batch_size: int = 4,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> BoxAccuracy:
     """Say how well a detector tells the classes of the ground-truth boxes apart.
 
-    A detector that finds little has an AP near 0 for every class; given the boxes, its classes can be compared.
+    A detector that finds little has an AP near 0 for every class; given the boxes, its classes can be compared. Of
+    several processes each looks at its share, and all return what all found.
 
     Args:
         network: an attached detector.
         boxes: the pictures.
         frequency: "rare", "common" or "frequent" for each class.
+        batch_size: pictures at once.
+        workers: processes that read pictures.
+        rank: of this process.
+        world_size: of how many.
     """
-    classes = len(boxes.class_names)
-    best, right = [], []
+    nothing = torch.zeros(0, dtype=torch.long)
+    best, right = [nothing], [nothing]
     with torch.no_grad():
-        for embeddings, labels, _ in embed_truth(network, boxes):
-            best.append(class_logits(network, embeddings).argmax(dim=1).cpu())
+        for embeddings, labels, _ in embed_truth(
+            network, boxes, batch_size=batch_size, workers=workers, rank=rank, world_size=world_size
+        ):
+            best.append(class_logits(network, embeddings).argmax(dim=1).cpu() + 1)
             right.append(labels.cpu())
-    predictions = torch.cat(best) if best else torch.zeros(0, dtype=torch.long)
-    labels = torch.cat(right) if right else torch.zeros(0, dtype=torch.long)
-    scores = torch.zeros(len(labels), classes, dtype=torch.float16).scatter_(1, predictions[:, None], 1)
-    return classify_boxes(scores, labels, frequency)
+    found = gathered([(torch.cat(best), torch.cat(right))])
+    predictions, labels = (torch.cat(column) for column in zip(*found, strict=True))
+    return classify_predicted(predictions, labels, len(boxes.class_names), frequency)

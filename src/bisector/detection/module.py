@@ -112,13 +112,17 @@ class Detector(lightning.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Cut the gradient, which is unscaled here.
+        """Cut the gradient, which is unscaled here, as the Trainer says, or else to `clip_norm`.
 
         Raises:
             ArgumentError: it is not finite, and no scaler of float16 is there that would leave the step out.
         """
         parameters = [p for p in self.parameters() if p.grad is not None]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_norm or math.inf)
+        by_value = gradient_clip_algorithm == "value" and gradient_clip_val
+        limit = math.inf if by_value else gradient_clip_val or self.clip_norm or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+        if by_value:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         if getattr(self.trainer.precision_plugin, "scaler", None) is None and not bool(norm.isfinite()):
             raise self._not_finite("gradient", f"a length of {float(norm)}")
 
@@ -129,6 +133,8 @@ class Detector(lightning.LightningModule):
     def validation_step(self, batch: BoxBatch, batch_idx: int) -> None:
         """Detect."""
         images, targets, _ = batch
+        if not images:  # another process has one more; DDP waited for this one to come too
+            return
         outputs = self.network(pixels(images))
         self._found += detections_of(outputs, [target["image_id"] for target in targets])
 

@@ -1,15 +1,16 @@
 """Detections of a whole set of pictures, and embeddings of its boxes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 
 from bisector.data.boxes import BoxSet
-from bisector.detection.batches import PlainBoxBatches, box_batch, pixels
+from bisector.detection.batches import PlainBoxBatches, pixels
 from bisector.detection.evaluation import Detections
+from bisector.detection.modes import evaluating
+from bisector.information.exchange import several_processes
 
 Item = TypeVar("Item")
 
@@ -34,11 +35,27 @@ def detections_of(outputs: Sequence[Mapping[str, Tensor]], images: Sequence[int]
 
 def gathered(mine: list[Item]) -> list[Item]:
     """Return what all processes found, in the order of the processes; of one alone what it has."""
-    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+    if not several_processes():
         return mine
     found: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(found, mine)
     return [item for part in found for item in part]
+
+
+def in_order(found: list[Detections], truth: BoxSet) -> list[Detections]:
+    """Return detections in the order of the pictures, whichever process made them."""
+    of = {one.image: one for one in found}
+    return [of[picture.id] for picture in truth.pictures]
+
+
+def share_buffers(network: nn.Module) -> None:
+    """Give every process the buffers of the first: the statistics of batch norms are each process's own.
+
+    DDP does so before every forward, and so not after the last step. The first process writes the checkpoints.
+    """
+    if several_processes():
+        for buffer in network.buffers():
+            distributed.broadcast(buffer, 0)
 
 
 def detect(
@@ -67,8 +84,11 @@ def detect(
     """
     found: list[Detections] = []
     batches = PlainBoxBatches(boxes, batch_size, workers=workers, rank=rank, world_size=world_size)
-    with _asked(network) as device:
+    device = next(network.parameters()).device
+    with evaluating(network):
         for images, targets, _ in batches:
+            if not images:
+                continue
             outputs = network(pixels([image.to(device) for image in images]))
             found += detections_of(outputs, [target["image_id"] for target in targets])
             progress(len(images))
@@ -76,7 +96,7 @@ def detect(
 
 
 def embed_truth(
-    network: Any, boxes: BoxSet, *, batch_size: int = 4
+    network: Any, boxes: BoxSet, *, batch_size: int = 4, workers: int = 0, rank: int = 0, world_size: int = 1
 ) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
     """Embed the boxes of the ground truth as regions of interest, batch by batch.
 
@@ -87,6 +107,9 @@ def embed_truth(
         network: an attached detector; it runs where its weights are.
         boxes: the pictures and their boxes.
         batch_size: pictures at once.
+        workers: processes that read pictures.
+        rank: of this process, which embeds its share.
+        world_size: of how many.
 
     Yields:
         The (n, D) embeddings, the (n,) labels from 1, and n names: file and annotation id.
@@ -94,10 +117,12 @@ def embed_truth(
     Raises:
         ArgumentError: a file is missing or broken.
     """
-    for start in range(0, len(boxes), batch_size):
-        positions = range(start, min(start + batch_size, len(boxes)))
-        with _asked(network) as device:
-            batch = box_batch(boxes, positions)
+    device = next(network.parameters()).device
+    batches = PlainBoxBatches(boxes, batch_size, workers=workers, rank=rank, world_size=world_size)
+    for positions, batch in zip(batches.positions, batches, strict=True):
+        if not len(positions):
+            continue
+        with evaluating(network):
             targets = [
                 {"boxes": t["boxes"].to(device), "labels": t["labels"].to(device)} for t in batch.targets
             ]
@@ -109,19 +134,7 @@ def embed_truth(
         labels = torch.cat([target["labels"] for target in targets])
         names = [
             f"{boxes[index].file}#{annotation}"
-            for index in positions
+            for index in positions.tolist()
             for annotation in boxes[index].ids[~boxes[index].crowd].tolist()
         ]
         yield found, labels, names
-
-
-@contextmanager
-def _asked(network: nn.Module) -> Iterator[torch.device]:
-    """Put the network into evaluation without gradients, and back."""
-    training = network.training
-    network.eval()
-    try:
-        with torch.no_grad():
-            yield next(network.parameters()).device
-    finally:
-        network.train(training)

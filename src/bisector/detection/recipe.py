@@ -6,6 +6,7 @@ from typing import Any
 from bisector.errors import require, require_choice, require_integer, require_number
 from bisector.training.recipe import SCHEDULES
 
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 MODELS = (
     "fasterrcnn_mobilenet_v3_large_320_fpn",
     "fasterrcnn_mobilenet_v3_large_fpn",
@@ -56,7 +57,8 @@ class BoxRecipe:
     )
     pretrained_backbone: bool = _option(False, "begin with a backbone that was trained on ImageNet")
     image_size: int | None = _option(
-        None, "shorter side to which pictures are resized; the longer one is 5/3 of it at most"
+        None,
+        "shorter side to which pictures are resized, the longer one 5/3 of it at most; small-fpn: longer side",
     )
     objectness: bool = _option(False, "score whether there is an object apart from which class it is")
     class_agnostic: bool = _option(False, "one box a proposal, not one for each class")
@@ -67,7 +69,10 @@ class BoxRecipe:
         None, "regions of a picture that a step trains the box branch on (default: the model's, 512 or 48)"
     )
     epochs: int = _option(12, "passes over the training part")
-    batch_size: int = _option(4, "pictures of a step, in each process")
+    batch_size: int = _option(
+        4,
+        "pictures of a step, in each process; small-fpn, all of whose batch norms are trained, wants 8 or more",
+    )
     optimizer: str = _option("sgd", "sgd (momentum 0.9) or adamw")
     learning_rate: float = _option(0.01, "the highest of the schedule")
     weight_decay: float = _option(1e-4, "of the optimizer")
@@ -105,6 +110,9 @@ class BoxRecipe:
         require_number("repeat_threshold", self.repeat_threshold, least=0, most=1)
         require_integer("validate_every", self.validate_every, least=1)
         require_choice("select", self.select, ("last", "best"))
+        chosen = self.select == "last" or self.validate_every <= self.epochs
+        got = f"{self.validate_every} with select='best' and {self.epochs} epochs"
+        require(chosen, "validate_every", got, "at most the epochs: one must be validated to be the best")
         require_number("score_threshold", self.score_threshold, least=0, most=1)
         if self.detections is not None:
             require_integer("detections", self.detections, least=1)

@@ -25,6 +25,7 @@ class BoxResult:
         seconds: that training and scoring took.
         epochs: that were trained.
         classified: how well the classes of the true boxes were told apart, None where nobody looked.
+        adjustment: how its scores were moved before they were scored, None where they were not.
         amount_history: (refreshes, C) information amounts in bits, NaN where unknown; of IGAM alone.
     """
 
@@ -37,6 +38,7 @@ class BoxResult:
     seconds: float = math.nan
     epochs: int = 0
     classified: BoxAccuracy | None = None
+    adjustment: str | None = None
     amount_history: list[list[float]] = field(default_factory=list)
 
     def write(self, path: Path) -> None:

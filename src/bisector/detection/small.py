@@ -27,7 +27,7 @@ def small_fpn(num_classes: int, image_size: int) -> FasterRCNN:
     """Faster R-CNN on a residual network of 7 layers with a feature pyramid at strides 4, 8 and 16.
 
     For pictures of 100 to 250 pixels with objects from a tenth to two thirds of their edge. Nothing in it is
-    pretrained or frozen; batch normalisation needs batches of 8 or more.
+    pretrained or frozen; batch normalisation takes its statistics of the batch: 8 pictures or more.
 
     Args:
         num_classes: C + 1, with the background, as torchvision counts.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from typing import Any
 
 from bisector.detection.recipe import BoxTask
 from bisector.measurement.command import command_line
@@ -16,10 +17,7 @@ def detection_steps(steps: Sequence[Step], task: BoxTask, model: str) -> list[St
         task: what was measured.
         model: the run that was measured.
     """
-    given = {f.name: getattr(task, f.name) for f in fields(task)}
-    data = {
-        name: value for name, value in given.items() if value != BoxTask.__dataclass_fields__[name].default
-    }
+    data = data_options(task)
     train = command_line("bisector detect train", options=data)
     measure = command_line("bisector detect measure", model, options=data)
     evaluate = command_line("bisector detect evaluate", model, options={**data, "adjust": "prior"})
@@ -33,3 +31,13 @@ def detection_steps(steps: Sequence[Step], task: BoxTask, model: str) -> list[St
         "compare": f"{train} --head normalized-softmax",
     }
     return [replace(step, command=commands.get(step.key, step.command)) for step in steps]
+
+
+def data_options(task: BoxTask) -> dict[str, Any]:
+    """Return the options of a command that name these data, by name with underscores.
+
+    >>> data_options(BoxTask("boxes.json", images="photos", imbalance=10.0))
+    {'data': 'boxes.json', 'images': 'photos', 'imbalance': 10.0}
+    """
+    given = {f.name: (getattr(task, f.name), f.default) for f in fields(task)}
+    return {name: value for name, (value, default) in given.items() if value != default}

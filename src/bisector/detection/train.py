@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from bisector.detection.data import BoxData
 from bisector.detection.evaluation import Detections, evaluate_boxes
 from bisector.detection.measure import classify_truth
 from bisector.detection.module import HEAD, Detector
-from bisector.detection.predict import detect, gathered
-from bisector.detection.recipe import BoxRecipe, BoxTask
+from bisector.detection.predict import detect, gathered, in_order, share_buffers
+from bisector.detection.recipe import PRECISIONS, BoxRecipe, BoxTask
 from bisector.detection.results import BoxResult
-from bisector.errors import missing_extra, require
+from bisector.errors import missing_extra, require, require_choice
 from bisector.files import write_whole
 from bisector.training.checkpoints import BEST, LAST, Checkpoints
 from bisector.training.epoch_log import EpochLog
@@ -72,12 +73,17 @@ def train_detector(
             training with other settings.
     """
     machine = Machine() if machine is None else machine
+    require_choice("precision", machine.precision, PRECISIONS)
     given = dict(trainer or {})
     description = describe(splits, task, head, recipe, seed, machine=machine, trainer=noted_options(given))
     check_settings(folder, description)
     kept = recipe.select == "last" or folder is not None
     require(kept, "select", "'best' without a folder", "a folder, where the best weights are kept")
     require(bool(splits.train.counts.sum()), "data", "no box to train on", "at least one that is no crowd")
+    part = "validation" if splits.test is None else "test"
+    truth = splits.validation if splits.test is None else splits.test
+    for name, boxes in (("validation", splits.validation), (part, truth)):
+        require(len(boxes) > 0, "data", f"no picture in the {name} part", "at least one")
     last = folder / LAST if folder is not None and (folder / LAST).is_file() else None
     with quiet_lightning():
         torch.set_num_threads(machine.threads)
@@ -112,30 +118,35 @@ def train_detector(
             folder.mkdir(parents=True, exist_ok=True)
             write_whole(folder / SETTINGS, json.dumps(description, indent=1) + "\n")
         fit(runner, model, batches, last)
+        measured, notes = guide.history, []
         if recipe.select == "best" and folder is not None and (folder / BEST).is_file():
-            model = load_detector(folder / BEST).model
+            chosen = load_detector(folder / BEST)
+            model, measured = chosen.model, guide.history[: chosen.epochs]
+            if truth is splits.validation:
+                notes.append(
+                    f"the weights are those of epoch {chosen.epochs}, the best of {len(log.rows)} on these very "
+                    "pictures: on others it may score less"
+                )
         # As it is loaded, whatever it was trained in.
         model = model.to(runner.strategy.root_device).float().eval()
-        part = "validation" if splits.test is None else "test"
-        truth = splits.validation if splits.test is None else splits.test
-        mine = detect(
-            model.network,
-            truth,
-            batch_size=recipe.batch_size,
-            workers=machine.workers,
-            rank=runner.global_rank,
-            world_size=runner.world_size,
-        )
-        found = in_order(gathered(mine), truth)
-        history = [info.amount.tolist()[len(names) - len(truth.class_names) :] for info in guide.history]
+        share_buffers(model.network)
+        how: dict[str, Any] = {
+            "batch_size": recipe.batch_size,
+            "workers": machine.workers,
+            "rank": runner.global_rank,
+            "world_size": runner.world_size,
+        }
+        found = in_order(gathered(detect(model.network, truth, **how)), truth)
+        history = [info.amount[len(names) - len(truth.class_names) :] for info in guide.history]
         scores = evaluate_boxes(
             truth,
             found,
             train_counts=splits.train.counts,
             train_image_counts=splits.train.image_counts,
-            amounts=torch.tensor(history[-1], dtype=torch.float64) if history else None,
+            amounts=history[len(measured) - 1] if measured else None,
         )
-        classified = classify_truth(model.network, truth, scores.class_frequency)
+        scores = replace(scores, notes=(*scores.notes, *notes))
+        classified = classify_truth(model.network, truth, scores.class_frequency, **how)
     result = BoxResult(
         head=head,
         seed=seed,
@@ -146,7 +157,7 @@ def train_detector(
         seconds=clock.seconds,
         epochs=len(log.rows),
         classified=classified,
-        amount_history=history,
+        amount_history=[amounts.tolist() for amounts in history],
     )
     return model.cpu(), result, found
 
@@ -170,12 +181,6 @@ def is_finished(
     noted = noted_options(dict(trainer))
     description = describe(splits, task, head, recipe, seed, machine=machine, trainer=noted)
     return check_settings(folder, description) and (folder / RESULT).is_file()
-
-
-def in_order(found: list[Detections], truth: BoxSet) -> list[Detections]:
-    """Return detections in the order of the pictures, whichever process made them."""
-    of = {one.image: one for one in found}
-    return [of[picture.id] for picture in truth.pictures]
 
 
 def _repeats(train: BoxSet, recipe: BoxRecipe) -> torch.Tensor | None:

@@ -1,5 +1,6 @@
 """Batches whose content is a function of (seed, epoch, step): a training that is resumed sees the same numbers."""
 
+import math
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -97,15 +98,25 @@ class TrainingBatches(ResumableBatches):
         super().__init__(_Augmented(part, augmentation, seed), order, workers)
 
 
+def shares(size: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> list[Tensor]:
+    """Return the positions of each batch of a process's share; every process has equally many batches.
+
+    DDP exchanges buffers in every forward, in evaluation too: a process with one batch more than the others would
+    wait for them in vain. Where a share has too few positions, its last batches are empty.
+
+    >>> [[batch.tolist() for batch in shares(5, 2, rank=rank, world_size=2)] for rank in (0, 1)]
+    [[[0, 2], [4]], [[1, 3], []]]
+    """
+    positions = torch.arange(size)[rank::world_size]
+    batches = math.ceil(math.ceil(size / world_size) / batch_size)
+    return [positions[n * batch_size : (n + 1) * batch_size] for n in range(batches)]
+
+
 def plain_batches(
     part: Part, batch_size: int, *, workers: int = 0, rank: int = 0, world_size: int = 1
 ) -> Any:
-    """Return batches of a part in its own order, without augmentation; each process takes its share.
-
-    A process that has no example left gets no further batch: shares differ by one at most.
-    """
-    positions = torch.arange(rank, len(part), world_size)
-    keys = [(0, chunk) for chunk in torch.split(positions, batch_size)]
+    """Return batches of a part in its own order, without augmentation; each process takes its share (`shares`)."""
+    keys = [(0, chunk) for chunk in shares(len(part), batch_size, rank=rank, world_size=world_size)]
     return DataLoader(
         _Augmented(part, "none", 0),
         batch_size=None,

@@ -92,6 +92,8 @@ class Classifier(lightning.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Count what is right, by class."""
         inputs, labels = batch
+        if not len(labels):  # another process has one more; DDP waited for this one to come too
+            return
         right = self(inputs).argmax(dim=1) == labels
         assert self._outcomes is not None
         self._outcomes[0] += torch.bincount(labels[right], minlength=self.head.num_classes)

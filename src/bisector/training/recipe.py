@@ -84,7 +84,9 @@ class Machine:
 
     accelerator: str = _option("auto", "auto, cpu, gpu, cuda or mps")
     devices: int = _option(1, "processes of one training (DDP), each with a device of its own")
-    precision: str = _option("32-true", "32-true, bf16-mixed, 16-mixed or another of Lightning's")
+    precision: str = _option(
+        "32-true", "32-true, bf16-mixed or 16-mixed; for classifiers another of Lightning's too"
+    )
     threads: int = _option(1, "of PyTorch in each process, on the CPU")
     workers: int = _option(0, "processes that load data, for each process that trains")
     checkpoint_steps: int = _option(500, "save after so many steps, besides at the end of every epoch")

@@ -59,17 +59,41 @@ def classify_boxes(
     fits = scores.ndim == 2 and scores.shape[1] > 0
     require(fits, "scores", f"shape {tuple(scores.shape)}", "shape (n, C) with C >= 1")
     rows, classes = scores.shape
-    fits = labels.shape == (rows,) and not labels.is_floating_point()
-    require(fits, "labels", f"shape {tuple(labels.shape)}, {labels.dtype}", f"({rows},), integers")
-    wrong = (labels < 1) | (labels > classes)
-    require(not bool(wrong.any()), "labels", labels[wrong][:1].tolist(), f"1 to {classes}")
     broken = scores.isnan().any(dim=1)
     require(
         not bool(broken.any()), "scores", f"NaN in row {int(broken.int().argmax()) if rows else 0}", "numbers"
     )
+    return classify_predicted(scores.argmax(dim=1) + 1, labels, classes, frequency)
+
+
+def classify_predicted(
+    predictions: Tensor,  # (n,)
+    labels: Tensor,  # (n,)
+    num_classes: int,
+    frequency: Sequence[str] | None = None,  # (C,)
+) -> BoxAccuracy:
+    """Score the classification of ground-truth boxes, as `classify_boxes`, from the predicted classes alone.
+
+    Args:
+        predictions: classes from 1 to C.
+        labels: classes from 1 to C.
+        num_classes: C, without the background.
+        frequency: "rare", "common" or "frequent" for each class, as `frequencies` gives them.
+
+    Raises:
+        ArgumentError: if a shape does not fit or a label is no class.
+
+    >>> classify_predicted(torch.tensor([1, 1, 2]), torch.tensor([1, 2, 2]), 2).class_accuracy
+    (1.0, 0.5)
+    """
+    rows, classes = len(predictions), num_classes
+    fits = labels.shape == (rows,) and not labels.is_floating_point()
+    require(fits, "labels", f"shape {tuple(labels.shape)}, {labels.dtype}", f"({rows},), integers")
+    wrong = (labels < 1) | (labels > classes)
+    require(not bool(wrong.any()), "labels", labels[wrong][:1].tolist(), f"1 to {classes}")
     fits = frequency is None or len(frequency) == classes
     require(fits, "frequency", f"{len(frequency or ())} entries", f"{classes}, one a class")
-    predictions, labels = scores.argmax(dim=1).cpu(), labels.cpu() - 1
+    predictions, labels = predictions.cpu() - 1, labels.cpu() - 1
     by_class = class_accuracy(predictions, labels, classes).double()
     return BoxAccuracy(
         accuracy=float((predictions == labels).double().mean()) if rows else math.nan,

@@ -28,7 +28,7 @@ def emoji_files(classes: int | None = None) -> list[tuple[str, list[Path]]]:
 
     Emoji that all four vendors draw are taken in turn from the subcategories of the Unicode list (mammals, fruit,
     tools, ...), so that few classes are unlike each other and more of them are less so. They are the same for every
-    seed. What is not on this machine is fetched with npm: 340 MB, of which 20 MB are kept.
+    seed. What is not on this machine is fetched with npm: 340 MB, of which 24 MB are kept.
 
     Args:
         classes: how many; 64 if None.
