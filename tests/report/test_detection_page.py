@@ -18,6 +18,9 @@ from bisector.errors import ArgumentError
 from bisector.report.detection_choice import choose_pictures
 from bisector.report.detection_matches import match_all
 from bisector.report.detection_page import DetectionRun, render_detection_page, write_detection_page
+from bisector.report.detection_plots import count_figures
+from bisector.report.detection_text import format_scores
+from bisector.report.measurement_parts import escape
 
 SECONDS = 60
 NAMES = (
@@ -101,6 +104,49 @@ def path(truth, runs, tmp_path_factory):
     )
     assert written == page
     return page
+
+
+def test_seeds_with_boxes_of_their_own_are_not_mixed(truth):
+    counts = torch.tensor([[3, 8, 40, 90, 400, 0], [400, 90, 40, 8, 3, 0]])
+    images = counts.clamp(max=200)
+    runs = []
+    for seed, skill in ((0, 0.9), (1, 0.4)):
+        found = detect(truth, skill, seed)
+        how = {"train_counts": counts[seed], "train_image_counts": images[seed]}
+        runs.append(DetectionRun("igam", seed, evaluate_boxes(truth, found, **how), found))
+    (figure,) = count_figures(runs)
+    drawn = {(x, y) for trace in figure.data[:3] for x, y in zip(trace["x"], trace["y"], strict=True)}
+    wanted = {
+        (float(n), 100 * ap)
+        for one, own in zip(runs, counts.tolist(), strict=True)
+        for n, ap in zip(own, one.scores.class_ap, strict=True)
+        if n and math.isfinite(ap)
+    }
+    assert drawn == wanted
+    assert len(drawn) == 10
+    means = dict(zip(figure.data[3]["customdata"], figure.data[3]["y"], strict=True))
+    for group, mean in means.items():
+        aps = [100 * one.scores.ap_by_frequency[group] for one in runs]
+        assert mean == pytest.approx(sum(aps) / 2), group
+    text = render_detection_page(runs, truth, title="x", pictures=0)
+    assert "class of one seed, as seeds had boxes of their own" in text
+    classes = text[text.index('aria-labelledby="classes"') :]
+    assert "these are of seed 0 alone" in classes
+    for name, boxes, ap in zip(truth.class_names, counts[0].tolist(), runs[0].scores.class_ap, strict=True):
+        row = classes[classes.index(f'data-value="{escape(name)}"') :].partition("</tr>")[0]
+        assert f'data-value="{float(boxes)!r}"' in row or f'data-value="{boxes}"' in row
+        assert math.isnan(ap) or f">{100 * ap:.1f}" in row
+
+
+def test_correlations_over_a_few_classes_are_not_told(truth, runs):
+    text = render_detection_page(runs[:1], truth, title="x", pictures=0)
+    assert "r(log count, AP)" in text
+    assert "r(log" in format_scores([("igam", runs[0].scores)])
+    few = runs[0].scores.class_ap[:4] + (math.nan,) * 2
+    scores = replace(runs[0].scores, class_ap=few)
+    text = render_detection_page([replace(runs[0], scores=scores)], truth, title="x", pictures=0)
+    assert "r(log count, AP)" not in text
+    assert "r(log" not in format_scores([("igam", scores)])
 
 
 def pictures_of(text):

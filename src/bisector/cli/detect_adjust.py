@@ -82,6 +82,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
     from bisector.data.class_values import read_class_values
     from bisector.detection.data import load_box_task
+    from bisector.detection.steps import data_options
     from bisector.measurement.command import command_line
 
     train = load_box_task(task, arguments.seed, need_images=False).train
@@ -90,7 +91,6 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         counts = read_class_values(arguments.counts, train.class_names, ["count", "train_count", "boxes"])
     how = arguments.adjustment or "prior"
     adjustment = offsets_of(how, counts, arguments.tau, train.class_names, "--adjustment")
-    out.parent.mkdir(parents=True, exist_ok=True)
     written = write_adjusted(
         results,
         adjustment,
@@ -103,7 +103,8 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         per_image=arguments.per_image or per_image(train),
     )
     say(f"{adjustment.method}: {adjustment.description}\n{written:,} detections: {out}")
-    say(f"Next: {command_line('bisector detect evaluate', str(out), options={'data': task.data})}")
+    options = {**data_options(task), "seed": arguments.seed or None}
+    say(f"Next: {command_line('bisector detect evaluate', str(out), options=options)}")
 
 
 def offsets_of(
@@ -135,7 +136,7 @@ def per_image(boxes: "BoxSet") -> int | None:
 
 
 def write_adjusted(results: Path, adjustment: "Adjustment", boxes: "BoxSet", out: Path, **how: Any) -> int:
-    """Adjust the records of a file; return how many were written.
+    """Adjust the records of a file; return how many were written. The folder is made.
 
     Raises:
         ArgumentError: it is no list of COCO's results; which record.
@@ -152,6 +153,7 @@ def write_adjusted(results: Path, adjustment: "Adjustment", boxes: "BoxSet", out
         adjusted = adjust_results(records, adjustment, boxes.category_ids, **how)
     except ArgumentError as error:
         raise ArgumentError(f"{results}: {error}") from None
+    out.parent.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(json.dumps(record, separators=(",", ":")) for record in adjusted)
     write_whole(out, f"[\n{lines}\n]\n")
     return len(adjusted)

@@ -18,11 +18,10 @@ DATA = "scenes:size=128:held_out=no"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bisector detect demo``."""
-    add_data(parser, required=False)
+    add_data(parser, required=False, default=DATA)
     parser.add_argument("--heads", default=HEADS, help="names, separated by commas (default: %(default)s)")
     detect_compare.add_shared_arguments(parser)
     parser.set_defaults(
-        data=DATA,
         model="small-fpn",
         image_size=128,
         epochs=8,

@@ -23,7 +23,7 @@ from bisector.cli.detect_options import (
 )
 from bisector.cli.output import require_folder
 from bisector.detection.recipe import PARTS
-from bisector.errors import ArgumentError, require_integer
+from bisector.errors import ArgumentError, require, require_integer
 
 if TYPE_CHECKING:
     from bisector.data.boxes import BoxSet
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
     from bisector.detection.checkpoint import load_detector
     from bisector.detection.data import load_box_task
-    from bisector.detection.evaluation import evaluate_boxes, read_detections
+    from bisector.detection.evaluation import evaluate_boxes
     from bisector.detection.measure import classify_truth
     from bisector.detection.results import BoxResult
     from bisector.report.detection_run import DetectionRun
@@ -92,24 +92,26 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     part, truth = chosen_part(splits, arguments.part)
     counts, image_counts = splits.train.counts, splits.train.image_counts
     if trained is not None:
+        if trained.unfinished:
+            print(f"bisector detect evaluate: {trained.unfinished}", file=sys.stderr)
         trained.require_classes(truth)
+        trained.detect_like(truth)
         counts, image_counts = trained.train_counts, trained.train_image_counts
     adjustment = None
     if arguments.adjust is not None:
         adjustment = offsets_of(arguments.adjust, counts, arguments.tau, truth.class_names, "--adjust")
-    arguments.out.mkdir(parents=True, exist_ok=True)
     if trained is None:
-        found = read_detections(path, truth)
-        if adjustment is not None:
-            adjusted = arguments.out / DETECTIONS
-            write_adjusted(path, adjustment, truth, adjusted, per_image=per_image(truth))
-            found = read_detections(adjusted, truth)
+        found = _stored(path, truth, adjustment, arguments.out / DETECTIONS)
     else:
+        arguments.out.mkdir(parents=True, exist_ok=True)
         found = _asked(trained, truth, adjustment, device, arguments.batch_size)
     scores = evaluate_boxes(truth, found, train_counts=counts, train_image_counts=image_counts)
     classified = None
-    if trained is not None:
-        classified = classify_truth(trained.model.network, truth, scores.class_frequency)
+    if trained is not None and adjustment is None:  # it is asked without the offsets
+        classified = classify_truth(
+            trained.model.network, truth, scores.class_frequency, batch_size=arguments.batch_size
+        )
+    adjusting = None if adjustment is None else f"{adjustment.method}, {adjustment.description}"
     name = str(path) if trained is None else trained.head
     result = BoxResult(
         head=name,
@@ -119,11 +121,29 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         part=part,
         scores=scores,
         classified=classified,
+        adjustment=adjusting,
     )
-    notes = [] if adjustment is None else [f"Adjusted: {adjustment.method}, {adjustment.description}"]
+    notes = [] if adjusting is None else [f"Adjusted: {adjusting}"]
     shown = DetectionRun(name, seed, scores, found, classified=classified)
+    arguments.out.mkdir(parents=True, exist_ok=True)
     finish(shown, truth, arguments.out, command, f"{name} on {truth.name}", notes=notes)
     result.write(arguments.out / RESULT)
+
+
+def _stored(
+    path: Path, truth: "BoxSet", adjustment: "Adjustment | None", adjusted: Path
+) -> "list[Detections]":
+    """What a file holds, with class offsets where there are any."""
+    from bisector.detection.evaluation import read_detections
+
+    found = read_detections(path, truth)
+    if adjustment is None:
+        return found
+    several = any(one.class_scores is not None for one in found)
+    expected = "one score a box; bisector detect adjust moves these, and is told how they were made"
+    require(not several, "--adjust", f"{path} with the scores of all classes", expected)
+    write_adjusted(path, adjustment, truth, adjusted, per_image=per_image(truth))
+    return read_detections(adjusted, truth)
 
 
 def _asked(

@@ -5,6 +5,7 @@ The boxes of the ground truth are embedded as regions of interest. Written are e
 """
 
 import argparse
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from bisector.detection.recipe import PARTS
 from bisector.errors import require_integer
 
 if TYPE_CHECKING:
+    from bisector.data.boxes import BoxSplits
     from bisector.detection.checkpoint import TrainedDetector
     from bisector.measurement.class_scores import ClassScores
 
@@ -79,6 +81,8 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     seed = trained.seed if arguments.seed is None else arguments.seed
     splits = load_box_task(task, seed)
     tell_left_out(splits, "measure")
+    if trained.unfinished:
+        print(f"bisector detect measure: {trained.unfinished}", file=sys.stderr)
     trained.require_classes(splits.train)
     parts = PARTS if arguments.part == "all" else (arguments.part,)
     out.mkdir(parents=True, exist_ok=True)
@@ -101,7 +105,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         read_embeddings(file),
         file=str(file),
         command=command,
-        scores=_scores(trained),
+        scores=_scores(trained, splits),
         shrinkage=arguments.shrinkage,
         embeddings=arguments.embeddings,
         equal_count=arguments.equal_count,
@@ -112,18 +116,36 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     say(f"{format_measurement(found)}\n\nThe page: {page}")
 
 
-def _scores(trained: "TrainedDetector") -> "list[ClassScores]":
-    """AP and AP50 of each class, as the training left them."""
+def _scores(trained: "TrainedDetector", splits: "BoxSplits") -> "list[ClassScores]":
+    """AP and AP50 of each class, as the training left them; none where other boxes are measured."""
     from bisector.detection.results import BoxResult
     from bisector.measurement.class_scores import ClassScores
     from bisector.training.results import RESULT
+    from bisector.training.settings import SETTINGS
 
-    place = trained.path.parent / RESULT
+    place, why = trained.path.parent / RESULT, ""
     if not place.is_file():
-        print(f"bisector detect measure: no {place}: measured without AP", file=sys.stderr)
+        why = f"no {place}"
+    elif not _same_data(trained, splits, trained.path.parent / SETTINGS):
+        why = f"{place} is of {trained.task.data}, seed {trained.seed}, and these are other boxes"
+    if why:
+        print(f"bisector detect measure: {why}: measured without AP", file=sys.stderr)
         return []
     scores = BoxResult.read(place).scores
     return [
         ClassScores("AP", str(place), list(scores.class_ap), percent=True),
         ClassScores("AP50", str(place), list(scores.class_ap50), percent=True),
     ]
+
+
+def _same_data(trained: "TrainedDetector", splits: "BoxSplits", settings: Path) -> bool:
+    """Whether these are the pictures and boxes of the training, wherever they lie."""
+    from bisector.detection.checkpoint import describe
+    from bisector.training.recipe import Machine
+
+    given = (splits, trained.task, trained.head, trained.recipe, trained.seed)
+    mine = describe(*given, machine=Machine(), trainer={})["fingerprint"]
+    try:
+        return bool(json.loads(settings.read_text(encoding="utf-8"))["fingerprint"] == mine)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 DETECTIONS, PAGE = "detections.json", "detections.html"
 
 
-def add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:
+def add_data(parser: argparse.ArgumentParser, *, required: bool, default: str | None = None) -> None:
     """Add the flags that name the data."""
     helped = "folder of Pascal VOC, COCO or LVIS; file.json; or scenes:option=value:..."
-    default = "" if required else " (default for a model of ours: what it was trained on)"
-    parser.add_argument("--data", required=required, help=helped + default)
+    trained = "" if required else " (default for a model of ours: what it was trained on)"
+    shown = trained if default is None else " (default: %(default)s)"
+    parser.add_argument("--data", required=required, default=default, help=helped + shown)
     add_options(parser, BoxTask, without=("data",))
 
 
@@ -90,8 +91,14 @@ def tell_left_out(splits: "BoxSplits", action: str) -> None:
 
 
 def require_out(folder: Path, inputs: Sequence[Path] = ()) -> None:
-    """Raise `ArgumentError` where a file that is read would be written over."""
-    written = {(folder / name).resolve() for name in (DETECTIONS, PAGE)}
+    """Raise `ArgumentError` where a file that is read, or what a training left, would be written over."""
+    from bisector.training.checkpoints import LAST
+    from bisector.training.results import RESULT
+    from bisector.training.settings import SETTINGS
+
+    held = next((name for name in (SETTINGS, LAST) if (folder / name).is_file()), None)
+    require(held is None, "--out", f"{folder}, which holds a training ({held})", "another folder")
+    written = {(folder / name).resolve() for name in (DETECTIONS, PAGE, RESULT)}
     for path in inputs:
         got = f"{folder}, where {path.name} would be written over"
         require(path.resolve() not in written, "--out", got, "another folder")

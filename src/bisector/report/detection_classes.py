@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bisector.report.detection_run import DetectionRun, by_head
+from bisector.report.detection_run import DetectionRun, by_head, same_data
 from bisector.report.measurement_numbers import number, percent
 from bisector.report.measurement_parts import data_value, escape, name_style, section
 from bisector.report.names import head_label
@@ -55,7 +55,8 @@ class _Column:
 
 
 def class_section(runs: Sequence[DetectionRun]) -> str:
-    """Every class with its boxes and its AP by head; a click sorts."""
+    """Every class with its boxes and its AP by head; a click sorts. Of runs with other data only the first's."""
+    every, runs = runs, same_data(runs)
     scores, groups, columns = runs[0].scores, class_groups(runs), _columns(runs)
     trained = [n if math.isfinite(n) else 0.0 for n in training_boxes(runs)]
     order = sorted(range(len(groups)), key=lambda c: (not scores.class_boxes[c], trained[c], c))[:MOST]
@@ -78,6 +79,8 @@ def class_section(runs: Sequence[DetectionRun]) -> str:
         if any(trained)
         else "AP in percent."
     )
+    if len(runs) < len(every):
+        text += f" Seeds had boxes of their own: these are of seed {runs[0].seed} alone."
     if 0 in scores.class_boxes:
         text += " A class without a box in the test pictures has none."
     if len(order) < len(groups):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bisector.detection.evaluation.frequency import BOX_GROUPS, FREQUENCIES
 from bisector.detection.evaluation.scores import BOX_METRICS
 from bisector.metrics.summary import MetricInfo
-from bisector.report.detection_run import DetectionRun, by_head
+from bisector.report.detection_run import DetectionRun, by_head, shown_scores
 from bisector.report.measurement_parts import data_value, escape, section
 from bisector.report.names import head_label, head_summary
 from bisector.report.table import SummaryRow, best_heads, format_value
@@ -20,7 +20,7 @@ _MORE = (
         "higher",
         "Balanced accuracy of the class alone, where the annotated boxes are given.",
     ),
-    MetricInfo("seconds", "Training", "s", "", "How long the training took, in seconds."),
+    MetricInfo("seconds", "Training", "s", "", "How long training and scoring took, in seconds."),
 )
 _INFO = {info.key: info for info in (*BOX_METRICS, *_MORE)}
 _DIRECTION = {"higher": " Higher is better.", "lower": " Lower is better.", "": ""}
@@ -44,7 +44,7 @@ def score_rows(runs: Sequence[DetectionRun]) -> list[SummaryRow]:
 
 def _values(run: DetectionRun) -> dict[str, float]:
     given = math.nan if run.classified is None else run.classified.balanced_accuracy
-    return {**run.scores.values(), "given": given, "seconds": run.seconds}
+    return {**shown_scores(run.scores).values(), "given": given, "seconds": run.seconds}
 
 
 def score_metrics(rows: Sequence[SummaryRow]) -> list[MetricInfo]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bisector.report.detection_classes import class_ap
 from bisector.report.detection_matches import OVERLAP, Matches
-from bisector.report.detection_run import DetectionRun, by_head
+from bisector.report.detection_run import DetectionRun, by_head, same_data
 from bisector.report.measurement_numbers import percent
 from bisector.report.measurement_parts import TEXT, cell, escape, name_style, section, table
 from bisector.report.names import head_label
@@ -31,7 +31,7 @@ def hardest_section(
         matches: of the first run of each head, on every picture.
         level: the score from which a detection counts.
     """
-    scores, ap = runs[0].scores, class_ap(runs)
+    scores, ap = runs[0].scores, class_ap(same_data(runs))
     known = [c for c, value in enumerate(ap) if math.isfinite(value)]
     hard = sorted(known, key=lambda c: (ap[c], -scores.class_boxes[c]))[:_MOST]
     if not hard:

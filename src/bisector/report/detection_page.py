@@ -12,7 +12,7 @@ from bisector.report.detection_confusions import hardest_section
 from bisector.report.detection_drawings import drawing_section
 from bisector.report.detection_matches import best_level, match_all
 from bisector.report.detection_plots import count_figures, count_section
-from bisector.report.detection_run import DetectionRun, by_head, first_runs
+from bisector.report.detection_run import DetectionRun, by_head, first_runs, same_data
 from bisector.report.document import document
 from bisector.report.measurement_numbers import count
 from bisector.report.measurement_parts import escape
@@ -85,7 +85,7 @@ def render_detection_page(
         )
     matches = {run.name: match_all(truth, run.detections) for run in first_runs(runs)}
     level = best_level(list(matches.values()))
-    counts = training_boxes(runs)
+    counts = training_boxes(same_data(runs))
     rows, figures = score_rows(runs), count_figures(runs)
     content = [
         _header(runs, truth, title, command, notes),

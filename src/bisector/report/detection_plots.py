@@ -1,12 +1,12 @@
 """The figures of a detector's page: the AP of the classes against their training boxes."""
 
 import math
-import statistics
 from collections.abc import Sequence
 
 from bisector.report.colors import PALETTE
-from bisector.report.detection_classes import class_ap, class_groups, training_boxes
-from bisector.report.detection_run import DetectionRun, by_head
+from bisector.report.detection_classes import class_groups, training_boxes
+from bisector.report.detection_points import ClassPoint, class_points, group_means, parts_of
+from bisector.report.detection_run import DetectionRun, by_head, same_data
 from bisector.report.figure import FAINT, INK, MARGIN, Figure, Json, axis
 from bisector.report.measurement_parts import section
 from bisector.report.names import head_label, plot_text
@@ -25,17 +25,17 @@ def count_figures(runs: Sequence[DetectionRun]) -> list[Figure]:
 
     None where the training boxes are not known or all classes have as many.
     """
-    counts = training_boxes(runs)
-    trained = [c for c, n in enumerate(counts) if math.isfinite(n) and n > 0]
-    if len({counts[c] for c in trained}) < 2:
+    parts = {head: parts_of(own) for head, own in by_head(runs).items()}
+    heads = {head: [point for part in own for point in class_points(part)] for head, own in parts.items()}
+    if len({point.boxes for points in heads.values() for point in points}) < 2:
         return []
-    heads = {head: class_ap(own) for head, own in by_head(runs).items()}
-    means = {head: _group_means(runs, counts, ap) for head, ap in heads.items()}
-    tops = [100 * ap[c] for ap in heads.values() for c in trained if math.isfinite(ap[c])]
-    up: Json = [-3, min(103.0, 1.1 * max(tops, default=1.0) + 3)]
+    means = {head: group_means(own) for head, own in parts.items()}
+    top = max((point.ap for points in heads.values() for point in points), default=1.0)
+    up: Json = [-3, min(103.0, 1.1 * top + 3)]
     figures = [_lines(means)] if len(heads) > 1 and any(means.values()) else []
-    for k, (head, ap) in enumerate(heads.items()):
-        figures.append(_points(f"count-ap-{k}", head, runs, counts, ap, means[head], up))
+    for k, (head, points) in enumerate(heads.items()):
+        each = "class of each seed" if len(parts[head]) > 1 else "class"
+        figures.append(_points(f"count-ap-{k}", head, points, each, means[head], up))
     return figures
 
 
@@ -44,13 +44,15 @@ def count_section(runs: Sequence[DetectionRun], figures: Sequence[Figure]) -> st
     points = [figure for figure in figures if figure.key != _MEANS]
     lines = "".join(plot(figure) for figure in figures if figure.key == _MEANS)
     drawn = "".join(map(plot, points))
-    text = "Each point is a class."
-    if any(class_groups(runs)):
+    alike = len(same_data(runs)) == len(runs)
+    each = "class" if alike else "class of one seed, as seeds had boxes of their own"
+    text = f"Each point is a {each}."
+    if any(any(class_groups([run])) for run in runs):
         text = (
-            "Each point is a class: the rare ones orange, the common grey, the frequent blue. A line joins the "
+            f"Each point is a {each}: the rare ones orange, the common grey, the frequent blue. A line joins the "
             "means of the groups: the flatter it is, the less a class pays for being rare."
         )
-    if 0 in training_boxes(runs):
+    if any(0 in training_boxes([run]) for run in runs):
         text += " Classes without training boxes have no point, but count in the means."
     return section(
         "counts",
@@ -58,19 +60,6 @@ def count_section(runs: Sequence[DetectionRun], figures: Sequence[Figure]) -> st
         text,
         lines + (f'<div class="grid small">{drawn}</div>' if len(points) > 1 else drawn),
     )
-
-
-def _group_means(
-    runs: Sequence[DetectionRun], counts: Sequence[float], ap: Sequence[float]
-) -> dict[str, tuple[float, float]]:
-    """By group, the geometric mean of the training boxes and the mean AP in percent."""
-    groups, means = class_groups(runs), {}
-    for group in _COLORS:
-        own = [c for c, name in enumerate(groups) if name == group and math.isfinite(ap[c])]
-        trained = [math.log(counts[c]) for c in own if counts[c] > 0]
-        if trained:
-            means[group] = math.exp(statistics.fmean(trained)), 100 * statistics.fmean(ap[c] for c in own)
-    return means
 
 
 def _lines(means: dict[str, dict[str, tuple[float, float]]]) -> Figure:
@@ -113,31 +102,28 @@ def _lines(means: dict[str, dict[str, tuple[float, float]]]) -> Figure:
 def _points(
     key: str,
     head: str,
-    runs: Sequence[DetectionRun],
-    counts: Sequence[float],
-    ap: Sequence[float],
+    points: Sequence[ClassPoint],
+    each: str,
     means: dict[str, tuple[float, float]],
     up: Json,
 ) -> Figure:
-    scores, groups = runs[0].scores, class_groups(runs)
-    shown = [c for c, value in enumerate(ap) if math.isfinite(value) and counts[c] > 0]
     data: list[dict[str, Json]] = []
     for group in dict.fromkeys([*_COLORS, ""]):
-        own = [c for c in shown if groups[c] == group]
+        own = [point for point in points if point.group == group]
         if not own:
             continue
         data.append(
             {
                 "type": "scatter",
-                "mode": "markers+text" if len(shown) <= _NAMED else "markers",
+                "mode": "markers+text" if len(points) <= _NAMED else "markers",
                 "name": f"{group} classes".strip(),
                 "textposition": "top center",
                 "textfont": {"size": 10, "color": FAINT},
-                "x": [counts[c] for c in own],
-                "y": [100 * ap[c] for c in own],
-                "text": [plot_text(scores.class_names[c], 14) for c in own],
-                "hovertext": [plot_text(scores.class_names[c]) for c in own],
-                "customdata": [scores.class_boxes[c] for c in own],
+                "x": [point.boxes for point in own],
+                "y": [point.ap for point in own],
+                "text": [plot_text(point.name, 14) for point in own],
+                "hovertext": [plot_text(point.name) for point in own],
+                "customdata": [point.tested for point in own],
                 "hovertemplate": "%{hovertext}<br>%{x:,.0f} training, %{customdata:,} test boxes<br>AP %{y:.1f} %"
                 "<extra></extra>",
                 "marker": {"color": _COLORS.get(group, PALETTE[0]), "size": 7, "opacity": 0.75},
@@ -162,11 +148,11 @@ def _points(
         key=key,
         title=head_label(head),
         note=", ".join(f"{group} {y:.1f} %" for group, (_, y) in means.items()),
-        description=f"{head_label(head)}: a point for each of {len(shown)} classes, its training boxes across, its "
-        "AP up.",
+        description=f"{head_label(head)}: {len(points)} points, one a {each}, its training boxes across, its AP "
+        "up.",
         data=data,
         layout={
-            "xaxis": _count_axis([counts[c] for c in shown]),
+            "xaxis": _count_axis([point.boxes for point in points]),
             "yaxis": {**axis("AP, %"), "range": up, "nticks": 6},
             "showlegend": False,
         },

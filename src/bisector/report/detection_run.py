@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bisector.detection.evaluation import BoxAccuracy, BoxScores, Detections
+
+_FEWEST = 5  # classes; a correlation over fewer is close to 1 by chance
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,3 +34,21 @@ def by_head(runs: Sequence[DetectionRun]) -> Mapping[str, list[DetectionRun]]:
 def first_runs(runs: Sequence[DetectionRun]) -> list[DetectionRun]:
     """The first run of each head: pictures and confusions are of these."""
     return [found[0] for found in by_head(runs).values()]
+
+
+def same_data(runs: Sequence[DetectionRun]) -> list[DetectionRun]:
+    """The runs whose classes had the boxes that they have in the first: all, unless seeds draw their data."""
+
+    def data(run: DetectionRun) -> object:
+        return run.scores.train_counts, run.scores.class_frequency, run.scores.class_boxes
+
+    return [run for run in runs if data(run) == data(runs[0])]
+
+
+def shown_scores(scores: "BoxScores") -> "BoxScores":
+    """The scores as they are told to people: a correlation over fewer than 5 classes is none."""
+    trained = scores.train_counts or (1,) * len(scores.class_ap)
+    classes = sum(math.isfinite(ap) and boxes > 0 for ap, boxes in zip(scores.class_ap, trained, strict=True))
+    if classes >= _FEWEST:
+        return scores
+    return replace(scores, r_count=math.nan, r_amount=math.nan, r_amount_given_count=math.nan)

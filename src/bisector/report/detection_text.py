@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from bisector.detection.evaluation.compared import ComparedScores, compare_scores
 from bisector.detection.evaluation.scores import BOX_METRICS, BoxScores
 from bisector.metrics.summary import MetricInfo
+from bisector.report.detection_run import shown_scores
 from bisector.report.measurement_numbers import number, percent
 from bisector.report.measurement_text import plain
 from bisector.report.names import head_label, shorten
@@ -18,7 +19,8 @@ _SHOWN_DIFFERENCES = ("ap", "ap50", "ap_rare", "bias")
 def format_scores(runs: Sequence[tuple[str, BoxScores]], width: int = 160) -> str:
     """A row for each head: its scores, mean and standard deviation where it comes several times, and the notes.
 
-    Columns that nobody has a number for are left out. A star marks the best mean of a column.
+    Columns that nobody has a number for are left out, and correlations over fewer than 5 classes. A star marks the
+    best mean of a column.
 
     Args:
         runs: name of the head, as on the command line, and its scores.
@@ -31,7 +33,7 @@ def format_scores(runs: Sequence[tuple[str, BoxScores]], width: int = 160) -> st
     numbered = []
     for head, scores in runs:
         times[head] = times.get(head, 0) + 1
-        numbered.append((head, times[head], scores))
+        numbered.append((head, times[head], shown_scores(scores)))
     notes = dict.fromkeys(note for _, scores in runs for note in scores.notes)
     table = format_compared(compare_scores(numbered), width, differences=False, repeats="runs")
     return "\n\n".join(filter(None, [table, "\n".join(f"Note: {plain(note)}" for note in notes)]))
