@@ -93,7 +93,7 @@ def test_what_is_scored_against_is_the_file(real_data, name):
 
 
 def test_lvis_is_read_as_its_package_does(real_data):
-    lvis = pytest.importorskip("lvis", reason="the lvis package is not installed")
+    lvis = pytest.importorskip("lvis", exc_type=ImportError)
     path = real_data / "lvis" / "lvis_val_100.json"
     if not path.exists():
         pytest.skip("no lvis in the folder of real data")

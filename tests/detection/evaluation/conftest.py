@@ -161,7 +161,7 @@ def pycocotools_of_files():
 @pytest.fixture
 def lvis_scores(tmp_path, monkeypatch):
     """As `pycocotools_scores`, by the lvis package: nine APs, the last three rare, common and frequent."""
-    lvis = pytest.importorskip("lvis")
+    lvis = pytest.importorskip("lvis", exc_type=ImportError)
     monkeypatch.setattr(np, "float", float, raising=False)  # the package is older than numpy 1.24
 
     def scored(content, truth, detections):
