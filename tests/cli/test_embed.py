@@ -1,4 +1,5 @@
 import io
+import json
 import re
 import shlex
 import subprocess
@@ -18,6 +19,7 @@ from bisector.data.embeddings import read_embeddings
 from bisector.data.registry import load
 from bisector.embedding.published import PublishedSource
 from bisector.measurement.measurement import Measurement
+from bisector.training.checkpoint import load_trained
 
 
 @pytest.mark.parametrize(
@@ -137,6 +139,39 @@ def test_what_is_recommended_keeps_the_settings(
     again = read_embeddings("e 1.parquet")
     assert torch.equal(again.embeddings, first.embeddings)
     assert again.names == first.names
+
+
+def test_new_images_are_read_by_the_scale_of_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def write(folder: str, most: int) -> None:
+        for number in range(12):
+            place = Path(folder) / "ab"[number % 2] / f"{number}.png"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            values = np.full((8, 10), (number + 1) * most // 12, np.uint16)
+            Image.fromarray(values).save(place)
+
+    write("old", 4000)
+    write("new", 200)  # alone, these would be taken for 8 bits
+    words = ["--epochs", "1", "--accelerator", "cpu", "--no-tensorboard", "--head", "linear-softmax"]
+    assert main(["train", "--data", "old", *words, "--out", "run"]) == 0
+    assert "12 of 12 images have more than 8 bits: their values 0 to 4095" in capsys.readouterr().err
+    assert json.loads(Path("run/settings.json").read_text())["pixel_range"] == [0, 4095]
+    for data, out in (("old", "old.parquet"), ("new", "new.parquet")):
+        assert main(["embed", "run", data, "--out", out]) == 0
+        assert "as in training, their values 0 to 4095" in capsys.readouterr().err
+    found = read_embeddings("new.parquet")
+    trained = load_trained(Path("run"))
+    assert found.names is not None
+    pixels = [
+        np.floor(np.asarray(Image.open(name)).astype(float) * 255 / 4095).astype(np.float32) / 255
+        for name in found.names
+    ]
+    with torch.inference_mode():
+        expected = trained.model.backbone(torch.from_numpy(np.stack(pixels))[:, None])
+    torch.testing.assert_close(found.embeddings, expected)
 
 
 @pytest.mark.slow

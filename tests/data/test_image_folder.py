@@ -200,6 +200,72 @@ def test_equal_images_keep_their_size_and_gray_its_channel(tmp_path, paint):
     assert load(str(tmp_path)).shape == (3, 64, 64)
 
 
+def write_deep(folder, values, kind="uint16"):
+    """Class folders of two images each, of one value an image."""
+    for name, value in values.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((3, 4), value, kind)).save(folder / name)
+
+
+def levels(data):
+    return {name.split("/", 1)[1]: round(255 * pixels[0, 0, 0].item()) for name, _, pixels in every(data)}
+
+
+@pytest.mark.parametrize("memory", [2**30, 5])
+@pytest.mark.parametrize(
+    ("kind", "suffix", "values", "expected", "told"),
+    [
+        ("uint16", "png", (0, 100, 255, 200), (0, 100, 255, 200), "0 to 255"),
+        ("uint16", "tif", (16, 1606, 803, 4000), (0, 100, 50, 249), "0 to 4095"),
+        ("uint16", "png", (257, 25700, 70, 65535), (1, 100, 0, 255), "0 to 65535"),
+        ("int32", "tif", (-1024, 1024, 3071, 0), (0, 127, 255, 63), "-1024 to 3071"),
+        ("float32", "tif", (0.5, 0.25, 1.0, 0.0), (127, 63, 255, 0), "0 to 1"),
+        ("float32", "tif", (5, 2.5, 10.0, 1.0), (127, 63, 255, 25), "0 to 10"),
+    ],
+)
+def test_deep_images_have_the_scale_of_their_data_set(tmp_path, memory, kind, suffix, values, expected, told):
+    names = [f"{c}/{n}.{suffix}" for c in "ab" for n in range(2)]
+    write_deep(tmp_path, dict(zip(names, values, strict=True)), kind)
+    data = load(str(tmp_path), memory=memory)
+    assert levels(data) == dict(zip(names, expected, strict=True))
+    count = "4 of 4 images have more than 8 bits"
+    assert data.notes == (f"{count}: their values {told} become 0 to 255 in every part",)
+    assert load(str(tmp_path), split="standard", seed=3).pixel_range == data.pixel_range
+
+
+def test_a_deep_image_is_read_by_the_scale_of_a_training(tmp_path, paint):
+    write_deep(tmp_path, {"a/0.png": 100, "a/1.png": 1606, "b/0.png": 5000})
+    paint(tmp_path / "b" / "1.png", (4, 3), 77, "L")
+    data = load(str(tmp_path), pixel_range=(0, 4095))
+    assert levels(data) == {"a/0.png": 6, "a/1.png": 100, "b/0.png": 255, "b/1.png": 77}
+    assert data.notes == (
+        "3 of 4 images have more than 8 bits: as in training, their values 0 to 4095 become 0 to 255 (images with "
+        "values beyond, which are cut: 1); they reach from 100 to 5000",
+    )
+    assert data.pixel_range == (0, 4095)
+
+
+def test_pixels_that_are_no_numbers_are_named_and_kinds_not_mixed(tmp_path):
+    write_deep(tmp_path, {f"{c}/{n}.tif": 1.5 for c in "ab" for n in range(3)}, "float32")
+    write_deep(tmp_path, {"a/nan.tif": np.nan}, "float32")
+    data = load(str(tmp_path))
+    assert data.left_out == (
+        f"{tmp_path.name}/a/nan.tif: cannot be read: 12 of its 12 pixels are NaN or infinite",
+    )
+    write_deep(tmp_path, {"a/whole.png": 300})
+    with pytest.raises(
+        ArgumentError, match=r"whole numbers as pixels of .*whole.png and floating-point ones of"
+    ):
+        load(str(tmp_path))
+
+
+def test_without_deep_images_nothing_is_said(folder, tmp_path, paint):
+    for number in range(4):
+        paint(tmp_path / "same" / "ab"[number % 2] / f"{number}.png")
+    data = load(str(tmp_path / "same"))
+    assert (data.notes, data.pixel_range) == ((), None)
+
+
 def test_the_seed_and_the_order_of_the_disk_do_not_mix(folder, tmp_path):
     # Copied in another order: the file system may list them otherwise, the split is the same.
     again = tmp_path / "again" / "pictures"

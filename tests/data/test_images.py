@@ -1,4 +1,6 @@
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -33,7 +35,7 @@ def test_every_orientation_comes_out_upright(orientation, kind):
     exif = Image.Exif()
     exif[0x0112] = orientation
     content = saved(Image.fromarray(np.ascontiguousarray(back(pixels))), kind, exif=exif, quality=100)
-    assert image_header(content) == (3, 32, 48)
+    assert image_header(content) == (3, 32, 48, False)
     decoded = decode_image(content, 3).transpose(1, 2, 0)
     assert decoded.shape == pixels.shape
     assert np.abs(decoded.astype(int) - pixels).max() <= 8
@@ -43,9 +45,87 @@ def test_every_orientation_comes_out_upright(orientation, kind):
 def test_sixteen_bits_become_eight(kind):
     deep = GRADIENT.astype(np.uint16) * 257
     content = saved(Image.fromarray(deep), kind)
-    assert image_header(content) == (1, 4, 6)
+    assert image_header(content) == (1, 4, 6, True)
     assert (decode_image(content, 1)[0] == GRADIENT).all()
     assert (decode_image(content, 3) == GRADIENT).all()
+
+
+def png16(values):  # (H, W, bands), as the specification of PNG has them: Pillow writes no colours of 16 bits
+    def chunk(kind, content):
+        checked = kind + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    height, width, bands = values.shape
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[bands], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def tiff16(values, order):  # (H, W, 3), uncompressed, little- ("<") or big-endian (">")
+    height, width, bands = values.shape
+    tags = {256: width, 257: height, 258: 16, 259: 1, 262: 2, 273: 8, 277: bands, 278: height}
+    tags[279] = values.size * 2
+    bits = struct.pack(f"{order}3H", 16, 16, 16)
+    pixels = values.astype(f"{order}u2").tobytes()
+    entries = b""
+    for tag, value in sorted(tags.items()):
+        if tag == 258:
+            entries += struct.pack(f"{order}HHII", tag, 3, 3, 8 + len(pixels))
+        else:
+            entries += struct.pack(f"{order}HHII", tag, 4, 1, value)
+    start = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", 8 + len(pixels) + len(bits))
+    return start + pixels + bits + struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
+
+
+SMALL = np.array([[0, 1, 99], [100, 200, 255]])
+DEEP = {
+    "PNG of 16 bits": lambda v: saved(Image.fromarray(v.astype(np.uint16)), "PNG"),
+    "TIFF of 16 bits": lambda v: saved(Image.fromarray(v.astype(np.uint16)), "TIFF"),
+    "big-endian": lambda v: saved(Image.fromarray(v.astype(">u2")), "TIFF"),
+    "32 bits": lambda v: saved(Image.fromarray(v.astype(np.int32)), "TIFF"),
+    "floats": lambda v: saved(Image.fromarray(v.astype(np.float32)), "TIFF"),
+    "PNG of 16-bit colours": lambda v: png16(np.stack([v] * 3, -1)),
+    "PNG of 16-bit colours and alpha": lambda v: png16(np.stack([v] * 3 + [v * 0 + 65535], -1)),
+    "PNG of 16-bit gray and alpha": lambda v: png16(np.stack([v, v * 0 + 65535], -1)),
+    "TIFF of 16-bit colours": lambda v: tiff16(np.stack([v] * 3, -1), "<"),
+    "big-endian colours": lambda v: tiff16(np.stack([v] * 3, -1), ">"),
+}
+
+
+@pytest.mark.parametrize("write", DEEP.values(), ids=DEEP)
+def test_small_values_of_deep_images_do_not_turn_black(write):
+    assert image_header(write(SMALL)).deep
+    for values, given, expected in (
+        (SMALL, None, SMALL),  # 8 bits in a deep file are what they are in a file of 8 bits
+        (
+            SMALL,
+            (0.0, 4095.0),
+            SMALL * 255 // 4095,
+        ),  # by the scale of the data set, whatever this image holds
+        (SMALL * 16, (0.0, 4095.0), SMALL * 16 * 255 // 4095),
+        (SMALL * 257, (0.0, 65535.0), SMALL),
+        (SMALL * 16, (100.0, 1120.0), np.clip((SMALL * 16 - 100) // 4, 0, 255)),
+    ):
+        decoded = decode_image(write(values), 3, pixel_range=given)
+        assert (decoded == expected).all(), (values, given)
+
+
+def test_transparency_of_deep_colours_lies_on_white():
+    pixels = np.array([[[60000, 100, 7, 0], [60000, 25700, 257, 65535]]])
+    assert decode_image(png16(pixels), 3, pixel_range=(0, 65535))[:, 0].T.tolist() == [
+        [255, 255, 255],
+        [233, 100, 1],
+    ]
+
+
+@pytest.mark.parametrize("kind", ["uint16", "int32", "float32"])
+def test_deep_images_are_turned_too(kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = saved(Image.fromarray(SMALL.astype(kind)), "TIFF", exif=exif)
+    assert image_header(content) == (1, 3, 2, True)
+    assert (decode_image(content, 1, pixel_range=(0, 255))[0] == np.rot90(SMALL, -1)).all()
 
 
 def test_what_is_transparent_lies_on_white():
@@ -103,7 +183,7 @@ def test_large_photographs_are_shrunk_without_jagged_edges():
         (b"", "it is empty"),
         (b"no image", "not an image of a known kind"),
         (saved(Image.fromarray(GRADIENT), "PNG")[:50], "truncated|broken|cannot"),
-        (saved(Image.fromarray(GRADIENT.astype(np.float32)), "TIFF"), "floating-point"),
+        (saved(Image.fromarray(np.float32([[0, np.nan], [1, np.inf]])), "TIFF"), "2 of its 4 pixels are NaN"),
     ],
 )
 def test_reasons(content, reason):

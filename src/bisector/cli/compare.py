@@ -102,6 +102,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
             baseline=arguments.baseline,
             command=command,
             progress=progress,
+            tell=lambda line: bar.write(f"bisector compare: {line}", file=sys.stderr),
         )
     for line in comparison.left_out:
         print(f"left out: {line}", file=sys.stderr)
@@ -120,6 +121,8 @@ def _dry_run(arguments: argparse.Namespace, task: Task, recipe: Recipe, machine:
     jobs = default_jobs(machine) if arguments.jobs is None else arguments.jobs
     require_integer("jobs", jobs, least=1)
     left = [cell for cell in cells if cell.done(arguments.out / "cells") is None]
+    for line in dataset.notes:
+        print(f"bisector compare: {line}", file=sys.stderr)
     for line in dataset.left_out:
         print(f"left out: {line}", file=sys.stderr)
     say(format_estimates(estimate(cells, machine), cells, left, dataset, jobs))

@@ -147,8 +147,12 @@ def _load(source: "Source", arguments: argparse.Namespace) -> "tuple[Dataset, di
     }
     files = name not in DATA_SETS and Path(name).exists() and not is_embeddings(name)
     if size is None and source.input_size is not None and files:
-        size = max(source.input_size)  # not recorded: it is the model's, and the next one may have another
-    return load(name, **{**settings, "image_size": size}), settings
+        height, width = source.input_size
+        # Not recorded: it is the model's, and the next one may have another. Where a training has sides of unequal
+        # length, it kept those of its images.
+        size = max(height, width) if trained is None or height == width else None
+    scale = None if trained is None else trained.pixel_range
+    return load(name, **{**settings, "image_size": size}, pixel_range=scale), settings
 
 
 def _same(name: str, other: str) -> bool:

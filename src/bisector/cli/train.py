@@ -67,6 +67,8 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
     build_head(parsed.head, 8, 4, torch.ones(4))  # a wrong word is told before anything is read
     dataset = load_task(task, parsed.seed)
+    for line in dataset.notes if _rank() == 0 else ():
+        print(f"bisector train: {line}", file=sys.stderr)
     for line in dataset.left_out if _rank() == 0 else ():
         print(f"left out: {line}", file=sys.stderr)
     how = {"seed": parsed.seed, "machine": machine, "folder": out, "trainer": _trainer_options(parsed, out)}

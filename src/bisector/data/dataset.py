@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from bisector.data.examples import Examples
+from bisector.data.images import PixelRange
 from bisector.errors import require
 
 
@@ -56,6 +57,8 @@ class Dataset:
             trained on (the open-set split); `class_names` if None.
         augmentation: how training examples of this kind are usually varied, as in `data.augmentation`.
         left_out: one line for each file, row or class that was found and not used, and why.
+        notes: one line for each thing that was chosen in reading, such as the size of the images.
+        pixel_range: the values of deep pixels that became 0 and 255 (`data.images`); None without such images.
 
     Raises:
         ArgumentError: if a label is not a class.
@@ -75,6 +78,8 @@ class Dataset:
     test_names: tuple[str, ...] | None = None
     augmentation: str = "none"
     left_out: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    pixel_range: PixelRange | None = None
 
     def __post_init__(self) -> None:
         tested = self.class_names if self.test_names is None else self.test_names

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from bisector.data.image_examples import MEMORY, read_images
+from bisector.data.image_examples import Reading, read_images
 from bisector.data.images import IMAGE_SUFFIXES, Encoded
 from bisector.data.parts import part_of
 from bisector.data.source import Source
@@ -23,7 +23,7 @@ def has_image_classes(folder: Path) -> bool:
     return any(next(_images(inner), None) for inner in _folders(folder))
 
 
-def image_folder_source(folder: Path, *, image_size: int | None = None, memory: int = MEMORY) -> Source:
+def image_folder_source(folder: Path, reading: Reading) -> Source:
     """Read a folder of images.
 
     Each folder inside is a class and bears its name, letter for letter; images in folders further down belong to it
@@ -34,8 +34,7 @@ def image_folder_source(folder: Path, *, image_size: int | None = None, memory: 
 
     Args:
         folder: as the user named it.
-        image_size: as for `read_images`.
-        memory: as for `read_images`.
+        reading: how the images are read.
 
     Raises:
         ArgumentError: if no image can be read.
@@ -65,7 +64,7 @@ def image_folder_source(folder: Path, *, image_size: int | None = None, memory: 
     require(bool(images), "data", f"{folder} without an image in a class folder", "images")
     names = [told(os.path.relpath(str(path), folder.parent)) for path in images]
 
-    read = read_images(images, names, image_size=image_size, memory=memory)
+    read = read_images(images, names, **reading._asdict())
     kept = [classes[index] for index in read.readable.tolist()]
     left_out += read.left_out
     left_out += [f"class {told(name)!r}: no readable image" for name in sorted(every - set(kept))]
@@ -81,6 +80,8 @@ def image_folder_source(folder: Path, *, image_size: int | None = None, memory: 
         parts={part: torch.tensor(rows) for part, rows in parts.items()} if roots[0][0] else {},
         augmentation="crop-flip",
         left_out=tuple(left_out),
+        notes=tuple(read.notes),
+        pixel_range=read.pixel_range,
     )
 
 

@@ -1,8 +1,9 @@
 """Decodes one image of a file: whatever its kind, it becomes bytes of one or three channels."""
 
 import io
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,16 @@ _OTHER = {".png", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp", ".avif", ".h
 IMAGE_SUFFIXES = frozenset(_JPEG | _NETPBM | _OTHER)
 """Files with another suffix are no images."""
 
-_GRAY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"}
+_DEEP = {"I", "I;16", "I;16B", "I;16L", "I;16N", "F"}  # modes of more than 8 bits
+_GRAY = {"1", "L", "LA", "La", *_DEEP}
+# Of colours of 16 bits Pillow reads the upper byte alone: its name for that, and for what reads the lower one.
+_NATIVE = "B" if sys.byteorder == "little" else "L"
+_GRAY_AND_ALPHA = "LA;16B"
+_LOWER = {_GRAY_AND_ALPHA: "RGBA"} | {
+    f"{mode};16{order}": f"{mode};16{other}"
+    for mode in ("RGB", "RGBA")
+    for order, other in (("B", "L"), ("L", "B"), ("N", _NATIVE))
+}
 _TRANSPARENT = {"RGBA", "RGBa", "LA", "La", "PA"}
 _SIDEWAYS = {5, 6, 7, 8}  # EXIF orientations that exchange width and height
 _ORIENTATION, _WIDTH, _HEIGHT = 0x0112, 0x0100, 0x0101
@@ -39,8 +49,17 @@ class DifferentImageError(ValueError):
     """An image is not of the size and kind that was expected of it."""
 
 
-Header = tuple[int, int, int]
-"""Channels (1 or 3), height and width of an image, upright."""
+PixelRange = tuple[float, float]
+"""The values that become 0 and 255 where a pixel has more than 8 bits."""
+
+
+class Header(NamedTuple):
+    """What a file says of its image: size and kind, upright."""
+
+    channels: int  # 1 or 3
+    height: int
+    width: int
+    deep: bool  # whether a pixel has more than 8 bits, or is a floating-point number
 
 
 def image_header(image: Encoded) -> Header:
@@ -63,8 +82,11 @@ def decode_image(
     expected: Header | None = None,
     *,
     upright: bool = True,
+    pixel_range: PixelRange | None = None,
 ) -> Pixels:  # (channels, height, width)
-    """Decode an image: upright by its EXIF orientation, what is transparent on white, 16 bits brought to 8.
+    """Decode an image: upright by its EXIF orientation, what is transparent on white, in 8 bits.
+
+    A pixel x of more than 8 bits becomes `floor(255 (x - low) / (high - low))`, cut to 0 and 255.
 
     Args:
         image: a path or the content of a file.
@@ -72,20 +94,57 @@ def decode_image(
         image_size: brings the shorter side to this length, antialiased, and cuts the middle out; None: as it is.
         expected: what the header should say.
         upright: whether an image that EXIF says to lie on its side is turned.
+        pixel_range: (low, high) for deep pixels: that of the data set, so that all of its images have one scale;
+            that of this image (`range_of` its own values) if None.
 
     Raises:
-        UnreadableImageError: if the image is damaged or no image.
+        UnreadableImageError: if the image is damaged or no image, or a pixel is not a finite number.
         DifferentImageError: if the header says something else.
     """
     try:
         with _open(image) as opened:
             if expected is not None and _header(opened) != expected:
                 raise DifferentImageError
-            return _pixels(_sized(_upright(opened, channels, image_size, upright), image_size))
+            return _pixels(
+                _sized(_upright(image, opened, channels, image_size, upright, pixel_range), image_size)
+            )
     except DifferentImageError:
         raise
     except Exception as error:
         raise UnreadableImageError(_reason(image, error)) from None
+
+
+def pixel_values(image: Encoded) -> tuple[float, float, bool]:
+    """Return the least and the greatest value of a deep image, and whether its values are whole numbers.
+
+    Raises:
+        UnreadableImageError: if the image is damaged or no image, or a pixel is not a finite number.
+    """
+    try:
+        with _open(image) as opened:
+            values = _deep_values(image, opened, turn=False)
+            colours = values[..., :3] if values.ndim == 3 else values
+            return float(colours.min()), float(colours.max()), opened.mode != "F"
+    except Exception as error:
+        raise UnreadableImageError(_reason(image, error)) from None
+
+
+def range_of(low: float, high: float, whole: bool) -> PixelRange:
+    """Return the values that become 0 and 255, for pixels from `low` to `high`.
+
+    Whole numbers have the bits that they need: 8, 10, 12, 14, 16, ... Floating-point and negative ones are taken
+    from the least (0, unless one is below) to the greatest.
+
+    >>> range_of(0, 200, True), range_of(3, 3071, True), range_of(-1024, 3071, True)
+    ((0.0, 255.0), (0.0, 4095.0), (-1024.0, 3071.0))
+    >>> range_of(0.1, 0.9, False)
+    (0.0, 0.9)
+    """
+    if whole and low >= 0:
+        bits = max(8, int(high).bit_length())
+        return 0.0, float(2 ** (bits + bits % 2) - 1)
+    low = min(float(low), 0.0)
+    return low, float(high) if high > low else low + 1.0
 
 
 def _header(opened: "Image.Image") -> Header:
@@ -96,7 +155,7 @@ def _header(opened: "Image.Image") -> Header:
             width, height = notes.get(_WIDTH, width), notes.get(_HEIGHT, height)
         if notes.get(_ORIENTATION) in _SIDEWAYS:
             width, height = height, width
-    return (1 if opened.mode in _GRAY else 3), height, width
+    return Header(1 if opened.mode in _GRAY else 3, height, width, _is_deep(opened))
 
 
 def _may_lie(opened: "Image.Image") -> bool:
@@ -112,19 +171,85 @@ def _open(image: Encoded) -> "Image.Image":
     return Image.open(io.BytesIO(image) if isinstance(image, bytes) else image)
 
 
-def _upright(opened: "Image.Image", channels: int, image_size: int | None, turn: bool) -> "Image.Image":
+def _is_deep(opened: "Image.Image") -> bool:
+    return opened.mode in _DEEP or _raw_mode(opened) in _LOWER
+
+
+def _raw_mode(opened: "Image.Image") -> str:
+    """How the bytes of the file are read: modes of several colours have 8 bits each, whatever the file has."""
+    tiles = getattr(opened, "tile", None)
+    if not tiles or opened.mode not in {"RGB", "RGBA"}:
+        return ""
+    given = tiles[0][3]
+    return str(given[0] if isinstance(given, tuple) else given)
+
+
+def _deep_values(image: Encoded, opened: "Image.Image", turn: bool) -> npt.NDArray[np.float64]:
+    """The values (height, width) or (height, width, bands) of a deep image, upright if it is to be turned.
+
+    Raises:
+        ValueError: if one of them is not a finite number.
+    """
+    from PIL import ImageOps
+
+    raw = _raw_mode(opened)
+    layers = [opened]
+    if raw in _LOWER:
+        again: Any = _open(image)  # its pixels are read once more, each from its lower byte
+        again.tile = [(*tile[:3], _with_raw_mode(tile[3], _LOWER[raw])) for tile in again.tile]
+        layers = [again] if raw == _GRAY_AND_ALPHA else [opened, again]
+    read = [
+        np.asarray(ImageOps.exif_transpose(layer) if turn and _may_lie(layer) else layer).astype(np.float64)
+        for layer in layers
+    ]
+    found = read[0] if len(read) == 1 else 256 * read[0] + read[1]
+    if raw == _GRAY_AND_ALPHA:  # read as four bands: the two bytes of gray, the two of alpha
+        found = (256 * found[..., 0::2] + found[..., 1::2])[..., [0, 0, 0, 1]]
+    unknown = int((~np.isfinite(found)).sum())
+    if unknown:
+        raise ValueError(f"{unknown} of its {found.size} pixels are NaN or infinite")
+    return found
+
+
+def _with_raw_mode(arguments: Any, raw: str) -> Any:
+    return (raw, *arguments[1:]) if isinstance(arguments, tuple) else raw
+
+
+def _shallow(
+    image: Encoded, opened: "Image.Image", turn: bool, pixel_range: PixelRange | None
+) -> "Image.Image":
+    """A deep image in 8 bits."""
+    from PIL import Image
+
+    values = _deep_values(image, opened, turn)
+    colours = values[..., :3] if values.ndim == 3 else values
+    if pixel_range is None:
+        pixel_range = range_of(float(colours.min()), float(colours.max()), opened.mode != "F")
+    low, high = pixel_range
+    levels = np.floor((colours - low) * 255 / (high - low)).clip(0, 255)
+    if values.shape[2:] == (4,):
+        levels = np.concatenate([levels, values[..., 3:] // 257], axis=-1)
+    return Image.fromarray(levels.astype(np.uint8))
+
+
+def _upright(
+    image: Encoded,
+    opened: "Image.Image",
+    channels: int,
+    image_size: int | None,
+    turn: bool,
+    pixel_range: PixelRange | None,
+) -> "Image.Image":
     from PIL import Image, ImageOps
 
     mode = "L" if channels == 1 else "RGB"
     if image_size is not None and opened.format == "JPEG":
         # Large photographs are decoded at 1/2, 1/4 or 1/8 of their size, never below twice the wanted size.
         opened.draft(None, (2 * image_size, 2 * image_size))
-    upright = ImageOps.exif_transpose(opened) if turn and _may_lie(opened) else opened
-    if upright.mode.startswith("I"):
-        deep = np.asarray(upright).astype(np.int64)
-        upright = Image.fromarray((deep.clip(0, 65535) // 257).astype(np.uint8))
-    if upright.mode == "F":
-        raise ValueError("its pixels are floating-point numbers")
+    if _is_deep(opened):
+        upright = _shallow(image, opened, turn, pixel_range)
+    else:
+        upright = ImageOps.exif_transpose(opened) if turn and _may_lie(opened) else opened
     if upright.mode in _TRANSPARENT or "transparency" in upright.info:
         layer = upright.convert("RGBA")
         upright = Image.new("RGBA", layer.size, "white")

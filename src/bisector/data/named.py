@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bisector.data.idx import find_idx_images, idx_source
+from bisector.data.image_examples import Reading
 from bisector.data.parquet_images import parquet_image_source
 from bisector.data.places import DATA_FOLDER, data_folders, download
 from bisector.data.source import Source
@@ -24,7 +25,7 @@ FASHION_MNIST = (
 _DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of the package dataset-fashion-mnist
 
 
-def fashion_mnist_source(image_size: int | None, memory: int) -> Source:
+def fashion_mnist_source(reading: Reading) -> Source:
     """Fashion-MNIST: 60,000 + 10,000 gray images of 28 x 28, ten kinds of clothes (Xiao et al. 2017).
 
     Its idx files are those of Debian's package dataset-fashion-mnist, of a folder fashion-mnist of the user's, or
@@ -45,7 +46,7 @@ def fashion_mnist_source(image_size: int | None, memory: int) -> Source:
     return idx_source(place, FASHION_MNIST)
 
 
-def cifar10_source(image_size: int | None, memory: int) -> Source:
+def cifar10_source(reading: Reading) -> Source:
     """CIFAR-10: 50,000 + 10,000 colour images of 32 x 32, ten kinds of things (Krizhevsky 2009)."""
 
     def fetch(folder: str) -> None:
@@ -53,10 +54,10 @@ def cifar10_source(image_size: int | None, memory: int) -> Source:
 
         CIFAR10(folder, download=True)
 
-    return _cifar("cifar10", "cifar-10-batches-py", fetch, image_size, memory)
+    return _cifar("cifar10", "cifar-10-batches-py", fetch, reading)
 
 
-def cifar100_source(image_size: int | None, memory: int) -> Source:
+def cifar100_source(reading: Reading) -> Source:
     """CIFAR-100: 50,000 + 10,000 colour images of 32 x 32, a hundred kinds of things (Krizhevsky 2009)."""
 
     def fetch(folder: str) -> None:
@@ -64,12 +65,10 @@ def cifar100_source(image_size: int | None, memory: int) -> Source:
 
         CIFAR100(folder, download=True)
 
-    return _cifar("cifar100", "cifar-100-python", fetch, image_size, memory)
+    return _cifar("cifar100", "cifar-100-python", fetch, reading)
 
 
-def _cifar(
-    name: str, wanted: str, fetch: Callable[[str], None], image_size: int | None, memory: int
-) -> Source:
+def _cifar(name: str, wanted: str, fetch: Callable[[str], None], reading: Reading) -> Source:
     def there(folder: Path) -> bool:
         return find_cifar(folder) is not None or any(folder.rglob("*.parquet"))
 
@@ -81,7 +80,7 @@ def _cifar(
     if files is not None:
         return cifar_source(files)
     parquet = sorted(place.rglob("*.parquet"))
-    return parquet_image_source(parquet, place, image_size=image_size, memory=memory)
+    return parquet_image_source(parquet, place, reading)
 
 
 def _first(folders: Sequence[Path], there: Callable[[Path], bool]) -> Path | None:

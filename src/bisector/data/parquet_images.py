@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from bisector.data.image_examples import MEMORY, read_images
+from bisector.data.image_examples import Reading, read_images
 from bisector.data.images import Encoded
 from bisector.data.parts import part_of
 from bisector.data.source import Source
@@ -42,9 +42,7 @@ def image_column(schema: "pyarrow.Schema") -> str | None:
     return next((name for name in _IMAGE_NAMES if name in found), found[0] if found else None)
 
 
-def parquet_image_source(
-    files: Sequence[Path], root: Path, *, image_size: int | None = None, memory: int = MEMORY
-) -> Source:
+def parquet_image_source(files: Sequence[Path], root: Path, reading: Reading) -> Source:
     """Read Parquet files of images; names such as train-00000-of-00002.parquet tell the parts.
 
     The column of images is a struct with `bytes` (and `path`, which is read if the bytes are missing), or binary.
@@ -55,8 +53,7 @@ def parquet_image_source(
     Args:
         files: at least one.
         root: what the user named, for the messages.
-        image_size: as for `read_images`.
-        memory: as for `read_images`.
+        reading: how the images are read.
 
     Raises:
         ArgumentError: if a file is damaged or has no column of labels.
@@ -86,7 +83,7 @@ def parquet_image_source(
                 marks.append(mark or "train")
     require(bool(images), "data", f"{root} without a labelled image", "labelled images")
 
-    read = read_images(images, names, image_size=image_size, memory=memory)
+    read = read_images(images, names, **reading._asdict())
     kept = [labels[index] for index in read.readable.tolist()]
     found = set(kept)
     ranked = sorted(order, key=lambda name: (order[name], name))
@@ -103,6 +100,8 @@ def parquet_image_source(
         parts={part: torch.tensor(rows) for part, rows in parts.items()},
         augmentation="crop-flip",
         left_out=tuple(left_out),
+        notes=tuple(read.notes),
+        pixel_range=read.pixel_range,
     )
 
 

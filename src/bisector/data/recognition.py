@@ -7,6 +7,7 @@ import torch
 
 from bisector.data.examples import InMemory
 from bisector.data.idx import find_idx_images, idx_source
+from bisector.data.image_examples import Reading
 from bisector.data.image_folder import has_image_classes, image_folder_source
 from bisector.data.parquet_images import image_column, parquet_image_source
 from bisector.data.source import Source
@@ -14,7 +15,7 @@ from bisector.data.torchvision_cifar import cifar_source, find_cifar
 from bisector.errors import ArgumentError, missing_extra
 
 
-def read_path(data: str, image_size: int | None, memory: int) -> Source | None:
+def read_path(data: str, reading: Reading) -> Source | None:
     """Read what lies at a path, whatever its kind; None if that is nothing, or nothing known.
 
     In this order: a table of embeddings (.npz, .npy, Parquet without images), idx files, torchvision's CIFAR files,
@@ -22,8 +23,7 @@ def read_path(data: str, image_size: int | None, memory: int) -> Source | None:
 
     Args:
         data: a file or folder; or two files of arrays with a comma between.
-        image_size: as for `load`.
-        memory: as for `load`.
+        reading: how images are read.
 
     Raises:
         ArgumentError: if the data is of a known kind and cannot be read.
@@ -33,11 +33,11 @@ def read_path(data: str, image_size: int | None, memory: int) -> Source | None:
     if data.endswith((".npy", ".npz")) and ("," in data or path.is_file()):
         return _embeddings(data if "," in data else str(path))
     if path.is_file() and path.suffix.lower() == ".parquet":
-        return _parquet([path], path, image_size, memory)
-    return _read_folder(path, image_size, memory) if path.is_dir() else None
+        return _parquet([path], path, reading)
+    return _read_folder(path, reading) if path.is_dir() else None
 
 
-def _read_folder(path: Path, image_size: int | None, memory: int) -> Source | None:
+def _read_folder(path: Path, reading: Reading) -> Source | None:
     archives = sorted(path.glob("*.npz"))
     cifar = find_cifar(path)
     if (path / "embeddings.npy").is_file() or len(archives) == 1:
@@ -47,9 +47,9 @@ def _read_folder(path: Path, image_size: int | None, memory: int) -> Source | No
     if cifar is not None:
         return cifar_source(cifar)
     if has_image_classes(path):
-        return image_folder_source(path, image_size=image_size, memory=memory)
+        return image_folder_source(path, reading)
     files = sorted(found for found in path.rglob("*.parquet") if not found.name.startswith("."))
-    return _parquet(files, path, image_size, memory) if files else None
+    return _parquet(files, path, reading) if files else None
 
 
 def what_is_there(data: str) -> str:
@@ -67,7 +67,7 @@ def what_is_there(data: str) -> str:
     return f"that folder holds {' and '.join(words) or 'nothing'}"
 
 
-def _parquet(files: list[Path], path: Path, image_size: int | None, memory: int) -> Source:
+def _parquet(files: list[Path], path: Path, reading: Reading) -> Source:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -80,7 +80,7 @@ def _parquet(files: list[Path], path: Path, image_size: int | None, memory: int)
     own = b"bisector" in (schema.metadata or {})
     if image_column(schema) is None or own:
         return _embeddings(str(path))
-    return parquet_image_source(files, path, image_size=image_size, memory=memory)
+    return parquet_image_source(files, path, reading)
 
 
 def _embeddings(path: str) -> Source:

@@ -6,7 +6,8 @@ from dataclasses import replace
 from os import PathLike, fspath
 
 from bisector.data.dataset import Dataset, Part
-from bisector.data.image_examples import MEMORY
+from bisector.data.image_examples import MEMORY, Reading
+from bisector.data.images import PixelRange
 from bisector.data.named import cifar10_source, cifar100_source, fashion_mnist_source
 from bisector.data.recognition import read_path, what_is_there
 from bisector.data.resized import Resized
@@ -17,8 +18,8 @@ from bisector.errors import ArgumentError, require, require_choice, require_inte
 SplitAlready = Callable[[float, int, int | None], Dataset]
 """``(imbalance, seed, image_size)``: a data set with a split of its own."""
 
-Reader = Callable[[int | None, int], Source]
-"""``(image_size, memory)``: a data set that is divided here."""
+Reader = Callable[[Reading], Source]
+"""A data set that is divided here; how its images are read."""
 
 
 def _digits(imbalance: float, seed: int, image_size: int | None) -> Dataset:
@@ -27,10 +28,10 @@ def _digits(imbalance: float, seed: int, image_size: int | None) -> Dataset:
     return _resized(digits(imbalance=imbalance, seed=seed), image_size)
 
 
-def _glyphs(image_size: int | None, memory: int) -> Source:
+def _glyphs(reading: Reading) -> Source:
     from bisector.data.glyphs import glyph_source
 
-    return glyph_source(image_size=image_size)
+    return glyph_source(image_size=reading.image_size)
 
 
 _SPLIT_ALREADY: Mapping[str, SplitAlready] = {"digits": _digits}
@@ -52,6 +53,8 @@ def load(
     split: str = "standard",
     image_size: int | None = None,
     memory: int = MEMORY,
+    largest: int | None = None,
+    pixel_range: PixelRange | None = None,
 ) -> Dataset:
     """Load a data set by name or path, divide it, and thin its training part to a long tail.
 
@@ -68,6 +71,10 @@ def load(
         image_size: side in pixels of the square to which images are brought: the shorter side to this length,
             antialiased, and the middle cut out. None keeps the size that all images have, or takes 64.
         memory: bytes that decoded images may take; more are decoded batch by batch.
+        largest: side of the square to which images of files are brought that all have one, larger size; None: they
+            keep it.
+        pixel_range: the values of pixels of more than 8 bits that become 0 and 255, as a model was trained with;
+            the data's own (`images.range_of`) if None.
 
     Raises:
         ArgumentError: for an unknown name, with the nearest known one, a path where nothing is recognised, an
@@ -85,21 +92,22 @@ def load(
     divide = SPLITS[require_choice("split", split, SPLITS)]
     if image_size is not None:
         require_integer("image_size", image_size, least=1)
+    reading = Reading(image_size, memory, largest, pixel_range)
     if data in _SPLIT_ALREADY:
         make = _SPLIT_ALREADY[data]
         if split == "standard":
             return make(imbalance, seed, image_size)
         source = source_of(make(1.0, seed, image_size))
     elif data in _READERS:
-        source = _READERS[data](image_size, memory)
+        source = _READERS[data](reading)
     else:
-        source = _read(data, image_size, memory)
+        source = _read(data, reading)
     return _resized(divide(data, source, imbalance=imbalance, seed=seed), image_size)
 
 
-def _read(data: str, image_size: int | None, memory: int) -> Source:
+def _read(data: str, reading: Reading) -> Source:
     try:
-        source = read_path(data, image_size, memory)
+        source = read_path(data, reading)
     except OSError as error:
         raise ArgumentError(f"data: {data}: cannot be read: {error}") from None
     if source is None:

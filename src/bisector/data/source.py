@@ -8,6 +8,7 @@ from torch import Tensor
 
 from bisector.data.dataset import Dataset
 from bisector.data.examples import Examples, Joined
+from bisector.data.images import PixelRange
 from bisector.errors import require
 
 PARTS = ("train", "validation", "test")
@@ -25,6 +26,8 @@ class Source:
             itself says so; empty if it does not.
         augmentation: how training examples of this kind are usually varied, as in `data.augmentation`.
         left_out: one line for each file, row or class that was found and not used, and why.
+        notes: one line for each thing that was chosen in reading, such as the size of the images.
+        pixel_range: the values of deep pixels that became 0 and 255 (`data.images`); None without such images.
 
     Raises:
         ArgumentError: if there is no example or a label is not a class.
@@ -36,6 +39,8 @@ class Source:
     parts: Mapping[str, Tensor] = field(default_factory=dict)
     augmentation: str = "none"
     left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    pixel_range: PixelRange | None = None
 
     def __post_init__(self) -> None:
         count = len(self.examples)
@@ -66,4 +71,6 @@ def source_of(dataset: Dataset) -> Source:
         parts=dict(zip(PARTS, torch.split(torch.arange(sum(sizes)), sizes), strict=True)),
         augmentation=dataset.augmentation,
         left_out=dataset.left_out,
+        notes=dataset.notes,
+        pixel_range=dataset.pixel_range,
     )

@@ -80,6 +80,8 @@ def standard_split(name: str, source: Source, *, imbalance: float = 1.0, seed: i
         class_names=_names(source, trained),
         augmentation=source.augmentation,
         left_out=(*source.left_out, *lost),
+        notes=source.notes,
+        pixel_range=source.pixel_range,
     )
 
 
@@ -136,6 +138,8 @@ def open_set_split(name: str, source: Source, *, imbalance: float = 1.0, seed: i
         test_names=_names(source, tested),
         augmentation=source.augmentation,
         left_out=source.left_out,
+        notes=source.notes,
+        pixel_range=source.pixel_range,
     )
 
 

@@ -70,6 +70,8 @@ def embed(
         left_out=data.left_out,
         settings=settings,
     )
+    for line in data.notes:
+        tell(line)
     for line in data.left_out:
         tell(f"left out: {line}")
     with writer:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bisector.data.dataset import Dataset
 from bisector.data.fingerprint import fingerprint
+from bisector.data.images import PixelRange
 from bisector.errors import ArgumentError, require
 from bisector.networks.backbones import build_backbone
 from bisector.training.checkpoints import BEST, LAST
@@ -32,6 +33,7 @@ class Trained:
         shape: of one example.
         train_counts: (C,) training instances.
         path: of the checkpoint.
+        pixel_range: the values of deep pixels that became 0 and 255; None without such images.
     """
 
     model: Classifier
@@ -43,6 +45,7 @@ class Trained:
     shape: tuple[int, ...]
     train_counts: Tensor
     path: Path
+    pixel_range: PixelRange | None = None
 
 
 def describe(
@@ -71,6 +74,7 @@ def describe(
         "class_names": list(dataset.class_names),
         "shape": list(dataset.shape),
         "train_counts": dataset.train_counts.tolist(),
+        **({"pixel_range": list(dataset.pixel_range)} if dataset.pixel_range else {}),
     }
 
 
@@ -118,6 +122,7 @@ def load_trained(path: Path) -> Trained:
         model = build_model(description, pretrained=False)
         model.load_state_dict(stored["state_dict"])
         task, recipe = Task(**description["task"]), Recipe(**description["recipe"])
+        low, high = description.get("pixel_range", (0, 0))
     except (pickle.UnpicklingError, KeyError, RuntimeError, EOFError, TypeError, IndexError, AttributeError):
         raise ArgumentError(f"model: got {place}; expected a checkpoint that bisector wrote") from None
     return Trained(
@@ -130,4 +135,5 @@ def load_trained(path: Path) -> Trained:
         shape=tuple(description["shape"]),
         train_counts=torch.tensor(description["train_counts"]),
         path=place,
+        pixel_range=(low, high) if low < high else None,
     )

@@ -1,6 +1,6 @@
 """Train several heads on the same data by the same recipe, several times, and say what came out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -78,6 +78,7 @@ def compare(
     baseline: str = "",
     command: str = "",
     progress: Progress | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Comparison:
     """Train every head with every seed and return what came out.
 
@@ -100,6 +101,7 @@ def compare(
         baseline: the head from which differences are taken; the first if empty.
         command: what the user typed, for the record.
         progress: told after every epoch.
+        tell: is given a line about everything that was chosen in reading the data, before anything is trained.
 
     Raises:
         ArgumentError: a name, an option or a number is not legal; told before anything is trained.
@@ -112,6 +114,8 @@ def compare(
         baseline in {"", *heads}, "baseline", repr(baseline), f"one of the heads compared: {', '.join(heads)}"
     )
     jobs = default_jobs(machine) if jobs is None else require_integer("jobs", jobs, least=1)
+    for line in first.notes:
+        tell(line)
     results = {cell: result for cell in cells if (result := cell.done(folder, keep=keep)) is not None}
     for cell in results:
         told(f"{cell.head}, seed {cell.seed}", cell.epochs)
