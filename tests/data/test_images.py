@@ -62,12 +62,23 @@ def png16(values):  # (H, W, bands), as the specification of PNG has them: Pillo
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
-def tiff16(values, order):  # (H, W, 3), uncompressed, little- ("<") or big-endian (">")
+def tiff16(values, order, packed=False):  # (H, W, 3), little- ("<") or big-endian (">")
     height, width, bands = values.shape
-    tags = {256: width, 257: height, 258: 16, 259: 1, 262: 2, 273: 8, 277: bands, 278: height}
-    tags[279] = values.size * 2
     bits = struct.pack(f"{order}3H", 16, 16, 16)
     pixels = values.astype(f"{order}u2").tobytes()
+    pixels = zlib.compress(pixels) if packed else pixels
+    pixels += bytes(len(pixels) % 2)
+    tags = {
+        256: width,
+        257: height,
+        258: 16,
+        259: 8 if packed else 1,
+        262: 2,
+        273: 8,
+        277: bands,
+        278: height,
+    }
+    tags[279] = len(pixels)
     entries = b""
     for tag, value in sorted(tags.items()):
         if tag == 258:
@@ -89,6 +100,8 @@ DEEP = {
     "PNG of 16-bit colours and alpha": lambda v: png16(np.stack([v] * 3 + [v * 0 + 65535], -1)),
     "PNG of 16-bit gray and alpha": lambda v: png16(np.stack([v, v * 0 + 65535], -1)),
     "TIFF of 16-bit colours": lambda v: tiff16(np.stack([v] * 3, -1), "<"),
+    "compressed colours": lambda v: tiff16(np.stack([v] * 3, -1), "<", packed=True),
+    "compressed big-endian colours": lambda v: tiff16(np.stack([v] * 3, -1), ">", packed=True),
     "big-endian colours": lambda v: tiff16(np.stack([v] * 3, -1), ">"),
 }
 

@@ -196,7 +196,7 @@ def _deep_values(image: Encoded, opened: "Image.Image", turn: bool) -> npt.NDArr
     layers = [opened]
     if raw in _LOWER:
         again: Any = _open(image)  # its pixels are read once more, each from its lower byte
-        again.tile = [(*tile[:3], _with_raw_mode(tile[3], _LOWER[raw])) for tile in again.tile]
+        again.tile = [_with_raw_mode(tile, _LOWER[raw]) for tile in again.tile]
         layers = [again] if raw == _GRAY_AND_ALPHA else [opened, again]
     read = [
         np.asarray(ImageOps.exif_transpose(layer) if turn and _may_lie(layer) else layer).astype(np.float64)
@@ -211,8 +211,12 @@ def _deep_values(image: Encoded, opened: "Image.Image", turn: bool) -> npt.NDArr
     return found
 
 
-def _with_raw_mode(arguments: Any, raw: str) -> Any:
-    return (raw, *arguments[1:]) if isinstance(arguments, tuple) else raw
+def _with_raw_mode(tile: Any, raw: str) -> Any:
+    *where, how = tile
+    changed = (*where, (raw, *how[1:]) if isinstance(how, tuple) else raw)
+    return (
+        tile._make(changed) if hasattr(tile, "_make") else changed
+    )  # older versions of Pillow have plain tuples
 
 
 def _shallow(
