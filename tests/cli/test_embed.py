@@ -89,6 +89,26 @@ def test_a_network_of_timm_embeds_a_part(
     assert found.model == "timm/test_resnet"
 
 
+@pytest.mark.parametrize("classes", [10, 7])
+def test_your_own_classifier_keeps_its_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], classes: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    timm = pytest.importorskip("timm")
+    torch.save(timm.create_model("test_resnet", num_classes=classes).state_dict(), "own.pth")
+    assert main(["embed", "timm/test_resnet", "digits", "--weights", "own.pth", "--part", "validation"]) == 0
+    said = capsys.readouterr().err
+    found = read_embeddings("embeddings.parquet")
+    assert f"'fc' gives scores of {classes} classes" in said
+    if classes == 10:
+        assert found.scores is not None
+        assert found.scores.shape == (180, 10)
+        assert "taken in the order of the data's" in said
+    else:
+        assert found.scores is None
+        assert "no predictions: the model has 7 classes, the data 10" in said
+
+
 def picture(side: int, shade: int) -> bytes:
     raw = io.BytesIO()
     pixels = np.random.default_rng(shade).integers(0, 255, (side, side + 10, 3), dtype=np.uint8)
@@ -108,7 +128,7 @@ def test_images_in_parquet_have_the_size_that_the_network_takes(
     sizes = []
 
     class Watched(PublishedSource):
-        def embed(self, batch: torch.Tensor) -> tuple[torch.Tensor, None]:
+        def embed(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
             sizes.append(tuple(batch.shape[1:]))
             return super().embed(batch)
 

@@ -41,6 +41,7 @@ class Plain:
 
     name = "plain"
     input_size = None
+    notes = ()
 
     def __init__(self, class_names: tuple[str, ...] | None = ("a", "b", "c"), columns: int = 3) -> None:
         self.class_names = class_names
@@ -233,6 +234,83 @@ def test_an_output_can_be_named_and_images_are_fitted(tmp_path: Path) -> None:
         OnnxSource(tmp_path / "bad.onnx")
 
 
+def flat_onnx(path: Path, outputs: dict[str, int], *, last: str = "Identity", classes: int = 0) -> None:
+    """Outputs of these names and widths, each one `last` of the first so many values of a vector."""
+    nodes, constants = [], []
+    for name, width in outputs.items():
+        bounds = [
+            helper.make_tensor(f"{name}-{n}", TensorProto.INT64, [1], [v])
+            for n, v in enumerate((0, width, 1))
+        ]
+        constants += bounds
+        inputs = ["x", bounds[0].name, bounds[1].name, bounds[2].name]
+        nodes += [
+            helper.make_node("Slice", inputs, [f"{name}-cut"]),
+            helper.make_node(last, [f"{name}-cut"], [name]),
+        ]
+    graph = helper.make_graph(
+        nodes,
+        "flat",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 8])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", width])
+            for name, width in outputs.items()
+        ],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    if classes:
+        helper.set_model_props(model, {"class_names": json.dumps(list(map(str, range(classes))))})
+    onnx.save(model, path)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "options", "embedding", "scores"),
+    [
+        ({"logits": 3, "output": 5}, {}, 5, 3),
+        ({"output": 5, "class_probabilities": 3}, {}, 5, 3),
+        ({"output_logits": 3, "hidden": 4}, {}, 4, 3),
+        ({"hidden": 4, "Predictions": 3}, {}, 4, 3),
+        ({"feature_scores": 6, "scores": 3}, {}, 6, 3),  # said to be features before it is said to be scores
+        ({"first": 4, "second": 3}, {"classes": 3}, 4, 3),  # as wide as the file names classes
+        ({"second": 3, "first": 4}, {"classes": 4}, 3, 4),
+        ({"first": 4, "second": 3}, {}, 3, None),
+    ],
+)
+def test_scores_are_never_taken_for_the_embedding(
+    tmp_path: Path, outputs: dict[str, int], options: dict[str, int], embedding: int, scores: int | None
+) -> None:
+    flat_onnx(tmp_path / "m.onnx", outputs, **options)
+    source = OnnxSource(tmp_path / "m.onnx")
+    found = source.embed(torch.rand(2, 8))
+    assert found[0].shape[1] == embedding
+    assert (None if found[1] is None else found[1].shape[1]) == scores
+    widths = {width: name for name, width in outputs.items()}
+    told = f"output {widths[embedding]!r} is taken for the embedding"
+    told += "" if scores is None else f", {widths[scores]!r} for the scores"
+    assert source.notes == (f"{tmp_path / 'm.onnx'}: {told}",)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "options", "told"),
+    [
+        ({"logits": 3}, {}, r"with no output but scores \(logits\)"),
+        ({"y_prob": 3, "logits": 3}, {}, r"no output but scores \(y_prob, logits\)"),
+        ({"output": 3}, {"classes": 3}, r"no output but scores \(output\)"),
+        ({"output": 3}, {"last": "Softmax"}, "'output' has shares that sum to 1: probabilities"),
+    ],
+)
+def test_a_file_of_scores_alone_is_refused_unless_they_are_asked_for(
+    tmp_path: Path, outputs: dict[str, int], options: dict[str, object], told: str
+) -> None:
+    path = tmp_path / "m.onnx"
+    flat_onnx(path, outputs, **options)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match=f"{told}.*; expected an embedding: .* --embedding-output"):
+        OnnxSource(path).embed(torch.rand(2, 8))
+    name = next(iter(outputs))
+    assert OnnxSource(path, embedding_output=name).embed(torch.rand(2, 8))[0].shape == (2, 3)
+
+
 def test_an_onnx_file_is_computed_on_the_device_that_is_asked_for(tmp_path: Path) -> None:
     onnx_model(tmp_path / "m.onnx", "n")
     source = source_of(str(tmp_path / "m.onnx"), device=CPU)
@@ -287,22 +365,91 @@ def test_a_network_of_timm_gives_what_its_classifier_is_given() -> None:
         source.embed(torch.rand(2, 5))
 
 
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda weights: weights,
-        lambda weights: {"state_dict": {f"module.{key}": value for key, value in weights.items()}},
-        lambda weights: {"model": {**weights, "fc.weight": torch.rand(5, 3)}},
-    ],
-)
+Weights = dict[str, Tensor]
+
+
+def prefixed(weights: Weights, *prefixes: str) -> Weights:
+    return {prefix + key: value for key, value in weights.items() for prefix in prefixes}
+
+
+WRAPPED: dict[str, tuple[Callable[[Weights], object], str]] = {
+    "plain": (lambda w: w, ""),
+    "DDP": (lambda w: {"state_dict": prefixed(w, "module.")}, "state_dict/module."),
+    "compiled": (lambda w: prefixed(w, "_orig_mod."), ""),
+    "compiled DDP": (lambda w: {"epoch": 3, "model": prefixed(w, "module._orig_mod.")}, "model/module."),
+    "compiled inside": (lambda w: {key.replace(".", "._orig_mod.", 1): v for key, v in w.items()}, ""),
+    "Lightning": (
+        lambda w: {
+            "epoch": 1,
+            "callbacks": {},
+            "state_dict": prefixed(w, "net.encoder."),
+            "loops": {"a": {}},
+        },
+        "state_dict/net.encoder.",
+    ),
+    "nested": (lambda w: {"checkpoint": {"model_state_dict": w}}, "checkpoint/model_state_dict/"),
+    "an average alone": (lambda w: {"ema": {"module": w}, "n": torch.tensor(1)}, "ema/module/"),
+}
+
+
+@pytest.mark.parametrize(("wrap", "place"), WRAPPED.values(), ids=WRAPPED)
 def test_weights_are_found_in_usual_wrappers(
-    tmp_path: Path, wrap: Callable[[dict[str, Tensor]], object]
+    tmp_path: Path, wrap: Callable[[Weights], object], place: str
 ) -> None:
     trained, fresh = (nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)) for _ in range(2))
     torch.save(wrap(trained.state_dict()), tmp_path / "w.pt")
-    load_weights(fresh, tmp_path / "w.pt")
+    loaded = load_weights(fresh, tmp_path / "w.pt")
     for key, value in trained.state_dict().items():
         assert torch.equal(fresh.state_dict()[key], value)
+    assert (loaded.place, loaded.others, loaded.unused) == (place, [], {})
+
+
+def test_of_a_network_and_its_average_the_network_is_taken_and_told(tmp_path: Path) -> None:
+    trained, average, fresh = (nn.Linear(4, 3) for _ in range(3))
+    torch.save({"ema": average.state_dict(), "model": trained.state_dict()}, tmp_path / "w.pt")
+    loaded = load_weights(fresh, tmp_path / "w.pt")
+    assert torch.equal(fresh.weight, trained.weight)
+    assert loaded.told(None) == (f"weights of {tmp_path / 'w.pt'}: those of 'model/'; not those of 'ema/'",)
+
+
+@pytest.mark.parametrize(
+    "name", ["timm/test_resnet", "timm/test_vit", "timm/test_convnext", "torchvision/resnet18"]
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_the_last_layer_of_your_own_classifier_gives_the_scores(
+    tmp_path: Path, name: str, wrapped: bool
+) -> None:
+    library, _, model = name.partition("/")
+    zoo = pytest.importorskip("timm" if library == "timm" else "torchvision.models")
+    make = zoo.create_model if library == "timm" else zoo.get_model
+    whole = make(model, num_classes=7).eval()
+    weights = prefixed(whole.state_dict(), "module._orig_mod.") if wrapped else whole.state_dict()
+    torch.save({"state_dict": weights} if wrapped else weights, tmp_path / "own.pth")
+    source = source_of(name, weights=tmp_path / "own.pth", device=CPU)
+    assert isinstance(source, PublishedSource)
+    images = torch.rand(3, 3, *source.input_size)
+    embeddings, scores = source.embed(images)
+    normalize = source._network[0]
+    with torch.no_grad():
+        torch.testing.assert_close(scores, whole(normalize(images)))
+    assert embeddings.shape[0] == 3
+    (line,) = source.notes
+    assert "gives scores of 7 classes" in line
+
+
+def test_weights_that_are_not_used_are_told(tmp_path: Path) -> None:
+    models = pytest.importorskip("torchvision.models")
+    whole = models.get_model("resnet18", num_classes=7)
+    extra = {"projection.weight": torch.rand(5, 512), "queue": torch.rand(2)}
+    torch.save({**whole.state_dict(), **extra}, tmp_path / "own.pth")
+    source = source_of("torchvision/resnet18", weights=tmp_path / "own.pth", device=CPU)
+    assert (
+        source.embed(torch.rand(1, 3, 9, 9))[1] is None
+    )  # which of the two is the classifier cannot be told
+    assert source.notes == (
+        f"weights of {tmp_path / 'own.pth'}: 4 not used, for which the network has no place: fc.weight, fc.bias, "
+        "projection.weight, …",
+    )
 
 
 def test_weights_that_do_not_fit_are_told(tmp_path: Path) -> None:

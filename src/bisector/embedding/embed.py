@@ -70,7 +70,7 @@ def embed(
         left_out=data.left_out,
         settings=settings,
     )
-    for line in data.notes:
+    for line in (*source.notes, *data.notes):
         tell(line)
     for line in data.left_out:
         tell(f"left out: {line}")

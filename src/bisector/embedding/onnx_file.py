@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ from bisector.errors import ArgumentError, missing_extra, require
 
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _EMBEDDINGS = ("embedding", "feature")
-_SCORES = ("logit", "score")
+_SCORES = ("logit", "score", "prob", "softmax", "predict", "confidence")
+_EXPECTED = (
+    "an embedding: export what the last layer is given as an output too, or name one with --embedding-output"
+)
 _TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 
 
@@ -23,9 +27,11 @@ class OnnxSource:
     """A network that onnxruntime computes.
 
     The embedding is the output of that name, or the first of two dimensions whose name begins with "embedding" or
-    "feature", or the last of two dimensions that is not the scores. Scores, if there are any, are the output of
-    that name, or the first of two dimensions whose name begins with "logit" or "score"; their classes' names come
-    from the file's metadata (`class_names` or `names`, JSON). Images are given from 0 to 1, less `mean`, over
+    "feature", or the last of two dimensions that is no scores. Scores, if there are any, are the output of
+    that name, or the first of two dimensions with a word that begins with "logit", "score", "prob", "softmax",
+    "predict" or "confidence", or that is as wide as the file names classes; scores are an embedding only where they
+    are asked for by name. The names of the classes come from the file's metadata (`class_names` or `names`, JSON).
+    Images are given from 0 to 1, less `mean`, over
     `std`, at the size that the file asks for, channels first or last; a batch of a fixed size is filled up.
 
     Args:
@@ -37,8 +43,8 @@ class OnnxSource:
         device: that computes; a GPU if onnxruntime has one, else the CPU, if None.
 
     Raises:
-        ArgumentError: if the file cannot be read or has no such output, a number is not finite, or onnxruntime does
-            not compute on the device.
+        ArgumentError: if the file cannot be read or has no such output or none but scores, a number is not finite,
+            or onnxruntime does not compute on the device.
         MissingExtraError: without onnxruntime.
     """
 
@@ -77,7 +83,9 @@ class OnnxSource:
             f"{path} with an input of {self._input.type}",
             "floating numbers",
         )
-        self._outputs = _outputs(self._session, path, embedding_output, scores_output)
+        classes = 0 if self.class_names is None else len(self.class_names)
+        self._outputs = _outputs(self._session, path, embedding_output, scores_output, classes)
+        self._guessed = embedding_output is None
         self._mean, self._std = mean, std
 
     @property
@@ -104,6 +112,16 @@ class OnnxSource:
         return None
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Which outputs are taken for what."""
+        embedding, *scores = self._outputs
+        words = [
+            f"output {embedding!r} is taken for the embedding",
+            *(f"{name!r} for the scores" for name in scores),
+        ]
+        return (f"{self._path}: {', '.join(words)}",)
+
+    @property
     def input_size(self) -> tuple[int, int] | None:
         """Height and width, if the file fixes them."""
         shape = self._input.shape
@@ -123,6 +141,11 @@ class OnnxSource:
         step = fixed if isinstance(fixed, int) else len(rows)
         parts = [self._run(rows[start : start + step], step) for start in range(0, len(rows), step)]
         embeddings, *scores = (torch.cat(columns) for columns in zip(*parts, strict=True))
+        if self._guessed and len(embeddings):
+            sums = embeddings.double().sum(dim=1)
+            shares = bool((embeddings >= 0).all()) and bool(((sums - 1).abs() < 1e-3).all())
+            got = f"{self._path}, whose output {self._outputs[0]!r} has shares that sum to 1: probabilities"
+            require(not shares or embeddings.shape[1] == 1, "model", got, _EXPECTED)
         return embeddings, scores[0] if scores else None
 
     @property
@@ -174,19 +197,23 @@ def _providers(device: torch.device | None, there: Sequence[str]) -> list[Any]:
     return [(_CUDA, {"device_id": device.index or 0}), _CPU]
 
 
-def _outputs(session: Any, path: Path, wanted: str | None, scored: str | None) -> list[str]:
+def _outputs(session: Any, path: Path, wanted: str | None, scored: str | None, classes: int) -> list[str]:
     """The names of the embedding and, if there is one, of the scores."""
-    flat = [output.name for output in session.get_outputs() if len(output.shape) == 2]
+    flat = {output.name: output.shape[1] for output in session.get_outputs() if len(output.shape) == 2}
     require(bool(flat), "model", f"{path} without an output of two dimensions", "one, (batch, D)")
     for key, name in (("embedding_output", wanted), ("scores_output", scored)):
         require(name is None or name in flat, key, repr(name), f"one of {', '.join(flat)}")
-    scores = [name for name in flat if name.lower().startswith(_SCORES) and name != wanted]
-    if scored is not None:
-        scores = [scored]
+    named = [name for name in flat if name.lower().startswith(_EMBEDDINGS)]
+    scores = [name for name in flat if name not in named and (_means_scores(name) or flat[name] == classes)]
     if wanted is None:
-        others = [name for name in flat if name not in scores]
-        named = [name for name in others if name.lower().startswith(_EMBEDDINGS)]
-        wanted = (named or others[-1:] or flat[-1:])[0]
-        if scored is None:
-            scores = [name for name in scores if name != wanted]
-    return [wanted, *scores[:1]]
+        others = [name for name in flat if name not in {*scores, scored}]
+        found = [*(name for name in named if name != scored), *others[-1:]]
+        only = ", ".join(flat)
+        require(bool(found), "model", f"{path} with no output but scores ({only})", _EXPECTED)
+        wanted = found[0]
+    chosen = [name for name in scores if name != wanted] if scored is None else [scored]
+    return [wanted, *chosen[:1]]
+
+
+def _means_scores(name: str) -> bool:
+    return any(word.startswith(_SCORES) for word in re.split(r"[^a-z0-9]+", name.lower()))

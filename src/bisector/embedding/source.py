@@ -10,7 +10,8 @@ class Source(Protocol):
     """A model that turns examples into embeddings.
 
     `class_names` are those of the scores' columns; None if the model has no classes, or does not say which.
-    `input_size` is the height and width that images are given at; None if the model takes any.
+    `input_size` is the height and width that images are given at; None if the model takes any. `notes` are lines
+    about what was chosen in loading the model.
     """
 
     @property
@@ -24,6 +25,10 @@ class Source(Protocol):
     @property
     def input_size(self) -> tuple[int, int] | None:
         """Height and width of images."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was chosen, for a person."""
 
     def embed(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:  # (B, *shape) -> (B, D), (B, M)
         """Return the embeddings and, if the model has them, the scores (logits without a margin), on the CPU."""

@@ -43,6 +43,11 @@ class TrainedSource:
         shape = tuple(self.trained.shape)
         return (shape[1], shape[2]) if len(shape) == 3 else None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """None: everything is in the checkpoint."""
+        return ()
+
     @torch.inference_mode()
     def embed(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return embeddings and logits.
