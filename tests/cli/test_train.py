@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
+from PIL import Image
 
 from bisector.cli.main import main
 
@@ -92,6 +93,45 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     assert complaint.startswith("bisector train: error: ")
     assert "\n" not in complaint
     assert not (tmp_path / "out").exists()
+
+
+def test_a_pretrained_network_is_trained_at_its_own_size_and_the_choice_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = pytest.importorskip("torchvision.models")
+    monkeypatch.setenv(
+        "TORCH_HOME", str(tmp_path / "torch")
+    )  # where torchvision keeps what it has downloaded
+    file = models.get_model_weights("squeezenet1_1").DEFAULT.url.rpartition("/")[2]
+    (tmp_path / "torch" / "hub" / "checkpoints").mkdir(parents=True)
+    torch.save(
+        models.get_model("squeezenet1_1").state_dict(), tmp_path / "torch" / "hub" / "checkpoints" / file
+    )
+    for number in range(12):
+        place = tmp_path / "photos" / "ab"[number % 2] / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (30 + number, 40), (20 * number, 0, 0)).save(place)
+    words = [
+        "train",
+        "--data",
+        str(tmp_path / "photos"),
+        "--backbone",
+        "torchvision/squeezenet1_1",
+        "--pretrained",
+    ]
+    words += ["--epochs", "1", "--accelerator", "cpu", "--no-tensorboard", "--head", "linear-softmax"]
+    words += ["--augment", "none", "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    told = capsys.readouterr()
+    assert told.err.count("published weights of torchvision/squeezenet1_1: images of 224 x 224, its own") == 1
+    settings = json.loads((tmp_path / "out" / "settings.json").read_text())
+    assert settings["task"]["image_size"] == 224
+    assert settings["shape"] == [3, 224, 224]
+    assert (settings["recipe"]["embedding_dim"], settings["recipe"]["learning_rate"]) == (None, 1e-4)
+    assert main(words) == 0  # the same words mean the same training
+    assert capsys.readouterr().out == told.out
+    assert main([*words, "--image-size", "64"]) == 2
+    assert "a training with image_size 224, not 64" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])

@@ -113,6 +113,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 def _dry_run(arguments: argparse.Namespace, task: Task, recipe: Recipe, machine: Machine) -> None:
     from bisector.report.estimates import format_estimates
     from bisector.training.compare import plan
+    from bisector.training.data import settled
     from bisector.training.dry_run import estimate
     from bisector.training.processes import default_jobs
 
@@ -121,7 +122,7 @@ def _dry_run(arguments: argparse.Namespace, task: Task, recipe: Recipe, machine:
     jobs = default_jobs(machine) if arguments.jobs is None else arguments.jobs
     require_integer("jobs", jobs, least=1)
     left = [cell for cell in cells if cell.done(arguments.out / "cells") is None]
-    for line in dataset.notes:
+    for line in filter(None, [settled(task, recipe)[1], *dataset.notes]):
         print(f"bisector compare: {line}", file=sys.stderr)
     for line in dataset.left_out:
         print(f"left out: {line}", file=sys.stderr)

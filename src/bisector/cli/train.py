@@ -60,14 +60,15 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
     from bisector.report.training import format_run
     from bisector.training.checkpoints import LAST
-    from bisector.training.data import load_task
+    from bisector.training.data import load_task, settled
     from bisector.training.results import RESULT, read_run, write_record
     from bisector.training.spec import build_head
     from bisector.training.train import is_finished, train
 
     build_head(parsed.head, 8, 4, torch.ones(4))  # a wrong word is told before anything is read
-    dataset = load_task(task, parsed.seed)
-    for line in dataset.notes if _rank() == 0 else ():
+    task, chosen = settled(task, recipe)
+    dataset = load_task(task, parsed.seed, recipe.backbone)
+    for line in filter(None, [chosen, *dataset.notes]) if _rank() == 0 else ():
         print(f"bisector train: {line}", file=sys.stderr)
     for line in dataset.left_out if _rank() == 0 else ():
         print(f"left out: {line}", file=sys.stderr)

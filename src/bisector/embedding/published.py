@@ -10,7 +10,7 @@ from torch.nn.functional import linear
 
 from bisector.embedding.source import fitted
 from bisector.errors import ArgumentError, require
-from bisector.networks.zoo import timm_network, torchvision_network
+from bisector.networks.zoo import input_size, timm_network, torchvision_network
 
 _FIRST = ("state_dict", "model_state_dict", "model")  # of what a file holds: before an average over the steps
 _DEEPEST = 4  # dictionaries in dictionaries
@@ -49,7 +49,7 @@ class PublishedSource:
         self._classifier: Classifier | None = None
         self._notes: tuple[str, ...] = ()
         loaded = None if weights is None else load_weights(network, weights)
-        self._size = _timm_size(network) if library == "timm" else _torchvision_size(name)
+        self._size = input_size(spec)
         self._channels = len(normalize.mean)
         self._network = nn.Sequential(normalize, network).to(device).eval()
         if loaded is not None:
@@ -218,17 +218,3 @@ def _prefixes(held: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:
     for name in wanted:
         found |= {key.removesuffix(name) for key in held if key.endswith(f".{name}")}
     return sorted(found, key=lambda prefix: (len(prefix), prefix))
-
-
-def _timm_size(network: nn.Module) -> tuple[int, int]:
-    from timm.data.config import resolve_data_config
-
-    height, width = resolve_data_config({}, model=network)["input_size"][1:]  # type: ignore[no-untyped-call]
-    return int(height), int(width)
-
-
-def _torchvision_size(name: str) -> tuple[int, int]:
-    from torchvision import models
-
-    side = models.get_model_weights(name).DEFAULT.transforms().crop_size
-    return int(side[0]), int(side[-1])

@@ -16,7 +16,8 @@ from bisector.networks.zoo import timm_network, torchvision_network
 Shape = tuple[int, ...]
 _Parts = tuple[nn.Module, nn.Module]  # what the examples go through first, and the network
 
-_LIBRARIES = {"torchvision": torchvision_network, "timm": timm_network}
+LIBRARIES = {"torchvision": torchvision_network, "timm": timm_network}
+"""The libraries whose networks are backbones, ``"library/NAME"``."""
 
 
 class Backbone(nn.Module):
@@ -134,7 +135,7 @@ def _own(spec: str, shape: Shape) -> _Parts:
 
 
 def _from_library(library: str, name: str, spec: str, shape: Shape, pretrained: bool) -> _Parts:
-    build = _LIBRARIES[require_choice(f"library of backbone {spec!r}", library, _LIBRARIES)]
+    build = LIBRARIES[require_choice(f"library of backbone {spec!r}", library, LIBRARIES)]
     _require_images(spec, shape, True)
     require(shape[0] in {1, 3}, "shape", shape, f"1 or 3 channels for backbone {spec!r}")
     return build(name, pretrained=pretrained)

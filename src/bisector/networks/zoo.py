@@ -33,11 +33,7 @@ def torchvision_network(name: str, *, pretrained: bool) -> tuple[Normalize, nn.M
     >>> network.fc
     Identity()
     """
-    try:
-        from torchvision import models
-    except ImportError:
-        raise missing_extra("torchvision", "train") from None
-    _require_name("torchvision", name, models.list_models(models))
+    models = _torchvision(name)
     options = {"aux_logits": False, "init_weights": not pretrained} if name in _TWO_CLASSIFIERS else {}
     preset = models.get_model_weights(name).DEFAULT.transforms()
     network: nn.Module = _loaded(
@@ -63,6 +59,36 @@ def timm_network(name: str, *, pretrained: bool) -> tuple[Normalize, nn.Module]:
         ArgumentError: for an unknown name, or if the weights cannot be had.
         MissingExtraError: without timm.
     """
+    timm = _timm(name)
+    network: nn.Module = _loaded(
+        f"timm/{name}", pretrained, lambda: timm.create_model(name, pretrained=pretrained, num_classes=0)
+    )
+    config = timm.data.resolve_data_config({}, model=network)
+    return Normalize(config["mean"], config["std"]), network
+
+
+def input_size(spec: str) -> tuple[int, int]:
+    """Height and width that the published weights of `"timm/NAME"` or `"torchvision/NAME"` were evaluated at.
+
+    Raises:
+        ArgumentError: for an unknown name.
+        MissingExtraError: without the library.
+
+    >>> input_size("torchvision/inception_v3")
+    (299, 299)
+    """
+    library, _, name = spec.partition("/")
+    if library == "timm":
+        timm = _timm(name)
+        height, width = timm.data.resolve_data_config({}, pretrained_cfg=_config(timm, name))["input_size"][
+            1:
+        ]
+        return int(height), int(width)
+    side = _torchvision(name).get_model_weights(name).DEFAULT.transforms().crop_size
+    return int(side[0]), int(side[-1])
+
+
+def _timm(name: str) -> Any:
     try:
         timm: Any = importlib.import_module("timm")  # only half of it is typed
     except ImportError:
@@ -70,11 +96,21 @@ def timm_network(name: str, *, pretrained: bool) -> tuple[Normalize, nn.Module]:
     known = timm.list_models()
     if name not in known:
         _require_name("timm", name, [*known, *timm.list_models(pretrained=True)])
-    network: nn.Module = _loaded(
-        f"timm/{name}", pretrained, lambda: timm.create_model(name, pretrained=pretrained, num_classes=0)
-    )
-    config = timm.data.resolve_data_config({}, model=network)
-    return Normalize(config["mean"], config["std"]), network
+    return timm
+
+
+def _config(timm: Any, name: str) -> dict[str, Any]:
+    found = timm.get_pretrained_cfg(name)
+    return {} if found is None else dict(found.to_dict())
+
+
+def _torchvision(name: str) -> Any:
+    try:
+        from torchvision import models
+    except ImportError:
+        raise missing_extra("torchvision", "train") from None
+    _require_name("torchvision", name, models.list_models(models))
+    return models
 
 
 def _require_name(library: str, name: str, legal: Iterable[str]) -> None:

@@ -76,7 +76,7 @@ class Cell:
             progress: told after every epoch.
             keep: whether the checkpoints stay when the result is there.
         """
-        dataset = _load(self.task, self.seed, self.fingerprint)
+        dataset = _load(self.task, self.seed, self.recipe.backbone, self.fingerprint)
         folder = None if cells is None else cells / self.key
         recipe = self.recipe
         if self.plane:  # ten classes find their places on a circle slowly
@@ -100,8 +100,8 @@ class Cell:
 
 
 @lru_cache(maxsize=1)
-def _load(task: Task, seed: int, fingerprint: str) -> Dataset:
-    return load_task(task, seed)
+def _load(task: Task, seed: int, backbone: str, fingerprint: str) -> Dataset:
+    return load_task(task, seed, backbone)
 
 
 def _plane(model: Classifier, dataset: Dataset, spec: str) -> Plane:

@@ -11,7 +11,7 @@ from bisector.data.fingerprint import fingerprint
 from bisector.errors import require, require_integer
 from bisector.networks.backbones import build_backbone
 from bisector.training.cells import PLANE_EPOCHS, Cell
-from bisector.training.data import augmentation_of, load_task
+from bisector.training.data import augmentation_of, load_task, settled
 from bisector.training.processes import Order, Progress, default_jobs, train_cells
 from bisector.training.recipe import Machine, Recipe, Task
 from bisector.training.results import Comparison, Plane, Run
@@ -49,7 +49,8 @@ def plan(
     for name, specs in (("heads", heads), ("planes", planes)):
         for spec in specs:
             require(specs.count(spec) == 1, name, f"{spec!r} twice", "each head once")
-    first = load_task(task, 0)
+    task, _ = settled(task, recipe)
+    first = load_task(task, 0, recipe.backbone)
     augmentation_of(first, recipe.augment)  # refuses a word that names none
     dim = build_backbone(recipe.backbone, first.shape, recipe.embedding_dim).embedding_dim
     for spec in (*heads, *planes):
@@ -114,7 +115,7 @@ def compare(
         baseline in {"", *heads}, "baseline", repr(baseline), f"one of the heads compared: {', '.join(heads)}"
     )
     jobs = default_jobs(machine) if jobs is None else require_integer("jobs", jobs, least=1)
-    for line in first.notes:
+    for line in filter(None, [settled(task, recipe)[1], *first.notes]):
         tell(line)
     results = {cell: result for cell in cells if (result := cell.done(folder, keep=keep)) is not None}
     for cell in results:

@@ -1,13 +1,18 @@
 """DataModule: the batches of a data set, for the Trainer."""
 
+from dataclasses import replace
 from typing import Any
 
 from bisector.data.augmentation import POLICIES
 from bisector.data.dataset import Dataset
+from bisector.data.embeddings import is_embeddings
+from bisector.data.image_examples import LARGEST_SIZE
 from bisector.data.registry import load
 from bisector.errors import missing_extra, require, require_choice
+from bisector.networks.backbones import LIBRARIES
+from bisector.networks.zoo import input_size
 from bisector.training.loader import TrainingBatches, plain_batches
-from bisector.training.recipe import Task
+from bisector.training.recipe import FINE_TUNING_RATE, Recipe, Task
 
 try:
     import lightning
@@ -28,13 +33,52 @@ def augmentation_of(dataset: Dataset, word: str) -> str:
     return policy
 
 
-def load_task(task: Task, seed: int) -> Dataset:
-    """Load what a task names.
+def settled(task: Task, recipe: Recipe) -> tuple[Task, str]:
+    """Give a training with published weights the size of images that they were made with, if none is given.
+
+    Returns:
+        The task, and a line that says what the training takes from the weights; empty without published weights.
+
+    Raises:
+        ArgumentError: there is no such network.
+        MissingExtraError: without its library.
+    """
+    if not recipe.pretrained or not _of_library(recipe.backbone):
+        return task, ""
+    height, width = input_size(recipe.backbone)
+    side = f"{task.image_size} x {task.image_size}, as given; its own is {height} x {width}"
+    if task.image_size is None and not is_embeddings(task.data):
+        task = replace(task, image_size=max(height, width))
+        side = f"{task.image_size} x {task.image_size}, its own"
+    dim = f"{recipe.embedding_dim}" if recipe.embedding_dim else "the backbone's own width"
+    fine = ", for fine-tuning" if recipe.learning_rate == FINE_TUNING_RATE else ""
+    return task, (
+        f"published weights of {recipe.backbone}: images of {side}; embedding dimension {dim}; learning rate "
+        f"{recipe.learning_rate:g}{fine} (--image-size, --embedding-dim, --learning-rate)"
+    )
+
+
+def load_task(task: Task, seed: int, backbone: str = "auto") -> Dataset:
+    """Load what a task names, for a backbone.
+
+    Images of one size keep it up to `LARGEST_SIZE`, or up to the size that a network of a library was made for.
 
     Raises:
         ArgumentError: the data are not found or can't be used.
     """
-    return load(task.data, imbalance=task.imbalance, seed=seed, split=task.split, image_size=task.image_size)
+    largest = max(LARGEST_SIZE, *input_size(backbone)) if _of_library(backbone) else LARGEST_SIZE
+    return load(
+        task.data,
+        imbalance=task.imbalance,
+        seed=seed,
+        split=task.split,
+        image_size=task.image_size,
+        largest=largest,
+    )
+
+
+def _of_library(backbone: str) -> bool:
+    return backbone.startswith(tuple(f"{library}/" for library in LIBRARIES))
 
 
 class DataModule(lightning.LightningDataModule):

@@ -63,7 +63,7 @@ def estimate(cells: Sequence[Cell], machine: Machine) -> list[Estimate]:
 def _measure(cell: Cell, machine: Machine) -> Estimate:
     torch.set_num_threads(machine.threads)
     task, recipe = cell.task, cell.recipe
-    dataset = load_task(task, cell.seed)
+    dataset = load_task(task, cell.seed, recipe.backbone)
     cuda = machine.accelerator != "cpu" and torch.cuda.is_available()
     asked = machine.accelerator not in {"gpu", "cuda"} or cuda
     require(asked, "accelerator", repr(machine.accelerator), "cpu: this machine has no GPU")

@@ -8,6 +8,8 @@ from bisector.errors import require_choice, require_integer, require_number
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("one-cycle", "cosine", "constant")
 SPLITS = ("standard", "open-set")
+EMBEDDING_DIM, LEARNING_RATE = 32, 3e-3  # of a network that is trained from scratch
+FINE_TUNING_RATE = 1e-4  # of AdamW, for published weights; at 3e-3 they are forgotten in the first steps
 
 
 def _option(default: Any, text: str) -> Any:
@@ -39,6 +41,15 @@ class Task:
 class Recipe:
     """How a network is trained; in a comparison the same for every head.
 
+    What is not given is chosen when the record is made, so that it holds what is done: with published weights the
+    backbone's own width and a rate for fine-tuning.
+
+    >>> Recipe().embedding_dim, Recipe().learning_rate
+    (32, 0.003)
+    >>> own = Recipe(backbone="timm/resnet18", pretrained=True)
+    >>> own.embedding_dim, own.learning_rate
+    (None, 0.0001)
+
     Raises:
         ArgumentError: a value is out of its range.
     """
@@ -46,12 +57,18 @@ class Recipe:
     backbone: str = _option("auto", "small-conv, resnet32, mlp, identity, torchvision/NAME or timm/NAME")
     pretrained: bool = _option(False, "begin with the published weights of a torchvision or timm backbone")
     embedding_dim: int | None = _option(
-        32, "dimension of the embeddings, by a last linear layer; null: the backbone's"
+        0,
+        "dimension of the embeddings, by a last linear layer; null: the backbone's; "
+        f"0: {EMBEDDING_DIM}, or the backbone's with --pretrained",
     )
     epochs: int = _option(40, "passes over the training part")
     batch_size: int = _option(64, "examples of a step, in each process")
     optimizer: str = _option("adamw", "adamw or sgd (Nesterov momentum 0.9)")
-    learning_rate: float = _option(3e-3, "the highest of the schedule")
+    learning_rate: float = _option(
+        None,
+        f"the highest of the schedule ({LEARNING_RATE:g} unless given; "
+        f"{FINE_TUNING_RATE:g} for adamw with --pretrained)",
+    )
     weight_decay: float = _option(1e-2, "of the optimizer")
     schedule: str = _option("one-cycle", "one-cycle, cosine (after 5 percent of warm-up) or constant")
     augment: str = _option("auto", "none, crop, crop-flip, resized-crop-flip; auto: what suits the data")
@@ -61,6 +78,11 @@ class Recipe:
     select: str = _option("last", "weights to keep: those of the last epoch, or of the best on validation")
 
     def __post_init__(self) -> None:
+        if self.embedding_dim == 0:
+            object.__setattr__(self, "embedding_dim", None if self.pretrained else EMBEDDING_DIM)
+        if self.learning_rate is None:
+            fine = self.pretrained and self.optimizer == "adamw"
+            object.__setattr__(self, "learning_rate", FINE_TUNING_RATE if fine else LEARNING_RATE)
         if self.embedding_dim is not None:
             require_integer("embedding_dim", self.embedding_dim, least=2)
         require_integer("epochs", self.epochs, least=1)

@@ -1,0 +1,82 @@
+"""What a training takes where the user says nothing: the size of images, the dimension, the rate."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bisector.data.registry import load
+from bisector.networks.zoo import input_size
+from bisector.training.data import load_task, settled
+from bisector.training.recipe import Recipe, Task
+
+
+def pictures(folder: Path, *sizes: tuple[int, int]) -> Path:
+    for number in range(12):
+        place = folder / "ab"[number % 2] / f"{number}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(
+            0, 256, (*sizes[number % len(sizes)], 3), dtype=np.uint8
+        )
+        Image.fromarray(pixels).save(place)
+    return folder
+
+
+@pytest.mark.parametrize("spec", ["torchvision/resnet18", "torchvision/inception_v3", "timm/test_resnet"])
+def test_published_weights_bring_their_own_size_width_and_a_rate_for_fine_tuning(
+    tmp_path: Path, spec: str
+) -> None:
+    pytest.importorskip(spec.partition("/")[0])
+    recipe = Recipe(backbone=spec, pretrained=True)
+    task, told = settled(Task(str(pictures(tmp_path / "p", (40, 50)))), recipe)
+    side = {"torchvision/resnet18": 224, "torchvision/inception_v3": 299, "timm/test_resnet": 160}[spec]
+    assert (task.image_size, recipe.embedding_dim, recipe.learning_rate) == (side, None, 1e-4)
+    assert input_size(spec) == (side, side)
+    assert load_task(task, 0, spec).shape == (3, side, side)
+    assert f"images of {side} x {side}, its own" in told
+    assert "the backbone's own width; learning rate 0.0001, for fine-tuning" in told
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_what_is_given_wins(pretrained: bool) -> None:
+    given = {"embedding_dim": 32, "learning_rate": 3e-3}  # as from scratch, but said
+    recipe = Recipe(backbone="torchvision/resnet18", pretrained=pretrained, **given)  # type: ignore[arg-type]
+    assert (recipe.embedding_dim, recipe.learning_rate) == (32, 3e-3)
+    task, told = settled(Task("digits", image_size=48), recipe)
+    assert task.image_size == 48
+    assert bool(told) == pretrained
+    assert not pretrained or "48 x 48, as given; its own is 224 x 224" in told
+
+
+def test_from_scratch_nothing_changes() -> None:
+    recipe = Recipe(backbone="torchvision/resnet18")
+    assert (recipe.embedding_dim, recipe.learning_rate) == (32, 3e-3)
+    assert Recipe(pretrained=True, optimizer="sgd").learning_rate == 3e-3
+    assert Recipe(embedding_dim=None).embedding_dim is None
+    assert settled(Task("digits"), recipe) == (Task("digits"), "")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "backbone", "given", "shape", "told"),
+    [
+        (((300, 300),), "auto", None, (128, 128), "images of 300 x 300 become 128 x 128"),
+        (((100, 300),), "auto", None, (128, 128), "images of 300 x 100 become 128 x 128"),
+        (((40, 300),), "auto", None, (40, 300), ""),  # fewer pixels than 128 x 128
+        (((128, 128),), "auto", None, (128, 128), ""),
+        (((300, 300),), "auto", 300, (300, 300), ""),
+        (((224, 224),), "torchvision/resnet18", None, (224, 224), ""),
+        (((300, 300),), "torchvision/resnet18", None, (224, 224), "images of 300 x 300 become 224 x 224"),
+        (((20, 30), (30, 20)), "auto", None, (64, 64), "images of unequal sizes become 64 x 64"),
+    ],
+)
+def test_large_images_of_one_size_do_not_fill_the_memory(
+    tmp_path: Path, sizes: tuple[tuple[int, int]], backbone: str, given: int | None, shape: object, told: str
+) -> None:
+    task = Task(str(pictures(tmp_path / "p", *sizes)), image_size=given)
+    data = load_task(task, 0, backbone)
+    assert data.shape[1:] == shape
+    assert [note.partition("; ")[0] for note in data.notes] == [told] * bool(told)
+    if len(sizes) == 1 and given is None:
+        assert load(task.data).shape[1:] == sizes[0]  # who only reads is not asked to save memory
