@@ -23,7 +23,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
     'all of it'
     """
     with whole_file(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        # Names of files are not always text; what cannot be written is told by its bytes.
+        file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 import os
 import pickle
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from bisector.data.fingerprint import fingerprint
 from bisector.data.image_examples import ImageFiles, read_images
 from bisector.data.registry import load
 from bisector.errors import ArgumentError
@@ -27,7 +29,7 @@ def folder(tmp_path, paint):
     broken.write_bytes(broken.read_bytes()[:2000])
     (tmp_path / "pictures" / AWKWARD[2] / "0 bytes.webp").touch()
     (tmp_path / "pictures" / AWKWARD[2] / "text.gif").write_text("no image")
-    (tmp_path / "pictures" / AWKWARD[2] / "notes.txt").write_text("ignored")
+    (tmp_path / "pictures" / AWKWARD[2] / "notes.txt").write_text("no image either")
     (tmp_path / "pictures" / AWKWARD[2] / ".hidden.png").write_text("ignored")
     (tmp_path / "pictures" / "empty").mkdir()
     (tmp_path / "pictures" / "nothing readable").mkdir()
@@ -55,6 +57,7 @@ def test_nothing_is_lost(folder):
         *truncated,
         f"pictures/{AWKWARD[2]}/0 bytes.webp: cannot be read: it is empty",
         f"pictures/{AWKWARD[2]}/text.gif: cannot be read: not an image of a known kind",
+        f"pictures/{AWKWARD[2]}/notes.txt: files of the kind .txt are not read as images",
         "pictures/nothing readable/x.png: cannot be read: not an image of a known kind",
         "class 'empty': no readable image",
         "class 'nothing readable': no readable image",
@@ -83,7 +86,7 @@ def test_lazy_and_held_images_are_the_same(folder):
     held, lazy = load(str(folder), image_size=16), load(str(folder), image_size=16, memory=100)
     assert isinstance(lazy.train.examples, ImageFiles)
     assert held.left_out == lazy.left_out
-    assert len(held.left_out) == 5
+    assert len(held.left_out) == 6
     for (name, label, pixels), (other, also, again) in zip(every(held), every(lazy), strict=True):
         assert (name, label) == (other, also)
         assert torch.equal(pixels, again)
@@ -186,6 +189,82 @@ def test_names_that_are_no_text_become_text(tmp_path, paint):
     data = load(str(tmp_path))
     assert data.class_names == ("caf\N{REPLACEMENT CHARACTER}", "tea")
     [data.train.examples.name(row).encode() for row in range(len(data.train))]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of files are bytes on POSIX only")
+def test_classes_whose_names_differ_only_in_bytes_that_are_no_text_stay_apart(tmp_path, paint):
+    for name in (b"caf\xe9", b"caf\xe8"):
+        for number in range(3):
+            paint(tmp_path / os.fsdecode(name) / os.fsdecode(b"\xff%d.png" % number))
+    data = load(str(tmp_path))
+    assert data.class_names == ("caf\\xe8", "caf\\xe9")
+    assert len(fingerprint(str(tmp_path), data)) == 16
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC"), ("NFD", "NFD")])
+def test_names_that_are_written_alike_are_one_class(tmp_path, paint, forms):
+    for part, form in zip(("train", "test"), forms, strict=True):
+        for name in ("café", "tea"):
+            for number in range(4):
+                paint(tmp_path / part / unicodedata.normalize(form, name) / f"{number}.png")
+    data = load(str(tmp_path))
+    assert data.class_names == ("café", "tea")
+    assert (data.train_counts.tolist(), data.test_counts.tolist()) == ([3, 3], [4, 4])  # one for validation
+
+
+def test_images_without_a_suffix_are_read_and_files_of_other_kinds_named(tmp_path, paint):
+    for number in range(3):
+        paint(tmp_path / "a" / f"{number}.png").rename(tmp_path / "a" / str(number))
+        paint(tmp_path / "b" / f"{number}.png")
+        (tmp_path / "b" / f"{number}.dcm").write_bytes(b"DICM")
+        (tmp_path / "c" / f"{number}.NPY").parent.mkdir(exist_ok=True)
+        (tmp_path / "c" / f"{number}.NPY").touch()
+    (tmp_path / "b" / "Thumbs.db").touch()
+    (tmp_path / "b" / "LICENSE").write_text("no image")
+    data = load(str(tmp_path))
+    assert data.class_names == ("a", "b")
+    assert data.left_out == (
+        f"{tmp_path.name}/b/LICENSE: without a suffix, and no image",
+        f"{tmp_path.name}/b/0.dcm and 2 more: files of the kind .dcm are not read as images",
+        f"{tmp_path.name}/c/0.NPY and 2 more: files of the kind .npy are not read as images",
+        "class 'c': no readable image",
+    )
+    shutil.rmtree(tmp_path / "a")
+    for number in range(3):
+        (tmp_path / "b" / f"{number}.png").unlink()
+    with pytest.raises(
+        ArgumentError, match=r"2 folders without an image and 3 files \(.dcm\) and 3 files \(.npy\)"
+    ):
+        load(str(tmp_path))
+
+
+def test_links_that_loop_or_lead_nowhere_are_named(tmp_path, paint):
+    for number in range(4):
+        paint(tmp_path / "a" / f"{number}.png")
+        paint(tmp_path / "b" / f"{number}.png")
+    for link, target in (
+        ("a/self.png", "self.png"),
+        ("a/x", "x"),
+        ("b/gone.png", "gone"),
+        ("class", "class"),
+    ):
+        (tmp_path / link).symlink_to(target)
+    for number in range(8):  # followed as often as the system lets, these would be 8^40 folders
+        (tmp_path / "a" / f"up{number}").symlink_to(tmp_path)
+        (tmp_path / "b" / f"up{number}").symlink_to(tmp_path / "b")
+    data = load(str(tmp_path))
+    top = tmp_path.name
+    assert [line.partition(": ")[0] for line in data.left_out] == [
+        f"{top}/class",
+        f"{top}/a/x",
+        f"{top}/a/self.png",
+        f"{top}/b/gone.png",
+    ]
+    assert len(every(data)) == 8
+    fingerprint(str(tmp_path), data)  # comes to an end
+    for path in (tmp_path / "class", tmp_path / "class" / "inner"):
+        with pytest.raises(ArgumentError, match="nothing is at that path"):
+            load(str(path))
 
 
 def test_equal_images_keep_their_size_and_gray_its_channel(tmp_path, paint):

@@ -1,6 +1,9 @@
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -8,7 +11,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from bisector.data.embeddings import EmbeddingTable, write_embeddings
+from bisector.data.embeddings import EmbeddingTable, is_embeddings, write_embeddings
 from bisector.data.fingerprint import fingerprint
 from bisector.data.registry import DATA_SETS, load
 from bisector.errors import ArgumentError
@@ -168,3 +171,28 @@ def test_a_link_to_nowhere_stops_nothing(tmp_path: Path) -> None:
     data = load(str(tmp_path))
     assert fingerprint(str(tmp_path), data)
     assert len(data.train) + len(data.validation) + len(data.test) == 12
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of files are bytes on POSIX only")
+@pytest.mark.parametrize("kind", ["images", "parquet", "table", "folder of tables"])
+def test_a_place_whose_name_is_no_text_is_read_like_another(tmp_path: Path, paint: Any, kind: str) -> None:
+    place = tmp_path / os.fsdecode(b"caf\xe9")
+    place.mkdir()
+    (place / os.fsdecode(b"n\xff.txt")).touch()
+    images = [paint(place / "ab"[row % 2] / f"{row}.png", colour=(20 * row, 0, 0)) for row in range(8)]
+    if kind == "parquet":
+        pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        rows = [{"bytes": image.read_bytes(), "path": image.name} for image in images]
+        table = pyarrow.table({"image": rows, "label": [row % 2 for row in range(8)]})
+        with (place / os.fsdecode(b"x\xe9.parquet")).open("wb") as file:
+            parquet.write_table(table, file)
+        place = place / os.fsdecode(b"x\xe9.parquet")
+    elif "table" in kind:
+        for name in "ab":
+            shutil.rmtree(place / name)
+        write_embeddings(EmbeddingTable(torch.eye(8), torch.arange(8) % 2, ("a", "b")), place / "x.parquet")
+        place = place / "x.parquet" if kind == "table" else place
+    assert is_embeddings(str(place)) == ("table" in kind)
+    data = load(str(place))
+    assert sum(map(len, (data.train, data.validation, data.test))) == 8
+    assert fingerprint(str(place), data)

@@ -137,6 +137,17 @@ def test_a_foreign_model_of_other_classes_has_no_predictions(
     assert words in told[0]
 
 
+def test_classes_that_are_written_alike_match() -> None:
+    composed, apart = (
+        ("caf\N{LATIN SMALL LETTER E WITH ACUTE}", "tea"),
+        ("cafe\N{COMBINING ACUTE ACCENT}", "tea"),
+    )
+    for model, data in ((composed, apart), (apart, composed)):
+        columns, told = score_columns(model[::-1], data, 2, required=True)
+        assert columns is not None
+        assert (columns.tolist(), told) == ([1, 0], "")
+
+
 def test_a_model_of_ours_must_know_the_classes() -> None:
     with pytest.raises(ArgumentError, match="'b', of which the model knows nothing"):
         score_columns(("a", "c"), ("a", "b"), 2, required=True)

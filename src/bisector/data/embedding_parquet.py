@@ -65,7 +65,7 @@ class EmbeddingWriter:
         descriptor, name = tempfile.mkstemp(
             prefix=f".{self._path.name}-", suffix=".part", dir=self._path.parent
         )
-        os.close(descriptor)
+        self._sink = os.fdopen(descriptor, "wb")  # not by its name, which pyarrow wants to be UTF-8
         self._partial = Path(name)
         return self
 
@@ -75,6 +75,7 @@ class EmbeddingWriter:
         written = self._writer is not None
         if written:
             self._writer.close()
+        self._sink.close()
         if kind is None and written:
             self._partial.chmod(0o666 & ~_umask())  # mkstemp makes a file that only its owner may read
             self._partial.replace(self._path)
@@ -108,7 +109,7 @@ class EmbeddingWriter:
         table = pa.table(columns).replace_schema_metadata({"bisector": json.dumps(self._notes)})
         if self._writer is None:
             self._writer = pq.ParquetWriter(
-                self._partial, table.schema, compression="zstd", write_page_checksum=True
+                self._sink, table.schema, compression="zstd", write_page_checksum=True
             )
         self._writer.write_table(table)
 

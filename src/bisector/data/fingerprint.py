@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from bisector.data.dataset import Dataset
+from bisector.data.places import files_below
 
 _SAMPLED = 64  # examples of each part that are looked at
 
@@ -25,7 +26,7 @@ def fingerprint(data: str, dataset: Dataset) -> str:
     digest = hashlib.sha256(repr((dataset.class_names, dataset.test_names, dataset.shape)).encode())
     for file, name in _files(data):
         state = file.stat()
-        digest.update(f"\n{name} {state.st_size} {state.st_mtime_ns}".encode())
+        digest.update(os.fsencode(f"\n{name} {state.st_size} {state.st_mtime_ns}"))
     for part in (dataset.train, dataset.validation, dataset.test):
         digest.update(part.labels.numpy().tobytes())
         some = torch.linspace(0, max(len(part) - 1, 0), min(_SAMPLED, len(part))).long()
@@ -41,9 +42,6 @@ def _files(data: str) -> Iterator[tuple[Path, str]]:
         if path.is_file():
             yield path, path.name
         elif path.is_dir():
-            found = (
-                Path(folder) / name for folder, _, names in os.walk(path, followlinks=True) for name in names
-            )
-            for file in sorted(found):
-                if file.is_file() and not file.name.startswith("."):
+            for file in sorted(files_below(path)):
+                if file.is_file():
                     yield file, file.relative_to(path).as_posix()

@@ -1,36 +1,45 @@
 """Images in folders: one folder a class, or folders for training and test that hold these."""
 
 import os
-from collections.abc import Iterator
+import unicodedata
 from pathlib import Path
 
 import torch
 
 from bisector.data.image_examples import Reading, read_images
-from bisector.data.images import IMAGE_SUFFIXES, Encoded
+from bisector.data.images import IMAGE_SUFFIXES, Encoded, UnreadableImageError, image_header
 from bisector.data.parts import part_of
+from bisector.data.places import files_below
 from bisector.data.source import Source
 from bisector.errors import require
 
+_LITTER = {"thumbs.db", "desktop.ini"}  # which Windows leaves in folders of images
+
 
 def is_image(path: Path) -> bool:
-    """Whether a file's name is that of an image, by its suffix in small or capital letters; none is hidden."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    """Whether a file is an image that is not hidden: by its suffix, or by its content if it has none."""
+    if path.name.startswith(".") or path.suffix:
+        return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    try:
+        return path.is_file() and image_header(str(path)).width > 0
+    except UnreadableImageError:
+        return False
 
 
 def has_image_classes(folder: Path) -> bool:
     """Whether a folder holds at least one folder with an image in it."""
-    return any(next(_images(inner), None) for inner in _folders(folder))
+    return any(is_image(path) for inner in _folders(folder) for path in files_below(inner))
 
 
 def image_folder_source(folder: Path, reading: Reading) -> Source:
     """Read a folder of images.
 
-    Each folder inside is a class and bears its name, letter for letter; images in folders further down belong to it
-    too. If there is a folder "train" (or "training") beside nothing but "test" or "val" (or other words for these),
-    it is these that hold the classes. A folder that holds nothing but one other folder stands for that one. Hidden
-    files are skipped, and files whose suffix is not an image's; all else that is not used is named in `left_out`: a
-    damaged image, an image in no class, a class without a readable image.
+    Each folder inside is a class and bears its name; images in folders further down belong to it too. Accents are
+    composed (NFC): names that are written alike are one class, whichever computer wrote them. If there is a folder
+    "train" (or "training") beside nothing but "test" or "val" (or other words for these), it is these that hold
+    the classes. A folder that holds nothing but one other folder stands for that one. Hidden files are skipped; all
+    else that is not used is named in `left_out`: a damaged image, an image in no class, files of other kinds in a
+    class (by kind, with how many), a class without a readable image.
 
     Args:
         folder: as the user named it.
@@ -46,6 +55,7 @@ def image_folder_source(folder: Path, reading: Reading) -> Source:
     marks: list[str] = []
     every: set[str] = set()
     left_out: list[str] = []
+    others: dict[str, list[Path]] = {}  # files in class folders that are no images, by suffix
     for place in dict.fromkeys([folder, top, *(root for _, root in roots)]):
         left_out += _astray(place, folder)
     if roots[0][0] is not None:
@@ -56,11 +66,16 @@ def image_folder_source(folder: Path, reading: Reading) -> Source:
         ]
     for mark, root in roots:
         for inner in _folders(root):
-            every.add(inner.name)
-            for path in _images(inner):
-                images.append(str(path))
-                classes.append(inner.name)
-                marks.append(mark or "train")
+            name = unicodedata.normalize("NFC", inner.name)
+            every.add(name)
+            for path in files_below(inner):
+                if is_image(path):
+                    images.append(str(path))
+                    classes.append(name)
+                    marks.append(mark or "train")
+                elif path.name.lower() not in _LITTER:
+                    others.setdefault(path.suffix.lower(), []).append(path)
+    left_out += [_of_another_kind(suffix, paths, folder) for suffix, paths in sorted(others.items())]
     require(bool(images), "data", f"{folder} without an image in a class folder", "images")
     names = [told(os.path.relpath(str(path), folder.parent)) for path in images]
 
@@ -69,6 +84,9 @@ def image_folder_source(folder: Path, reading: Reading) -> Source:
     left_out += read.left_out
     left_out += [f"class {told(name)!r}: no readable image" for name in sorted(every - set(kept))]
     found = sorted(set(kept))
+    class_names = [told(name) for name in found]
+    if len(set(class_names)) < len(found):  # names of bytes that are no text, and differ in these alone
+        class_names = [os.fsencode(name).decode("utf-8", "backslashreplace") for name in found]
     number = {name: index for index, name in enumerate(found)}
     parts: dict[str, list[int]] = {}
     for row, index in enumerate(read.readable.tolist()):
@@ -76,7 +94,7 @@ def image_folder_source(folder: Path, reading: Reading) -> Source:
     return Source(
         examples=read.examples,
         labels=torch.tensor([number[name] for name in kept]),
-        class_names=tuple(told(name) for name in found),
+        class_names=tuple(class_names),
         parts={part: torch.tensor(rows) for part, rows in parts.items()} if roots[0][0] else {},
         augmentation="crop-flip",
         left_out=tuple(left_out),
@@ -107,12 +125,25 @@ def _part_folders(folder: Path) -> list[tuple[str | None, Path]]:
 
 
 def _astray(folder: Path, root: Path) -> list[str]:
-    """Images that lie beside the class folders, a line each or one for many."""
+    """Images and links to nothing that lie beside the class folders, a line each or one for many."""
     files = [path for path in _files(folder) if is_image(path)]
     where = told(os.path.relpath(folder, root.parent))
+    lost = [path for path in sorted(folder.iterdir()) if path.is_symlink() and not path.exists()]
+    lines = [f"{where}/{told(path.name)}: a link that leads nowhere" for path in lost]
     if len(files) > 10:
-        return [f"{where}: {len(files)} images in no class folder"]
-    return [f"{where}/{told(path.name)}: in no class folder" for path in files]
+        return [*lines, f"{where}: {len(files)} images in no class folder"]
+    return lines + [f"{where}/{told(path.name)}: in no class folder" for path in files]
+
+
+def _of_another_kind(suffix: str, paths: list[Path], root: Path) -> str:
+    """A line for the files of one suffix that lie in class folders and are no images."""
+    first = told(os.path.relpath(paths[0], root.parent))
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return f"{first}{more}: " + (
+        f"files of the kind {told(suffix)} are not read as images"
+        if suffix
+        else "without a suffix, and no image"
+    )
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -122,16 +153,3 @@ def _folders(folder: Path) -> list[Path]:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file())
-
-
-def _images(folder: Path) -> Iterator[Path]:
-    """All images in a folder and those in it, in a fixed order; links are followed, circles are not."""
-    seen: set[str] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        yield from (Path(place) / name for name in sorted(files) if is_image(Path(name)))

@@ -1,6 +1,7 @@
 """Images in Parquet, as Hugging Face writes them: a column of encoded images and a column of labels."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from bisector.data.image_examples import Reading, read_images
+from bisector.data.image_folder import told
 from bisector.data.images import Encoded
 from bisector.data.parts import part_of
 from bisector.data.source import Source
@@ -66,7 +68,7 @@ def parquet_image_source(files: Sequence[Path], root: Path, reading: Reading) ->
     left_out: list[str] = []
     order: dict[str, int] = {}  # class names with their numbers, 0 where they have none
     for path in files:
-        called = str(path.relative_to(root.parent)) if root.is_dir() else str(path)
+        called = told(str(path.relative_to(root.parent) if root.is_dir() else path))
         rows, classes = _read(path, called)
         order |= classes
         unlabelled = sum(label is None for label in rows.labels)
@@ -113,7 +115,7 @@ def _read(path: Path, called: str) -> tuple[_Rows, dict[str, int]]:
     except ImportError:
         raise missing_extra("pyarrow", "measure") from None
     try:
-        file = pyarrow.parquet.ParquetFile(path)
+        file = pyarrow.parquet.ParquetFile(pyarrow.OSFile(os.fsencode(path)))  # no name need be UTF-8
         schema = file.schema_arrow
         image, label = image_column(schema), _label_column(schema, called)
         require(

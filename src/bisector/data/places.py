@@ -1,9 +1,9 @@
-"""Where data sets that have a name are looked for, and how they are downloaded."""
+"""Where data sets are: what is in a folder, where one that has a name is looked for, how it is downloaded."""
 
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from bisector.errors import ArgumentError, missing_extra
@@ -21,6 +21,22 @@ def data_folders() -> list[Path]:
 def cache_folder() -> Path:
     """Return the folder for what was downloaded or made: ~/.cache/bisector, or where XDG_CACHE_HOME says."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bisector"
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield what is in a folder and those in it and is no folder, in a fixed order and without what is hidden.
+
+    Links are followed, circles are not: what leads to a folder around this one, or to one that was there already.
+    """
+    seen = set(map(str, Path(os.path.realpath(folder)).parents))
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        yield from (Path(place) / name for name in sorted(files) if not name.startswith("."))
 
 
 def download(name: str, fetch: Callable[[str], object], wanted: str, hints: Sequence[str]) -> Path:

@@ -8,8 +8,9 @@ import torch
 from bisector.data.examples import InMemory
 from bisector.data.idx import find_idx_images, idx_source
 from bisector.data.image_examples import Reading
-from bisector.data.image_folder import has_image_classes, image_folder_source
+from bisector.data.image_folder import has_image_classes, image_folder_source, told
 from bisector.data.parquet_images import image_column, parquet_image_source
+from bisector.data.places import files_below
 from bisector.data.source import Source
 from bisector.data.torchvision_cifar import cifar_source, find_cifar
 from bisector.errors import ArgumentError, missing_extra
@@ -59,9 +60,8 @@ def what_is_there(data: str) -> str:
         return "that is a file of an unknown kind"
     if not path.is_dir():
         return "nothing is at that path"
-    inner = [found for found in path.iterdir() if not found.name.startswith(".")]
-    folders = sum(found.is_dir() for found in inner)
-    kinds = Counter(found.suffix.lower() or "no suffix" for found in inner if found.is_file())
+    folders = sum(found.is_dir() and not found.name.startswith(".") for found in path.iterdir())
+    kinds = Counter(told(found.suffix.lower()) or "no suffix" for found in files_below(path))
     words = [f"{folders} folder{'s' * (folders != 1)} without an image"] if folders else []
     words += [f"{count} file{'s' * (count != 1)} ({kind})" for kind, count in kinds.most_common(3)]
     return f"that folder holds {' and '.join(words) or 'nothing'}"
@@ -74,7 +74,8 @@ def _parquet(files: list[Path], path: Path, reading: Reading) -> Source:
     except ImportError:
         raise missing_extra("pyarrow", "measure") from None
     try:
-        schema = pyarrow.parquet.read_schema(files[0])
+        with files[0].open("rb") as file:  # pyarrow opens no name that is not UTF-8
+            schema = pyarrow.parquet.read_schema(file)
     except (OSError, pyarrow.ArrowException) as error:
         raise ArgumentError(f"data: {files[0]}: cannot be read: {' '.join(str(error).split())}") from None
     own = b"bisector" in (schema.metadata or {})

@@ -1,5 +1,7 @@
 """Which column of a model's scores is which class of the data."""
 
+from unicodedata import normalize
+
 import torch
 from torch import Tensor
 
@@ -15,7 +17,8 @@ def score_columns(
 ) -> tuple[Tensor | None, str]:  # (C,)
     """The column of every class of the data, matched by name, and a line to tell; None without predictions.
 
-    A model that does not name its classes is taken to have those of the data, if it has as many.
+    Names that are written alike match, with their accents composed or not. A model that does not name its classes
+    is taken to have those of the data, if it has as many.
 
     Args:
         model_classes: of the model's M columns.
@@ -35,8 +38,9 @@ def score_columns(
                 num_scores
             ), "the model does not name its classes: taken in the order of the data's"
         return None, f"no predictions: the model has {num_scores} classes, the data {len(data_classes)}"
-    place = {name: column for column, name in enumerate(model_classes)}
-    unknown = [name for name in data_classes if name not in place]
+    place = {normalize("NFC", name): column for column, name in enumerate(model_classes)}
+    wanted = [normalize("NFC", name) for name in data_classes]
+    unknown = [name for name in wanted if name not in place]
     if unknown and required:
         few = ", ".join(map(repr, unknown[:3])) + (" …" if len(unknown) > 3 else "")
         raise ArgumentError(
@@ -46,6 +50,4 @@ def score_columns(
     if unknown:
         return None, f"no predictions: {len(unknown)} classes of the data are none of the model's"
     told = f"the scores are those of {len(data_classes)} of the {len(model_classes)} classes of the model"
-    return torch.tensor([place[name] for name in data_classes]), told * (
-        len(data_classes) < len(model_classes)
-    )
+    return torch.tensor([place[name] for name in wanted]), told * (len(data_classes) < len(model_classes))

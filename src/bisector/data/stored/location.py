@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from bisector.data.places import files_below
 from bisector.errors import ArgumentError, missing_extra
 
 try:
@@ -35,7 +36,7 @@ class Location:
             ArgumentError: nothing is there, or it cannot be reached.
         """
         try:
-            kind = _system(self.url)[0].get_file_info(self.path).type
+            kind = _system(self.url)[0].get_file_info(self._named(self.path)).type
         except (pa.ArrowException, OSError) as error:
             raise self._unreachable(error) from None
         if kind == fs.FileType.NotFound:
@@ -48,11 +49,14 @@ class Location:
         A name that begins with a dot or an underscore, of a file or of a folder below this one, hides: what Jupyter
         and Spark leave there (.ipynb_checkpoints, _temporary) are the same rows again.
         """
-        try:
-            found = _system(self.url)[0].get_file_info(fs.FileSelector(self.path, recursive=True))
-        except (pa.ArrowException, OSError) as error:
-            raise self._unreachable(error) from None
-        names = [info.path for info in found if info.type == fs.FileType.File]
+        if not self.url:  # pyarrow refuses a folder where one name is not UTF-8, and follows links in circles
+            names = [str(path) for path in files_below(Path(self.path)) if path.is_file()]
+        else:
+            try:
+                found = _system(self.url)[0].get_file_info(fs.FileSelector(self.path, recursive=True))
+            except (pa.ArrowException, OSError) as error:
+                raise self._unreachable(error) from None
+            names = [info.path for info in found if info.type == fs.FileType.File]
         return sorted(
             (name for name in names if not any(word[0] in "._" for word in self._below(name))),
             key=lambda name: PurePosixPath(name).parts,
@@ -65,17 +69,21 @@ class Location:
             OSError: it cannot be opened.
         """
         if mapped and not self.url and Path(file).stat().st_size:
-            return pa.memory_map(file)
-        return _system(self.url)[0].open_input_file(file)
+            return pa.memory_map(self._named(file))
+        return _system(self.url)[0].open_input_file(self._named(file))
 
     def stamps(self, files: Iterable[str]) -> tuple[tuple[str, int, int], ...]:
         """Name, size and time of change of these files; 0 for what is unknown."""
         names = list(files)
-        found = _system(self.url)[0].get_file_info(names)
+        found = _system(self.url)[0].get_file_info([self._named(name) for name in names])
         return tuple(
             (name, int(info.size or 0), int(info.mtime_ns or 0))
             for name, info in zip(names, found, strict=True)
         )
+
+    def _named(self, file: str) -> str | bytes:
+        """As pyarrow takes a name: of this machine as bytes, which need not be text."""
+        return file if self.url else os.fsencode(file)
 
     def _below(self, file: str) -> tuple[str, ...]:
         """The folders in this one, and the name, that lead to a file; of a file elsewhere the name alone."""
