@@ -194,6 +194,61 @@ def test_new_images_are_read_by_the_scale_of_the_training(
     torch.testing.assert_close(found.embeddings, expected)
 
 
+def test_relative_paths_are_found_from_another_folder_and_after_a_move(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    vectors = np.random.default_rng(0).normal(size=(60, 5)).astype("f4")
+    np.savez("table.npz", embeddings=vectors, labels=np.arange(60) % 3)
+    short = ["--epochs", "1", "--accelerator", "cpu"]
+    train = [
+        "train",
+        "--data",
+        "table.npz",
+        "--head",
+        "am-softmax",
+        *short,
+        "--no-tensorboard",
+        "--out",
+        "run",
+    ]
+    heads = [
+        "compare",
+        "--data",
+        "./table.npz",
+        "--heads",
+        "am-softmax",
+        "--seeds",
+        "1",
+        "--jobs",
+        "1",
+        *short,
+    ]
+    assert main(train) == 0
+    assert main([*heads, "--out", "heads"]) == 0
+    assert json.loads(Path("run/settings.json").read_text())["task"]["data"] == str(project / "table.npz")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["embed", "../project/run"]) == 0
+    found = read_embeddings("embeddings.parquet")
+    assert found.data == str(project / "table.npz")
+    assert Path(found.model).is_absolute()
+    assert main(["measure", "embeddings.parquet", "--out", "found"]) == 0
+    steps = {step.key: step for step in Measurement.read(Path("found/measure.json")).steps}
+    assert f"--data {project / 'table.npz'} " in steps["compare"].command
+
+    project.rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path / "moved")
+    trained = Path("run/last.ckpt").stat().st_mtime_ns
+    capsys.readouterr()
+    assert main(train) == 0
+    assert Path("run/last.ckpt").stat().st_mtime_ns == trained
+    assert main([*heads, "--out", "heads"]) == 0
+    assert len(list(Path("heads/cells").iterdir())) == 1
+
+
 @pytest.mark.slow
 def test_a_run_of_ours_embeds_what_it_was_trained_on(tmp_path: Path) -> None:
     def bisector(*words: str) -> subprocess.CompletedProcess[str]:

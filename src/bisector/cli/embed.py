@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bisector.cli.output import require_folder
+from bisector.data.places import resolvable
 from bisector.errors import ArgumentError, require
 from bisector.measurement.command import quoted
 
@@ -108,7 +109,7 @@ def _model_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "part": None if arguments.part == "all" else arguments.part,
         "pretrained": None if arguments.pretrained else False,
-        "weights": None if arguments.weights is None else str(arguments.weights),
+        "weights": None if arguments.weights is None else resolvable(str(arguments.weights)),
         "embedding_output": arguments.embedding_output,
         "scores_output": arguments.scores_output,
         "mean": arguments.mean,
@@ -123,7 +124,7 @@ def _load(source: "Source", arguments: argparse.Namespace) -> "tuple[Dataset, di
     from bisector.embedding.trained import TrainedSource
 
     trained = source.trained if isinstance(source, TrainedSource) else None
-    name = arguments.data or (trained.task.data if trained else None)
+    name = resolvable(arguments.data) if arguments.data else (trained.task.data if trained else None)
     if name is None:
         raise ArgumentError(
             f"data: got none; expected the name or path of what {arguments.model} shall embed"

@@ -12,6 +12,30 @@ DATA_FOLDER = "BISECTOR_DATA"
 """The environment variable that names the folder of the user's data sets."""
 
 
+DATA_SETS = ("digits", "fashion-mnist", "cifar10", "cifar100", "glyphs")
+"""The data sets that have a name."""
+
+
+def resolvable(data: str) -> str:
+    """Return words for data that mean the same from every folder: a path from the root; a name or URL as it is.
+
+    Args:
+        data: as the user typed it: a name, a path, two paths with a comma between, a URL. What is none of these is
+            returned as it is.
+
+    >>> resolvable("digits"), resolvable("s3://bucket/table"), resolvable("scenes:size=64")
+    ('digits', 's3://bucket/table', 'scenes:size=64')
+    >>> resolvable(".") == str(Path.cwd())
+    True
+    """
+    if data in DATA_SETS:
+        return data
+    whole = [data] if Path(data).expanduser().exists() else data.split(",")
+    paths = [Path(word).expanduser() for word in whole]
+    there = all(word and path.exists() for word, path in zip(whole, paths, strict=True))
+    return ",".join(str(path.absolute()) for path in paths) if there else data
+
+
 def data_folders() -> list[Path]:
     """Return the folders that may hold data sets: the one that BISECTOR_DATA names, and the cache."""
     own = os.environ.get(DATA_FOLDER)

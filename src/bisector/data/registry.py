@@ -9,6 +9,7 @@ from bisector.data.dataset import Dataset, Part
 from bisector.data.image_examples import MEMORY, Reading
 from bisector.data.images import PixelRange
 from bisector.data.named import cifar10_source, cifar100_source, fashion_mnist_source
+from bisector.data.places import DATA_SETS
 from bisector.data.recognition import read_path, what_is_there
 from bisector.data.resized import Resized
 from bisector.data.source import Source, source_of
@@ -41,8 +42,6 @@ _READERS: Mapping[str, Reader] = {
     "cifar100": cifar100_source,
     "glyphs": _glyphs,
 }
-DATA_SETS = ("digits", "fashion-mnist", "cifar10", "cifar100", "glyphs")
-"""The names that `load` knows."""
 
 
 def load(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from bisector.data.places import resolvable
 from bisector.errors import require, require_choice, require_integer, require_number
 from bisector.training.recipe import SCHEDULES
 
@@ -40,6 +41,9 @@ class BoxTask:
     def __post_init__(self) -> None:
         require(bool(self.data), "data", repr(self.data), "a folder, a file.json, or scenes:option=value:...")
         object.__setattr__(self, "data", self.data.rstrip("/") or self.data)  # photos/ is photos
+        for name in ("data", "images", "validation", "validation_images"):
+            given = getattr(self, name)
+            object.__setattr__(self, name, None if given is None else resolvable(given))
         require_number("imbalance", self.imbalance, least=1)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from bisector.data.places import resolvable
 from bisector.embedding.device import require_device
 from bisector.embedding.source import Source
 from bisector.errors import ArgumentError
@@ -38,7 +39,7 @@ def source_of(
     Raises:
         ArgumentError: if there is no such model, or it cannot be loaded, or an option is not for its kind.
     """
-    path = Path(model)
+    path = Path(resolvable(model))  # what the file of embeddings names is found from any folder
     published = model.startswith(("timm/", "torchvision/")) and not path.exists()
     onnx = path.suffix.lower() == ".onnx"
     for name, given, fits in (

@@ -53,7 +53,10 @@ class Cell:
     @property
     def key(self) -> str:
         """A name for its folder, different for everything on which its result depends."""
-        text = json.dumps({**asdict(self), "version": __version__}, sort_keys=True)
+        depends = {**asdict(self), "version": __version__}
+        if self.fingerprint:  # which knows the data, wherever they lie
+            del depends["task"]["data"]
+        text = json.dumps(depends, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         words = re.sub(r"[^\w.=-]+", "-", self.head)[:60]
         return f"{words}-seed{self.seed}{'-plane' if self.plane else ''}-{digest}"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from bisector.data.places import resolvable
 from bisector.errors import require_choice, require_integer, require_number
 
 OPTIMIZERS = ("adamw", "sgd")
@@ -18,7 +19,7 @@ def _option(default: Any, text: str) -> Any:
 
 @dataclass(frozen=True)
 class Task:
-    """The data, and what is made of them.
+    """The data, and what is made of them; a path is kept from the root, so that it is found from any folder.
 
     Raises:
         ArgumentError: a value is out of its range.
@@ -30,7 +31,7 @@ class Task:
     image_size: int | None = _option(None, "side to which images of a folder or Parquet file are resized")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "data", self.data.rstrip("/") or self.data)  # photos/ is photos
+        object.__setattr__(self, "data", resolvable(self.data.rstrip("/") or self.data))  # photos/ is photos
         require_number("imbalance", self.imbalance, least=1)
         require_choice("split", self.split, SPLITS)
         if self.image_size is not None:
