@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from bisector.data.registry import load
+from bisector.errors import ArgumentError
 from bisector.networks.zoo import input_size
 from bisector.training.data import load_task, settled
 from bisector.training.recipe import Recipe, Task
@@ -80,3 +81,27 @@ def test_large_images_of_one_size_do_not_fill_the_memory(
     assert [note.partition("; ")[0] for note in data.notes] == [told] * bool(told)
     if len(sizes) == 1 and given is None:
         assert load(task.data).shape[1:] == sizes[0]  # who only reads is not asked to save memory
+
+
+@pytest.mark.parametrize(("split", "each"), [("standard", 1), ("open-set", 2)])
+def test_data_of_which_nothing_can_be_held_out_are_refused(tmp_path: Path, split: str, each: int) -> None:
+    for number in range(10 * each):
+        (tmp_path / str(number % 10)).mkdir(exist_ok=True)
+        Image.new("L", (4, 4), number).save(tmp_path / str(number % 10) / f"{number}.png")
+    part = {"standard": "test", "open-set": "validation"}[split]
+    told = f"data: got no example for the {part} part: .* at most {each} in training; expected a class with 2"
+    with pytest.raises(ArgumentError, match=told):
+        load_task(Task(str(tmp_path), split=split), 0)
+    assert len(load(str(tmp_path)).train) >= 10  # to embed them, no part is needed
+
+
+def test_classes_that_are_not_tested_and_an_empty_validation_part_are_told(tmp_path: Path) -> None:
+    for name, count in (("a", 2), ("b", 1), ("c", 1), ("d", 2), ("e", 1), ("f", 1)):
+        for number in range(count):
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.new("L", (4, 4), number).save(tmp_path / name / f"{number}.png")
+    first, second = load_task(Task(str(tmp_path)), 0).notes
+    assert first == "4 of 6 classes have no example in the test part: b, c, e, …"
+    assert second.startswith(
+        "no example for validation, which chooses the best epoch; expected a class with 2"
+    )

@@ -62,12 +62,13 @@ def load_task(task: Task, seed: int, backbone: str = "auto") -> Dataset:
     """Load what a task names, for a backbone.
 
     Images of one size keep it up to `LARGEST_SIZE`, or up to the size that a network of a library was made for.
+    Classes without an example to test on, and an empty validation part, are among the notes.
 
     Raises:
-        ArgumentError: the data are not found or can't be used.
+        ArgumentError: the data are not found or can't be used, or nothing is for the part that accuracies are of.
     """
     largest = max(LARGEST_SIZE, *input_size(backbone)) if _of_library(backbone) else LARGEST_SIZE
-    return load(
+    data = load(
         task.data,
         imbalance=task.imbalance,
         seed=seed,
@@ -75,6 +76,38 @@ def load_task(task: Task, seed: int, backbone: str = "auto") -> Dataset:
         image_size=task.image_size,
         largest=largest,
     )
+    return replace(data, notes=(*data.notes, *_require_held_out(data)))
+
+
+def _require_held_out(data: Dataset) -> list[str]:
+    """Say which classes are not tested and that nothing is for validation, where it is so.
+
+    Raises:
+        ArgumentError: nothing is for the part that accuracies are of.
+    """
+    part, counts = ("test", data.test_counts) if not data.open_set else ("validation", data.validation_counts)
+    most = int(data.train_counts.max())
+    needed = (
+        "a class with 2 or more examples for a test part, with 3 or more for validation, or folders train, "
+    )
+    require(
+        bool(counts.sum()),
+        "data",
+        f"no example for the {part} part: {data.num_classes} classes of at most {most} in training",
+        f"{needed}val and test of your own",
+    )
+    notes = []
+    without = [name for name, count in zip(data.class_names, counts.tolist(), strict=True) if not count]
+    if without:
+        few = ", ".join(without[:3]) + (", …" if len(without) > 3 else "")
+        notes.append(
+            f"{len(without)} of {data.num_classes} classes have no example in the {part} part: {few}"
+        )
+    if not len(data.validation):
+        notes.append(
+            f"no example for validation, which chooses the best epoch; expected {needed}val and test"
+        )
+    return notes
 
 
 def _of_library(backbone: str) -> bool:

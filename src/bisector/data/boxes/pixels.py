@@ -14,7 +14,8 @@ def read_pixels(path: Path, picture: Picture) -> Tensor:  # (3, H, W) uint8, RGB
     """Decode an image as it is stored: COCO's and VOC's boxes are in stored pixels, whatever EXIF says of them.
 
     Where the annotated size is that of the image turned upright by EXIF, and not the stored one, the boxes were
-    drawn on the upright image, and it is turned.
+    drawn on the upright image, and it is turned. A picture of more than 8 bits is brought to 8 by the range that
+    its own values need (`data.images.range_of`): one scale for a whole data set has classification alone.
 
     Raises:
         ArgumentError: if the file is missing, broken or of another size than the annotation says.
