@@ -63,7 +63,7 @@ def load(
     that is called like a data set is meant by "./digits".
 
     Args:
-        data: one of `DATA_SETS`, or a path.
+        data: one of `data.places.DATA_SETS`, or a path.
         imbalance: training count of the commonest class over that of the rarest; 1 leaves the counts as they are.
         seed: decides the split, which classes are rare, and what is kept of them.
         split: "standard" (`standard_split`) or "open-set" (`open_set_split`).
