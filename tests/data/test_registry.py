@@ -10,7 +10,8 @@ from sklearn.datasets import load_digits
 
 from bisector.data.embeddings import EmbeddingTable, write_embeddings
 from bisector.data.fingerprint import fingerprint
-from bisector.data.registry import DATA_SETS, load
+from bisector.data.names import DATA_SETS
+from bisector.data.registry import load
 from bisector.errors import ArgumentError
 
 

@@ -12,13 +12,10 @@ from pathlib import Path
 
 from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
+from bisector.data.names import require_data_name
 from bisector.errors import require_integer
+from bisector.head_names import HEAD_CLASSES, require_head_name
 from bisector.training.recipe import Machine, Recipe, Task
-
-HEAD_NAMES = (
-    "linear-softmax, normalized-softmax, am-softmax, enhanced-am-softmax, arcface, combined-margin, c2am, igam, "
-    "count-guided, ldam, logit-adjusted, seesaw"
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--heads",
         required=True,
-        help=f"names, with options after colons, separated by commas: am-softmax,igam:preset=paper ({HEAD_NAMES})",
+        help=f"names, with options after colons, separated by commas: am-softmax,igam:preset=paper "
+        f"({', '.join(HEAD_CLASSES)})",
     )
     parser.add_argument(
         "--planes",
@@ -69,6 +67,9 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     task, recipe = record_of(Task, arguments), record_of(Recipe, arguments)
     machine = record_of(Machine, arguments)
     heads, planes = _names(arguments.heads), _names(arguments.planes)
+    for spec in (*heads, *planes):
+        require_head_name(spec.partition(":")[0])
+    require_data_name(task.data)
     if arguments.dry_run:
         _dry_run(arguments, task, recipe, machine)
         return

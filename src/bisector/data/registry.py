@@ -1,6 +1,5 @@
 """Data sets by name or path."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from os import PathLike, fspath
@@ -8,6 +7,7 @@ from os import PathLike, fspath
 from bisector.data.dataset import Dataset, Part
 from bisector.data.image_examples import MEMORY
 from bisector.data.named import cifar10_source, cifar100_source, fashion_mnist_source
+from bisector.data.names import unknown_data
 from bisector.data.recognition import read_path, what_is_there
 from bisector.data.resized import Resized
 from bisector.data.source import Source, source_of
@@ -40,8 +40,6 @@ _READERS: Mapping[str, Reader] = {
     "cifar100": cifar100_source,
     "glyphs": _glyphs,
 }
-DATA_SETS = ("digits", "fashion-mnist", "cifar10", "cifar100", "glyphs")
-"""The names that `load` knows."""
 
 
 def load(
@@ -61,7 +59,7 @@ def load(
     that is called like a data set is meant by "./digits".
 
     Args:
-        data: one of `DATA_SETS`, or a path.
+        data: one of `bisector.data.names.DATA_SETS`, or a path.
         imbalance: training count of the commonest class over that of the rarest; 1 leaves the counts as they are.
         seed: decides the split, which classes are rare, and what is kept of them.
         split: "standard" (`standard_split`) or "open-set" (`open_set_split`).
@@ -103,12 +101,7 @@ def _read(data: str, image_size: int | None, memory: int) -> Source:
     except OSError as error:
         raise ArgumentError(f"data: {data}: cannot be read: {error}") from None
     if source is None:
-        near = difflib.get_close_matches(data, DATA_SETS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ArgumentError(
-            f"data: got {data!r}; {hint}expected one of {', '.join(DATA_SETS)}, or a path, "
-            f"but {what_is_there(data)}"
-        )
+        raise unknown_data(data, what_is_there(data))
     return source
 
 

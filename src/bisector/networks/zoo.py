@@ -1,5 +1,6 @@
 """The networks of torchvision and timm, without their classifiers."""
 
+import contextlib
 import difflib
 import importlib
 from collections.abc import Callable, Iterable
@@ -75,6 +76,22 @@ def timm_network(name: str, *, pretrained: bool) -> tuple[Normalize, nn.Module]:
     )
     config = timm.data.resolve_data_config({}, model=network)
     return Normalize(config["mean"], config["std"]), network
+
+
+def libraries_with(name: str) -> list[str]:
+    """Return the specs of the networks that torchvision and timm have under a bare name, where they are installed.
+
+    >>> libraries_with("resnet18")
+    ['torchvision/resnet18', 'timm/resnet18']
+    """
+    found = []
+    with contextlib.suppress(ImportError):
+        from torchvision import models
+
+        found += ["torchvision"] if name in models.list_models(models) else []
+    with contextlib.suppress(ImportError):
+        found += ["timm"] if name in importlib.import_module("timm").list_models() else []
+    return [f"{library}/{name}" for library in found]
 
 
 def _require_name(library: str, name: str, legal: Iterable[str]) -> None:
