@@ -98,6 +98,33 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("head", ["linear-softmax", "am-softmax", "igam"])
+@pytest.mark.parametrize("rate", ["1e9", "1e30"])
+def test_a_training_that_diverges_says_so(
+    head: str, rate: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--head", head, "--learning-rate", rate, "--epochs", "2", "--out", str(tmp_path / "out")]
+    for _ in range(2):  # the same command once more goes on from what was kept, and says the same
+        assert main(["train", *SMALL, *words]) == 2
+        told = capfd.readouterr().err.strip().splitlines()[-1]
+        assert told.startswith(f"bisector train: error: {head}, seed 0: ")
+        assert f"the training diverged at learning rate {float(rate):g}; expected finite numbers" in told
+        assert "a lower learning rate (try 0.001)" in told
+    assert not (tmp_path / "out" / "result.json").exists()
+
+
+def test_a_cell_that_diverges_is_named_and_the_others_are_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--heads", "linear-softmax,am-softmax", "--seeds", "1", "--epochs", "1", "--jobs", "1"]
+    out = tmp_path / "out"
+    assert main(["compare", *words, "--learning-rate", "1e9", "--accelerator", "cpu", "--out", str(out)]) == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told.startswith("bisector compare: error: linear-softmax, seed 0: ")
+    assert "diverged" in told
+    assert not (out / "report.html").exists()
+
+
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
 def test_mixed_precision_trains(precision: str, tmp_path: Path) -> None:
     if precision == "16-mixed" and not torch.cuda.is_available():

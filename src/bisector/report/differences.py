@@ -32,11 +32,11 @@ def difference_rows(comparison: Comparison) -> list[DifferenceRow]:
     Seeds in which either head lacks the metric do not count for it; there is no row for a head without any number.
     """
     by_head = {row.head: row for row in summary_rows(comparison)}
-    base = by_head.pop(comparison.baseline_head, None)
     rows = []
-    for head, row in by_head.items() if base else ():
+    for head, row in by_head.items():
+        base = by_head[comparison.baseline_head]
         found = {key: paired(row.values[key], base.values[key]) for key in DIFFERENCE_METRICS}
-        if any(found[key].pairs for key in found):
+        if row is not base and any(found[key].pairs for key in found):
             rows.append(DifferenceRow(head, row.label, found))
     return rows
 
