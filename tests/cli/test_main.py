@@ -154,6 +154,27 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert Path("a-file").read_text() == "in the way"
 
 
+def test_a_dry_run_says_at_once_what_it_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "--dry-run",
+        "--heads",
+        "am-softmax",
+        "--epochs",
+        "2",
+        "--seeds",
+        "1",
+        "--out",
+        str(tmp_path / "x"),
+    ]
+    assert main(["compare", *words]) == 0
+    said = capsys.readouterr()
+    first, second = said.err.splitlines()[:2]
+    assert first == "dry run: reading digits"
+    assert second.startswith("dry run: 1 of 1: am-softmax")
+    assert "Trainings: 1, 0 done" in said.out
+    assert not (tmp_path / "x").exists()
+
+
 def test_in_a_real_process_a_mistake_leaves_one_line_and_no_traceback(tmp_path: Path) -> None:
     done = bisector("compare", "--heads", "igam,am-sotfmax", cwd=tmp_path)
     assert done.returncode == 2

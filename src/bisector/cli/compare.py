@@ -111,6 +111,10 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
 
 def _dry_run(arguments: argparse.Namespace, task: Task, recipe: Recipe, machine: Machine) -> None:
+    def tell(line: str) -> None:
+        print(f"dry run: {line}", file=sys.stderr, flush=True)
+
+    tell(f"reading {task.data}")  # before what takes seconds to import
     from bisector.report.estimates import format_estimates
     from bisector.training.compare import plan
     from bisector.training.dry_run import estimate
@@ -123,7 +127,7 @@ def _dry_run(arguments: argparse.Namespace, task: Task, recipe: Recipe, machine:
     left = [cell for cell in cells if cell.done(arguments.out / "cells") is None]
     for line in dataset.left_out:
         print(f"left out: {line}", file=sys.stderr)
-    say(format_estimates(estimate(cells, machine), cells, left, dataset, jobs))
+    say(format_estimates(estimate(cells, machine, tell), cells, left, dataset, jobs))
 
 
 def _width() -> int:
