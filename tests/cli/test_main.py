@@ -131,6 +131,13 @@ def test_every_other_name_stands_for_a_head_and_is_none() -> None:
         (["compare", "--heads", "igam", "--epochs", "0"], "epochs: got 0"),
         (["compare", "--heads", "igam", "--embedding-dim", "1"], "embedding_dim: got 1"),
         (["demo", "--out", "a-file/inside"], "a-file"),
+        (["compare", "--heads", "igam", "--jobs", "0", "--dry-run"], "jobs: got 0"),
+        (["compare", "--heads", "igam", "--out", ""], "argument --out: got ''; expected a path"),
+        (["compare", "--heads", "igam", "--data", ""], "data: got ''"),
+        (["report", ""], "argument results: got ''; expected a path"),
+        (["embed", "model", "--weights", ""], "argument --weights: got ''; expected a path"),
+        (["measure", "a-file", "--out", ""], "argument --out: got ''; expected a path"),
+        (["bench", "losses", "--out", ""], "argument --out: got ''; expected a path"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(

@@ -75,6 +75,9 @@ def test_a_file_says_how_and_the_command_line_wins(
         (["--split", "open"], "open-set"),
         (["--precision", "8-bit"], "8-bit"),
         (["--config", "missing.yaml"], "missing.yaml"),
+        (["--out", ""], "--out: got ''; expected a folder"),
+        (["--data", ""], "data: got ''; expected name of a data set"),
+        (["--trainer.accumulate_grad_batches", "0"], "accumulate_grad_batches: got 0; expected an integer"),
         (["--no-such", "1"], "no-such"),
         (["--augment", "cropflip"], "crop-flip"),
         (["--trainer.gradient_clip_val", "much"], "gradient_clip_val"),
@@ -95,6 +98,36 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     assert told in complaint
     assert complaint.startswith("bisector train: error: ")
     assert "\n" not in complaint
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"- 1\n- 2\n", "--config: Unexpected config"),
+        (b"hello", "expected YAML with a line for each option, as epochs: 10"),
+        (b"epochs: [1\n", "--config: Problems parsing config"),
+        (b"epohcs: 3\n", "--config: got the option 'epohcs'; did you mean 'epochs'? expected those"),
+        (b"recipe:\n  epochs: 3\n", "--config: got the option 'recipe.epochs'; did you mean 'epochs'?"),
+        ("head: é\n".encode("latin-1"), "--config: got a file that is no text in UTF-8; expected YAML"),
+        (b"\x00\xff\xfe", "no text in UTF-8"),
+        (b"epochs: many\n", "epochs: got 'many'; expected an integer"),
+        (b"epochs: null\n", "epochs: got None; expected an integer of at least 1"),
+        (b"learning_rate: .nan\n", "learning_rate: got nan; expected a finite number above 0"),
+        (b"trainer: 3\n", "trainer: got '3'; expected options"),
+        (b"trainer:\n  no_such: 1\n", "does not accept option 'no_such'"),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_line(
+    text: bytes, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_bytes(text)
+    assert main(["train", "--config", str(config), "--out", str(tmp_path / "out")]) == 2
+    complaint = capsys.readouterr().err
+    assert complaint.startswith("bisector train: error: ")
+    assert told in complaint
+    assert complaint.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 

@@ -70,6 +70,8 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     for spec in (*heads, *planes):
         require_head_name(spec.partition(":")[0])
     require_data_name(task.data)
+    if arguments.jobs is not None:
+        require_integer("jobs", arguments.jobs, least=1)
     if arguments.dry_run:
         _dry_run(arguments, task, recipe, machine)
         return
@@ -123,7 +125,6 @@ def _dry_run(arguments: argparse.Namespace, task: Task, recipe: Recipe, machine:
     heads, planes = _names(arguments.heads), _names(arguments.planes)
     cells, dataset = plan(task, heads, seeds=arguments.seeds, planes=planes, recipe=recipe, machine=machine)
     jobs = default_jobs(machine) if arguments.jobs is None else arguments.jobs
-    require_integer("jobs", jobs, least=1)
     left = [cell for cell in cells if cell.done(arguments.out / "cells") is None]
     for line in dataset.left_out:
         print(f"left out: {line}", file=sys.stderr)

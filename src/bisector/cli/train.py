@@ -7,6 +7,7 @@ amounts.csv, tensorboard/, settings.json and result.json.
 """
 
 import argparse
+import difflib
 import os
 import re
 import sys
@@ -17,7 +18,7 @@ from typing import Any
 from bisector.cli.options import record_of
 from bisector.cli.output import require_folder, say, with_nearest
 from bisector.data.names import require_data_name
-from bisector.errors import ArgumentError, missing_extra
+from bisector.errors import ArgumentError, missing_extra, require
 from bisector.head_names import require_head_name
 from bisector.training.recipe import Machine, Recipe, Task, options_of
 
@@ -56,6 +57,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     """Train, print what came out, write result.json."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     parsed = _parse(arguments.words)
+    require(bool(parsed.out), "--out", "''", "a folder, which is made")
     out = Path(parsed.out)
     require_folder(out)
     task, recipe, machine = record_of(Task, parsed), record_of(Recipe, parsed), record_of(Machine, parsed)
@@ -123,6 +125,8 @@ def _parse(words: Sequence[str]) -> Any:
             parser = _parser(trainer=True)
             parsed = parser.parse_args(list(words))
         return parsed
+    except UnicodeDecodeError:
+        raise ArgumentError("--config: got a file that is no text in UTF-8; expected YAML") from None
     except (Wrong, argparse.ArgumentError) as error:
         told = _plainly(" ".join(str(error).split()))
         flags = [flag for action in parser._actions for flag in action.option_strings]
@@ -130,7 +134,17 @@ def _parse(words: Sequence[str]) -> Any:
 
 
 def _plainly(told: str) -> str:
-    """Say as we do what jsonargparse says of a value."""
+    """Say as we do what jsonargparse says of a value or of a file."""
+    if told.startswith(("Unexpected config", "Problems parsing config")):
+        return f"--config: {told[:160]}; expected YAML with a line for each option, as epochs: 10"
+    unknown = re.fullmatch(r"Option '([\w.-]+)' is not accepted", told)
+    if unknown:
+        names = [name for kind in (Task, Recipe, Machine) for name, _, _ in options_of(kind)]
+        near = difflib.get_close_matches(unknown[1].rpartition(".")[2], [*names, "head", "seed", "out"], n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return (
+            f"--config: got the option {unknown[1]!r}; {hint}expected those that bisector train --help lists"
+        )
     found = re.fullmatch(r'Parser key "([\w.]+)":(.*?)(?:Got|Given) value: (.*)', told)
     kinds = re.findall(r"Expected an? <class '(\w+)'>", found[2]) if found else []
     if found is None or not kinds:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from bisector.data.dataset import Dataset
-from bisector.errors import missing_extra, require
+from bisector.errors import missing_extra, require, require_integer
 from bisector.files import write_whole
 from bisector.heads import IGAM
 from bisector.training.checkpoint import build_model, describe, load_trained
@@ -72,6 +72,8 @@ def train(
     """
     machine = Machine() if machine is None else machine
     given = dict(trainer or {})
+    # Lightning divides by it.
+    require_integer("trainer.accumulate_grad_batches", given.get("accumulate_grad_batches", 1), least=1)
     description = describe(task, recipe, head, seed, dataset, machine=machine, trainer=noted_options(given))
     check_settings(folder, description)
     kept = recipe.select == "last" or folder is not None
