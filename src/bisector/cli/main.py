@@ -90,7 +90,7 @@ class _Parser(argparse.ArgumentParser):
         # Path("") is the folder that one is in: what a variable of the shell that is not set would ask for.
         if action.type is Path and not arg_string:
             raise argparse.ArgumentError(action, "got ''; expected a path")
-        return super()._get_value(action, arg_string)  # type: ignore[misc]
+        return super()._get_value(action, arg_string)
 
     def error(self, message: str) -> NoReturn:
         wrong = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
