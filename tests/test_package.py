@@ -1,6 +1,8 @@
 import ast
+import importlib
 import inspect
 import json
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +27,37 @@ def test_importing_the_package_imports_nothing_else() -> None:
 def test_the_library_brings_torch_at_most() -> None:
     everything = "import bisector\nfor name in bisector.__all__: getattr(bisector, name)"
     assert loaded_after(everything) - loaded_after("import torch, warnings, difflib") == {"bisector"}
+
+
+PACKAGES = [bs.__name__] + [
+    f"bisector.{info.name}" for info in pkgutil.iter_modules(bs.__path__) if info.ispkg
+]
+
+
+def test_every_package_lists_its_public_names_before_any_is_imported() -> None:
+    code = (
+        "import importlib, sys\n"
+        f"for name in {PACKAGES!r}:\n"
+        "    package = importlib.import_module(name)\n"
+        "    public = set(getattr(package, '__all__', ()))\n"
+        "    assert public <= set(dir(package)), (name, public - set(dir(package)))\n"
+        "    assert '__doc__' in dir(package)\n"
+        "    heavy = {'lightning', 'torchvision'} & set(sys.modules)\n"
+        "    assert not heavy, (name, heavy)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["bisector", "bisector.training", "bisector.detection"])
+def test_a_lazy_package_gives_what_it_lists_and_keeps_it(name: str) -> None:
+    package = importlib.import_module(name)
+    found: dict[str, object] = {}
+    exec(f"from {name} import *", found)
+    for public in package.__all__:
+        assert getattr(package, public) is found[public] is vars(package)[public]
+    with pytest.raises(AttributeError, match=f"module '{name}' has no attribute 'no_such'"):
+        package.no_such  # noqa: B018
 
 
 @pytest.mark.parametrize("name", bs.__all__)

@@ -7,9 +7,9 @@
 torch.Size([4, 10])
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bisector._attributes import lazy as _lazy
 from bisector._version import __version__
 
 if TYPE_CHECKING:
@@ -94,18 +94,6 @@ __all__ = [
     *_HOMES,
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name, or a room such as `bisector.training`, when it is first asked for."""
-    if name in _HOMES:
-        value = getattr(importlib.import_module(f"bisector.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
-    if name in _ROOMS:
-        return importlib.import_module(f"bisector.{name}")
-    raise AttributeError(f"module 'bisector' has no attribute {name!r}")
-
-
 _ROOMS = (
     "data",
     "detection",
@@ -122,6 +110,4 @@ _ROOMS = (
     "training",
 )
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES, *_ROOMS})
+__getattr__, __dir__ = _lazy(__name__, _HOMES, _ROOMS)

@@ -9,7 +9,7 @@ bisector.errors.ArgumentError: margin: got 3; expected a number above 5
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import TypeVar
 
@@ -60,8 +60,14 @@ def require_integer(name: str, got: object, *, least: int) -> int:
     raise ArgumentError(f"{name}: got {got!r}; expected an integer of at least {least}")
 
 
-def require_choice(name: str, got: str, legal: Iterable[Choice]) -> Choice:
+def require_choice(name: str, got: str, legal: Iterable[Choice], meant: Sequence[str] = ()) -> Choice:
     """Return `got` if it is one of `legal`; otherwise name the nearest legal value.
+
+    Args:
+        name: of the argument.
+        got: its value.
+        legal: what it may be.
+        meant: what such a word stands for, where the caller knows; else the nearest of `legal` is named.
 
     >>> require_choice("shrinkage", "oaz", ["none", "oas"])
     Traceback (most recent call last):
@@ -71,9 +77,19 @@ def require_choice(name: str, got: str, legal: Iterable[Choice]) -> Choice:
     for choice in choices:
         if choice == got:
             return choice
-    near = difflib.get_close_matches(str(got), choices, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    exact = [choice for choice in choices if plain(choice) == plain(str(got))]
+    near = meant or exact or difflib.get_close_matches(str(got), choices, n=1)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     raise ArgumentError(f"{name}: got {got!r}; {hint}expected one of {', '.join(choices)}")
+
+
+def plain(word: str) -> str:
+    """Return a name as people type it who do not look it up: in lower case, with hyphens.
+
+    >>> plain("AM_Softmax")
+    'am-softmax'
+    """
+    return word.strip().lower().replace("_", "-").replace(" ", "-")
 
 
 def missing_extra(package: str, extra: str) -> MissingExtraError:

@@ -7,10 +7,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
-from bisector.cli.compare import HEAD_NAMES
-from bisector.cli.main import main
+from bisector.cli import detect
+from bisector.cli.main import COMMANDS, main
+from bisector.errors import ArgumentError, plain
+from bisector.head_names import OTHER_NAMES
 from bisector.heads import HEADS
+from bisector.training.spec import build_head
 
 
 def bisector(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -24,22 +28,85 @@ def bisector(*words: str, cwd: Path | None = None) -> subprocess.CompletedProces
     )
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["compare", "--help"], ["demo", "--help"]])
-def test_help_imports_no_torch(words: list[str]) -> None:
+def bare_commands() -> list[list[str]]:
+    """Every command, action and benchmark, by its words."""
+    actions = [["detect", action] for action in detect.ACTIONS]
+    return [[], *([name] for name in COMMANDS), *actions, ["bench", "losses"], ["bench", "meter"]]
+
+
+def test_help_and_typos_import_nothing_heavy() -> None:
+    helps = [[*words, "--help"] for words in bare_commands()]
+    typos = [[*words, "--no-such-option", "1"] for words in bare_commands() if words]
+    wrong = [
+        ["--version"],
+        ["trian"],
+        ["train", "--epochs", "many"],
+        ["train", "--epochs", "0"],
+        ["train", "--head", "igma"],
+        ["train", "--data", "digit"],
+        ["train", "--config", "missing.yaml"],
+        ["compare", "--heads", "igma"],
+        ["compare", "--heads", "igam", "--planes", "igma"],
+        ["compare", "--heads", "igam", "--data", "digit"],
+        ["compare", "--heads", "igam", "--imbalance", "0"],
+        ["demo", "--dry-run", "--data", "digit"],
+        ["report", "missing"],
+    ]
     code = (
-        "import sys; from bisector.cli.main import main\n"
-        f"try: main({words!r})\n"
-        "except SystemExit as end: assert not end.code\n"
-        "heavy = {'torch', 'numpy', 'lightning', 'plotly', 'sklearn'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
+        "import io, sys; from contextlib import redirect_stderr, redirect_stdout\n"
+        "from bisector.cli.main import main\n"
+        f"for words in {[*helps, *typos, *wrong]!r}:\n"
+        "    out, err = io.StringIO(), io.StringIO()\n"
+        "    try:\n"
+        "        with redirect_stdout(out), redirect_stderr(err): code = main(words)\n"
+        "    except SystemExit as end: code = end.code or 0\n"
+        "    asked = {'--help', '--version'} & set(words)\n"
+        "    assert code == (0 if asked else 2), (words, code, err.getvalue())\n"
+        "    assert 'bisector' in (out if asked else err).getvalue(), words\n"
+        "    heavy = {'torch', 'numpy', 'lightning', 'plotly', 'sklearn', 'scipy'} & set(sys.modules)\n"
+        "    assert not heavy, (words, heavy)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "bisector" in done.stdout
 
 
-def test_the_help_names_every_head() -> None:
-    assert HEAD_NAMES.split(", ") == list(HEADS)
+def test_the_help_names_every_head(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["compare", "--help"])
+    assert ", ".join(HEADS) in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("cosface", "am-softmax"),
+        ("CosFace", "am-softmax"),
+        ("AM_Softmax", "am-softmax"),
+        ("ArcFace", "arcface"),
+        ("aam-softmax", "arcface"),
+        ("normface", "normalized-softmax"),
+        ("softmax", "linear-softmax"),
+        ("ce", "linear-softmax"),
+        ("cross-entropy", "linear-softmax"),
+        ("cross_entropy", "linear-softmax"),
+        ("sphereface", "combined-margin:m1=1.35"),
+        ("balanced-softmax", "logit-adjusted"),
+        ("logit-adjustment", "logit-adjusted"),
+        ("seesaw-loss", "seesaw"),
+        ("igma", "igam"),
+    ],
+)
+def test_a_head_by_another_name_is_known(word: str, meant: str) -> None:
+    with pytest.raises(ArgumentError, match=f"head: got '{word}'; did you mean '{meant}'[?] expected one of"):
+        build_head(word, 4, 3)
+    assert build_head(meant, 4, 3, torch.ones(3)).num_classes == 3
+
+
+def test_every_other_name_stands_for_a_head_and_is_none() -> None:
+    for word, spec in OTHER_NAMES.items():
+        assert word not in HEADS
+        assert word == plain(word)
+        assert spec.partition(":")[0] in HEADS
 
 
 @pytest.mark.parametrize(
@@ -64,6 +131,13 @@ def test_the_help_names_every_head() -> None:
         (["compare", "--heads", "igam", "--epochs", "0"], "epochs: got 0"),
         (["compare", "--heads", "igam", "--embedding-dim", "1"], "embedding_dim: got 1"),
         (["demo", "--out", "a-file/inside"], "a-file"),
+        (["compare", "--heads", "igam", "--jobs", "0", "--dry-run"], "jobs: got 0"),
+        (["compare", "--heads", "igam", "--out", ""], "argument --out: got ''; expected a path"),
+        (["compare", "--heads", "igam", "--data", ""], "data: got ''"),
+        (["report", ""], "argument results: got ''; expected a path"),
+        (["embed", "model", "--weights", ""], "argument --weights: got ''; expected a path"),
+        (["measure", "a-file", "--out", ""], "argument --out: got ''; expected a path"),
+        (["bench", "losses", "--out", ""], "argument --out: got ''; expected a path"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
@@ -85,6 +159,27 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert said.startswith("bisector")
     assert told in said
     assert Path("a-file").read_text() == "in the way"
+
+
+def test_a_dry_run_says_at_once_what_it_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "--dry-run",
+        "--heads",
+        "am-softmax",
+        "--epochs",
+        "2",
+        "--seeds",
+        "1",
+        "--out",
+        str(tmp_path / "x"),
+    ]
+    assert main(["compare", *words]) == 0
+    said = capsys.readouterr()
+    first, second = said.err.splitlines()[:2]
+    assert first == "dry run: reading digits"
+    assert second.startswith("dry run: 1 of 1: am-softmax")
+    assert "Trainings: 1, 0 done" in said.out
+    assert not (tmp_path / "x").exists()
 
 
 def test_in_a_real_process_a_mistake_leaves_one_line_and_no_traceback(tmp_path: Path) -> None:

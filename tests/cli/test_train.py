@@ -76,10 +76,17 @@ def test_a_file_says_how_and_the_command_line_wins(
         (["--split", "open"], "open-set"),
         (["--precision", "8-bit"], "8-bit"),
         (["--config", "missing.yaml"], "missing.yaml"),
+        (["--out", ""], "--out: got ''; expected a folder"),
+        (["--data", ""], "data: got ''; expected name of a data set"),
+        (["--trainer.accumulate_grad_batches", "0"], "accumulate_grad_batches: got 0; expected an integer"),
         (["--no-such", "1"], "no-such"),
         (["--augment", "cropflip"], "crop-flip"),
         (["--trainer.gradient_clip_val", "much"], "gradient_clip_val"),
         (["--epoch", "1"], "--epoch"),
+        (["--image-size", "big"], "image_size: got 'big'; expected an integer or null"),
+        (["--trainer.gradient_clip_vall", "1"], "did you mean '--trainer.gradient_clip_val'?"),
+        (["--trainer", "missing.yaml"], "missing.yaml"),
+        (["--backbone", "resnet18"], "did you mean 'torchvision/resnet18' or 'timm/resnet18'?"),
         (["--seed", "5000000000"], "seed: got 5000000000"),
         (["--accelerator", "gpu", "--devices", "99"], "trainer: "),
     ],
@@ -132,6 +139,63 @@ def test_a_pretrained_network_is_trained_at_its_own_size_and_the_choice_is_kept(
     assert capsys.readouterr().out == told.out
     assert main([*words, "--image-size", "64"]) == 2
     assert "a training with image_size 224, not 64" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"- 1\n- 2\n", "--config: Unexpected config"),
+        (b"hello", "expected YAML with a line for each option, as epochs: 10"),
+        (b"epochs: [1\n", "--config: Problems parsing config"),
+        (b"epohcs: 3\n", "--config: got the option 'epohcs'; did you mean 'epochs'? expected those"),
+        (b"recipe:\n  epochs: 3\n", "--config: got the option 'recipe.epochs'; did you mean 'epochs'?"),
+        ("head: é\n".encode("latin-1"), "--config: got a file that is no text in UTF-8; expected YAML"),
+        (b"\x00\xff\xfe", "no text in UTF-8"),
+        (b"epochs: many\n", "epochs: got 'many'; expected an integer"),
+        (b"epochs: null\n", "epochs: got None; expected an integer of at least 1"),
+        (b"learning_rate: .nan\n", "learning_rate: got nan; expected a finite number above 0"),
+        (b"trainer: 3\n", "trainer: got '3'; expected options"),
+        (b"trainer:\n  no_such: 1\n", "does not accept option 'no_such'"),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_line(
+    text: bytes, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_bytes(text)
+    assert main(["train", "--config", str(config), "--out", str(tmp_path / "out")]) == 2
+    complaint = capsys.readouterr().err
+    assert complaint.startswith("bisector train: error: ")
+    assert told in complaint
+    assert complaint.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("head", ["linear-softmax", "am-softmax", "igam"])
+@pytest.mark.parametrize("rate", ["1e9", "1e30"])
+def test_a_training_that_diverges_says_so(
+    head: str, rate: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--head", head, "--learning-rate", rate, "--epochs", "2", "--out", str(tmp_path / "out")]
+    for _ in range(2):  # the same command once more goes on from what was kept, and says the same
+        assert main(["train", *SMALL, *words]) == 2
+        told = capfd.readouterr().err.strip().splitlines()[-1]
+        assert told.startswith(f"bisector train: error: {head}, seed 0: ")
+        assert f"the training diverged at learning rate {float(rate):g}; expected finite numbers" in told
+        assert "a lower learning rate (try 0.001)" in told
+    assert not (tmp_path / "out" / "result.json").exists()
+
+
+def test_a_cell_that_diverges_is_named_and_the_others_are_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--heads", "linear-softmax,am-softmax", "--seeds", "1", "--epochs", "1", "--jobs", "1"]
+    out = tmp_path / "out"
+    assert main(["compare", *words, "--learning-rate", "1e9", "--accelerator", "cpu", "--out", str(out)]) == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told.startswith("bisector compare: error: linear-softmax, seed 0: ")
+    assert "diverged" in told
+    assert not (out / "report.html").exists()
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])

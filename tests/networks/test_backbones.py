@@ -78,6 +78,8 @@ def test_normalize_against_torchvision() -> None:
     [
         ("small-con", (1, 8, 8), "backbone: got 'small-con'; did you mean 'small-conv'?"),
         ("resnet33", (1, 8, 8), "did you mean 'resnet32'?"),
+        ("resnet18", (1, 8, 8), "did you mean 'torchvision/resnet18' or 'timm/resnet18'?"),
+        ("vit_b_16", (1, 8, 8), "did you mean 'torchvision/vit_b_16'?"),
         ("small-conv:widht=4", (1, 8, 8), "got 'widht'; did you mean 'width'?"),
         ("small-conv:width", (1, 8, 8), "expected name:option=value"),
         ("small-conv:width=", (1, 8, 8), "expected name:option=value"),

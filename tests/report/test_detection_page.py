@@ -179,6 +179,15 @@ def test_the_table_has_the_mean_scores_of_every_head(path, runs):
         assert values[-2:] == pytest.approx([0.75, 61.0])
 
 
+def test_the_tiles_say_what_can_be_told_apart(truth):
+    either = {f"{names} cannot be told apart" for names in ("IGAM and AM-softmax", "AM-softmax and IGAM")}
+    for skills, told in (((0.9, 0.9), either), ((0.95, 0.1), {"IGAM"})):
+        heads = zip(("igam", "am-softmax"), skills, strict=True)
+        several = [run(truth, name, skill, seed) for name, skill in heads for seed in range(4)]
+        tile = render_detection_page(several, truth, title="x", pictures=0).partition("Highest AP")[2]
+        assert tile.partition("<dd>")[2].partition("</dd>")[0] in told
+
+
 def test_a_page_is_the_same_each_time_and_says_what_it_is_of(path, truth, runs):
     text = path.read_text(encoding="utf-8")
     again = render_detection_page(

@@ -161,9 +161,35 @@ def test_heads_that_tie_are_counted(comparison):
         return text.partition("Best worst class 50.0 ± 0.0 % ")[2].partition(" Best on the rarest classes")[0]
 
     heads = comparison.heads
-    assert tied(heads[:2]) == "Softmax and Normalised softmax"
-    assert tied(heads[:3]) == "Softmax, Normalised softmax and 1 other"
-    assert tied(heads[:5]) == "Softmax, Normalised softmax and 3 others"
+    assert tied(heads[:2]) == "Softmax and Normalised softmax cannot be told apart"
+    assert tied(heads[:3]) == "Softmax, Normalised softmax and 1 other cannot be told apart"
+    assert tied(heads[:5]) == "Softmax, Normalised softmax and 3 others cannot be told apart"
+
+
+@pytest.mark.parametrize(
+    ("worse", "seeds", "names"),
+    [
+        # The paired differences are 3.1 on average. Student's t over 3 seeds: 3.1 ± 4.303 * 1.85 / sqrt(3).
+        ([3.1 - 1.85, 3.1, 3.1 + 1.85], 3, "IGAM (paper) and AM-softmax cannot be told apart"),
+        ([3.1 - 0.85, 3.1, 3.1 + 0.85], 3, "IGAM (paper)"),  # 3.1 ± 2.1
+        ([3.1], 1, "IGAM (paper) and AM-softmax cannot be told apart"),  # one seed has no interval
+    ],
+)
+def test_a_tile_names_a_winner_only_where_it_can_be_told_apart(build, worse, seeds, names):
+    given = [80.0, 60.0, 70.0][:seeds]  # what both share within a seed tells nothing
+    values = {
+        "am-softmax": [a - d for a, d in zip(given, worse, strict=True)],
+        "igam:preset=paper": given,
+    }
+    comparison = build([str(digit) for digit in range(10)], seeds=seeds)
+    runs = [
+        replace(r, metrics=r.metrics | {"balanced_accuracy": values[r.head][r.seed] / 100})
+        for r in comparison.runs
+        if r.head in values
+    ]
+    text = Page(render_page(replace(comparison, runs=runs))).text
+    tile = text.partition("Highest balanced accuracy ")[2].partition(" Best worst class")[0]
+    assert tile.partition("% ")[2] == names
 
 
 def test_relax_and_press_are_explained_where_they_are_known(comparison, page):

@@ -9,8 +9,10 @@ from bisector.report.colors import class_color
 from bisector.report.difference_section import difference_figures
 from bisector.report.differences import difference_rows
 from bisector.report.guidance import amount_history, margins
+from bisector.report.names import head_label
 from bisector.report.planes import planes
 from bisector.report.plots import amount_accuracy, class_accuracy, train_counts
+from bisector.report.sections import margin_section
 from bisector.report.table import summary_rows
 
 COLORS = {
@@ -184,11 +186,16 @@ def test_each_square_has_the_order_of_its_own_margins(comparison):
         assert figure.title.endswith(f"up to {np.max(expected):.2g} rad")
 
 
-def test_all_squares_have_one_scale(comparison):
+def test_no_square_is_blank(comparison):
     small = replace(comparison.runs[0], margins=[[0.0, 0.01], [0.0, 0.0]])
     large = replace(comparison.runs[1], margins=[[0.0, 0.5], [0.0, 0.0]])
-    figures = margins(replace(comparison, runs=[small, large]))
-    assert [(figure.data[0]["zmin"], figure.data[0]["zmax"]) for figure in figures] == [(0, 0.5)] * 2
+    none = replace(comparison.runs[2], margins=[[0.0, 0.0], [0.0, 0.0]])
+    given = replace(comparison, runs=[small, large, none])
+    figures = margins(given)
+    assert [(figure.data[0]["zmin"], figure.data[0]["zmax"]) for figure in figures] == [(0, 0.01), (0, 0.5)]
+    told = margin_section(given, figures)
+    assert f"{head_label(none.head)}: no margin between any two classes." in told
+    assert told.count("no margin") == 1
 
 
 def test_squares_say_what_their_margins_do(comparison):
@@ -210,12 +217,6 @@ def test_margins_of_many_classes_are_thinned_out(comparison):
     rows = [row[0] for row in figure.data[0]["z"]]
     assert rows == list(range(499, -1, -5))
     assert {len(row) for row in figure.data[0]["z"]} == {100}
-
-
-def test_zero_margins_have_a_scale(comparison):
-    run = replace(comparison.runs[0], margins=[[0.0] * 10] * 10)
-    (figure,) = margins(replace(comparison, runs=[run]))
-    assert (figure.data[0]["zmin"], figure.data[0]["zmax"]) == (0, 1)
 
 
 def test_history_has_a_line_a_class(comparison):

@@ -121,6 +121,17 @@ def test_the_page_holds_the_table_and_executes_nothing_from_outside(runs, tmp_pa
     assert [figure["key"] for figure in json.loads(stored[1])["figures"]] == ["roc"]
 
 
+def test_the_tiles_say_what_can_be_told_apart():
+    near = {"am-softmax": [found(s, 0.9) for s in range(3)], "igam": [found(s + 3, 0.9) for s in range(3)]}
+    far = {"am-softmax": [found(s, 0.9) for s in range(3)], "igam": [found(s, 2.0) for s in range(3)]}
+    tiles = [
+        Words(render_verification_page(runs, title="x").partition("</dl>")[0]).said for runs in (near, far)
+    ]
+    assert "cannot be told apart" in tiles[0].partition("%")[2].partition("Highest")[0]
+    assert tiles[1].partition("%")[2].startswith("AM-softmax")
+    assert "cannot" not in tiles[1].partition("Highest")[0]
+
+
 def test_a_page_of_one_run_without_thresholds_from_elsewhere_says_so():
     page = Words(render_verification_page({"igam": [found(0, 1.0, carried=False)]}, title="One"))
     assert "on new classes the FAR will differ" in page.said

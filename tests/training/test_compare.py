@@ -239,7 +239,9 @@ def test_a_baseline_that_is_not_compared_is_refused() -> None:
 
 def test_a_dry_run_tells_time_and_memory_of_every_head() -> None:
     cells, dataset = plan(Task("digits", 10), ["linear-softmax", "igam"], seeds=2, recipe=Recipe(epochs=50))
-    found = estimate(cells, Machine())
+    told: list[str] = []
+    found = estimate(cells, Machine(), told.append)
+    assert [line.partition(",")[0] for line in told] == ["1 of 2: linear-softmax", "2 of 2: igam"]
     assert [one.head for one in found] == ["linear-softmax", "igam"]
     steps = 50 * math.ceil(len(dataset.train) / 64)
     for one in found:

@@ -12,13 +12,10 @@ from pathlib import Path
 
 from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
+from bisector.data.names import require_data_name
 from bisector.errors import require_integer
+from bisector.head_names import HEAD_CLASSES, require_head_name
 from bisector.training.recipe import Machine, Recipe, Task
-
-HEAD_NAMES = (
-    "linear-softmax, normalized-softmax, am-softmax, enhanced-am-softmax, arcface, combined-margin, c2am, igam, "
-    "count-guided, ldam, logit-adjusted, seesaw"
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--heads",
         required=True,
-        help=f"names, with options after colons, separated by commas: am-softmax,igam:preset=paper ({HEAD_NAMES})",
+        help=f"names, with options after colons, separated by commas: am-softmax,igam:preset=paper "
+        f"({', '.join(HEAD_CLASSES)})",
     )
     parser.add_argument(
         "--planes",
@@ -69,6 +67,11 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     task, recipe = record_of(Task, arguments), record_of(Recipe, arguments)
     machine = record_of(Machine, arguments)
     heads, planes = _names(arguments.heads), _names(arguments.planes)
+    for spec in (*heads, *planes):
+        require_head_name(spec.partition(":")[0])
+    require_data_name(task.data)
+    if arguments.jobs is not None:
+        require_integer("jobs", arguments.jobs, least=1)
     if arguments.dry_run:
         _dry_run(arguments, task, recipe, machine)
         return
@@ -111,6 +114,10 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
 
 def _dry_run(arguments: argparse.Namespace, task: Task, recipe: Recipe, machine: Machine) -> None:
+    def tell(line: str) -> None:
+        print(f"dry run: {line}", file=sys.stderr, flush=True)
+
+    tell(f"reading {task.data}")  # before what takes seconds to import
     from bisector.report.estimates import format_estimates
     from bisector.training.compare import plan
     from bisector.training.data import settled
@@ -120,13 +127,12 @@ def _dry_run(arguments: argparse.Namespace, task: Task, recipe: Recipe, machine:
     heads, planes = _names(arguments.heads), _names(arguments.planes)
     cells, dataset = plan(task, heads, seeds=arguments.seeds, planes=planes, recipe=recipe, machine=machine)
     jobs = default_jobs(machine) if arguments.jobs is None else arguments.jobs
-    require_integer("jobs", jobs, least=1)
     left = [cell for cell in cells if cell.done(arguments.out / "cells") is None]
     for line in filter(None, [settled(task, recipe)[1], *dataset.notes]):
         print(f"bisector compare: {line}", file=sys.stderr)
     for line in dataset.left_out:
         print(f"left out: {line}", file=sys.stderr)
-    say(format_estimates(estimate(cells, machine), cells, left, dataset, jobs))
+    say(format_estimates(estimate(cells, machine, tell), cells, left, dataset, jobs))
 
 
 def _width() -> int:

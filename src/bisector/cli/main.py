@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from bisector._version import __version__
@@ -84,6 +85,12 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **{**options, "allow_abbrev": False})
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        # Path("") is the folder that one is in: what a variable of the shell that is not set would ask for.
+        if action.type is Path and not arg_string:
+            raise argparse.ArgumentError(action, "got ''; expected a path")
+        return super()._get_value(action, arg_string)
 
     def error(self, message: str) -> NoReturn:
         wrong = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)

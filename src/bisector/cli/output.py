@@ -34,6 +34,6 @@ def with_nearest(complaint: str, flags: Sequence[str]) -> str:
     >>> with_nearest("unrecognized arguments: --epohcs 3", ["--epochs", "--out"])
     "unrecognized arguments: --epohcs 3; did you mean '--epochs'?"
     """
-    wrong = re.search(r"unrecognized arguments: (--[\w-]+)", complaint)
+    wrong = re.search(r"unrecognized arguments: (--[\w.-]+)", complaint)
     near = difflib.get_close_matches(wrong[1], flags, n=1) if wrong else []
     return f"{complaint}; did you mean {near[0]!r}?" if near else complaint

@@ -1,12 +1,15 @@
 """Train one head on your data; killed at any moment, the same command goes on where it was.
 
 Every option can stand in a YAML file, given with --config, and every one of the file can be given again on the
-command line, which wins. What is left in --out: last.ckpt, best.ckpt, metrics.csv, amounts.csv, tensorboard/,
-settings.json and result.json.
+command line, which wins. Lightning's Trainer has further ones, as --trainer.gradient_clip_val 0.5, or below
+"trainer:" in the file; --help-trainer lists them. What is left in --out: last.ckpt, best.ckpt, metrics.csv,
+amounts.csv, tensorboard/, settings.json and result.json.
 """
 
 import argparse
+import difflib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +17,9 @@ from typing import Any
 
 from bisector.cli.options import record_of
 from bisector.cli.output import require_folder, say, with_nearest
-from bisector.errors import ArgumentError, missing_extra
+from bisector.data.names import require_data_name
+from bisector.errors import ArgumentError, missing_extra, require
+from bisector.head_names import require_head_name
 from bisector.training.recipe import Machine, Recipe, Task, options_of
 
 # What the Trainer must be told by us.
@@ -52,9 +57,13 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     """Train, print what came out, write result.json."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     parsed = _parse(arguments.words)
+    require(bool(parsed.out), "--out", "''", "a folder, which is made")
     out = Path(parsed.out)
     require_folder(out)
     task, recipe, machine = record_of(Task, parsed), record_of(Recipe, parsed), record_of(Machine, parsed)
+
+    require_head_name(parsed.head.strip().partition(":")[0])
+    require_data_name(task.data)
 
     import torch
 
@@ -65,7 +74,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from bisector.training.spec import build_head
     from bisector.training.train import is_finished, train
 
-    build_head(parsed.head, 8, 4, torch.ones(4))  # a wrong word is told before anything is read
+    build_head(parsed.head, 8, 4, torch.ones(4))  # a wrong option is told before anything is read
     task, chosen = settled(task, recipe)
     dataset = load_task(task, parsed.seed, recipe.backbone)
     for line in filter(None, [chosen, *dataset.notes]) if _rank() == 0 else ():
@@ -100,15 +109,57 @@ def _rank() -> int:
 def _parse(words: Sequence[str]) -> Any:
     """Return what the words and the file say.
 
+    Lightning, which takes seconds to import, is asked for its Trainer's options only where one is given.
+
     Raises:
         ArgumentError: they can't be read.
     """
     try:
-        import lightning
-        from jsonargparse import ActionYesNo, ArgumentParser
         from jsonargparse import ArgumentError as Wrong
     except ImportError:
         raise missing_extra("lightning and jsonargparse", "train") from None
+    parser = _parser()
+    try:
+        parsed = parser.parse_args(list(words))
+        if parsed.help_trainer:
+            _parser(trainer=True).print_help()
+            sys.exit(0)
+        if parsed.trainer:
+            parser = _parser(trainer=True)
+            parsed = parser.parse_args(list(words))
+        return parsed
+    except UnicodeDecodeError:
+        raise ArgumentError("--config: got a file that is no text in UTF-8; expected YAML") from None
+    except (Wrong, argparse.ArgumentError) as error:
+        told = _plainly(" ".join(str(error).split()))
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        raise ArgumentError(with_nearest(told, flags)) from None
+
+
+def _plainly(told: str) -> str:
+    """Say as we do what jsonargparse says of a value or of a file."""
+    if told.startswith(("Unexpected config", "Problems parsing config")):
+        return f"--config: {told[:160]}; expected YAML with a line for each option, as epochs: 10"
+    unknown = re.fullmatch(r"Option '([\w.-]+)' is not accepted", told)
+    if unknown:
+        names = [name for kind in (Task, Recipe, Machine) for name, _, _ in options_of(kind)]
+        near = difflib.get_close_matches(unknown[1].rpartition(".")[2], [*names, "head", "seed", "out"], n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return (
+            f"--config: got the option {unknown[1]!r}; {hint}expected those that bisector train --help lists"
+        )
+    found = re.fullmatch(r'Parser key "([\w.]+)":(.*?)(?:Got|Given) value: (.*)', told)
+    kinds = re.findall(r"Expected an? <class '(\w+)'>", found[2]) if found else []
+    if found is None or not kinds:
+        return told
+    words = {"int": "an integer", "float": "a number", "str": "text", "dict": "options", "NoneType": "null"}
+    return f"{found[1]}: got {found[3]!r}; expected {' or '.join(words.get(kind, kind) for kind in kinds)}"
+
+
+def _parser(*, trainer: bool = False) -> Any:
+    """Return the parser, with every option of the Trainer or with one that takes whatever is given for it."""
+    from jsonargparse import ActionYesNo, ArgumentParser
+
     parser = ArgumentParser(
         prog="bisector train", description=__doc__, exit_on_error=False, allow_abbrev=False
     )
@@ -130,13 +181,19 @@ def _parse(words: Sequence[str]) -> Any:
             hint = kind.__annotations__[name]
             how = {"action": ActionYesNo(no_prefix="no-")} if hint is bool else {"type": hint}
             group.add_argument(f"--{name.replace('_', '-')}", default=default, help=text, **how)
-    parser.add_class_arguments(lightning.Trainer, "trainer", skip=_OURS)
-    try:
-        return parser.parse_args(list(words))
-    except (Wrong, argparse.ArgumentError) as error:
-        told = " ".join(str(error).split())
-        flags = [flag for action in parser._actions for flag in action.option_strings]
-        raise ArgumentError(with_nearest(told, flags)) from None
+    parser.add_argument(
+        "--help-trainer", action="store_true", help="show the options of Lightning's Trainer too, and exit"
+    )
+    if trainer:
+        try:
+            import lightning
+        except ImportError:
+            raise missing_extra("lightning", "train") from None
+        parser.add_class_arguments(lightning.Trainer, "trainer", skip=_OURS)
+    else:
+        text = "an option of Lightning's Trainer: --trainer.NAME VALUE"
+        parser.add_argument("--trainer", type=dict[str, Any] | str, default={}, metavar="OPTION", help=text)
+    return parser
 
 
 def _trainer_options(parsed: Any, out: Path) -> dict[str, Any]:
@@ -146,7 +203,7 @@ def _trainer_options(parsed: Any, out: Path) -> dict[str, Any]:
     from lightning.pytorch.loggers import TensorBoardLogger
 
     defaults = inspect.signature(lightning.Trainer).parameters
-    given = vars(parsed.trainer)
+    given = vars(parsed.trainer) if parsed.trainer else {}
     chosen = {name: value for name, value in given.items() if value != defaults[name].default}
     bar = {"enable_progress_bar": sys.stderr.isatty() or sys.stdout.isatty()}
     logger = {"logger": TensorBoardLogger(out, name="tensorboard", version="")} if parsed.tensorboard else {}

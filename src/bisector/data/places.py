@@ -6,14 +6,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from bisector.data.names import DATA_SETS
 from bisector.errors import ArgumentError, missing_extra
 
 DATA_FOLDER = "BISECTOR_DATA"
 """The environment variable that names the folder of the user's data sets."""
-
-
-DATA_SETS = ("digits", "fashion-mnist", "cifar10", "cifar100", "glyphs")
-"""The data sets that have a name."""
 
 
 def resolvable(data: str) -> str:

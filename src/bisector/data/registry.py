@@ -1,6 +1,5 @@
 """Data sets by name or path."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from os import PathLike, fspath
@@ -9,7 +8,7 @@ from bisector.data.dataset import Dataset, Part
 from bisector.data.image_examples import MEMORY, Reading
 from bisector.data.images import PixelRange
 from bisector.data.named import cifar10_source, cifar100_source, fashion_mnist_source
-from bisector.data.places import DATA_SETS
+from bisector.data.names import unknown_data
 from bisector.data.recognition import read_path, what_is_there
 from bisector.data.resized import Resized
 from bisector.data.source import Source, source_of
@@ -63,7 +62,7 @@ def load(
     that is called like a data set is meant by "./digits".
 
     Args:
-        data: one of `data.places.DATA_SETS`, or a path.
+        data: one of `bisector.data.names.DATA_SETS`, or a path.
         imbalance: training count of the commonest class over that of the rarest; 1 leaves the counts as they are.
         seed: decides the split, which classes are rare, and what is kept of them.
         split: "standard" (`standard_split`) or "open-set" (`open_set_split`).
@@ -110,12 +109,7 @@ def _read(data: str, reading: Reading) -> Source:
     except OSError as error:
         raise ArgumentError(f"data: {data}: cannot be read: {error}") from None
     if source is None:
-        near = difflib.get_close_matches(data, DATA_SETS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ArgumentError(
-            f"data: got {data!r}; {hint}expected one of {', '.join(DATA_SETS)}, or a path, "
-            f"but {what_is_there(data)}"
-        )
+        raise unknown_data(data, what_is_there(data))
     return source
 
 

@@ -1,7 +1,8 @@
 """Detection: torchvision's R-CNNs with any head of ours, trained and scored on COCO, LVIS and Pascal VOC files."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bisector._attributes import lazy as _lazy
 
 if TYPE_CHECKING:
     from bisector.detection.attaching import attach as attach
@@ -9,11 +10,4 @@ if TYPE_CHECKING:
 
 __all__ = ["attach", "detach"]
 
-_HOMES = {"attach": "attaching", "detach": "attaching"}
-
-
-def __getattr__(name: str) -> Any:
-    """Import what needs torchvision when it is first asked for."""
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"bisector.detection.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'bisector.detection' has no attribute {name!r}")
+__getattr__, __dir__ = _lazy(__name__, {"attach": "attaching", "detach": "attaching"})

@@ -13,8 +13,9 @@ from bisector.data.keyed import keyed_seed
 from bisector.detection.batches import BoxBatch, pixels
 from bisector.detection.evaluation import Detections, evaluate_boxes
 from bisector.detection.predict import detections_of, gathered
-from bisector.errors import ArgumentError, missing_extra
+from bisector.errors import missing_extra
 from bisector.heads import IGAM
+from bisector.training.divergence import DivergedError, diverged
 from bisector.training.guide import InformationGuide
 from bisector.training.schedules import schedule
 
@@ -87,7 +88,7 @@ class Detector(lightning.LightningModule):
         """Return the loss, its parts, and what the head measures.
 
         Raises:
-            ArgumentError: the loss is not finite.
+            DivergedError: the loss is not finite.
         """
         images, targets, self._files = batch
         parts: dict[str, Tensor] = self.network(pixels(images), targets)
@@ -115,7 +116,7 @@ class Detector(lightning.LightningModule):
         """Cut the gradient, which is unscaled here, as the Trainer says, or else to `clip_norm`.
 
         Raises:
-            ArgumentError: it is not finite, and no scaler of float16 is there that would leave the step out.
+            DivergedError: it is not finite, and no scaler of float16 is there that would leave the step out.
         """
         parameters = [p for p in self.parameters() if p.grad is not None]
         by_value = gradient_clip_algorithm == "value" and gradient_clip_val
@@ -182,14 +183,11 @@ class Detector(lightning.LightningModule):
         elsewhere = "" if broken else "; not finite in another process"
         raise self._not_finite("loss", f"{float(loss.detach()):.6g} ({shown}{elsewhere})")
 
-    def _not_finite(self, what: str, got: str) -> ArgumentError:
+    def _not_finite(self, what: str, got: str) -> DivergedError:
         where = (
             f"epoch {self.current_epoch}, step {self.global_step}, with {', '.join(map(str, self._files))}"
         )
-        return ArgumentError(
-            f"{what}: got {got} in {where}; expected finite numbers: a lower learning rate or clip norm may "
-            "keep them so, and precision 32-true"
-        )
+        return diverged(self, what, f"{got} in {where}")
 
 
 def _factor(name: str, steps: int) -> Callable[[int], float]:

@@ -1,8 +1,10 @@
 """The classifier heads: one file a head.
 
-`HEADS` maps the name on the command line to the class. A new head is a file here and an entry there.
+`HEADS` maps the name on the command line to the class. A new head is a file here, an import, and an entry in
+`bisector.head_names`.
 """
 
+from bisector.head_names import HEAD_CLASSES
 from bisector.heads.am_softmax import AMSoftmax
 from bisector.heads.arcface import ArcFace
 from bisector.heads.base import CosineHead, Head
@@ -17,20 +19,7 @@ from bisector.heads.logit_adjusted import LogitAdjusted
 from bisector.heads.normalized_softmax import NormalizedSoftmax
 from bisector.heads.seesaw import Seesaw
 
-HEADS: dict[str, type[Head]] = {
-    "linear-softmax": LinearSoftmax,
-    "normalized-softmax": NormalizedSoftmax,
-    "am-softmax": AMSoftmax,
-    "enhanced-am-softmax": EnhancedAMSoftmax,
-    "arcface": ArcFace,
-    "combined-margin": CombinedMargin,
-    "c2am": C2AM,
-    "igam": IGAM,
-    "count-guided": CountGuided,
-    "ldam": LDAM,
-    "logit-adjusted": LogitAdjusted,
-    "seesaw": Seesaw,
-}
+HEADS: dict[str, type[Head]] = {name: globals()[kind] for name, kind in HEAD_CLASSES.items()}
 
 __all__ = [
     "C2AM",

@@ -11,7 +11,7 @@ from bisector.networks.cifar_resnet import CifarResNet
 from bisector.networks.mlp import MLP
 from bisector.networks.normalize import Normalize
 from bisector.networks.small_conv import SmallConvNet
-from bisector.networks.zoo import timm_network, torchvision_network
+from bisector.networks.zoo import libraries_with, timm_network, torchvision_network
 
 Shape = tuple[int, ...]
 _Parts = tuple[nn.Module, nn.Module]  # what the examples go through first, and the network
@@ -119,7 +119,7 @@ def _own(spec: str, shape: Shape) -> _Parts:
     name, *assignments = spec.split(":")
     if name == "auto":
         name = "small-conv" if len(shape) == 3 else "mlp"
-    build = _OWN[require_choice("backbone", name, [*_OWN, "auto", "torchvision/NAME", "timm/NAME"])]
+    build = _OWN[require_choice("backbone", name, BACKBONES, [] if name in _OWN else libraries_with(name))]
     legal = ("width",) if name in _WITH_WIDTH else ()
     options: dict[str, int] = {}
     for text in assignments:

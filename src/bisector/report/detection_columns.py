@@ -1,7 +1,6 @@
 """The table of a detector's scores: one row a head, mean and standard deviation over its seeds."""
 
 import math
-import statistics
 from collections.abc import Sequence
 
 from bisector.detection.evaluation.frequency import BOX_GROUPS, FREQUENCIES
@@ -9,8 +8,8 @@ from bisector.detection.evaluation.scores import BOX_METRICS
 from bisector.metrics.summary import MetricInfo
 from bisector.report.detection_run import DetectionRun, by_head, shown_scores
 from bisector.report.measurement_parts import data_value, escape, section
-from bisector.report.names import head_label, head_summary
-from bisector.report.table import SummaryRow, best_heads, format_value
+from bisector.report.names import head_summary
+from bisector.report.table import SummaryRow, best_heads, format_value, leaders, told_apart
 
 _MORE = (
     MetricInfo(
@@ -30,16 +29,10 @@ _FREQUENCIES = {f"ap_{name}" for name in FREQUENCIES}
 
 def score_rows(runs: Sequence[DetectionRun]) -> list[SummaryRow]:
     """One row a head, in the order of the heads."""
-    rows = []
-    for head, own in by_head(runs).items():
-        values = [_values(run) for run in own]
-        known = {key: [value[key] for value in values if math.isfinite(value[key])] for key in _INFO}
-        mean = {key: statistics.fmean(found) if found else math.nan for key, found in known.items()}
-        deviation = {
-            key: statistics.stdev(found) if len(found) > 1 else math.nan for key, found in known.items()
-        }
-        rows.append(SummaryRow(head, head_label(head), len(own), mean, deviation))
-    return rows
+    return [
+        SummaryRow.of(head, {run.seed: _values(run) for run in own}, _INFO)
+        for head, own in by_head(runs).items()
+    ]
 
 
 def _values(run: DetectionRun) -> dict[str, float]:
@@ -59,17 +52,19 @@ def score_metrics(rows: Sequence[SummaryRow]) -> list[MetricInfo]:
 
 
 def findings(rows: Sequence[SummaryRow]) -> str:
-    """The numbers that say most, and the head that is best at each."""
+    """The numbers that say most, and what can be told of who is best."""
     items = []
     for info in score_metrics(rows):
         # Of several heads not the lowest bias: one that finds nothing has that too.
         if info.key not in ("ap", "ap50", "ap_rare", "ap_frequent") + ("bias",) * (len(rows) == 1):
             continue
-        best = [row for row in rows if row.head in best_heads(rows, info)]
-        order = "Highest " * bool(best)
-        names = f"<dd>{escape(', '.join(row.label for row in best))}</dd>" if best else ""
+        best = leaders({row.head: row.values[info.key] for row in rows}, info.better)
+        shown = next(row for row in rows if row.head == best[0])
+        several = len(rows) > 1
+        order = "Highest " * several
+        names = f"<dd>{escape(told_apart(best))}</dd>" * several
         items.append(
-            f'<div><dt>{order}{info.label}</dt><dd class="value">{_cell((best or rows)[0], info)} '
+            f'<div><dt>{order}{info.label}</dt><dd class="value">{_cell(shown, info)} '
             f'<span class="spread">{info.unit}</span></dd>{names}</div>'
         )
     return f'<dl class="findings">{"".join(items)}</dl>'

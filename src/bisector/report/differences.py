@@ -2,22 +2,18 @@
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from bisector.files import write_rows
 from bisector.metrics.summary import METRICS, MetricInfo
 from bisector.report.names import head_label, shorten
-from bisector.report.table import text_blocks
-from bisector.statistics.paired import PairedDifference, paired_difference
+from bisector.report.table import LEVEL, paired, summary_rows, text_blocks
+from bisector.statistics.paired import PairedDifference
 from bisector.training.results import Comparison
 
 DIFFERENCE_METRICS = ("balanced_accuracy", "few", "worst_class", "bias")
-LEVEL = 0.95
 _FEW_SEEDS = 5
 
 
@@ -35,17 +31,13 @@ def difference_rows(comparison: Comparison) -> list[DifferenceRow]:
 
     Seeds in which either head lacks the metric do not count for it; there is no row for a head without any number.
     """
-    base = _by_seed(comparison, comparison.baseline_head)
+    by_head = {row.head: row for row in summary_rows(comparison)}
     rows = []
-    for head in comparison.heads:
-        own = _by_seed(comparison, head)
-        seeds = [seed for seed in own if seed in base]
-        found = {
-            key: paired_difference(_values(own, seeds, key), _values(base, seeds, key), LEVEL)
-            for key in DIFFERENCE_METRICS
-        }
-        if head != comparison.baseline_head and any(found[key].pairs for key in found):
-            rows.append(DifferenceRow(head, head_label(head), found))
+    for head, row in by_head.items():
+        base = by_head[comparison.baseline_head]
+        found = {key: paired(row.values[key], base.values[key]) for key in DIFFERENCE_METRICS}
+        if row is not base and any(found[key].pairs for key in found):
+            rows.append(DifferenceRow(head, row.label, found))
     return rows
 
 
@@ -134,15 +126,6 @@ def write_differences_csv(comparison: Comparison, path: Path) -> None:
             ends = (value if math.isfinite(value) else "" for value in found[:3])
             rows.append([row.head, comparison.baseline_head, key, *ends, LEVEL, found.pairs])
     write_rows(path, rows)
-
-
-def _by_seed(comparison: Comparison, head: str) -> dict[int, dict[str, float]]:
-    return {run.seed: run.metrics for run in comparison.runs if run.head == head}
-
-
-def _values(metrics: Mapping[int, Mapping[str, float]], seeds: Sequence[int], key: str) -> Tensor:  # (seeds,)
-    values = [metrics[seed].get(key, math.nan) for seed in seeds]
-    return torch.tensor([v if math.isfinite(v) else math.nan for v in values], dtype=torch.float64)
 
 
 def _column(rows: Sequence[DifferenceRow], info: MetricInfo) -> list[str]:

@@ -19,16 +19,22 @@ Matrix = Sequence[Sequence[float]]
 
 
 def margins(comparison: Comparison) -> list[Figure]:
-    """The margins of each head that has a matrix of them, in its first run, all on one colour scale."""
-    squares = [(run, run.margins) for run in first_runs(comparison) if run.margins]
-    top = max((_largest(margins) for _, margins in squares), default=0.0)
+    """The margins of each head that has a matrix of them, in its first run, each on a colour scale of its own.
+
+    On one scale the margins of a head that are small beside another's would be a blank square, as zeros are.
+    """
+    squares = [(run, run.margins) for run in first_runs(comparison) if run.margins and _largest(run.margins)]
+    return [_square(comparison, run, margins, f"margins-{i}") for i, (run, margins) in enumerate(squares)]
+
+
+def without_margins(comparison: Comparison) -> list[str]:
+    """The labels of the heads whose margins were all 0 in their first run: there is nothing to draw."""
     return [
-        _square(comparison, run, margins, f"margins-{i}", top or 1.0)
-        for i, (run, margins) in enumerate(squares)
+        head_label(run.head) for run in first_runs(comparison) if run.margins and not _largest(run.margins)
     ]
 
 
-def _square(comparison: Comparison, run: Run, margins: Matrix, key: str, top: float) -> Figure:
+def _square(comparison: Comparison, run: Run, margins: Matrix, key: str) -> Figure:
     """The classes run from the largest margins to the smallest: what that means differs between heads."""
     order = by_count(_strength(margins))
     order = order[:: math.ceil(len(order) / _MOST_ROWS)]
@@ -53,7 +59,7 @@ def _square(comparison: Comparison, run: Run, margins: Matrix, key: str, top: fl
                 "hovertemplate": "true %{customdata[0]}<br>competitor %{customdata[1]}<br>"
                 "%{z:.3g} rad<extra></extra>",
                 "zmin": 0,
-                "zmax": top,
+                "zmax": _largest(margins),
                 "colorscale": RELAX_SCALE if run.direction == "relax" else SCALE,
                 "xgap": gap,
                 "ygap": gap,

@@ -7,9 +7,17 @@ from collections.abc import Sequence
 from bisector.metrics.summary import METRICS, MetricInfo
 from bisector.report.classes import MOST_NAMES, reshuffled
 from bisector.report.figure import Figure
+from bisector.report.guidance import without_margins
 from bisector.report.names import head_summary
 from bisector.report.readings import amount_answer, size_notes
-from bisector.report.table import SummaryRow, best_heads, format_value, known_metrics
+from bisector.report.table import (
+    SummaryRow,
+    best_heads,
+    format_value,
+    known_metrics,
+    leaders,
+    told_apart,
+)
 from bisector.training.results import Comparison
 
 _INFO = {info.key: info for info in METRICS}
@@ -33,7 +41,7 @@ def header(comparison: Comparison, title: str) -> str:
 
 
 def findings(rows: Sequence[SummaryRow]) -> str:
-    """The three numbers that say most about fairness to every class, and the head that is best at each."""
+    """The three numbers that say most about fairness to every class, and what can be told of who is best."""
     items = []
     for title, key in (
         ("Highest balanced accuracy", "balanced_accuracy"),
@@ -41,12 +49,13 @@ def findings(rows: Sequence[SummaryRow]) -> str:
         ("Best on the rarest classes", "few"),  # not the lowest bias: a head that is bad at all has that too
     ):
         info = _INFO[key]
-        best = [row for row in rows if row.head in best_heads(rows, info)]
-        shown = best or [row for row in rows if math.isfinite(row.mean[key])][: len(rows) == 1]
-        if shown:
-            value = f"{_value(info, shown[0])} {_unit(info)}"
-            heads = f"<dd>{_escape(_few([row.label for row in best]))}</dd>" if best else ""
-            term = title if best else info.label
+        best = leaders({row.head: row.values[key] for row in rows}, info.better)
+        if best:
+            shown = next(row for row in rows if row.head == best[0])
+            value = f"{_value(info, shown)} {_unit(info)}"
+            alone = len(rows) == 1
+            heads = "" if alone else f"<dd>{_escape(told_apart(best))}</dd>"
+            term = info.label if alone else title
             items.append(f'<div><dt>{term}</dt><dd class="value">{value}</dd>{heads}</div>')
     return f'<dl class="findings">{"".join(items)}</dl>'
 
@@ -129,7 +138,10 @@ def margin_section(comparison: Comparison, figures: Sequence[Figure]) -> str:
         "Margins between pairs of classes",
         "By how many radians a margin moves the boundary between a true class and a competitor in training."
         f"{directions} In each square the classes run from those with the largest margins to those with the "
-        "smallest; all squares have one colour scale. First seed.",
+        "smallest; each has a colour scale of its own. First seed."
+        + "".join(
+            f" {_escape(label)}: no margin between any two classes." for label in without_margins(comparison)
+        ),
         _grid(figures),
     )
 
@@ -240,12 +252,6 @@ def _terms(pairs: str) -> str:
 
 def _help(info: MetricInfo) -> str:
     return _escape(f"{info.help} {_DIRECTION[info.better]}")
-
-
-def _few(labels: Sequence[str]) -> str:
-    """The first two, and how many more."""
-    first, more = labels[:2], len(labels) - 2
-    return f"{', '.join(first)} and {_number(more, 'other')}" if more > 0 else " and ".join(first)
 
 
 def _value(info: MetricInfo, row: SummaryRow) -> str:

@@ -3,16 +3,20 @@
 import math
 import statistics
 import textwrap
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import torch
 
 from bisector.errors import require
 from bisector.files import write_rows
 from bisector.metrics.summary import METRICS, MetricInfo
 from bisector.report.names import head_label, shorten
+from bisector.statistics.paired import PairedDifference, paired_difference
 from bisector.training.results import Comparison
 
+LEVEL = 0.95  # of the intervals of differences
 _NAME_WIDTH = 32
 
 
@@ -29,27 +33,34 @@ class SummaryRow:
     runs: int
     mean: dict[str, float]
     deviation: dict[str, float]
+    values: dict[str, dict[int, float]] = field(default_factory=dict)  # of every metric, by seed; finite ones
+
+    @classmethod
+    def of(cls, head: str, found: Mapping[int, Mapping[str, float]], keys: Iterable[str]) -> "SummaryRow":
+        """The row of a head from the metrics of each of its seeds."""
+        values = {
+            key: {seed: v for seed, own in found.items() if math.isfinite(v := own.get(key, math.nan))}
+            for key in keys
+        }
+        return cls(
+            head=head,
+            label=head_label(head),
+            runs=len(found),
+            mean={key: statistics.fmean(v.values()) if v else math.nan for key, v in values.items()},
+            deviation={
+                key: statistics.stdev(v.values()) if len(v) > 1 else math.nan for key, v in values.items()
+            },
+            values=values,
+        )
 
 
 def summary_rows(comparison: Comparison) -> list[SummaryRow]:
     """One row a head, in the order in which they were first run."""
-    rows = []
-    for head in comparison.heads:
-        runs = [run for run in comparison.runs if run.head == head]
-        values = {
-            info.key: [value for run in runs if math.isfinite(value := run.metrics.get(info.key, math.nan))]
-            for info in METRICS
-        }
-        rows.append(
-            SummaryRow(
-                head=head,
-                label=head_label(head),
-                runs=len(runs),
-                mean={key: statistics.fmean(v) if v else math.nan for key, v in values.items()},
-                deviation={key: statistics.stdev(v) if len(v) > 1 else math.nan for key, v in values.items()},
-            )
-        )
-    return rows
+    keys = [info.key for info in METRICS]
+    return [
+        SummaryRow.of(head, {run.seed: run.metrics for run in comparison.runs if run.head == head}, keys)
+        for head in comparison.heads
+    ]
 
 
 def known_metrics(rows: Sequence[SummaryRow]) -> list[MetricInfo]:
@@ -64,6 +75,50 @@ def best_heads(rows: Sequence[SummaryRow], info: MetricInfo) -> set[str]:
         return set()
     best = max(means.values()) if info.better == "higher" else min(means.values())
     return {head for head, mean in means.items() if mean == best}
+
+
+def paired(own: Mapping[int, float], other: Mapping[int, float]) -> PairedDifference:
+    """The mean of `own` less `other` with its interval, over the seeds that both have."""
+    seeds = [seed for seed in own if seed in other]
+    x, y = (torch.tensor([side[seed] for seed in seeds], dtype=torch.float64) for side in (own, other))
+    return paired_difference(x, y, LEVEL)
+
+
+def leaders(values: Mapping[str, Mapping[int, float]], better: str) -> list[str]:
+    """The head with the best mean, then those that the seeds cannot tell apart from it, the best first.
+
+    Two heads can be told apart where the interval of their paired difference misses 0; with one seed none can.
+
+    Args:
+        values: of each head, by seed.
+        better: "higher" or "lower".
+
+    >>> leaders({"a": {0: 0.7, 1: 0.8}, "b": {0: 0.5, 1: 0.6}, "c": {0: 0.8, 1: 0.5}}, "higher")
+    ['a', 'c']
+    """
+    ordered = sorted(
+        (head for head, own in values.items() if own),
+        key=lambda head: statistics.fmean(values[head].values()),
+        reverse=better == "higher",
+    )
+    return [
+        head for head in ordered if head == ordered[0] or not paired(values[head], values[ordered[0]]).clear
+    ]
+
+
+def told_apart(heads: Sequence[str]) -> str:
+    """What can be told of `leaders` in words.
+
+    >>> told_apart(["igam"]), told_apart(["igam", "arcface"])
+    ('IGAM', 'IGAM and ArcFace cannot be told apart')
+    >>> told_apart(["igam", "arcface", "c2am", "ldam"])
+    'IGAM, ArcFace and 2 others cannot be told apart'
+    """
+    labels, more = [head_label(head) for head in heads[:2]], len(heads) - 2
+    if len(heads) < 2:
+        return "".join(labels)
+    others = f"{', '.join(labels)} and {more} other{'s' * (more > 1)}" if more > 0 else " and ".join(labels)
+    return f"{others} cannot be told apart"
 
 
 def format_value(info: MetricInfo, value: float) -> str:

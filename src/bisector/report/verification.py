@@ -16,6 +16,7 @@ from bisector.report.colors import PALETTE
 from bisector.report.figure import MARGIN, Figure, Json, axis
 from bisector.report.names import head_label, head_summary, plot_text, shorten
 from bisector.report.sections import plot
+from bisector.report.table import leaders, told_apart
 from bisector.training.results import Run
 
 Runs: TypeAlias = Mapping[str, Sequence[Verification]]
@@ -312,11 +313,14 @@ def _header(runs: Runs, title: str, command: str) -> str:
 def _findings(runs: Runs) -> str:
     items = []
     for column in [c for c in columns(runs) if c.better][:4]:
-        means = {head: column.cell(found)[0] for head, found in runs.items()}
-        best = _best(runs, column) or ({*runs} if len(runs) == 1 else set())
-        value = next((means[head] for head in runs if head in best and math.isfinite(means[head])), None)
-        if value is not None:
-            names = html.escape(", ".join(head_label(head) for head in runs if head in best))
+        values = {
+            head: {place: v for place, run in enumerate(found) if math.isfinite(v := column.value(run))}
+            for head, found in runs.items()
+        }
+        best = leaders(values, column.better)
+        if best:
+            value = column.cell(runs[best[0]])[0]
+            names = html.escape(told_apart(best))
             title = html.escape(column.title.replace(" %", ""))
             order = {"lower": "Lowest ", "higher": "Highest "}[column.better] if len(runs) > 1 else ""
             items.append(

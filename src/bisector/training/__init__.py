@@ -3,8 +3,9 @@
 What a comparison leaves behind (`bisector.training.results`) can be read without Lightning.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bisector._attributes import lazy as _lazy
 
 if TYPE_CHECKING:
     from bisector.training.guide import InformationGuide as InformationGuide
@@ -13,11 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Classifier", "InformationGuide", "ShardedDDP"]
 
-_HOMES = {"Classifier": "module", "InformationGuide": "guide", "ShardedDDP": "sharding"}
-
-
-def __getattr__(name: str) -> Any:
-    """Import what needs Lightning when it is first asked for."""
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"bisector.training.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'bisector.training' has no attribute {name!r}")
+__getattr__, __dir__ = _lazy(
+    __name__, {"Classifier": "module", "InformationGuide": "guide", "ShardedDDP": "sharding"}
+)

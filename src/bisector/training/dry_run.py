@@ -4,7 +4,7 @@ import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -45,16 +45,25 @@ class Estimate:
     memory: int
 
 
-def estimate(cells: Sequence[Cell], machine: Machine) -> list[Estimate]:
+def estimate(
+    cells: Sequence[Cell], machine: Machine, tell: Callable[[str], None] = lambda line: None
+) -> list[Estimate]:
     """Return what one cell of each head takes, planes apart, measured one after the other.
 
     The refresh of an IGAM head and the writing of checkpoints are not in it; trainings side by side share the
     memory's bandwidth and take longer than one alone.
+
+    Args:
+        cells: of a comparison.
+        machine: with which means.
+        tell: told before each head what is done.
     """
     context = multiprocessing.get_context("spawn")
     firsts = {cell.head: cell for cell in reversed(cells) if not cell.plane}
     found = []
-    for head in dict.fromkeys(cell.head for cell in cells if not cell.plane):
+    heads = list(dict.fromkeys(cell.head for cell in cells if not cell.plane))
+    for place, head in enumerate(heads, 1):
+        tell(f"{place} of {len(heads)}: {head}, at most {WARM_UP + STEPS} steps in a process of its own")
         with ProcessPoolExecutor(1, mp_context=context) as pool:  # a new one each, for its peak of memory
             found.append(pool.submit(_measure, firsts[head], machine).result())
     return found

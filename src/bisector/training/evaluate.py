@@ -9,6 +9,7 @@ from bisector.information.amount import information_amounts
 from bisector.metrics.groups import class_accuracy
 from bisector.metrics.summary import summarize
 from bisector.metrics.verification import verify_apart
+from bisector.training.divergence import require_finite
 from bisector.training.loader import plain_batches
 from bisector.training.module import Classifier
 from bisector.training.results import Run
@@ -21,13 +22,18 @@ MATRIX_CLASSES = 200  # with more classes, what is kept for every pair of them w
 def embed(
     model: Classifier, part: Part, *, batch_size: int = EVALUATION_BATCH, workers: int = 0
 ) -> tuple[Tensor, Tensor]:  # (N, D), (N,)
-    """Return the embeddings and the predicted classes of a part, on the CPU; the model is in evaluation mode."""
+    """Return the embeddings and the predicted classes of a part, on the CPU; the model is in evaluation mode.
+
+    Raises:
+        DivergedError: an embedding is not finite.
+    """
     model.eval()
     embeddings, predictions = [], []
     for inputs, _ in plain_batches(part, batch_size, workers=workers):
         found = model.backbone(inputs.to(model.device)).float()
         embeddings.append(found.cpu())
         predictions.append(model.head.logits(found).argmax(dim=1).cpu())
+    require_finite(model, "embeddings", embeddings)
     if not embeddings:
         return torch.empty(0, model.head.in_features), torch.empty(0, dtype=torch.long)
     return torch.cat(embeddings), torch.cat(predictions)

@@ -12,6 +12,7 @@ from bisector.engine.placement import is_sharded
 from bisector.errors import missing_extra, require
 from bisector.heads import IGAM, Head
 from bisector.optim.rowwise_adamw import RowwiseAdamW
+from bisector.training.divergence import diverged
 from bisector.training.guide import InformationGuide
 from bisector.training.schedules import schedule
 
@@ -19,6 +20,9 @@ try:
     import lightning
 except ImportError as error:
     raise missing_extra("lightning", "train") from error
+
+
+_LOSSES = 50  # after so many steps they are looked at
 
 
 class Classifier(lightning.LightningModule):
@@ -42,6 +46,7 @@ class Classifier(lightning.LightningModule):
 
     Raises:
         ArgumentError: "sgd" with weight decay, which takes no sparse gradients, for a head that has them.
+        DivergedError: in training, where the loss is not finite.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class Classifier(lightning.LightningModule):
         self.schedule = schedule
         self.seed = seed
         self._outcomes: Tensor | None = None  # (2, C): right and all, of the validation so far
+        self._losses: list[Tensor] = []  # of the steps since they were last looked at
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the (B, C) logits for inference."""
@@ -82,6 +88,7 @@ class Classifier(lightning.LightningModule):
         inputs, labels = batch
         embeddings = self.backbone(inputs)
         loss = self.head(embeddings, labels)
+        self._require_finite(loss, batch_idx)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
         return {"loss": loss, "embeddings": embeddings.detach(), "labels": labels}
 
@@ -139,6 +146,21 @@ class Classifier(lightning.LightningModule):
         factor = schedule(self.schedule, int(steps))
         rate = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
+
+    def _require_finite(self, loss: Tensor, batch: int) -> None:
+        """Raise in every process where a loss is not finite in any: the others would wait for it in vain."""
+        self._losses.append(loss.detach())
+        trainer = self.trainer
+        # To look waits for the device and for the other processes.
+        often = loss.device.type == "cpu" and trainer.world_size == 1
+        if not (often or trainer.is_last_batch or len(self._losses) == _LOSSES):
+            return
+        losses, self._losses = torch.stack(self._losses), []
+        broken = (~losses.isfinite()).nonzero().flatten().tolist()
+        if trainer.strategy.reduce_boolean_decision(bool(broken), all=False):
+            step = batch + 1 - len(losses) + (broken[0] if broken else 0)
+            value = f"{float(losses[broken[0]])}" if broken else "NaN or infinity in another process"
+            raise diverged(self, "loss", f"{value} in epoch {self.current_epoch}, step {step}")
 
     def _by_class_and_others(self) -> list[dict[str, Any]]:
         """Return the groups of sampled classes: where gradients are dense, zeros are rows that were not drawn."""

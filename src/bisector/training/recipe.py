@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from bisector.data.places import resolvable
-from bisector.errors import require_choice, require_integer, require_number
+from bisector.errors import require, require_choice, require_integer, require_number
 
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("one-cycle", "cosine", "constant")
@@ -31,6 +31,7 @@ class Task:
     image_size: int | None = _option(None, "side to which images of a folder or Parquet file are resized")
 
     def __post_init__(self) -> None:
+        require(bool(self.data), "data", "''", "name of a data set, or the path of a folder or file")
         object.__setattr__(self, "data", resolvable(self.data.rstrip("/") or self.data))  # photos/ is photos
         require_number("imbalance", self.imbalance, least=1)
         require_choice("split", self.split, SPLITS)

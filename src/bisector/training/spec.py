@@ -7,6 +7,7 @@ from typing import Any, get_type_hints
 from torch import Tensor
 
 from bisector.errors import require, require_choice
+from bisector.head_names import require_head_name
 from bisector.heads import HEADS
 from bisector.heads.base import CosineHead, CosineOptions, Head, HeadOptions
 
@@ -49,7 +50,7 @@ def build_head(
     AMSoftmax(in_features=8, num_classes=3, scale=16, margin=0.2)
     """
     name, *assignments = spec.strip().split(":")
-    head = HEADS[require_choice("head", name, HEADS)]
+    head = HEADS[require_head_name(name)]
     legal = _option_names(head)
     for option in given:
         require_choice(f"option of head {spec!r}", option, [*legal, *_NOT_AS_TEXT])

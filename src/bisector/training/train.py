@@ -1,7 +1,8 @@
 """One training, from data to result: killed at any moment and started again, it leaves the same result."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import torch
 
 from bisector.data.dataset import Dataset
-from bisector.errors import missing_extra, require
+from bisector.errors import missing_extra, require, require_integer
 from bisector.files import write_whole
 from bisector.heads import IGAM
 from bisector.training.checkpoint import build_model, describe, load_trained
 from bisector.training.checkpoints import BEST, LAST, Checkpoints
 from bisector.training.data import DataModule
+from bisector.training.divergence import DivergedError, require_finite
 from bisector.training.epoch_log import EpochLog
 from bisector.training.evaluate import evaluate
 from bisector.training.guide import InformationGuide
@@ -66,15 +68,18 @@ def train(
 
     Raises:
         ArgumentError: an option is not legal, or the folder holds a training with other settings.
+        DivergedError: the loss, a weight or an embedding is not finite.
     """
     machine = Machine() if machine is None else machine
     given = dict(trainer or {})
+    # Lightning divides by it.
+    require_integer("trainer.accumulate_grad_batches", given.get("accumulate_grad_batches", 1), least=1)
     description = describe(task, recipe, head, seed, dataset, machine=machine, trainer=noted_options(given))
     check_settings(folder, description)
     kept = recipe.select == "last" or folder is not None
     require(kept, "select", "'best' without a folder", "a folder, where the best weights are kept")
     last = folder / LAST if folder is not None and (folder / LAST).is_file() else None
-    with quiet_lightning():
+    with quiet_lightning(), _named(head, seed):
         torch.set_num_threads(machine.threads)
         model = build_model(description, pretrained=recipe.pretrained and last is None)
         guide, log = InformationGuide(), EpochLog(folder, dataset.class_names)
@@ -93,6 +98,7 @@ def train(
             folder.mkdir(parents=True, exist_ok=True)
             write_whole(folder / SETTINGS, json.dumps(description, indent=1) + "\n")
         fit(runner, model, batches, last)
+        require_finite(model, "weights", [*model.parameters(), *model.buffers()])
         if recipe.select == "best" and folder is not None and (folder / BEST).is_file():
             model = load_trained(folder / BEST).model
         model = (
@@ -107,6 +113,15 @@ def train(
             workers=machine.workers,
         )
     return model.cpu(), replace(run, seconds=clock.seconds, epochs=len(log.rows))
+
+
+@contextmanager
+def _named(head: str, seed: int) -> Iterator[None]:
+    """Say which training diverged: there may be many at a time."""
+    try:
+        yield
+    except DivergedError as error:
+        raise DivergedError(f"{head}, seed {seed}: {error}") from None
 
 
 def is_finished(

@@ -1,0 +1,60 @@
+"""What the heads are called, here and elsewhere: read without importing torch, so that a typo is told at once."""
+
+from bisector.errors import plain, require_choice
+
+HEAD_CLASSES = {
+    "linear-softmax": "LinearSoftmax",
+    "normalized-softmax": "NormalizedSoftmax",
+    "am-softmax": "AMSoftmax",
+    "enhanced-am-softmax": "EnhancedAMSoftmax",
+    "arcface": "ArcFace",
+    "combined-margin": "CombinedMargin",
+    "c2am": "C2AM",
+    "igam": "IGAM",
+    "count-guided": "CountGuided",
+    "ldam": "LDAM",
+    "logit-adjusted": "LogitAdjusted",
+    "seesaw": "Seesaw",
+}
+"""The class in `bisector.heads` of each name on the command line."""
+
+OTHER_NAMES = {
+    "softmax": "linear-softmax",
+    "ce": "linear-softmax",
+    "cross-entropy": "linear-softmax",
+    "crossentropy": "linear-softmax",
+    "linear": "linear-softmax",
+    "normface": "normalized-softmax",
+    "cosine": "normalized-softmax",
+    "cosine-softmax": "normalized-softmax",
+    "norm-softmax": "normalized-softmax",
+    "cosface": "am-softmax",
+    "amsoftmax": "am-softmax",
+    "additive-margin": "am-softmax",
+    "additive-margin-softmax": "am-softmax",
+    "lmcl": "am-softmax",
+    "aam-softmax": "arcface",
+    "aamsoftmax": "arcface",
+    "additive-angular-margin": "arcface",
+    "sub-center-arcface": "arcface:sub_centers=3",
+    "subcenter-arcface": "arcface:sub_centers=3",
+    "sphereface": "combined-margin:m1=1.35",
+    "a-softmax": "combined-margin:m1=1.35",
+    "balanced-softmax": "logit-adjusted",
+    "logit-adjustment": "logit-adjusted",
+    "la": "logit-adjusted",
+    "prior": "logit-adjusted",
+    "seesaw-loss": "seesaw",
+}
+"""What papers and other libraries call them."""
+
+
+def require_head_name(name: str) -> str:
+    """Return the name of a head; otherwise raise with the one that is probably meant.
+
+    >>> require_head_name("cosface")
+    Traceback (most recent call last):
+    bisector.errors.ArgumentError: head: got 'cosface'; did you mean 'am-softmax'? expected one of ...
+    """
+    word = plain(name)
+    return require_choice("head", name, HEAD_CLASSES, [OTHER_NAMES[word]] if word in OTHER_NAMES else [])
