@@ -236,19 +236,26 @@ def test_a_long_tail_changes_training_alone(coco, tmp_path):
 
 @pytest.mark.slow
 def test_the_readers_need_the_extra_alone(coco, tmp_path):
-    # In a process in which faster-coco-eval and torchvision cannot be imported.
+    # In a process in which faster-coco-eval and torchvision cannot be imported: boxes alone can be read.
+    mask = {
+        "id": 1,
+        "image_id": 3,
+        "category_id": 7,
+        "segmentation": {"size": [30, 40], "counts": [9, 9, 1182]},
+    }
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['faster_coco_eval', 'torchvision']))\n"
         "from bisector.data.boxes import load_boxes, read_coco\n"
         "from bisector.data.boxes.voc_file import parse_voc\n"
         "from bisector.errors import MissingExtraError\n"
         "from pathlib import Path\n"
-        "for call in (lambda: read_coco(sys.argv[1]), lambda: parse_voc(Path('.'), 'train', [])):\n"
+        "print(len(read_coco(sys.argv[1])))\n"
+        "for call in (lambda: read_coco(sys.argv[2]), lambda: parse_voc(Path('.'), 'train', [])):\n"
         "    try: call()\n"
         "    except MissingExtraError as error: print(error)\n"
     )
     ran = subprocess.run(
-        [sys.executable, "-c", code, str(coco())],
+        [sys.executable, "-c", code, str(coco()), str(coco("masks.json", annotations=[mask]))],
         capture_output=True,
         text=True,
         check=True,
@@ -256,6 +263,7 @@ def test_the_readers_need_the_extra_alone(coco, tmp_path):
         timeout=300,
     )
     assert ran.stdout.splitlines() == [
+        "3",
         "faster-coco-eval is not installed; it comes with: pip install 'bisector[detection]'",
         "torchvision is not installed; it comes with: pip install 'bisector[detection]'",
     ]

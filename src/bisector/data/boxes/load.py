@@ -47,7 +47,7 @@ def load_boxes(
 
     Raises:
         ArgumentError: if there is no such data set, or a file of it is not what it should be.
-        MissingExtraError: if faster-coco-eval (json) or torchvision (VOC) is not installed.
+        MissingExtraError: if torchvision (VOC) or faster-coco-eval (masks without a box) is not installed.
     """
     require_number("imbalance", imbalance, least=1)
     require_integer("seed", seed, least=0)
