@@ -253,3 +253,34 @@ def test_ids_of_a_drawn_validation_part_are_different_too(voc):
     splits = load_boxes(str(voc({"trainval": dict.fromkeys("abcde", thing), "test": {"f": thing}})))
     ids = [p.id for part in (splits.train, splits.validation, splits.test) for p in part]
     assert sorted(ids) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("need_images", [True, False])
+def test_lists_that_overlap_are_told(voc, need_images):
+    thing = [("dog", (1, 1, 5, 5), 0)]
+    lists = {
+        "train": dict.fromkeys("abcdef", thing),
+        "val": dict.fromkeys("xfabcd", thing),
+        "test": {"x": []},
+    }
+    folder = voc(lists)
+    for file in () if need_images else (folder / "JPEGImages").iterdir():
+        file.unlink()
+    splits = load_boxes(str(folder), need_images=need_images)
+    where = f", in {folder}" if need_images else ""
+    some = "JPEGImages/f.jpg, JPEGImages/a.jpg, JPEGImages/b.jpg, ..."
+    assert splits.train.left_out == ()
+    assert splits.validation.left_out == (f"voc val: 5 of 6 images are those of voc train{where}: {some}",)
+    assert splits.test.left_out == (f"voc test: 1 of 1 images are those of voc val{where}: JPEGImages/x.jpg",)
+
+
+def test_two_annotations_of_one_image_are_told_and_never_part(voc):
+    thing = [("dog", (1, 1, 5, 5), 0)]
+    folder = voc({"trainval": dict.fromkeys("abcde", thing)})
+    (folder / "JPEGImages" / "b.jpg").unlink()
+    xml = folder / "Annotations" / "b.xml"
+    xml.write_text(xml.read_text().replace("b.jpg", "a.jpg"))
+    for seed in range(8):
+        splits = load_boxes(str(folder), seed=seed)
+        assert {p.file for p in splits.train}.isdisjoint(p.file for p in splits.validation)
+    assert "JPEGImages/a.jpg (image 1) = JPEGImages/a.jpg (image 2)" in splits.train.left_out[0]

@@ -28,8 +28,8 @@ def read_coco(
     """Read the boxes of a COCO json file, or of an LVIS one (its images name the classes verified to be absent).
 
     Boxes are cut at the border of their image; one of which nothing is left, or that is no box, is left out and
-    told. A box that is missing is that of its mask. An annotation whose `iscrowd` is set is kept as a crowd. Ids may
-    be written as texts, and that of an image be any text.
+    told. A box that is missing is that of its mask. An annotation whose `iscrowd` is set is kept as a crowd. Ids
+    may be written as texts, and that of an image be any text.
 
     Args:
         file: the json file.

@@ -8,7 +8,7 @@ from bisector.data.boxes.coco import read_coco
 from bisector.data.boxes.coco_lt import long_tailed
 from bisector.data.boxes.frequency import frequency_groups
 from bisector.data.boxes.layout import JsonPart, find_json_parts, find_voc, json_part, require_data
-from bisector.data.boxes.splits import BoxSplits, drawn_validation
+from bisector.data.boxes.splits import BoxSplits, drawn_validation, told_common, told_repeats
 from bisector.data.boxes.voc import voc_boxes
 from bisector.data.boxes.voc_file import parse_voc, voc_class_names, voc_lists
 from bisector.errors import ArgumentError, require_integer, require_number
@@ -30,7 +30,8 @@ def load_boxes(
     A VOC folder is divided by its lists: train.txt and val.txt, else trainval.txt, and test.txt. Two years of VOC
     are not read as one (VOC07+12). A folder of COCO or LVIS files has a training and a validation file; which files
     those are, and where images are looked for, is told by `bisector.data.boxes.layout.find_json_parts`. Where
-    nothing is for validation, 20% of the training pictures are.
+    nothing is for validation, 20% of the training pictures are; pictures of one file stay together. Files that two
+    parts have are told, in `left_out` of the later part.
 
     Args:
         data: a folder, a json file, or "scenes:option=value:..." (see `bisector.data.boxes.scenes`).
@@ -122,18 +123,7 @@ def _coco(parts: dict[str, JsonPart], seed: int, skip_missing: bool, need_images
             skip_missing=skip_missing,
             need_images=need_images,
         )
-    if "validation" in read:
-        _tell_common(read["train"], read["validation"])
     return _divided(read, seed)
-
-
-def _tell_common(train: BoxSet, other: BoxSet) -> None:
-    """Images of both parts are a mistake: of the files, or of the folder in which one of them was looked for."""
-    if train.root is not None and train.root == other.root:
-        common = {picture.file for picture in train} & {picture.file for picture in other}
-        if common:
-            told = f"{len(common):,} of {len(other):,} images are those of {train.name}, in {train.root}"
-            other.left_out += (f"{other.name}: {told}; if they are others, their folder is to be given",)
 
 
 def _json_parts(path: Path, images: str | None) -> dict[str, JsonPart]:
@@ -146,6 +136,10 @@ def _json_parts(path: Path, images: str | None) -> dict[str, JsonPart]:
 
 
 def _divided(parts: dict[str, BoxSet], seed: int) -> BoxSplits:
+    for place, part in enumerate(parts.values()):
+        part.left_out += told_repeats(part)
+        for other in list(parts.values())[:place]:
+            part.left_out += told_common(other, part)
     train, validation = parts["train"], parts.get("validation")
     if validation is None:
         train, validation = drawn_validation(train, seed)
