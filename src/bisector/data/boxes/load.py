@@ -28,11 +28,12 @@ def load_boxes(
 ) -> BoxSplits:
     """Load a detection data set: a Pascal VOC folder, COCO or LVIS files, or composed scenes.
 
-    A VOC folder is divided by its lists: train.txt and val.txt, else trainval.txt, and test.txt; without any by the
-    subfolders train, valid and test of its annotations. Two years of VOC are not read as one (VOC07+12). A folder of COCO or LVIS files has a training and a validation file; which files
-    those are, and where images are looked for, is told by `bisector.data.boxes.layout.find_json_parts`. Where
-    nothing is for validation, 20% of the training pictures are; pictures of one file stay together. Files that two
-    parts have are told, in `left_out` of the later part.
+    A VOC folder is divided by its lists: train.txt and val.txt, else trainval.txt, and test.txt; without any, by
+    the subfolders train, valid and test of its annotations. Two years of VOC are not read as one (VOC07+12). A
+    folder of COCO or LVIS files has a training and a validation file; which files those are, and where images are
+    looked for, is told by `bisector.data.boxes.layout.find_json_parts`. Where nothing is for validation, 20% of the
+    training pictures are; those of one file stay together. Files that two parts have are told, in `left_out` of the
+    later one.
 
     Args:
         data: a folder, a json file, or "scenes:option=value:..." (see `bisector.data.boxes.scenes`).
