@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import re
 import shlex
 import signal
 import subprocess
@@ -55,6 +56,11 @@ def result(folder: Path) -> Any:
     return json.loads((folder / "result.json").read_text())
 
 
+def page(folder: Path) -> str:
+    """What the page says, without the command that was typed: it names the folder."""
+    return re.sub("<pre>.*?</pre>", "", (folder / "detections.html").read_text(), flags=re.DOTALL)
+
+
 def test_a_training_leaves_its_files_and_is_not_repeated(
     run: Path, voc: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -71,11 +77,22 @@ def test_a_training_leaves_its_files_and_is_not_repeated(
     assert json.loads((run / "settings.json").read_text())["recipe"]["model"] == "small-fpn"
     assert "<html" in (run / "detections.html").read_text()
 
-    before = (run / "last.ckpt").stat().st_mtime_ns, (run / "result.json").read_bytes()
+    # Another time on the clock is no other page.
+    (run / "result.json").write_text(json.dumps({**done, "seconds": 3601.0}))
+    shown = page(run)
+    before = (run / "last.ckpt").stat().st_mtime_ns, done["scores"], (run / "detections.json").read_bytes()
     words = ["detect", "train", "--data", f"{voc}/", *SMALL, "--epochs", "2", "--out", str(run)]
     assert main(words) == 0
-    assert ((run / "last.ckpt").stat().st_mtime_ns, (run / "result.json").read_bytes()) == before
-    assert "igam on voc test, seed 0: small-fpn" in capsys.readouterr().out
+    after = (
+        (run / "last.ckpt").stat().st_mtime_ns,
+        result(run)["scores"],
+        (run / "detections.json").read_bytes(),
+    )
+    assert after == before
+    assert page(run) == shown
+    printed = capsys.readouterr().out
+    assert "igam on voc test, seed 0: small-fpn" in printed
+    assert "Training and scoring took 1 h 00 min." in printed
 
 
 def test_a_run_is_scored_again_and_so_are_its_stored_results(run: Path, voc: Path, tmp_path: Path) -> None:
@@ -278,6 +295,7 @@ def test_a_training_that_is_killed_ends_in_the_same_bits(run: Path, voc: Path, t
     assert all(torch.equal(one[name], other[name]) for name in one)
     for name in ("metrics.csv", "amounts.csv", "settings.json", "detections.json"):
         assert (run / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
+    assert page(run) == page(tmp_path / "cut")
     records = [{**result(folder), "seconds": 0} for folder in (run, tmp_path / "cut")]
     assert records[0] == records[1]
 

@@ -91,9 +91,7 @@ def truth(tmp_path_factory):
 def runs(truth):
     given = classify_boxes(torch.eye(6)[[0, 1, 2, 2]], torch.tensor([1, 2, 3, 4]))
     heads = [("linear-softmax", 0.4), (NAMES[0], 0.6), ("igam", 0.9)]
-    return [
-        run(truth, name, skill, s, seconds=61.0, classified=given) for s in (0, 1) for name, skill in heads
-    ]
+    return [run(truth, name, skill, s, classified=given) for s in (0, 1) for name, skill in heads]
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +174,7 @@ def test_the_table_has_the_mean_scores_of_every_head(path, runs):
         rare = [s.ap_by_frequency["rare"] for s in own]
         assert any(value == pytest.approx(sum(rare) / 2) for value in values)
         assert any(value == pytest.approx(sum(s.bias for s in own) / 2) for value in values)
-        assert values[-2:] == pytest.approx([0.75, 61.0])
+        assert values[-1] == pytest.approx(0.75)  # no time: it would be another after a kill
 
 
 def test_a_page_is_the_same_each_time_and_says_what_it_is_of(path, truth, runs):

@@ -84,23 +84,20 @@ def run(arguments: argparse.Namespace, command: str) -> None:
             jobs=arguments.jobs,
             progress=progress,
         )
-    runs = [
-        DetectionRun(r.head, r.seed, r.scores, found, seconds=r.seconds, classified=r.classified)
-        for r, found in compared
-    ]
+    runs = [DetectionRun(r.head, r.seed, r.scores, found, classified=r.classified) for r, found in compared]
     truth = splits.validation if splits.test is None else splits.test
     title = f"{', '.join(heads)} on {truth.name}"
     took = duration(sum(result.seconds for result, _ in compared))
     say("\n".join([title, "", format_scores([(run.name, run.scores) for run in runs]), ""]))
     for result, _ in compared:
+        line = f"{result.head}, seed {result.seed}: trained and scored in {duration(result.seconds)}"
         if result.classified is not None:
             share = 100 * result.classified.balanced_accuracy
-            name = f"{result.head}, seed {result.seed}"
-            say(f"{name}: given the true boxes, {share:.1f}% get their class (class mean)")
-    notes = [f"The trainings took {took} together."]
-    say(f"\nNote: {notes[0]}\nEach training: {out / 'cells'}")
+            line += f"; given the true boxes, {share:.1f}% get their class (class mean)"
+        say(line)
+    say(f"\nNote: The trainings took {took} together.\nEach training: {out / 'cells'}")
     try:
-        page = write_detection_page(out / PAGE, runs, truth, title=title, command=command, notes=notes)
+        page = write_detection_page(out / PAGE, runs, truth, title=title, command=command)
     except MissingExtraError as error:
         say(f"No page: {error}")
     else:

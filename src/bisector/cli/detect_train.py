@@ -77,12 +77,9 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         if _rank() != 0:
             return
     title = f"{result.head} on {truth.name}, seed {result.seed}: {result.model}"
-    shown = DetectionRun(
-        result.head, result.seed, result.scores, found, seconds=result.seconds, classified=result.classified
-    )
-    finish(
-        shown, truth, out, command, title, notes=[f"Training and scoring took {duration(result.seconds)}."]
-    )
+    shown = DetectionRun(result.head, result.seed, result.scores, found, classified=result.classified)
+    finish(shown, truth, out, command, title)
+    say(f"Training and scoring took {duration(result.seconds)}.")
     result.write(out / RESULT)  # last: whoever finds it finds all the rest
     say(f"Everything is in {out}; next: bisector detect measure {out}")
 
