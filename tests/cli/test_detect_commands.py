@@ -335,3 +335,35 @@ def test_two_processes_train_one_model_and_score_all_pictures(tmp_path: Path) ->
     assert process.returncode == 2
     assert "Traceback" not in complaint
     assert "error: loss: got" in complaint or "error: gradient: got" in complaint
+
+
+def test_one_class_is_scored_and_adjusted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With ids and results as other programs write them."""
+    images = [{"id": f"b{k}", "file_name": f"{k}.jpg", "width": 64, "height": 64} for k in range(6)]
+    box = {"bbox": [8, 8, 24, 24], "area": 576, "iscrowd": "0"}
+    truth = {
+        "images": images,
+        "categories": [{"id": "7", "name": "thing"}],
+        "annotations": [{"id": k + 1, "image_id": f"b{k}", "category_id": 7.0, **box} for k in range(6)],
+    }
+    found = [
+        {"image_id": f"b{k}", "category_id": "7", "bbox": [8, 8, 24, 24], "score": 0.5} for k in range(3)
+    ]
+    for name, content in (("boxes", truth), ("found", found)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    data = ["--data", str(tmp_path / "boxes.json"), "--validation", str(tmp_path / "boxes.json")]
+    assert (
+        main(["detect", "adjust", str(tmp_path / "found.json"), *data, "--out", str(tmp_path / "a.json")])
+        == 0
+    )
+    for results in ("found.json", "a.json"):
+        words = ["detect", "evaluate", str(tmp_path / results), *data]
+        assert main([*words, "--out", str(tmp_path / "out")]) == 0
+        scores = result(tmp_path / "out")["scores"]
+        held = {
+            record["image_id"] for record in json.loads((tmp_path / "out" / "detections.json").read_text())
+        }
+        assert 0 < scores["ap"] < 1
+        assert scores["bias"] is scores["r_count"] is None
+        assert held <= {"b0", "b1", "b2"}
+    assert "Bias" not in capsys.readouterr().out
