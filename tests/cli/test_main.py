@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from bisector.cli.compare import HEAD_NAMES
 from bisector.cli.main import main
 from bisector.heads import HEADS
 
@@ -38,8 +37,17 @@ def test_help_imports_no_torch(words: list[str]) -> None:
     assert "bisector" in done.stdout
 
 
-def test_the_help_names_every_head() -> None:
-    assert HEAD_NAMES.split(", ") == list(HEADS)
+@pytest.mark.parametrize("command", [["compare"], ["detect", "compare"], ["detect", "train"]])
+def test_the_help_names_every_head(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
+    assert ", ".join(HEADS) in re.sub(r"-\s+", "-", " ".join(capsys.readouterr().out.split()))
+
+
+def test_the_manual_names_every_head() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "workbench.md").read_text(encoding="utf-8")
+    listed = text[text.index("Heads: ") : text.index("Backbones: ")]
+    assert [name for name in re.findall("`([a-z0-9-]+)`", listed) if name in HEADS] == list(HEADS)
 
 
 @pytest.mark.parametrize(

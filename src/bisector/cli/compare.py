@@ -13,12 +13,8 @@ from pathlib import Path
 from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
 from bisector.errors import require_integer
+from bisector.report.names import HEAD_NAMES
 from bisector.training.recipe import Machine, Recipe, Task
-
-HEAD_NAMES = (
-    "linear-softmax, normalized-softmax, am-softmax, enhanced-am-softmax, arcface, combined-margin, c2am, igam, "
-    "count-guided, ldam, logit-adjusted, seesaw"
-)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ from bisector.cli.detect_options import PAGE, add_data, tell_left_out
 from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
 from bisector.detection.recipe import BoxRecipe, BoxTask
+from bisector.report.names import HEAD_NAMES
 from bisector.training.recipe import Machine
 
 
@@ -20,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bisector detect compare``."""
     add_data(parser, required=True)
     parser.add_argument(
-        "--heads", required=True, help="names, with options after colons, separated by commas"
+        "--heads",
+        required=True,
+        help=f"names, with options after colons, separated by commas ({HEAD_NAMES})",
     )
     add_shared_arguments(parser)
 

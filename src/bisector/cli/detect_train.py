@@ -14,6 +14,7 @@ from bisector.cli.detect_options import DETECTIONS, add_data, finish, task_of, t
 from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
 from bisector.detection.recipe import BoxRecipe
+from bisector.report.names import HEAD_NAMES
 from bisector.training.recipe import Machine
 
 
@@ -23,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--head",
         default="igam",
-        help="name of the head, options after colons; linear is torchvision's own loss (default: %(default)s)",
+        help="name of the head, options after colons; linear is torchvision's own loss (default: %(default)s; "
+        f"{HEAD_NAMES})",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="decides first weights, order and what steps draw (default: 0)"

@@ -4,19 +4,23 @@ import html
 
 from bisector.errors import require
 
-# Names that capitals alone do not make of the name on the command line.
 _HEADS = {
     "linear-softmax": "Softmax",
     "normalized-softmax": "Normalised softmax",
     "am-softmax": "AM-softmax",
     "enhanced-am-softmax": "Enhanced AM-softmax",
     "arcface": "ArcFace",
+    "combined-margin": "Combined margin",
     "c2am": "C2AM",
     "igam": "IGAM",
     "count-guided": "Count-guided",
     "ldam": "LDAM",
     "logit-adjusted": "Logit-adjusted",
+    "seesaw": "Seesaw",
 }
+
+HEAD_NAMES = ", ".join(_HEADS)
+"""The heads of `bisector.heads.HEADS`, for help texts: those must not wait for torch."""
 
 _ABOUT = {
     "linear-softmax": "the usual last layer: inner products with the class weights, and a bias",
