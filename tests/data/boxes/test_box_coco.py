@@ -582,3 +582,48 @@ def test_a_mask_that_is_none_is_no_box(coco, mask):
     boxes = read_coco(coco(annotations=[own, annotation(id=12)]))
     assert boxes[1].ids.tolist() == [12]
     assert len(boxes.left_out) >= 1
+
+
+def test_names_of_classes_that_are_none_or_the_same(coco):
+    given = ("crane", "dog", "crane", None, "")
+    categories = [{"id": 10 * k + 7, "name": name} for k, name in enumerate(given)] + [{"id": 5}]
+    train = read_coco(
+        coco(categories=categories, annotations=[annotation(), annotation(id=12, category_id=27)])
+    )
+    assert train.class_names == ("crane (7)", "dog", "crane (27)", "37", "47", "5")
+    assert train.counts.tolist() == [1, 0, 1, 0, 0, 0]
+    # Another file may have one of the two alone.
+    alone = coco("val.json", categories=categories[2:3], annotations=[annotation(category_id=27)])
+    assert read_coco(alone, train=train)[1].labels.tolist() == [3]
+    other = coco("val.json", categories=[{"id": 27, "name": "dog"}], annotations=[])
+    with pytest.raises(ArgumentError, match=r"category 27 is 'dog', and 'crane \(27\)' in"):
+        read_coco(other, train=train)
+
+
+@pytest.mark.parametrize("text", ["\\ud800", "a\\uDFFFb"])
+def test_half_a_character_can_be_printed(coco, text):
+    path = coco(
+        categories=[{"id": 7, "name": "dog"}, {"id": 2, "name": "cat 🐈"}],
+        images=[{"id": "NAME", "file_name": "NAME", "width": 40, "height": 30}],
+        annotations=[],
+        draw=False,
+    )
+    path.write_text(path.read_text().replace("NAME", text).replace("dog", text))
+    boxes = read_coco(path)
+    assert all("?" in told for told in (boxes.class_names[0], boxes[0].id, boxes[0].file))
+    assert boxes.class_names[1] == "cat 🐈"
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, '{"images": [{"id": %s}]}' % ("9" * 5000), '{"a": ' * 100_000])
+def test_numbers_and_brackets_without_end_are_one_line(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(ArgumentError, match=r"x\.json is no json file") as raised:
+        read_coco(tmp_path / "x.json")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+def test_a_file_may_be_in_any_encoding_of_json(coco, encoding):
+    path = coco(categories=[{"id": 7, "name": "dög"}, {"id": 2, "name": "cat"}])
+    path.write_bytes(path.read_text().encode(encoding))
+    assert read_coco(path).class_names == ("dög", "cat")

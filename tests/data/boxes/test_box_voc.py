@@ -1,4 +1,5 @@
 import json
+import os
 from collections import Counter
 from xml.etree import ElementTree
 
@@ -512,3 +513,56 @@ def test_json_goes_before_xml_that_lies_about(coco, voc, tmp_path):
     stray = voc({"x": {"a": THING}}, tmp_path / "voc") / "Annotations" / "a.xml"
     stray.rename(tmp_path / "annotations" / "a.xml")
     assert load_boxes(str(tmp_path)).train.name == "instances_train"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<a>" * 20_000 + "</a>" * 20_000,
+        "<annotation>" + "<object>" * 3000 + "</object>" * 3000 + "</annotation>",
+        "<?xml version='1.0' encoding='klingon'?><annotation/>",
+        "<?xml version='1.0' encoding='base64'?><annotation/>",
+        "\0\5\26\7",
+        "<annotation>\0</annotation>",
+    ],
+)
+def test_xml_that_is_none_is_one_line(voc, text):
+    folder = voc({"train": {"a": [], "b": THING}, "val": {"c": []}})
+    (folder / "Annotations" / "a.xml").write_text(text)
+    with pytest.raises(
+        ArgumentError, match=r"data: .*a\.xml (cannot be read|is no VOC annotation)"
+    ) as raised:
+        load_boxes(str(folder))
+    assert "\n" not in str(raised.value)
+    assert str(raised.value).count("data: ") == 1
+
+
+@pytest.mark.parametrize("what", ["xml", "list", "image"])
+def test_a_link_that_loops_is_one_line(voc, what):
+    folder = voc({"train": {"a": THING, "b": THING}, "val": {"c": []}})
+    names = {"xml": "Annotations/a.xml", "list": "ImageSets/Main/train.txt", "image": "JPEGImages/a.jpg"}
+    file = folder / names[what]
+    file.unlink()
+    file.symlink_to(file.name)
+    if what == "list":  # no list to train on is none
+        assert any("no train.txt" in line for line in load_boxes(str(folder)).train.left_out)
+        return
+    with pytest.raises(ArgumentError, match=r"a\.(xml|jpg)") as raised:
+        load_boxes(str(folder)).train.image(0)
+    assert "\n" not in str(raised.value)
+
+
+def test_folders_that_link_in_a_circle_and_names_that_are_no_text(unlisted):
+    (unlisted / "Annotations" / "again").symlink_to("../..")
+    (unlisted / "JPEGImages" / "again").symlink_to("..")
+    (unlisted / "JPEGImages" / "linked").symlink_to(unlisted.parent / "elsewhere")
+    (unlisted.parent / "elsewhere").mkdir()
+    (unlisted / "JPEGImages" / "d.jpg").rename(unlisted.parent / "elsewhere" / "d.jpg")
+    odd = os.fsencode(unlisted / "Annotations") + b"/\xff.xml"
+    with open(odd, "wb") as file:  # noqa: PTH123 - a path cannot hold it
+        file.write((unlisted / "Annotations" / "a.xml").read_bytes())
+    splits = load_boxes(str(unlisted))
+    assert any("files whose name is not UTF-8, passed over: " in line for line in splits.train.left_out)
+    files = {p.file for p in (*splits.train, *splits.validation)}
+    assert {"JPEGImages/a.jpg", "JPEGImages/linked/d.jpg"} <= files
+    "\n".join(splits.train.left_out).encode()

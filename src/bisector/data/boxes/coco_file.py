@@ -1,6 +1,7 @@
 """Opens a COCO or LVIS file, having seen that nothing in it is amiss."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,10 @@ class CocoFile:
 
 def _content(path: Path) -> Record:
     try:
-        content = json.loads(path.read_bytes(), object_hook=_without_masks)
+        data = path.read_bytes()
+        text = data.decode(json.detect_encoding(data))
+        halves = re.search(r"\\u[dD]", text)
+        content = json.loads(text, object_hook=_readable if halves else _without_masks)
     except FileNotFoundError:
         raise ArgumentError(f"data: no file {path}") from None
     except OSError as error:
@@ -77,6 +81,14 @@ def _without_masks(record: Record) -> Record:
     for key in _MASKS:
         record.pop(key, None)
     return record
+
+
+def _readable(record: Record) -> Record:
+    """Replace halves of characters, which JSON can hold and no page and no terminal."""
+    for key, value in record.items():
+        if isinstance(value, str):
+            record[key] = value.encode(errors="replace").decode()
+    return _without_masks(record)
 
 
 def _images_by_id(file: str, images: list[Record]) -> dict[int | str, Record]:

@@ -76,7 +76,8 @@ def files_below(folder: Path, faults: LeftOut) -> list[str]:
         ArgumentError: if a folder cannot be read.
     """
     found: list[str] = []
-    open_: list[tuple[str, frozenset[str]]] = [("", frozenset())]
+    parents = Path(os.path.realpath(folder)).parents  # a link up to one of them leads into all that is beside
+    open_: list[tuple[str, frozenset[str]]] = [("", frozenset(map(str, parents)))]
     while open_:
         inner, above = open_.pop()
         place = os.path.join(folder, inner)  # noqa: PTH118 - names alone, a hundred thousand of them
