@@ -1,5 +1,6 @@
 """The classes of a detection data set."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,11 +50,11 @@ class Classes:
                 raise ArgumentError(f"{file}: category id {category!r} {fault}")
             seen.add(category)
         called = [category.get("name") for category in categories]
-        called = [own if name in {None, ""} else str(name) for name, own in zip(called, ids, strict=True)]
+        called = [str(own if name in (None, "") else name) for name, own in zip(called, ids, strict=True)]
+        times = Counter(called)
         # Two of one name stay two: people are to see which is which.
         names = tuple(
-            f"{name} ({own})" if called.count(name) > 1 else str(name)
-            for name, own in zip(called, ids, strict=True)
+            f"{name} ({own})" if times[name] > 1 else name for name, own in zip(called, ids, strict=True)
         )
         letters = tuple(str(category.get("frequency", "")) for category in categories)
         without = [place for place, letter in enumerate(letters) if letter not in {"r", "c", "f"}]

@@ -105,7 +105,7 @@ class _Reader:
     def __init__(self, path: Path, truth: BoxSet) -> None:
         self.path, self.truth = path, truth
         self.labels = {category: label for label, category in enumerate(truth.category_ids, start=1)}
-        self.of: dict[int, list[tuple[list[float], int, float, list[float] | None]]] = {
+        self.of: dict[int | str, list[tuple[list[float], int, float, list[float] | None]]] = {
             picture.id: [] for picture in truth.pictures
         }
         self.vectors: bool | None = None
@@ -142,7 +142,7 @@ class _Reader:
         return [self._of_image(image, found) for image, found in self.of.items()]
 
     def _of_image(
-        self, image: int, found: list[tuple[list[float], int, float, list[float] | None]]
+        self, image: int | str, found: list[tuple[list[float], int, float, list[float] | None]]
     ) -> Detections:
         boxes = torch.tensor([box for box, *_ in found], dtype=torch.float64).reshape(-1, 4)
         vectors: Tensor | None = None
