@@ -367,3 +367,13 @@ def test_one_class_is_scored_and_adjusted(tmp_path: Path, capsys: pytest.Capture
         assert scores["bias"] is scores["r_count"] is None
         assert held <= {"b0", "b1", "b2"}
     assert "Bias" not in capsys.readouterr().out
+
+
+def test_pictures_of_two_parts_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    voc, file = write_voc(tmp_path / "voc", splits={"train": 3, "val": 1}), tmp_path / "found.json"
+    (voc / "ImageSets" / "Main" / "val.txt").write_text("p004\np002\n")
+    file.write_text("[]")
+    assert main(["detect", "evaluate", str(file), "--data", str(voc), "--out", str(tmp_path / "out")]) == 0
+    told = f"data: voc val: 1 of 2 images are those of voc train, in {voc}: JPEGImages/p002.jpg"
+    assert told in capsys.readouterr().err
+    assert told.removeprefix("data: ") in (tmp_path / "out" / "detections.html").read_text()

@@ -186,7 +186,7 @@ def test_a_page_is_the_same_each_time_and_says_what_it_is_of(path, truth, runs):
     )
     assert text == again
     assert "The pictures are composed" in text
-    assert "Left out of the data: 1" in text
+    assert "Left out of the data, or to know of them: 1" in text
     assert own_size(text) < 3_000_000
     for name in (*NAMES[:2], "<i>one</i>", "<b>more</b>"):
         assert name not in text

@@ -135,5 +135,5 @@ def _header(
 
 def _left_out(truth: "BoxSet") -> str:
     items = "".join(f"<li>{escape(line)}</li>" for line in truth.left_out)
-    summary = f"Left out of the data: {len(truth.left_out)}"
+    summary = f"Left out of the data, or to know of them: {len(truth.left_out)}"
     return f"<details><summary>{summary}</summary><ul>{items}</ul></details>" if items else ""
