@@ -49,8 +49,8 @@ class Classes:
                 fault = "is there twice" if type(category) is int else "is no integer"
                 raise ArgumentError(f"{file}: category id {category!r} {fault}")
             seen.add(category)
-        called = [category.get("name") for category in categories]
-        called = [str(own if name in (None, "") else name) for name, own in zip(called, ids, strict=True)]
+        given = [category.get("name") for category in categories]
+        called = [str(own if name in (None, "") else name) for name, own in zip(given, ids, strict=True)]
         times = Counter(called)
         # Two of one name stay two: people are to see which is which.
         names = tuple(
