@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import re
 import shlex
 import signal
 import subprocess
@@ -55,6 +56,11 @@ def result(folder: Path) -> Any:
     return json.loads((folder / "result.json").read_text())
 
 
+def page(folder: Path) -> str:
+    """What the page says, without the command that was typed: it names the folder."""
+    return re.sub("<pre>.*?</pre>", "", (folder / "detections.html").read_text(), flags=re.DOTALL)
+
+
 def test_a_training_leaves_its_files_and_is_not_repeated(
     run: Path, voc: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -71,11 +77,22 @@ def test_a_training_leaves_its_files_and_is_not_repeated(
     assert json.loads((run / "settings.json").read_text())["recipe"]["model"] == "small-fpn"
     assert "<html" in (run / "detections.html").read_text()
 
-    before = (run / "last.ckpt").stat().st_mtime_ns, (run / "result.json").read_bytes()
+    # Another time on the clock is no other page.
+    (run / "result.json").write_text(json.dumps({**done, "seconds": 3601.0}))
+    shown = page(run)
+    before = (run / "last.ckpt").stat().st_mtime_ns, done["scores"], (run / "detections.json").read_bytes()
     words = ["detect", "train", "--data", f"{voc}/", *SMALL, "--epochs", "2", "--out", str(run)]
     assert main(words) == 0
-    assert ((run / "last.ckpt").stat().st_mtime_ns, (run / "result.json").read_bytes()) == before
-    assert "igam on voc test, seed 0: small-fpn" in capsys.readouterr().out
+    after = (
+        (run / "last.ckpt").stat().st_mtime_ns,
+        result(run)["scores"],
+        (run / "detections.json").read_bytes(),
+    )
+    assert after == before
+    assert page(run) == shown
+    printed = capsys.readouterr().out
+    assert "igam on voc test, seed 0: small-fpn" in printed
+    assert "Training and scoring took 1 h 00 min." in printed
 
 
 def test_a_run_is_scored_again_and_so_are_its_stored_results(run: Path, voc: Path, tmp_path: Path) -> None:
@@ -278,6 +295,7 @@ def test_a_training_that_is_killed_ends_in_the_same_bits(run: Path, voc: Path, t
     assert all(torch.equal(one[name], other[name]) for name in one)
     for name in ("metrics.csv", "amounts.csv", "settings.json", "detections.json"):
         assert (run / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
+    assert page(run) == page(tmp_path / "cut")
     records = [{**result(folder), "seconds": 0} for folder in (run, tmp_path / "cut")]
     assert records[0] == records[1]
 
@@ -317,3 +335,45 @@ def test_two_processes_train_one_model_and_score_all_pictures(tmp_path: Path) ->
     assert process.returncode == 2
     assert "Traceback" not in complaint
     assert "error: loss: got" in complaint or "error: gradient: got" in complaint
+
+
+def test_one_class_is_scored_and_adjusted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With ids and results as other programs write them."""
+    images = [{"id": f"b{k}", "file_name": f"{k}.jpg", "width": 64, "height": 64} for k in range(6)]
+    box = {"bbox": [8, 8, 24, 24], "area": 576, "iscrowd": "0"}
+    truth = {
+        "images": images,
+        "categories": [{"id": "7", "name": "thing"}],
+        "annotations": [{"id": k + 1, "image_id": f"b{k}", "category_id": 7.0, **box} for k in range(6)],
+    }
+    found = [
+        {"image_id": f"b{k}", "category_id": "7", "bbox": [8, 8, 24, 24], "score": 0.5} for k in range(3)
+    ]
+    for name, content in (("boxes", truth), ("found", found)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    data = ["--data", str(tmp_path / "boxes.json"), "--validation", str(tmp_path / "boxes.json")]
+    assert (
+        main(["detect", "adjust", str(tmp_path / "found.json"), *data, "--out", str(tmp_path / "a.json")])
+        == 0
+    )
+    for results in ("found.json", "a.json"):
+        words = ["detect", "evaluate", str(tmp_path / results), *data]
+        assert main([*words, "--out", str(tmp_path / "out")]) == 0
+        scores = result(tmp_path / "out")["scores"]
+        held = {
+            record["image_id"] for record in json.loads((tmp_path / "out" / "detections.json").read_text())
+        }
+        assert 0 < scores["ap"] < 1
+        assert scores["bias"] is scores["r_count"] is None
+        assert held <= {"b0", "b1", "b2"}
+    assert "Bias" not in capsys.readouterr().out
+
+
+def test_pictures_of_two_parts_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    voc, file = write_voc(tmp_path / "voc", splits={"train": 3, "val": 1}), tmp_path / "found.json"
+    (voc / "ImageSets" / "Main" / "val.txt").write_text("p004\np002\n")
+    file.write_text("[]")
+    assert main(["detect", "evaluate", str(file), "--data", str(voc), "--out", str(tmp_path / "out")]) == 0
+    told = f"data: voc val: 1 of 2 images are those of voc train, in {voc}: JPEGImages/p002.jpg"
+    assert told in capsys.readouterr().err
+    assert told.removeprefix("data: ") in (tmp_path / "out" / "detections.html").read_text()

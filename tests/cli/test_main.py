@@ -70,10 +70,17 @@ def test_help_and_typos_import_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_help_names_every_head(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", [["compare"], ["detect", "compare"], ["detect", "train"]])
+def test_the_help_names_every_head(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["compare", "--help"])
-    assert ", ".join(HEADS) in " ".join(capsys.readouterr().out.split())
+        main([*command, "--help"])
+    assert ", ".join(HEADS) in re.sub(r"-\s+", "-", " ".join(capsys.readouterr().out.split()))
+
+
+def test_the_manual_names_every_head() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "workbench.md").read_text(encoding="utf-8")
+    listed = text[text.index("Heads: ") : text.index("Backbones: ")]
+    assert [name for name in re.findall("`([a-z0-9-]+)`", listed) if name in HEADS] == list(HEADS)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchvision.transforms.functional import resize
 
-from bisector.data.boxes import BoxSplits, load_boxes
+from bisector.data.boxes import BoxSet, BoxSplits, Picture, load_boxes
 from bisector.data.embeddings import read_embeddings
 from bisector.detection.adjusted import adjusted_scores
 from bisector.detection.attaching import attach
@@ -88,6 +88,12 @@ def test_the_table_is_one_of_measure(splits: BoxSplits, tmp_path: Path, head: st
     shared = [embed_truth(model, splits.test, batch_size=2, rank=r, world_size=4) for r in range(4)]
     drawn = [label for share in shared for _, labels, _ in share for label in labels.tolist()]
     assert sorted(drawn) == sorted((table.labels[tested] + 1).tolist())
+
+
+def test_one_class_is_told_apart_from_nothing() -> None:
+    box = torch.tensor([[1.0, 1, 5, 5]])
+    alone = BoxSet([Picture.of(1, "a.jpg", 8, 8, box, torch.tensor([1]))], ["thing"], name="one")
+    assert classify_truth(None, alone) is None
 
 
 def test_a_part_without_boxes_is_refused(splits: BoxSplits, tmp_path: Path) -> None:

@@ -141,14 +141,11 @@ def write_adjusted(results: Path, adjustment: "Adjustment", boxes: "BoxSet", out
     Raises:
         ArgumentError: it is no list of COCO's results; which record.
     """
+    from bisector.detection.evaluation.results_file import read_records
     from bisector.files import write_whole
     from bisector.posthoc.detection_results import adjust_results
 
-    try:
-        records = json.loads(results.read_bytes())
-    except ValueError as error:
-        raise ArgumentError(f"{results}: is not JSON ({error}); expected results in COCO's format") from None
-    require(isinstance(records, list), str(results), type(records).__name__, "a list of records")
+    records = read_records(results)
     try:
         adjusted = adjust_results(records, adjustment, boxes.category_ids, **how)
     except ArgumentError as error:

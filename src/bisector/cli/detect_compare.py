@@ -13,6 +13,7 @@ from bisector.cli.detect_options import PAGE, add_data, tell_left_out
 from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
 from bisector.detection.recipe import BoxRecipe, BoxTask
+from bisector.head_names import HEAD_CLASSES
 from bisector.training.recipe import Machine
 
 
@@ -20,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bisector detect compare``."""
     add_data(parser, required=True)
     parser.add_argument(
-        "--heads", required=True, help="names, with options after colons, separated by commas"
+        "--heads",
+        required=True,
+        help=f"names, with options after colons, separated by commas ({', '.join(HEAD_CLASSES)})",
     )
     add_shared_arguments(parser)
 
@@ -84,23 +87,20 @@ def run(arguments: argparse.Namespace, command: str) -> None:
             jobs=arguments.jobs,
             progress=progress,
         )
-    runs = [
-        DetectionRun(r.head, r.seed, r.scores, found, seconds=r.seconds, classified=r.classified)
-        for r, found in compared
-    ]
+    runs = [DetectionRun(r.head, r.seed, r.scores, found, classified=r.classified) for r, found in compared]
     truth = splits.validation if splits.test is None else splits.test
     title = f"{', '.join(heads)} on {truth.name}"
     took = duration(sum(result.seconds for result, _ in compared))
     say("\n".join([title, "", format_scores([(run.name, run.scores) for run in runs]), ""]))
     for result, _ in compared:
+        line = f"{result.head}, seed {result.seed}: trained and scored in {duration(result.seconds)}"
         if result.classified is not None:
             share = 100 * result.classified.balanced_accuracy
-            name = f"{result.head}, seed {result.seed}"
-            say(f"{name}: given the true boxes, {share:.1f}% get their class (class mean)")
-    notes = [f"The trainings took {took} together."]
-    say(f"\nNote: {notes[0]}\nEach training: {out / 'cells'}")
+            line += f"; given the true boxes, {share:.1f}% get their class (class mean)"
+        say(line)
+    say(f"\nNote: The trainings took {took} together.\nEach training: {out / 'cells'}")
     try:
-        page = write_detection_page(out / PAGE, runs, truth, title=title, command=command, notes=notes)
+        page = write_detection_page(out / PAGE, runs, truth, title=title, command=command)
     except MissingExtraError as error:
         say(f"No page: {error}")
     else:

@@ -147,5 +147,5 @@ def _same_data(trained: "TrainedDetector", splits: "BoxSplits", settings: Path) 
     mine = describe(*given, machine=Machine(), trainer={})["fingerprint"]
     try:
         return bool(json.loads(settings.read_text(encoding="utf-8"))["fingerprint"] == mine)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False

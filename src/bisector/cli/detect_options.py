@@ -84,10 +84,10 @@ def device_of(name: str | None) -> "torch.device":
 
 
 def tell_left_out(splits: "BoxSplits", action: str) -> None:
-    """Say on stderr what of the data could not be used."""
+    """Say on stderr what of the data could not be used, was drawn, or is in two parts."""
     parts = [part for part in (splits.train, splits.validation, splits.test) if part is not None]
     for line in dict.fromkeys(line for part in parts for line in part.left_out):
-        print(f"bisector detect {action}: left out: {line}", file=sys.stderr)
+        print(f"bisector detect {action}: data: {line}", file=sys.stderr)
 
 
 def require_out(folder: Path, inputs: Sequence[Path] = ()) -> None:

@@ -14,6 +14,7 @@ from bisector.cli.detect_options import DETECTIONS, add_data, finish, task_of, t
 from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
 from bisector.detection.recipe import BoxRecipe
+from bisector.head_names import HEAD_CLASSES
 from bisector.training.recipe import Machine
 
 
@@ -23,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--head",
         default="igam",
-        help="name of the head, options after colons; linear is torchvision's own loss (default: %(default)s)",
+        help="name of the head, options after colons; linear is torchvision's own loss (default: %(default)s; "
+        f"{', '.join(HEAD_CLASSES)})",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="decides first weights, order and what steps draw (default: 0)"
@@ -77,12 +79,9 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         if _rank() != 0:
             return
     title = f"{result.head} on {truth.name}, seed {result.seed}: {result.model}"
-    shown = DetectionRun(
-        result.head, result.seed, result.scores, found, seconds=result.seconds, classified=result.classified
-    )
-    finish(
-        shown, truth, out, command, title, notes=[f"Training and scoring took {duration(result.seconds)}."]
-    )
+    shown = DetectionRun(result.head, result.seed, result.scores, found, classified=result.classified)
+    finish(shown, truth, out, command, title)
+    say(f"Training and scoring took {duration(result.seconds)}.")
     result.write(out / RESULT)  # last: whoever finds it finds all the rest
     say(f"Everything is in {out}; next: bisector detect measure {out}")
 

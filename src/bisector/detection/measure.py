@@ -96,8 +96,8 @@ def classify_truth(
     workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
-) -> BoxAccuracy:
-    """Say how well a detector tells the classes of the ground-truth boxes apart.
+) -> BoxAccuracy | None:
+    """Say how well a detector tells the classes of the ground-truth boxes apart; None where there is one alone.
 
     A detector that finds little has an AP near 0 for every class; given the boxes, its classes can be compared. Of
     several processes each looks at its share, and all return what all found.
@@ -111,6 +111,8 @@ def classify_truth(
         rank: of this process.
         world_size: of how many.
     """
+    if len(boxes.class_names) == 1:
+        return None
     nothing = torch.zeros(0, dtype=torch.long)
     best, right = [nothing], [nothing]
     with torch.no_grad():

@@ -15,7 +15,7 @@ from bisector.information.exchange import several_processes
 Item = TypeVar("Item")
 
 
-def detections_of(outputs: Sequence[Mapping[str, Tensor]], images: Sequence[int]) -> list[Detections]:
+def detections_of(outputs: Sequence[Mapping[str, Tensor]], images: Sequence[int | str]) -> list[Detections]:
     """Return what torchvision's detector said of some pictures, on the CPU.
 
     Args:

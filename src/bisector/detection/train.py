@@ -79,6 +79,10 @@ def train_detector(
     check_settings(folder, description)
     kept = recipe.select == "last" or folder is not None
     require(kept, "select", "'best' without a folder", "a folder, where the best weights are kept")
+    alone = recipe.objectness and len(splits.train.class_names) == 1
+    require(
+        not alone, "objectness", "it with one class", "no objectness: beside it there is nothing to classify"
+    )
     require(bool(splits.train.counts.sum()), "data", "no box to train on", "at least one that is no crowd")
     part = "validation" if splits.test is None else "test"
     truth = splits.validation if splits.test is None else splits.test

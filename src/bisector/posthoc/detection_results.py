@@ -2,12 +2,13 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from bisector.data.boxes.values import image_id, integer_id
 from bisector.errors import ArgumentError, missing_extra, require, require_integer, require_number
 from bisector.posthoc.adjustment import Adjustment
 from bisector.posthoc.detections import Activation, adjust_scores, parts_of
@@ -65,15 +66,15 @@ def adjust_results(
         require_number("nms_iou", nms_iou, least=0, most=1)
     if per_image is not None:
         require_integer("per_image", per_image, least=1)
-    column = {category: k for k, category in enumerate(ids)}
+    column: dict[int | None, int] = {category: k for k, category in enumerate(ids)}
     width = len(b) + (background is not None)
-    images: dict[int, list[int]] = defaultdict(list)
+    images: dict[int | str, list[int]] = defaultdict(list)
     for place, record in enumerate(records):
         images[_check(record, place, column, width)].append(place)
 
     odds = Adjustment(b, temperature)
     found: list[dict[str, Any]] = []
-    for image in sorted(images):
+    for image in sorted(images, key=lambda own: (isinstance(own, str), own)):
         single = [place for place in images[image] if "scores" not in records[place]]
         several = [place for place in images[image] if "scores" in records[place]]
         sources, classes, scores = _singles(records, single, column, odds)
@@ -99,10 +100,10 @@ def adjust_results(
 
 
 def _singles(
-    records: Sequence[Record], places: list[int], column: Mapping[int, int], odds: Adjustment
+    records: Sequence[Record], places: list[int], column: Mapping[int | None, int], odds: Adjustment
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The places, columns and adjusted scores of records with one score."""
-    classes = torch.tensor([column[int(records[k]["category_id"])] for k in places], dtype=torch.int64)
+    classes = torch.tensor([column[integer_id(records[k]["category_id"])] for k in places], dtype=torch.int64)
     scores = torch.tensor([float(records[k]["score"]) for k in places], dtype=torch.float64)
     moved = scores.logit() / odds.temperature + odds.offsets.to("cpu", torch.float64)[classes]
     return torch.tensor(places, dtype=torch.int64), classes, moved.sigmoid()
@@ -134,20 +135,21 @@ def _ids(category_ids: Sequence[int], classes: int) -> list[int]:
     return ids
 
 
-def _check(record: Record, place: int, column: Mapping[int, int], width: int) -> int:
+def _check(record: Record, place: int, column: Mapping[int | None, int], width: int) -> int | str:
     """Return the image of a record that is as it should be."""
     name = f"records[{place}]"
     require(isinstance(record, Mapping), name, type(record).__name__, "a COCO result")
-    image = record.get("image_id")
-    require(isinstance(image, Integral), name, f"image_id {image!r}", "an integer")
+    image = image_id(record.get("image_id"))
+    if image is None:
+        raise ArgumentError(f"{name}: got image_id {record.get('image_id')!r}; expected an integer or a text")
     if "scores" in record:
         scores = record["scores"]
         got = f"{len(scores)} scores" if hasattr(scores, "__len__") else f"scores {scores!r}"
         require(got == f"{width} scores", name, got, f"{width}")
     else:
         score, category = record.get("score"), record.get("category_id")
+        number = integer_id(category)
         legal = isinstance(score, Real) and 0 <= float(score) <= 1
         require(legal, name, f"score {score!r}", "a probability, or scores of each class")
-        known = isinstance(category, Integral) and int(category) in column
-        require(known, name, f"category_id {category!r}", f"one of the {len(column)} category_ids")
-    return int(image)  # type: ignore[arg-type]
+        require(number in column, name, f"category_id {category!r}", f"one of the {len(column)} category_ids")
+    return image

@@ -19,7 +19,6 @@ _MORE = (
         "higher",
         "Balanced accuracy of the class alone, where the annotated boxes are given.",
     ),
-    MetricInfo("seconds", "Training", "s", "", "How long training and scoring took, in seconds."),
 )
 _INFO = {info.key: info for info in (*BOX_METRICS, *_MORE)}
 _DIRECTION = {"higher": " Higher is better.", "lower": " Lower is better.", "": ""}
@@ -37,7 +36,7 @@ def score_rows(runs: Sequence[DetectionRun]) -> list[SummaryRow]:
 
 def _values(run: DetectionRun) -> dict[str, float]:
     given = math.nan if run.classified is None else run.classified.balanced_accuracy
-    return {**shown_scores(run.scores).values(), "given": given, "seconds": run.seconds}
+    return {**shown_scores(run.scores).values(), "given": given}
 
 
 def score_metrics(rows: Sequence[SummaryRow]) -> list[MetricInfo]:
@@ -123,7 +122,7 @@ def _row(row: SummaryRow, rows: Sequence[SummaryRow], infos: Sequence[MetricInfo
 def _cell(row: SummaryRow, info: MetricInfo) -> str:
     mean, deviation = row.mean[info.key], row.deviation[info.key]
     spread = f' <span class="spread">± {format_value(info, deviation)}</span>' * math.isfinite(deviation)
-    return (f"{mean:.0f}" if info.key == "seconds" else format_value(info, mean)).replace("-", "−") + spread
+    return format_value(info, mean).replace("-", "−") + spread
 
 
 def _heading(info: MetricInfo) -> str:

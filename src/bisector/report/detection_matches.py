@@ -64,7 +64,7 @@ class Matches:
 
 def match_all(truth: "BoxSet", detections: Sequence["Detections"]) -> list[Matches]:
     """The matches of every picture, in the order of `truth`; a picture without detections has none."""
-    of: Mapping[int, Detections] = {one.image: one for one in detections}
+    of: Mapping[int | str, Detections] = {one.image: one for one in detections}
     empty = torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0)
     found = []
     for picture in truth.pictures:

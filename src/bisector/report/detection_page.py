@@ -1,6 +1,8 @@
 """A detector, or several with different heads, as one self-contained HTML page with pictures to look at."""
 
 from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +18,12 @@ from bisector.report.detection_run import DetectionRun, by_head, first_runs, sam
 from bisector.report.document import document
 from bisector.report.measurement_numbers import count
 from bisector.report.measurement_parts import escape
+from bisector.report.names import shorten
 
 if TYPE_CHECKING:
     from bisector.data.boxes.box_set import BoxSet
+
+_LONGEST = 200  # letters of a class's name
 
 _COMPOSED = (
     "The pictures are composed: objects were pasted on photographs. Scores on them say how heads compare, not how "
@@ -83,6 +88,7 @@ def render_detection_page(
             f"{run.name} with other classes",
             f"the {len(truth.class_names)} classes of {truth.name}",
         )
+    truth, runs = _with_short_names(truth, runs)
     matches = {run.name: match_all(truth, run.detections) for run in first_runs(runs)}
     level = best_level(list(matches.values()))
     counts = training_boxes(same_data(runs))
@@ -98,6 +104,14 @@ def render_detection_page(
         _left_out(truth),
     ]
     return document(title, content, figures)
+
+
+def _with_short_names(truth: "BoxSet", runs: Sequence[DetectionRun]) -> tuple["BoxSet", list[DetectionRun]]:
+    """The same with names of classes that a page can show: each is on it many times."""
+    names = tuple(shorten(name, _LONGEST) if len(name) > _LONGEST else name for name in truth.class_names)
+    other = copy(truth)
+    other.class_names = names
+    return other, [replace(run, scores=replace(run.scores, class_names=names)) for run in runs]
 
 
 def _header(
@@ -121,5 +135,5 @@ def _header(
 
 def _left_out(truth: "BoxSet") -> str:
     items = "".join(f"<li>{escape(line)}</li>" for line in truth.left_out)
-    summary = f"Left out of the data: {len(truth.left_out)}"
+    summary = f"Left out of the data, or to know of them: {len(truth.left_out)}"
     return f"<details><summary>{summary}</summary><ul>{items}</ul></details>" if items else ""

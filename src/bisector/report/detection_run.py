@@ -13,13 +13,15 @@ _FEWEST = 5  # classes; a correlation over fewer is close to 1 by chance
 
 @dataclass(frozen=True, eq=False)
 class DetectionRun:
-    """One training of a detector, scored on the pictures of a `BoxSet`."""
+    """One training of a detector, scored on the pictures of a `BoxSet`.
+
+    Nothing in it is of the clock: the page of a training that was killed and resumed is that of one that was not.
+    """
 
     name: str  # of the head, as on the command line
     seed: int
     scores: "BoxScores"
     detections: Sequence["Detections"]
-    seconds: float = math.nan  # of training
     classified: "BoxAccuracy | None" = None  # of the annotated boxes, where that was looked at
 
 

@@ -4,18 +4,19 @@ import html
 
 from bisector.errors import require
 
-# Names that capitals alone do not make of the name on the command line.
 _HEADS = {
     "linear-softmax": "Softmax",
     "normalized-softmax": "Normalised softmax",
     "am-softmax": "AM-softmax",
     "enhanced-am-softmax": "Enhanced AM-softmax",
     "arcface": "ArcFace",
+    "combined-margin": "Combined margin",
     "c2am": "C2AM",
     "igam": "IGAM",
     "count-guided": "Count-guided",
     "ldam": "LDAM",
     "logit-adjusted": "Logit-adjusted",
+    "seesaw": "Seesaw",
 }
 
 _ABOUT = {

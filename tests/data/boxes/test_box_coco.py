@@ -12,6 +12,7 @@ from PIL import Image
 from bisector.data.boxes import read_coco
 from bisector.data.boxes.coco_file import CocoFile
 from bisector.data.boxes.left_out import LeftOut
+from bisector.detection.evaluation import Detections, evaluate_boxes
 from bisector.errors import ArgumentError
 
 
@@ -184,7 +185,7 @@ def test_an_annotation_of_no_image_and_ids_that_are_not_one(coco):
     assert {4, 8} < set(ids)
 
 
-@pytest.mark.parametrize("category", [99, "7", None, [7], True])
+@pytest.mark.parametrize("category", [99, "x", None, [7], True, 7.5])
 def test_an_unknown_category_names_file_and_annotation(coco, category):
     with pytest.raises(
         ArgumentError,
@@ -409,3 +410,220 @@ def test_nothing_given_is_changed(coco):
     before = copy.deepcopy(json.loads(path.read_text()))
     read_coco(path)
     assert json.loads(path.read_text()) == before
+
+
+def scored(path, found):
+    """AP by this reader and by pycocotools, of detections `(image, [x, y, w, h], score)` of category 7."""
+    evaluator = pytest.importorskip("pycocotools.cocoeval", reason="pycocotools is not installed").COCOeval
+    boxes = read_coco(path)
+    of = {}
+    for image, (x, y, width, height), score in found:
+        of.setdefault(image, []).append(([x, y, x + width, y + height], score))
+    ours = [
+        Detections(
+            image,
+            torch.tensor([box for box, _ in some], dtype=torch.float32),
+            torch.full((len(some),), 1 + boxes.category_ids.index(7)),
+            torch.tensor([score for _, score in some]),
+        )
+        for image, some in of.items()
+    ]
+    index = pycoco(path)
+    records = [
+        {"image_id": image, "category_id": 7, "bbox": box, "score": score} for image, box, score in found
+    ]
+    with contextlib.redirect_stdout(io.StringIO()):
+        theirs = evaluator(index, index.loadRes(records), "bbox")
+        theirs.evaluate()
+        theirs.accumulate()
+        theirs.summarize()
+    return evaluate_boxes(boxes, ours).ap, theirs.stats[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "crowd"),
+    [
+        (0, False),
+        (1, True),
+        (True, True),
+        (False, False),
+        (0.0, False),
+        (1.0, True),
+        ("1", True),
+        (2, True),
+        ("2", True),
+    ],
+)
+def test_a_crowd_is_what_it_is_to_pycocotools(coco, value, crowd):
+    """A detection within a crowd is neither right nor wrong; without, it is the surest and wrong."""
+    there = annotation(iscrowd=0, bbox=[0, 0, 8, 8])
+    path = coco(annotations=[there, annotation(id=12, bbox=[20, 10, 20, 20], area=400, iscrowd=value)])
+    ours, theirs = scored(path, [(3, [0, 0, 8, 8], 0.9), (3, [22, 12, 8, 8], 0.95)])
+    assert ours == pytest.approx(theirs, abs=1e-12)
+    assert ours == pytest.approx(1.0 if crowd else 0.2524752475247525)
+
+
+@pytest.mark.parametrize(
+    ("value", "crowd"),
+    [
+        ("true", True),
+        ("True", True),
+        (" 1 ", True),
+        ("1.0", True),
+        ("0", False),
+        ("false", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_a_crowd_said_in_words(coco, value, crowd):
+    # Pycocotools takes none of them but "0", of which it makes half a crowd.
+    boxes = read_coco(coco(annotations=[annotation(iscrowd=value)]))
+    assert (boxes[1].crowd.tolist(), boxes.counts.tolist()) == ([crowd], [int(not crowd), 0])
+
+
+@pytest.mark.parametrize("value", ["maybe", 0.5, -1, [1], {}, math.nan, math.inf, "1,0"])
+def test_a_crowd_that_is_no_flag_is_refused(coco, value):
+    with pytest.raises(ArgumentError) as raised:
+        read_coco(coco(annotations=[annotation(), annotation(id=21, iscrowd=value)]))
+    assert str(raised.value) == (
+        f"instances_train.json: annotation 21 (image 3) has iscrowd {value!r}; expected 0, 1, true or false"
+    )
+
+
+@pytest.mark.parametrize("value", [1, True, "1", "true", 0, "0", False, None, "perhaps"])
+def test_ignore_counts_for_nothing_as_in_pycocotools_and_is_told(coco, value):
+    there = annotation(iscrowd=0, bbox=[0, 0, 8, 8])
+    path = coco(
+        annotations=[there, annotation(id=12, bbox=[20, 10, 20, 20], area=400, iscrowd=0, ignore=value)]
+    )
+    ours, theirs = scored(path, [(3, [0, 0, 8, 8], 0.9), (3, [22, 12, 8, 8], 0.95)])
+    assert ours == pytest.approx(theirs, abs=1e-12)
+    told = "boxes marked `ignore`, kept: COCO's rule looks at `iscrowd` alone: 1; the first: annotation 12"
+    expected = (f"instances_train.json: {told} (image 3)",) if value in (1, "1", "true") else ()
+    assert read_coco(path).left_out == expected
+
+
+def test_ids_however_they_are_written(coco):
+    images = [{"id": own, "file_name": f"{own}.png", "width": 40, "height": 30} for own in ("b2", "3", 9.0)]
+    path = coco(
+        images=images,
+        draw=False,
+        categories=[{"id": "7", "name": "dog"}, {"id": 2.0, "name": "cat"}],
+        annotations=[
+            annotation(id=1, image_id="b2", category_id=7),
+            annotation(id=2, image_id=3, category_id="2"),
+            annotation(id=3, image_id="9", category_id=7.0),
+        ],
+    )
+    boxes = read_coco(path)
+    assert ([p.id for p in boxes], boxes.category_ids) == (["b2", 3, 9], (7, 2))
+    assert [p.labels.tolist() for p in boxes] == [[1], [2], [1]]
+    assert boxes.left_out == ()
+    assert all(type(category) is int for category in boxes.category_ids)
+
+
+def test_images_of_texts_are_scored_as_pycocotools_scores_them(coco):
+    # Two equal scores in two images: which is looked at first is the order of the ids, "a" before "b".
+    images = [{"id": own, "file_name": f"{own}.png", "width": 40, "height": 30} for own in ("b", "a")]
+    path = coco(images=images, draw=False, annotations=[annotation(image_id="b", iscrowd=0)])
+    for image in "ab":
+        found = [(image, [2, 3, 10, 5], 0.5), ("ab".replace(image, ""), [2, 3, 4, 4], 0.5)]
+        ours, theirs = scored(path, found)
+        assert ours == pytest.approx(theirs, abs=1e-12)
+    assert 0 < ours < 1
+
+
+MASKS = [
+    [[2, 3, 12, 3, 12.5, 8.25]],
+    [[2, 3, 12, 3, 12, 8], [1, 14, 9, 14, 9, 25, 1, 25]],
+    [2, 3, 12, 3, 12, 8],
+    {"size": [30, 40], "counts": [65, 4, 26, 4, 1101]},
+]
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("missing", ["absent", None, []])
+def test_a_box_that_is_missing_is_that_of_the_mask(coco, mask, missing):
+    masks = pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed")
+    own = annotation(segmentation=mask, bbox=missing)
+    if missing == "absent":
+        del own["bbox"]
+    boxes = read_coco(coco(annotations=[own]))
+    found = boxes[1].boxes[0]
+    rle = masks.frPyObjects(mask if isinstance(mask, dict) or isinstance(mask[0], list) else [mask], 30, 40)
+    pixels = torch.from_numpy(masks.decode(rle)).reshape(30, 40, -1).any(2).nonzero()
+    (top, left), (bottom, right) = pixels.min(0).values.tolist(), (pixels.max(0).values + 1).tolist()
+    # A polygon goes along the border of its pixels, give or take one.
+    slack = 0 if isinstance(mask, dict) else 1
+    assert found.tolist() == pytest.approx([left, top, right, bottom], abs=slack)
+    told = (
+        "boxes without a bbox, which is taken from their segmentation: 1; the first: annotation 11 (image 3)"
+    )
+    assert boxes.left_out == (f"instances_train.json: {told}",)
+    if isinstance(mask, dict):
+        packed = masks.frPyObjects(mask, 30, 40)
+        other = {"size": packed["size"], "counts": packed["counts"].decode()}
+        del own["segmentation"]
+        again = read_coco(coco(annotations=[{**own, "segmentation": other}]))
+        assert again[1].boxes.equal(boxes[1].boxes)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        "x", 5, [5], [[1, 2, 3]], [["a", 1, 2, 3]], [[math.nan, 1, 2, 3]], {}, {"size": [0, 0], "counts": [9]},
+        {"size": [30], "counts": []}, {"size": [30, 40], "counts": "\u00ff"}, {"size": [30, 40], "counts": [-1, 5]},
+        {"size": [30, 40], "counts": ["x"]}, {"counts": [3]},
+    ],
+)  # fmt: skip
+def test_a_mask_that_is_none_is_no_box(coco, mask):
+    own = {key: value for key, value in annotation(segmentation=mask).items() if key != "bbox"}
+    boxes = read_coco(coco(annotations=[own, annotation(id=12)]))
+    assert boxes[1].ids.tolist() == [12]
+    assert len(boxes.left_out) >= 1
+
+
+def test_names_of_classes_that_are_none_or_the_same(coco):
+    given = ("crane", "dog", "crane", None, "")
+    categories = [{"id": 10 * k + 7, "name": name} for k, name in enumerate(given)] + [{"id": 5}]
+    train = read_coco(
+        coco(categories=categories, annotations=[annotation(), annotation(id=12, category_id=27)])
+    )
+    assert train.class_names == ("crane (7)", "dog", "crane (27)", "37", "47", "5")
+    assert train.counts.tolist() == [1, 0, 1, 0, 0, 0]
+    # Another file may have one of the two alone.
+    alone = coco("val.json", categories=categories[2:3], annotations=[annotation(category_id=27)])
+    assert read_coco(alone, train=train)[1].labels.tolist() == [3]
+    other = coco("val.json", categories=[{"id": 27, "name": "dog"}], annotations=[])
+    with pytest.raises(ArgumentError, match=r"category 27 is 'dog', and 'crane \(27\)' in"):
+        read_coco(other, train=train)
+
+
+@pytest.mark.parametrize("text", ["\\ud800", "a\\uDFFFb"])
+def test_half_a_character_can_be_printed(coco, text):
+    path = coco(
+        categories=[{"id": 7, "name": "dog"}, {"id": 2, "name": "cat 🐈"}],
+        images=[{"id": "NAME", "file_name": "NAME", "width": 40, "height": 30}],
+        annotations=[],
+        draw=False,
+    )
+    path.write_text(path.read_text().replace("NAME", text).replace("dog", text))
+    boxes = read_coco(path)
+    assert all("?" in told for told in (boxes.class_names[0], boxes[0].id, boxes[0].file))
+    assert boxes.class_names[1] == "cat 🐈"
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, '{"images": [{"id": %s}]}' % ("9" * 5000), '{"a": ' * 100_000])
+def test_numbers_and_brackets_without_end_are_one_line(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(ArgumentError, match=r"x\.json is no json file") as raised:
+        read_coco(tmp_path / "x.json")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+def test_a_file_may_be_in_any_encoding_of_json(coco, encoding):
+    path = coco(categories=[{"id": 7, "name": "dög"}, {"id": 2, "name": "cat"}])
+    path.write_bytes(path.read_text().encode(encoding))
+    assert read_coco(path).class_names == ("dög", "cat")

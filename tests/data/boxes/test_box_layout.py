@@ -157,9 +157,58 @@ def test_images_of_both_parts_are_told(coco, tmp_path):
     splits = load_boxes(str(train), images=str(tmp_path / "images"), validation=str(val))
     assert splits.train.left_out == ()
     assert splits.validation.left_out == (
-        f"val: 2 of 3 images are those of train, in {tmp_path / 'images'}; if they are others, their folder is to "
-        "be given",
+        f"val: 2 of 3 images are those of train, in {tmp_path / 'images'}: 3.png, 9.png; if they are others, their "
+        "folder is to be given",
     )
+
+
+@pytest.mark.parametrize("how", ["linked folder", "linked files", "same files"])
+def test_images_of_both_parts_are_told_through_links(coco, tmp_path, how):
+    # Another path to the same file is the same picture.
+    coco("instances_train2017.json")
+    coco("instances_val2017.json")
+    (tmp_path / "images").rename(tmp_path / "train2017")
+    if how == "linked folder":
+        (tmp_path / "val2017").symlink_to(tmp_path / "train2017")
+    else:
+        (tmp_path / "val2017").mkdir()
+        for file in (tmp_path / "train2017").iterdir():
+            link = tmp_path / "val2017" / file.name
+            link.symlink_to(file) if how == "linked files" else link.hardlink_to(file)
+    told = load_boxes(str(tmp_path)).validation.left_out
+    assert len(told) == 1
+    assert "val2017: 3 of 3 images are those of instances_train2017: 5.png, 3.png, 9.png" in told[0]
+
+
+@pytest.mark.parametrize("names", [("5.png", "5.png"), ("5.png", "./5.png"), ("5.png", "link.png")])
+def test_pictures_of_one_file_are_told_and_never_part(coco, tmp_path, names):
+    def image(own, name):
+        return {"id": own, "file_name": name, "width": 40, "height": 30}
+
+    images = [image(i, f"{i}.png") for i in range(1, 11)]
+    coco("my.json", images=images, annotations=[])
+    (tmp_path / "images" / "link.png").symlink_to("5.png")
+    twins = [image(21, names[0]), image(22, names[1])]
+    path = coco("my.json", images=[*images, *twins], annotations=[], draw=False)
+    one_file, where = {5, 21, 22}, set()
+    for seed in range(12):
+        splits = load_boxes(str(path), seed=seed)
+        train, validation = ({p.id for p in part} for part in (splits.train, splits.validation))
+        assert len(train | validation) == len(train) + len(validation) == 12
+        held = one_file <= validation
+        assert held or one_file <= train
+        assert len(validation) == 2 + 2 * held
+        where.add(held)
+    assert where == {True, False}
+    told = splits.train.left_out[0]
+    assert told.startswith(
+        "my: files that several images have, which stay in one part where parts are drawn: 1: "
+    )
+    assert told.endswith(f": 5.png (image 5) = 5.png (image 21) = {names[1]} (image 22)")
+    # One file is none to divide.
+    alone = coco("one.json", images=twins, annotations=[], draw=False)
+    with pytest.raises(ArgumentError, match="1 file in one; expected at least 2"):
+        load_boxes(str(alone), images=str(tmp_path / "images"))
 
 
 def test_every_word_for_validation_may_be_its_folder(coco, tmp_path):
@@ -236,19 +285,25 @@ def test_a_long_tail_changes_training_alone(coco, tmp_path):
 
 @pytest.mark.slow
 def test_the_readers_need_the_extra_alone(coco, tmp_path):
-    # In a process in which faster-coco-eval and torchvision cannot be imported.
+    # In a process in which faster-coco-eval and torchvision cannot be imported: boxes alone can be read.
+    mask = {
+        "id": 1,
+        "image_id": 3,
+        "category_id": 7,
+        "segmentation": {"size": [30, 40], "counts": [9, 9, 1182]},
+    }
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['faster_coco_eval', 'torchvision']))\n"
         "from bisector.data.boxes import load_boxes, read_coco\n"
         "from bisector.data.boxes.voc_file import parse_voc\n"
         "from bisector.errors import MissingExtraError\n"
-        "from pathlib import Path\n"
-        "for call in (lambda: read_coco(sys.argv[1]), lambda: parse_voc(Path('.'), 'train', [])):\n"
+        "print(len(read_coco(sys.argv[1])))\n"
+        "for call in (lambda: read_coco(sys.argv[2]), lambda: parse_voc(None, 'train', [])):\n"
         "    try: call()\n"
         "    except MissingExtraError as error: print(error)\n"
     )
     ran = subprocess.run(
-        [sys.executable, "-c", code, str(coco())],
+        [sys.executable, "-c", code, str(coco()), str(coco("masks.json", annotations=[mask]))],
         capture_output=True,
         text=True,
         check=True,
@@ -256,6 +311,7 @@ def test_the_readers_need_the_extra_alone(coco, tmp_path):
         timeout=300,
     )
     assert ran.stdout.splitlines() == [
+        "3",
         "faster-coco-eval is not installed; it comes with: pip install 'bisector[detection]'",
         "torchvision is not installed; it comes with: pip install 'bisector[detection]'",
     ]

@@ -103,7 +103,7 @@ def test_no_detection_is_a_file_too(truth, tmp_path):
         ({"image_id": None}, "image_id None; expected an image of pets"),
         ({"image_id": []}, r"image_id \[\]; expected an image of pets"),
         ({"category_id": 11}, "category_id 11; expected a category of pets"),
-        ({"category_id": "30"}, "category_id '30'; expected a category of pets"),
+        ({"category_id": "x"}, "category_id 'x'; expected a category of pets"),
         ({"bbox": [1, 2, 3]}, r"bbox \[1, 2, 3\]; expected \[x, y, width, height\]"),
         ({"bbox": [1, 2, 3, -4]}, r"bbox .*; expected .* no side below 0"),
         ({"bbox": "1 2 3 4"}, "bbox '1 2 3 4'"),

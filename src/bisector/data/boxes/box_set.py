@@ -2,7 +2,8 @@
 
 import copy
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -111,6 +112,18 @@ class BoxSet:
         if self.root is None:
             raise ArgumentError(f"images: got none for {self.name}; expected the folder of {picture.file}")
         return read_pixels(Path(self.root) / picture.file, picture)
+
+    def files(self) -> list[Hashable]:
+        """A key for each picture's file: the same for two pictures of one file, however it is named."""
+        found: list[Hashable] = []
+        for picture in self.pictures:
+            path = os.path.join(self.root or "", picture.file)  # noqa: PTH118 - a hundred thousand of them
+            try:
+                state = os.stat(path) if self.root is not None else None  # noqa: PTH116
+            except (OSError, ValueError):
+                state = None
+            found.append((state.st_dev, state.st_ino) if state and state.st_ino else os.path.normpath(path))
+        return found
 
     def subset(self, indices: Iterable[int] | Tensor, *, left_out: Sequence[str] | None = None) -> Self:
         """The same set with some of its pictures, in the order given; ids stay as they are."""

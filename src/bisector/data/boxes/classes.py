@@ -1,5 +1,6 @@
 """The classes of a detection data set."""
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +49,13 @@ class Classes:
                 fault = "is there twice" if type(category) is int else "is no integer"
                 raise ArgumentError(f"{file}: category id {category!r} {fault}")
             seen.add(category)
-        names = tuple(str(category.get("name", category["id"])) for category in categories)
+        given = [category.get("name") for category in categories]
+        called = [str(own if name in (None, "") else name) for name, own in zip(given, ids, strict=True)]
+        times = Counter(called)
+        # Two of one name stay two: people are to see which is which.
+        names = tuple(
+            f"{name} ({own})" if times[name] > 1 else name for name, own in zip(called, ids, strict=True)
+        )
         letters = tuple(str(category.get("frequency", "")) for category in categories)
         without = [place for place, letter in enumerate(letters) if letter not in {"r", "c", "f"}]
         if not without:
@@ -67,7 +74,7 @@ class Classes:
         """
         known = dict(zip(others.ids, others.names, strict=True))
         for category, name in zip(self.ids, self.names, strict=True):
-            if known.get(category) != name:
+            if known.get(category) not in {name, f"{name} ({category})"}:
                 has = f"{known[category]!r}" if category in known else "none"
                 raise ArgumentError(
                     f"{file}: category {category} is {name!r}, and {has} in {others_file}; "

@@ -12,6 +12,7 @@ from bisector.data.boxes.left_out import LeftOut
 from bisector.data.boxes.lvis import is_lvis, labels_named, url_path
 from bisector.data.boxes.pixels import stored_size
 from bisector.data.boxes.table import Frame, Row, pictures_of
+from bisector.data.boxes.values import number
 from bisector.errors import ArgumentError
 
 
@@ -26,8 +27,9 @@ def read_coco(
 ) -> BoxSet:
     """Read the boxes of a COCO json file, or of an LVIS one (its images name the classes verified to be absent).
 
-    The file is opened through faster-coco-eval. Boxes are cut at the border of their image; one of which nothing is
-    left, or that is no box, is left out and told. An annotation whose `iscrowd` is 1 is kept as a crowd.
+    Boxes are cut at the border of their image; one of which nothing is left, or that is no box, is left out and
+    told. A box that is missing is that of its mask. An annotation whose `iscrowd` is set is kept as a crowd. Ids
+    may be written as texts, and that of an image be any text.
 
     Args:
         file: the json file.
@@ -42,7 +44,8 @@ def read_coco(
     Raises:
         ArgumentError: if this is no COCO file, an annotation names an unknown category, a category is not among
             those trained on, or image files are missing.
-        MissingExtraError: if faster-coco-eval is not installed.
+        MissingExtraError: if a box must be made from a run-length encoded mask, and faster-coco-eval is not
+            installed.
     """
     path = Path(file).expanduser()
     faults = LeftOut(path.name)
@@ -105,8 +108,8 @@ def _row(annotation: Record, labels: Mapping[int, int]) -> Row:
         id=annotation["id"],
         label=labels[annotation["category_id"]],
         corners=(x, y, x + width, y + height),
-        crowd=annotation.get("iscrowd") == 1,
-        area=_number(annotation.get("area")),
+        crowd=annotation.get("iscrowd", False),
+        area=number(annotation.get("area")),
         written=written,
     )
 
@@ -120,7 +123,7 @@ def _names(record: Record) -> list[str]:
 def _size(file: str, record: Record, image: str, root: Path | None) -> tuple[int, int]:
     """Width and height as the file says, else as the image does."""
     size = (record.get("width"), record.get("height"))
-    width, height = map(_number, size)
+    width, height = map(number, size)
     if width >= 1 and height >= 1:  # NaN is not
         return int(width), int(height)
     if root is None:
@@ -132,10 +135,5 @@ def _box(annotation: Record) -> tuple[float, float, float, float]:
     box = annotation.get("bbox")
     if not isinstance(box, list) or len(box) != 4:
         return math.nan, math.nan, math.nan, math.nan
-    x, y, width, height = map(_number, box)
+    x, y, width, height = map(number, box)
     return x, y, width, height
-
-
-def _number(value: object) -> float:
-    """A number as json has it, which may be an integer of any size; NaN where it is none or beyond sense."""
-    return float(value) if isinstance(value, int | float) and abs(value) < 2**31 else math.nan

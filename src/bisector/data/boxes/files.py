@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from bisector.data.boxes.left_out import LeftOut
 from bisector.errors import ArgumentError
 
 
@@ -57,8 +58,107 @@ class _Listing:
     def __contains__(self, name: str) -> bool:
         inner, last = os.path.split(name)
         if inner not in self._names:
-            place = Path(self._folder) / inner
-            self._names[inner] = (
-                frozenset(file.name for file in place.iterdir()) if place.is_dir() else frozenset()
-            )
+            try:
+                self._names[inner] = frozenset(os.listdir(Path(self._folder) / inner))  # noqa: PTH208
+            except (OSError, ValueError):  # no folder, or no name of one
+                self._names[inner] = frozenset()
         return last in self._names[inner]
+
+
+def files_below(folder: Path, faults: LeftOut) -> list[str]:
+    """The paths of all files below a folder, links followed but never in a circle.
+
+    Args:
+        folder: where to look.
+        faults: is told of names that are no UTF-8, which no list and no page can hold.
+
+    Raises:
+        ArgumentError: if a folder cannot be read.
+    """
+    found: list[str] = []
+    parents = Path(os.path.realpath(folder)).parents  # a link up to one of them leads into all that is beside
+    open_: list[tuple[str, frozenset[str]]] = [("", frozenset(map(str, parents)))]
+    while open_:
+        inner, above = open_.pop()
+        place = os.path.join(folder, inner)  # noqa: PTH118 - names alone, a hundred thousand of them
+        real = os.path.realpath(place)
+        if real in above:
+            continue
+        try:
+            entries = sorted(os.scandir(place), key=lambda entry: entry.name)
+        except OSError as error:
+            raise ArgumentError(f"data: {place} cannot be read: {error.strerror or error}") from None
+        for entry in entries:
+            path = f"{inner}/{entry.name}" if inner else entry.name
+            if not _is_text(entry.name):
+                faults.add("whose name is not UTF-8, passed over", repr(path), what="files")
+            elif os.path.isdir(entry) if entry.is_symlink() else entry.is_dir():  # noqa: PTH112
+                open_.append((path, above | {real}))
+            else:
+                found.append(path)
+    return sorted(found)
+
+
+class Names:
+    """Files by what others may call them: by path or, where no other has the same, by the last part of it.
+
+    Args:
+        files: paths below a data set's folder.
+        place: the folder among them that names do not begin with, "" for none.
+
+    >>> names = Names(["JPEGImages/a.png", "JPEGImages/b/c.jpg"], "JPEGImages")
+    >>> names.exact("a"), names.exact("c.jpg"), names.file("c.jpg"), names.stem("/data/JPEGImages/b/c")
+    ('JPEGImages/a.png', None, 'JPEGImages/b/c.jpg', 'b/c')
+    """
+
+    def __init__(self, files: Iterable[str], place: str) -> None:
+        self._file: dict[str, str] = {}
+        self._stem: dict[str, str] = {}
+        last: dict[str, set[str]] = {}
+        for file in sorted(files):
+            own = file.removeprefix(f"{place}/")
+            stem = _stem_of(own)
+            for name in (own, stem):
+                self._file.setdefault(name, file)
+                self._stem.setdefault(name, stem)
+                last.setdefault(name.rpartition("/")[2], set()).add(stem)
+        self._last = {name: next(iter(stems)) for name, stems in last.items() if len(stems) == 1}
+
+    def __len__(self) -> int:
+        return len(self._file)
+
+    def exact(self, name: str) -> str | None:
+        """The path of the file of this name, which needs no suffix."""
+        return self._file.get(name)
+
+    def stem(self, name: str) -> str | None:
+        """The name without a suffix, as `stems` has it, of the file that is called so, with any path before it."""
+        while name not in self._stem:
+            _, slash, inner = name.partition("/")  # of /data/JPEGImages/b/c next data/JPEGImages/b/c
+            if not slash:
+                return self._last.get(name)
+            name = inner
+        return self._stem[name]
+
+    def file(self, name: str) -> str | None:
+        """The path of the file that is called so, with any path before it."""
+        stem = self.stem(name)
+        return None if stem is None else self._file.get(name, self._file[stem])
+
+    def stems(self) -> list[str]:
+        """The names of all files, without a suffix, sorted."""
+        return sorted(set(self._stem.values()))
+
+
+def _stem_of(path: str) -> str:
+    """A path without the suffix of its last part."""
+    folder, slash, last = path.rpartition("/")
+    return folder + slash + (last.rpartition(".")[0] or last)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

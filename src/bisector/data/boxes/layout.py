@@ -1,14 +1,22 @@
 """Which files of a folder are which part of a detection data set."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from bisector.data.boxes.files import files_below
+from bisector.data.boxes.left_out import LeftOut
 from bisector.errors import ArgumentError
 
+_XML, _BESIDE = "Annotations", "_annotations.coco.json"
 _PARTS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
+SUBFOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""The list of VOC that a folder stands for."""
+
 _LEGAL = (
-    "a Pascal VOC folder (Annotations, ImageSets, JPEGImages), a folder with COCO or LVIS json files "
+    "a Pascal VOC folder (Annotations, ImageSets, JPEGImages; annotations and images; or XML beside pictures), a "
+    "folder with COCO or LVIS json files "
     "(instances_train*.json, lvis*train*.json), one of these files, or scenes"
 )
 
@@ -24,16 +32,34 @@ class JsonPart:
 def find_voc(folder: Path) -> Path | None:
     """The folder that holds Annotations: this one, or the one VOC20xx in it or in its VOCdevkit.
 
+    Where there is neither that nor a json file to train on, it is also a folder with XML files in its annotations,
+    or beside their images: in it, or in its train, valid and test.
+
     Raises:
         ArgumentError: if it holds several.
     """
-    if _is_voc(folder):
+    if _has_xml(folder / _XML):
         return folder
-    inner = [p for top in (folder, folder / "VOCdevkit") for p in sorted(top.glob("VOC*")) if _is_voc(p)]
+    inner = [
+        p for top in (folder, folder / "VOCdevkit") for p in sorted(top.glob("VOC*")) if _has_xml(p / _XML)
+    ]
     if len(inner) > 1:
         years = ", ".join(path.name for path in inner)
         raise ArgumentError(f"data: {folder} holds {years}; expected one of them")
-    return inner[0] if inner else None
+    if inner:
+        return inner[0]
+    return folder if voc_places(folder)[0] != _XML and not _json_files(folder)["train"] else None
+
+
+def voc_places(folder: Path) -> tuple[str, str]:
+    """Where below a VOC folder its annotations and its images are; "Annotations" where there are none."""
+    inner = sorted(path.name for path in _entries(folder) if path.is_dir())
+    beside = [folder, *(folder / name for name in inner if name in SUBFOLDERS)]
+    places = [name for name in inner if name.lower() == _XML.lower() and _has_xml(folder / name)]
+    if not places and any(_has_xml(place, deep=False) for place in beside):
+        places = [""]
+    images = [name for name in inner if name.lower() in {"jpegimages", "images"}]
+    return (places or [_XML])[0], images[0] if images else ""
 
 
 def find_json_parts(folder: Path) -> dict[str, JsonPart]:
@@ -46,16 +72,11 @@ def find_json_parts(folder: Path) -> dict[str, JsonPart]:
     Raises:
         ArgumentError: if there is none to train on, or several.
     """
-    beside = {part: _beside(folder, words) for part, words in _PARTS.items()}
-    if beside["train"] is not None:
-        return {part: JsonPart(file, (file.parent,)) for part, file in beside.items() if file is not None}
-    for starts in (("instances_", "lvis*"), ("*",)):
-        found = {
-            part: [file for start in starts for file in _named(folder, start, _PARTS[part][0])]
-            for part in ("train", "validation")
-        }
-        if found["train"]:
-            return {part: _one(folder, files) for part, files in found.items() if files}
+    found = _json_files(folder)
+    if found["train"] and found["train"][0].name == _BESIDE:
+        return {part: JsonPart(files[0], (files[0].parent,)) for part, files in found.items() if files}
+    if found["train"]:
+        return {part: _one(folder, files) for part, files in found.items() if files}
     raise ArgumentError(f"data: nothing to train on in {folder}; expected {_LEGAL}")
 
 
@@ -93,7 +114,7 @@ def require_data(data: str) -> Path:
         ArgumentError: if there is nothing.
     """
     path = Path(data).expanduser()
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - of any length
         raise ArgumentError(f"data: no file or folder {data!r}; expected {_LEGAL}")
     return path
 
@@ -108,14 +129,37 @@ def _folder_names(file: Path) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _is_voc(folder: Path) -> bool:
-    annotations = folder / "Annotations"
-    return annotations.is_dir() and any(path.suffix == ".xml" for path in annotations.iterdir())
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise ArgumentError(f"data: {folder} cannot be read: {error.strerror or error}") from None
 
 
-def _beside(folder: Path, words: tuple[str, ...]) -> Path | None:
-    files = (folder / word / "_annotations.coco.json" for word in words)
-    return next((file for file in files if file.is_file()), None)
+def _has_xml(folder: Path, *, deep: bool = True) -> bool:
+    if not folder.is_dir():
+        return False
+    names = (
+        files_below(folder, LeftOut(""))
+        if deep
+        else [path.name for path in _entries(folder) if path.is_file()]
+    )
+    return any(name.lower().endswith(".xml") for name in names)
+
+
+def _json_files(folder: Path) -> dict[str, list[Path]]:
+    """The json files of each part: those beside their images, else those with the usual names, else with any."""
+    found = {
+        part: [file for word in words if (file := folder / word / _BESIDE).is_file()][:1]
+        for part, words in _PARTS.items()
+    }
+    for starts in (("instances_", "lvis*"), ("*",)):
+        if not found["train"]:
+            found = {
+                part: [file for start in starts for file in _named(folder, start, _PARTS[part][0])]
+                for part in ("train", "validation")
+            }
+    return found
 
 
 def _named(folder: Path, start: str, part: str) -> list[Path]:

@@ -8,9 +8,10 @@ from bisector.data.boxes.coco import read_coco
 from bisector.data.boxes.coco_lt import long_tailed
 from bisector.data.boxes.frequency import frequency_groups
 from bisector.data.boxes.layout import JsonPart, find_json_parts, find_voc, json_part, require_data
-from bisector.data.boxes.splits import BoxSplits, drawn_validation
+from bisector.data.boxes.left_out import LeftOut
+from bisector.data.boxes.splits import BoxSplits, drawn_validation, told_common, told_repeats
 from bisector.data.boxes.voc import voc_boxes
-from bisector.data.boxes.voc_file import parse_voc, voc_class_names, voc_lists
+from bisector.data.boxes.voc_file import VocFiles, parse_voc, voc_class_names
 from bisector.errors import ArgumentError, require_integer, require_number
 
 
@@ -27,10 +28,12 @@ def load_boxes(
 ) -> BoxSplits:
     """Load a detection data set: a Pascal VOC folder, COCO or LVIS files, or composed scenes.
 
-    A VOC folder is divided by its lists: train.txt and val.txt, else trainval.txt, and test.txt. Two years of VOC
-    are not read as one (VOC07+12). A folder of COCO or LVIS files has a training and a validation file; which files
-    those are, and where images are looked for, is told by `bisector.data.boxes.layout.find_json_parts`. Where
-    nothing is for validation, 20% of the training pictures are.
+    A VOC folder is divided by its lists: train.txt and val.txt, else trainval.txt, and test.txt; without any, by
+    the subfolders train, valid and test of its annotations. Two years of VOC are not read as one (VOC07+12). A
+    folder of COCO or LVIS files has a training and a validation file; which files those are, and where images are
+    looked for, is told by `bisector.data.boxes.layout.find_json_parts`. Where nothing is for validation, 20% of the
+    training pictures are; those of one file stay together. Files that two parts have are told, in `left_out` of the
+    later one.
 
     Args:
         data: a folder, a json file, or "scenes:option=value:..." (see `bisector.data.boxes.scenes`).
@@ -47,7 +50,7 @@ def load_boxes(
 
     Raises:
         ArgumentError: if there is no such data set, or a file of it is not what it should be.
-        MissingExtraError: if faster-coco-eval (json) or torchvision (VOC) is not installed.
+        MissingExtraError: if torchvision (VOC) or faster-coco-eval (masks without a box) is not installed.
     """
     require_number("imbalance", imbalance, least=1)
     require_integer("seed", seed, least=0)
@@ -76,22 +79,27 @@ def load_boxes(
 
 
 def _voc(folder: Path, seed: int, skip_missing: bool, need_images: bool) -> BoxSplits:
-    lists = voc_lists(folder)
+    faults = LeftOut(folder.name)
+    files = VocFiles(folder, faults)
+    lists = files.lists()
     pair = {"train", "val"} <= set(lists) or "trainval" not in lists
     names = {
         "train": "train" if pair else "trainval",
         "validation": "val" if pair else "",
         "test": "test",
     }
+    told = list(faults.lines())
     if names["train"] not in lists:
-        lists["train"] = tuple(sorted(file.stem for file in (folder / "Annotations").glob("*.xml")))
-        names = {"train": "train", "validation": "", "test": ""}
-    told = []
+        held = {image for images in lists.values() for image in images}
+        lists["train"] = tuple(image for image in files.annotated() if image not in held)
+        told.append(
+            f"{folder.name}: no train.txt: {len(lists['train']):,} images that are in no list are for it"
+        )
     # Of VOC 2012 the list of test images is public, their annotations are not.
-    if "test" in lists and not any((folder / "Annotations" / f"{i}.xml").is_file() for i in lists["test"]):
+    if "test" in lists and not any(files.annotation(image) for image in lists["test"]):
         told.append(f"{folder.name}: test.txt has no annotations: no test part")
         del lists["test"]
-    parsed = {part: parse_voc(folder, name, lists[name]) for part, name in names.items() if lists.get(name)}
+    parsed = {part: parse_voc(files, name, lists[name]) for part, name in names.items() if lists.get(name)}
     if "train" not in parsed:
         raise ArgumentError(f"data: no image in {names['train']}.txt of {folder}")
     classes = voc_class_names(parsed.values())
@@ -99,7 +107,7 @@ def _voc(folder: Path, seed: int, skip_missing: bool, need_images: bool) -> BoxS
     first = 1
     for part, some in parsed.items():  # in this order: an id says which part a picture is of
         parts[part] = voc_boxes(
-            folder,
+            files,
             some,
             classes,
             name=f"{folder.name} {some.name}",
@@ -122,18 +130,7 @@ def _coco(parts: dict[str, JsonPart], seed: int, skip_missing: bool, need_images
             skip_missing=skip_missing,
             need_images=need_images,
         )
-    if "validation" in read:
-        _tell_common(read["train"], read["validation"])
     return _divided(read, seed)
-
-
-def _tell_common(train: BoxSet, other: BoxSet) -> None:
-    """Images of both parts are a mistake: of the files, or of the folder in which one of them was looked for."""
-    if train.root is not None and train.root == other.root:
-        common = {picture.file for picture in train} & {picture.file for picture in other}
-        if common:
-            told = f"{len(common):,} of {len(other):,} images are those of {train.name}, in {train.root}"
-            other.left_out += (f"{other.name}: {told}; if they are others, their folder is to be given",)
 
 
 def _json_parts(path: Path, images: str | None) -> dict[str, JsonPart]:
@@ -146,6 +143,10 @@ def _json_parts(path: Path, images: str | None) -> dict[str, JsonPart]:
 
 
 def _divided(parts: dict[str, BoxSet], seed: int) -> BoxSplits:
+    for place, part in enumerate(parts.values()):
+        part.left_out += told_repeats(part)
+        for other in list(parts.values())[:place]:
+            part.left_out += told_common(other, part)
     train, validation = parts["train"], parts.get("validation")
     if validation is None:
         train, validation = drawn_validation(train, seed)

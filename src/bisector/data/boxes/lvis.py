@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bisector.data.boxes.values import integer_id
 from bisector.errors import ArgumentError
 
 _FIELD = "neg_category_ids"
@@ -40,9 +41,10 @@ def labels_named(file: str, image: dict[str, Any], field: str, labels: Mapping[i
         raise ArgumentError(
             f"{file}: image {image['id']} has {field} {named!r}; expected a list of category ids"
         )
-    for category in named:
-        if type(category) is not int or category not in labels:
+    ids = [integer_id(category) for category in named]
+    for category, own in zip(named, ids, strict=True):
+        if own not in labels:
             raise ArgumentError(
                 f"{file}: image {image['id']} names category {category!r} in {field}: unknown"
             )
-    return tuple(labels[category] for category in named)
+    return tuple(labels[own] for own in ids if own is not None)

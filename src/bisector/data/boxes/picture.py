@@ -23,8 +23,8 @@ class Picture:
     """One image of a detection data set and its boxes; nothing is decoded yet.
 
     Attributes:
-        id: of the image, as in the file; in Pascal VOC its position, from 1, in the lists of the training, the
-            validation and the test part, one after the other.
+        id: of the image, as in the file, an integer or a text; in Pascal VOC its position, from 1, in the lists of
+            the training, the validation and the test part, one after the other.
         file: where it lies under the set's root; for messages and results.
         width: in pixels.
         height: in pixels.
@@ -47,7 +47,7 @@ class Picture:
     tensor([800.], dtype=torch.float64)
     """
 
-    id: int
+    id: int | str
     file: str
     width: int
     height: int
@@ -75,7 +75,7 @@ class Picture:
     @classmethod
     def of(
         cls,
-        id: int,
+        id: int | str,
         file: str,
         width: int,
         height: int,

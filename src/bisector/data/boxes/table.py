@@ -16,7 +16,7 @@ from bisector.data.boxes.picture import Picture
 class Frame:
     """What is known of an image before its boxes."""
 
-    id: int
+    id: int | str
     file: str
     width: int
     height: int

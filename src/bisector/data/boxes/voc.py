@@ -1,7 +1,6 @@
 """Reads Pascal VOC folders: Annotations/*.xml, ImageSets/Main/*.txt and JPEGImages."""
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,13 +9,12 @@ from bisector.data.boxes.files import missing_images
 from bisector.data.boxes.left_out import LeftOut
 from bisector.data.boxes.pixels import stored_size
 from bisector.data.boxes.table import Frame, Row, pictures_of
-from bisector.data.boxes.voc_file import Annotation, VocList
-
-_IMAGES = "JPEGImages"
+from bisector.data.boxes.values import flag, number
+from bisector.data.boxes.voc_file import Annotation, VocFiles, VocList
 
 
 def voc_boxes(
-    folder: Path,
+    files: VocFiles,
     listed: VocList,
     class_names: Sequence[str],
     *,
@@ -32,7 +30,7 @@ def voc_boxes(
     Objects marked difficult are crowds: not trained on, and ignored when scored.
 
     Args:
-        folder: that holds Annotations.
+        files: of the folder.
         listed: what was parsed.
         class_names: of label 1, 2, ...
         name: of the set.
@@ -44,27 +42,22 @@ def voc_boxes(
     Raises:
         ArgumentError: if image files are missing.
     """
+    folder, place = files.folder, files.image_folder
     faults = LeftOut(f"{folder.name} {listed.name}")
-    place = folder / _IMAGES
-    files = frozenset(os.listdir(place) if place.is_dir() else ())  # noqa: PTH208
-    stems = {file.rpartition(".")[0]: file for file in sorted(files, reverse=True)}
     labels = {name: label for label, name in enumerate(class_names, 1)}
     found, lost = [], []
-    for number, (image, annotation) in enumerate(zip(listed.images, listed.annotations, strict=True), first):
-        file = _file(image, annotation, files, stems)
+    for own, (image, annotation) in enumerate(zip(listed.images, listed.annotations, strict=True), first):
+        file = _file(image, annotation, files)
         if file is not None or not need_images:
-            found.append((number, file or f"{image}.jpg", annotation))
+            found.append((own, file or f"{place}/{image}.jpg".removeprefix("/"), annotation))
         else:
-            lost.append(f"{image}.jpg (image {number})")
+            lost.append(f"{image}.jpg (image {own})")
     if lost and not (skip_missing and found):
-        raise missing_images(len(lost), len(listed.images), lost, place)
+        raise missing_images(len(lost), len(listed.images), lost, folder / place)
     if lost:
         faults.add("without a file, left out", lost[0], count=len(lost), what="images")
 
-    frames = [
-        Frame(number, f"{_IMAGES}/{file}", *_size(annotation, place / file))
-        for number, file, annotation in found
-    ]
+    frames = [Frame(own, file, *_size(annotation, folder / file)) for own, file, annotation in found]
     rows: list[list[Row]] = []
     next_id = 1
     for _, _, annotation in found:
@@ -76,47 +69,44 @@ def voc_boxes(
         name=name,
         style="voc",
         left_out=faults.lines(),
-        root=folder if files else None,
+        root=folder if len(files.images) else None,
     )
 
 
-def _file(image: str, annotation: Annotation, files: frozenset[str], stems: dict[str, str]) -> str | None:
+def _file(image: str, annotation: Annotation, files: VocFiles) -> str | None:
     """VOC's own is the list's name with .jpg; others' may have another suffix, or the name that the xml tells."""
     told = annotation.get("filename")
-    for file in (f"{image}.jpg", stems.get(image), told):
-        if isinstance(file, str) and file in files:
-            return file
-    return None
+    told = told.replace("\\", "/") if isinstance(told, str) else image
+    names, images = (f"{image}.jpg", image, f"{image.rpartition('/')[0]}/{told}", told), files.images
+    found = [file for name in names if (file := images.exact(name)) is not None]
+    # In another folder a name is that of the image only where no other annotation has it.
+    if not found and files.is_alone(image):
+        found = [file for name in (image, told) if (file := images.file(name)) is not None]
+    return found[0] if found else None
 
 
 def _size(annotation: Annotation, image: Path) -> tuple[int, int]:
     size = annotation.get("size")
-    sides = [_number(size, side) for side in ("width", "height")]
+    sides = [number(size.get(side)) if isinstance(size, dict) else math.nan for side in ("width", "height")]
     if all(side >= 1 for side in sides):  # programs that do not know it write 0; NaN is not >= 1
         return int(sides[0]), int(sides[1])
     return stored_size(image)
 
 
-def _row(number: int, thing: Annotation, labels: dict[str, int]) -> Row:
+def _row(own: int, thing: Annotation, labels: dict[str, int]) -> Row:
     box = thing.get("bndbox")
+    sides = box if isinstance(box, dict) else {}
     x1, y1, x2, y2 = corners = (
-        _number(box, "xmin"),
-        _number(box, "ymin"),
-        _number(box, "xmax"),
-        _number(box, "ymax"),
+        number(sides.get("xmin")),
+        number(sides.get("ymin")),
+        number(sides.get("xmax")),
+        number(sides.get("ymax")),
     )
     return Row(
-        id=number,
+        id=own,
         label=labels[thing["name"]],
         corners=corners,
-        crowd=_number(thing, "difficult") == 1,
+        crowd=bool(flag(thing.get("difficult"))),
         area=math.nan,
         written=(x1, y1, x2 - x1, y2 - y1),
     )
-
-
-def _number(record: object, field: str) -> float:
-    try:
-        return float(record[field]) if isinstance(record, dict) else math.nan
-    except (KeyError, TypeError, ValueError):
-        return math.nan

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bisector.detection.evaluation.frequency import FREQUENCIES, group_means
+from bisector.detection.evaluation.frequency import FREQUENCIES, class_bias, group_means
 from bisector.errors import require
-from bisector.metrics.bias import bias
 from bisector.metrics.groups import class_accuracy
 
 
@@ -99,7 +98,7 @@ def classify_predicted(
         accuracy=float((predictions == labels).double().mean()) if rows else math.nan,
         balanced_accuracy=float(by_class.nanmean()),
         by_frequency=group_means(by_class, frequency, FREQUENCIES),
-        bias=float(bias(by_class)),
+        bias=class_bias(by_class),
         class_accuracy=tuple(by_class.tolist()),
         class_boxes=tuple(torch.bincount(labels, minlength=classes).tolist()),
     )

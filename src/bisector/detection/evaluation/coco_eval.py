@@ -1,7 +1,7 @@
 """Average precision of every class by COCO's and LVIS's rules: faster-coco-eval, a few classes at a time."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -56,12 +56,19 @@ def average_precision(truth: BoxSet, detections: Sequence[Detections]) -> Precis
     Source: Lin et al. 2014 (COCO), Gupta et al. 2019 (LVIS).
     """
     file = truth.coco()
+    # As pycocotools orders images, which decides between equal scores; the evaluator takes no texts.
+    ids = sorted((picture.id for picture in truth.pictures), key=lambda own: (isinstance(own, str), own))
+    number_of = {own: number for number, own in enumerate(ids, start=1)}
+    for image in file["images"]:
+        image["id"] = number_of[image["id"]]
+    for box in file["annotations"]:
+        box["image_id"] = number_of[box["image_id"]]
     lvis = truth.style == "lvis"
     label_of = {category: label for label, category in enumerate(truth.category_ids, start=1)}
     marked: dict[int, list[Record]] = defaultdict(list)
     for box in file["annotations"]:
         marked[box["category_id"]].append(box)
-    found = _Found(detections, len(label_of), LVIS_MOST if lvis else None)
+    found = _Found(detections, number_of, len(label_of), LVIS_MOST if lvis else None)
     precision = torch.full((10, 4, len(label_of)), torch.nan, dtype=torch.float64)
     # Without a box of a class there is nothing to find; what is found of it changes no other class.
     for classes in _blocks([c for c in truth.category_ids if c in marked], len(truth.pictures)):
@@ -77,13 +84,19 @@ def average_precision(truth: BoxSet, detections: Sequence[Detections]) -> Precis
 class _Found:
     """All detections by class; as records they take a kilobyte each, so those are made a class at a time."""
 
-    def __init__(self, detections: Sequence[Detections], classes: int, most: int | None) -> None:
+    def __init__(
+        self,
+        detections: Sequence[Detections],
+        number_of: Mapping[int | str, int],
+        classes: int,
+        most: int | None,
+    ) -> None:
         kept = [one if most is None else best(one, most) for one in detections]
         labels = _joined([one.labels.long() for one in kept], torch.zeros(0, dtype=torch.long))
         order = labels.sort(stable=True).indices  # detections of equal score keep their order
         ends = torch.bincount(labels, minlength=classes + 1).cumsum(0)
         self.of = dict(enumerate(zip([0, *ends.tolist()], ends.tolist(), strict=False)))
-        images = [torch.full((len(one),), one.image) for one in kept]
+        images = [torch.full((len(one),), number_of[one.image]) for one in kept]
         self.images = _joined(images, torch.zeros(0, dtype=torch.long))[order]
         self.boxes = _joined([one.as_written() for one in kept], torch.zeros(0, 4).double())[order]
         self.scores = _joined([one.scores for one in kept], torch.zeros(0))[order]

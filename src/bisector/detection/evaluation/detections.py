@@ -32,7 +32,7 @@ class Detections:
     bisector.errors.ArgumentError: scores: got nan for detection 0 of image 7; expected finite numbers
     """
 
-    image: int
+    image: int | str
     boxes: Tensor
     labels: Tensor
     scores: Tensor
@@ -88,7 +88,7 @@ def require_detections(truth: BoxSet, detections: Sequence[Detections]) -> None:
     """Raise `ArgumentError` unless every image is one of `truth` and there once, and every label a class."""
     known = {picture.id for picture in truth.pictures}
     classes = len(truth.class_names)
-    seen: set[int] = set()
+    seen: set[int | str] = set()
     for one in detections:
         require(one.image in known, "detections", f"image {one.image}", f"an image of {truth.name}")
         require(one.image not in seen, "detections", f"image {one.image} twice", "each image once")

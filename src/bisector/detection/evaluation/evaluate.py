@@ -13,12 +13,12 @@ from bisector.detection.evaluation.frequency import (
     BOX_GROUPS,
     FREQUENCIES,
     box_groups,
+    class_bias,
     frequencies,
     group_means,
 )
 from bisector.detection.evaluation.scores import BoxScores
 from bisector.errors import require
-from bisector.metrics.bias import bias
 from bisector.statistics.correlation import partial_correlation, pearson
 from bisector.statistics.relation import Relation, relate
 
@@ -35,8 +35,9 @@ def evaluate_boxes(
 
     A class without a box to be found has no AP and counts in no mean; one with boxes of which none was found has 0.
     Means over classes weigh every class the same. The bias is the population variance of the classes' AP in
-    percentage points squared, as Ma et al. (ICLR 2025) give it. Rare, common and frequent are as the file of
-    `truth` says, else by `train_image_counts`. Of an image that is not among the detections nothing was found.
+    percentage points squared, as Ma et al. (ICLR 2025) give it, and NaN where only one has an AP. Rare, common and
+    frequent are as the file of `truth` says, else by `train_image_counts`. Of an image that is not among the
+    detections nothing was found.
 
     Args:
         truth: the images and the boxes in them.
@@ -82,8 +83,8 @@ def evaluate_boxes(
         class_ap=tuple(class_ap.tolist()),
         class_ap50=tuple(class_ap50.tolist()),
         class_boxes=tuple(truth.counts.tolist()),
-        bias=float(bias(class_ap)),
-        bias50=float(bias(class_ap50)),
+        bias=class_bias(class_ap),
+        bias50=class_bias(class_ap50),
         gap=by_frequency["frequent"] - by_frequency["rare"],
         r_count=torch.nan if train_counts is None else float(pearson(_log(train_counts), class_ap)),
         images=len(truth.pictures),

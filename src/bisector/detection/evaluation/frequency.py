@@ -1,5 +1,6 @@
 """Classes by how much of them there was in training, and the mean score of each group."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from bisector.data.boxes.frequency import frequency_groups
 from bisector.errors import require
+from bisector.metrics.bias import bias
 
 FREQUENCIES = ("rare", "common", "frequent")
 """LVIS's groups, as its file says, else by training images: up to 10, to 100, more (Gupta et al. 2019)."""
@@ -66,3 +68,13 @@ def group_means(
     of = list(members or [""] * len(class_scores))
     masks = {group: torch.tensor([member == group for member in of], dtype=torch.bool) for group in groups}
     return {group: float(class_scores[mask].nanmean()) for group, mask in masks.items()}
+
+
+def class_bias(class_scores: Tensor) -> float:  # (C,)
+    """`bisector.metrics.bias.bias`, and NaN where fewer than two classes have a score: one is not biased.
+
+    >>> class_bias(torch.tensor([0.5, 1.0])), class_bias(torch.tensor([0.5, torch.nan]))
+    (625.0, nan)
+    """
+    known = class_scores[~class_scores.isnan()]
+    return float(bias(known)) if len(known) > 1 else math.nan

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from bisector.data.boxes.box_set import BoxSet
-from bisector.data.boxes.coco_file import integer_id
 from bisector.data.boxes.corners import corners_of
+from bisector.data.boxes.values import image_id, integer_id
 from bisector.detection.evaluation.detections import Detections, require_detections
 from bisector.errors import ArgumentError, require
 from bisector.files import whole_file
@@ -61,6 +61,19 @@ def read_detections(path: Path, truth: BoxSet) -> list[Detections]:
             a box or a score that is none; it names the file and the record, the first being 1.
     """
     path = Path(path)
+    records = read_records(path)
+    reader = _Reader(path, truth)
+    for number, record in enumerate(records, start=1):
+        reader.add(number, record)
+    return reader.detections()
+
+
+def read_records(path: Path) -> list[Any]:
+    """The list that a results file holds, whatever its records are.
+
+    Raises:
+        ArgumentError: if it cannot be read or is no list.
+    """
     try:
         records = json.loads(path.read_bytes())
     except OSError as error:
@@ -69,11 +82,9 @@ def read_detections(path: Path, truth: BoxSet) -> list[Detections]:
         ) from None
     except (ValueError, RecursionError) as error:  # not UTF-8, or brackets without end, too
         raise ArgumentError(f"{path}: is not JSON ({error}); expected a COCO results file") from None
-    require(isinstance(records, list), str(path), type(records).__name__, "a list of records")
-    reader = _Reader(path, truth)
-    for number, record in enumerate(records, start=1):
-        reader.add(number, record)
-    return reader.detections()
+    if not isinstance(records, list):
+        raise ArgumentError(f"{path}: got {type(records).__name__}; expected a list of records")
+    return records
 
 
 def _records(truth: BoxSet, one: Detections) -> list[dict[str, Any]]:
@@ -94,7 +105,7 @@ class _Reader:
     def __init__(self, path: Path, truth: BoxSet) -> None:
         self.path, self.truth = path, truth
         self.labels = {category: label for label, category in enumerate(truth.category_ids, start=1)}
-        self.of: dict[int, list[tuple[list[float], int, float, list[float] | None]]] = {
+        self.of: dict[int | str, list[tuple[list[float], int, float, list[float] | None]]] = {
             picture.id: [] for picture in truth.pictures
         }
         self.vectors: bool | None = None
@@ -105,7 +116,7 @@ class _Reader:
 
         check(isinstance(record, dict), type(record).__name__, "an object with image_id, bbox and score")
         assert isinstance(record, dict)
-        image, box, vector = integer_id(record.get("image_id")), record.get("bbox"), record.get("scores")
+        image, box, vector = image_id(record.get("image_id")), record.get("bbox"), record.get("scores")
         check(image in self.of, f"image_id {record.get('image_id')!r}", f"an image of {self.truth.name}")
         good = _numbers(box, 4) and box[2] >= 0 and box[3] >= 0  # type: ignore[index]
         check(good, f"bbox {box!r}", "[x, y, width, height], finite, no side below 0")
@@ -121,9 +132,9 @@ class _Reader:
             best = max(range(len(vector)), key=vector.__getitem__)
             told = {key: value for key, value in record.items() if value is not None}
             record = {"category_id": self.truth.category_ids[best], "score": vector[best]} | told
-        category, score = record.get("category_id"), record.get("score")
-        known = type(category) is int and category in self.labels
-        check(known, f"category_id {category!r}", f"a category of {self.truth.name}")
+        category, score = integer_id(record.get("category_id")), record.get("score")
+        legal = f"a category of {self.truth.name}"
+        check(category in self.labels, f"category_id {record.get('category_id')!r}", legal)
         check(_numbers([score], 1), f"score {score!r}", "a finite number")
         self.of[image].append((box, self.labels[category], score, vector))  # type: ignore
 
@@ -131,7 +142,7 @@ class _Reader:
         return [self._of_image(image, found) for image, found in self.of.items()]
 
     def _of_image(
-        self, image: int, found: list[tuple[list[float], int, float, list[float] | None]]
+        self, image: int | str, found: list[tuple[list[float], int, float, list[float] | None]]
     ) -> Detections:
         boxes = torch.tensor([box for box, *_ in found], dtype=torch.float64).reshape(-1, 4)
         vectors: Tensor | None = None

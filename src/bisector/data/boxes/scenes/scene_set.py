@@ -52,7 +52,7 @@ class SceneSet(BoxSet):
             pictures.append(picture)
             first += len(picture.labels)
         super().__init__(pictures, class_names, name=name, frequency=frequency, left_out=left_out)
-        self.plans = dict(enumerate(plans, first_id))
+        self.plans: dict[int | str, Plan] = dict(enumerate(plans, first_id))
         self.size = size
         self._cutouts = cutouts
         self._photographs = photographs
