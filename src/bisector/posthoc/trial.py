@@ -187,10 +187,11 @@ def _gains(before: Tensor, after: Sequence[Tensor], labels: Tensor, seed: int) -
     """Those of balanced accuracy, then those of accuracy."""
     right = (before == labels).double()
     difference = torch.stack([(one == labels).double() - right for one in after])  # (k, N)
-    present, of = labels.unique(return_inverse=True)
+    present = torch.bincount(labels) > 0
+    of = (present.cumsum(0) - 1)[labels]
 
     def gains(weights: Tensor) -> Tensor:  # (R, N) -> (R, 2 k)
-        sums = weights.new_zeros(len(weights), len(present))
+        sums = weights.new_zeros(len(weights), int(present.sum()))
         drawn = sums.index_add(1, of, weights)
         # The mean of a class that is not drawn is NaN, and does not count.
         balanced = [(sums.index_add(1, of, weights * one) / drawn).nanmean(1) for one in difference]
