@@ -18,6 +18,7 @@ from bisector.report.measurement_page import render_measurement
 from bisector.report.measurement_plots import scatter_plots
 from bisector.report.measurement_text import format_measurement
 from bisector.statistics.relation import chance_limit
+from on_paper import cut_on_paper
 
 SECONDS = 60
 NAMES = (
@@ -150,6 +151,20 @@ def test_at_400_pixels_lines_go_through_and_names_are_readable(
         "return [...document.querySelectorAll('[data-value]')].map(cell => cell.getBoundingClientRect().height)"
     )
     assert [height for height in heights if height != round(height)] == []
+
+
+def test_at_400_pixels_the_accuracy_is_in_sight_and_on_paper_nothing_is_cut(
+    browser: webdriver.Chrome, hostile: Measurement, tmp_path: Path
+) -> None:
+    page = write_measurement(hostile, tmp_path)[0]
+    show(browser, page, 400)
+    (accuracy,) = [
+        cell for cell in browser.find_elements(By.CSS_SELECTOR, "th[data-first]") if "Accuracy" in cell.text
+    ]
+    assert accuracy.rect["x"] + accuracy.rect["width"] <= 400
+    assert cut_on_paper(browser) == []
+    show(browser, page, 1200)
+    assert cut_on_paper(browser) == []
 
 
 def test_the_axis_of_counts_has_ticks_of_its_own() -> None:

@@ -191,6 +191,12 @@ def test_all_squares_have_one_scale(comparison):
     assert [(figure.data[0]["zmin"], figure.data[0]["zmax"]) for figure in figures] == [(0, 0.5)] * 2
 
 
+def test_small_margins_are_no_blank_square(comparison):
+    for figure in margins(comparison):
+        scale = figure.data[0]["colorscale"]
+        assert [place for place, _ in scale] == [0, pytest.approx(0.02), 1]  # the middle colour is well seen
+
+
 def test_squares_say_what_their_margins_do(comparison):
     relax, _, press = margins(comparison)
     assert relax.note == "relax: competitors are moved away"

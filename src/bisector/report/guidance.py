@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from bisector.report.classes import MOST_NAMES, by_count, class_axis, class_name, first_runs
 from bisector.report.colors import class_color
-from bisector.report.figure import RELAX_SCALE, SCALE, Figure, axis
+from bisector.report.figure import MARGIN_SCALE, RELAX_SCALE, Figure, axis
 from bisector.report.names import head_label
 from bisector.training.results import Comparison, Run
 
@@ -54,7 +54,7 @@ def _square(comparison: Comparison, run: Run, margins: Matrix, key: str, top: fl
                 "%{z:.3g} rad<extra></extra>",
                 "zmin": 0,
                 "zmax": top,
-                "colorscale": RELAX_SCALE if run.direction == "relax" else SCALE,
+                "colorscale": RELAX_SCALE if run.direction == "relax" else MARGIN_SCALE,
                 "xgap": gap,
                 "ygap": gap,
                 "colorbar": {"thickness": 8, "outlinewidth": 0, "nticks": 4},
