@@ -14,8 +14,8 @@ from bisector.posthoc import adjust
 from bisector.posthoc.trial import Candidate, Trials, try_adjustments
 from bisector.statistics.bootstrap import FEWEST_ROWS
 
-MOST_CELLS = 2**19
-"""Rows times classes above which `measure` does not cross-validate an offset for each class: it takes minutes."""
+MOST_CELLS = 2**18
+"""Rows times classes above which `measure` does not cross-validate an offset for each class; it takes a minute or so."""
 
 NOT_STREAMED = "The table was streamed; --engine memory tries every adjustment."
 """Why a streamed measurement tries no adjustment."""
