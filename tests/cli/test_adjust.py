@@ -326,7 +326,7 @@ def test_head_and_adjustments_travel_with_the_scores(stored, form, capsys):
     assert found.adjusted.count("prior: minus tau = 0.5") == 2
     assert "; then prior: " in found.adjusted
     assert found.head == head
-    assert try_all(found).not_tried == [f"The scores are adjusted already: {found.adjusted}."]
+    assert try_all(found).not_tried == (f"The scores are adjusted already: {found.adjusted}.",)
 
 
 def test_rows_without_a_label_are_neither_fitted_on_nor_counted_nor_reported():

@@ -60,7 +60,7 @@ def test_what_cannot_be_fitted_is_named():
     scores, labels = posterior_scores(40, seed=0)
     found = try_adjustments(scores, labels, {"amount": fit, "prior": PRIOR})
     assert [trial.name for trial in found.tried] == ["prior"]
-    assert found.not_tried == ["amount: amounts: got none"]
+    assert found.not_tried == ("amount: amounts: got none",)
 
 
 def test_intervals_hold_a_gain_that_is_known():

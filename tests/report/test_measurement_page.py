@@ -270,6 +270,19 @@ def test_without_predictions_the_page_says_less(hostile: Measurement) -> None:
     assert "Accuracy" not in format_measurement(found).splitlines()[1]
 
 
+def test_what_was_tried_is_told_by_text_page_and_record(hostile: Measurement, tmp_path: Path) -> None:
+    write_measurement(hostile, tmp_path)
+    read = Measurement.read(tmp_path / "measure.json")
+    assert read.trials is not None
+    assert repr(read.trials) == repr(hostile.trials)
+    (fitted,) = [trial for trial in read.trials.tried if trial.name == "fitted --cross-validate"]
+    low, high = (f"{100 * end:+.1f}".replace("-", "−") for end in (fitted.gain.low, fitted.gain.high))
+    for told in (format_measurement(read), (tmp_path / "measure.html").read_text(encoding="utf-8")):
+        assert "Adjustments tried on 160 test rows, for want of validation rows" in told
+        assert f"({low} to {high})" in told
+        assert "none of the above" not in told.lower()
+
+
 def test_the_text_names_the_hardest_class_and_the_next_step(hostile: Measurement) -> None:
     text = format_measurement(hostile)
     assert "Next: Take out the examples that are in more than one split" in text

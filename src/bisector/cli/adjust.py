@@ -217,7 +217,7 @@ def _stored(path: Path, table: "ScoreTable") -> "Adjustment":
 
 def _finder(
     arguments: argparse.Namespace, table: "ScoreTable", method: "Method", counts: "Tensor | None"
-) -> "Callable[[Tensor, Tensor | None], Adjustment]":
+) -> "Callable[..., Adjustment]":
     """The adjustment that is asked for, as a function of the scores and labels to fit on."""
     from functools import partial
 
@@ -256,7 +256,7 @@ def _tried(
     arguments: argparse.Namespace,
     table: "ScoreTable",
     adjustment: "Adjustment",
-    find: "Callable[[Tensor, Tensor | None], Adjustment] | None",
+    find: "Callable[..., Adjustment] | None",
     fitted_on: "tuple[Tensor, Tensor] | None",
     predictions: "Tensor",
 ) -> "Trials":

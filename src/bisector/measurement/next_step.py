@@ -211,7 +211,7 @@ def _labels(found: LabelErrors | None, command: str, look: str) -> Step:
 
 def _adjust(trials: Trials | None, command: str, look: str) -> Step:
     if trials is None or not trials.tried:
-        reasons = ["The table has no scores."] if trials is None else trials.not_tried
+        reasons = ("The table has no scores.",) if trials is None else trials.not_tried
         told = f"Not tried. {' '.join(reasons)}"
         return Step("adjust", None, "Move the boundaries", told, look if NOT_STREAMED in reasons else "")
     best = trials.best

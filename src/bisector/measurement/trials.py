@@ -1,6 +1,7 @@
 """Which adjustments stored scores could have, and what each gains on rows that it was not fitted on."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from bisector.posthoc.trial import Candidate, Trials, try_adjustments
 from bisector.statistics.bootstrap import FEWEST_ROWS
 
 MOST_CELLS = 2**18
-"""Rows times classes above which `measure` does not cross-validate an offset for each class; it takes a minute or so."""
+"""Rows times classes above which `measure` does not cross-validate an offset for each class: it takes minutes."""
 
 NOT_STREAMED = "The table was streamed; --engine memory tries every adjustment."
 """Why a streamed measurement tries no adjustment."""
@@ -86,12 +87,12 @@ def try_all(
         seed: of the folds and of the bootstrap.
     """
     if table.adjusted:
-        return Trials(not_tried=[f"The scores are adjusted already: {table.adjusted}."])
+        return Trials(not_tried=(f"The scores are adjusted already: {table.adjusted}.",))
     validation = validation_rows(table)
     rows = validation if len(validation) else reported_rows(table)
     if table.labels is None or len(rows) < FEWEST_ROWS:
         few = f"{len(rows)} labelled rows with scores that were held out are too few: {FEWEST_ROWS} at least."
-        return Trials(not_tried=[few])
+        return Trials(not_tried=(few,))
     found: dict[str, Candidate] = {}
     failed: list[str] = []
     own = len(validation) > 0
@@ -126,7 +127,7 @@ def try_all(
     )
     scores, labels = table.scores[rows], table.labels[rows]
     tried = try_adjustments(scores, labels, found, kind=table.kind, on=on, seed=seed)
-    return Trials(**{**vars(tried), "not_tried": [*failed, *tried.not_tried]})
+    return replace(tried, not_tried=(*failed, *tried.not_tried))
 
 
 def _usable(table: ScoreTable, rows: Tensor) -> Tensor:

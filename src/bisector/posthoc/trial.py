@@ -67,8 +67,8 @@ class Trials:
     rows: int = 0
     balanced_accuracy: float = math.nan
     accuracy: float = math.nan
-    tried: Sequence[Trial] = ()
-    not_tried: Sequence[str] = ()
+    tried: tuple[Trial, ...] = ()
+    not_tried: tuple[str, ...] = ()
 
     @property
     def best(self) -> Trial | None:
@@ -80,7 +80,7 @@ class Trials:
     def from_dict(cls, content: Mapping[str, Any]) -> "Trials":
         """The trials of a file of JSON, where NaN is null."""
         numbers = {key: _known(content[key]) for key in ("balanced_accuracy", "accuracy")}
-        tried = [
+        tried = tuple(
             Trial(
                 one["name"],
                 _known(one["balanced_accuracy"]),
@@ -91,8 +91,8 @@ class Trials:
                 ),
             )
             for one in content["tried"]
-        ]
-        return cls(**{**content, **numbers, "tried": tried})
+        )
+        return cls(**{**content, **numbers, "tried": tried, "not_tried": tuple(content["not_tried"])})
 
 
 def try_adjustments(
@@ -144,7 +144,7 @@ def try_adjustments(
         except ArgumentError as error:
             failed.append(f"{name}: {error}")
     found = compare_predictions(logits.argmax(1), predictions, labels, logits.shape[1], on=on, seed=seed)
-    return replace(found, not_tried=failed)
+    return replace(found, not_tried=tuple(failed))
 
 
 def compare_predictions(
@@ -179,7 +179,7 @@ def compare_predictions(
         for name, one in {"": before, **after}.items()
     }
     gains = _gains(before, list(after.values()), labels, seed) if names else []
-    tried = [Trial(name, *shares[name], gains[k], gains[len(names) + k]) for k, name in enumerate(names)]
+    tried = tuple(Trial(name, *shares[name], gains[k], gains[len(names) + k]) for k, name in enumerate(names))
     return Trials(f"{rows:,} {on}", rows, *shares[""], tried)
 
 

@@ -116,7 +116,7 @@ def _measurement(
     tested = partial.tally.tested(split)
     told = tested_on if tested.any() else ""
     related = measure_scores(classes, scores, dimensions=stored.dim, tested_on=told, seed=options.seed)
-    trials = Trials(not_tried=[NOT_STREAMED]) if stored.source.about.num_scores else None
+    trials = Trials(not_tried=(NOT_STREAMED,)) if stored.source.about.num_scores else None
     return Measurement(
         file=file,
         command=command,
