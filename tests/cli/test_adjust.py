@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 from bisector.cli import adjust
 from bisector.cli.main import COMMANDS, main
 from bisector.data.embeddings import EmbeddingTable, read_embeddings, write_embeddings
+from bisector.data.scores import ScoreTable, read_scores
+from bisector.measurement.trials import reported_rows, train_counts, try_all, validation_rows
 from bisector.metrics.groups import balanced_accuracy
 from bisector.posthoc import Adjustment, cross_validated_predictions
 from posthoc_cases import COUNTS, posterior_scores
@@ -273,6 +276,75 @@ def test_without_labels_it_adjusts_and_says_what_it_cannot_tell(stored, capsys):
     assert main(["adjust", *words, "--out", "found"]) == 0
     assert "No labels" in capsys.readouterr().out
     assert np.load("found/adjusted.npz")["probabilities"].sum(1) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("form", ["npz", "parquet"])
+def test_what_lowers_held_out_rows_is_said_before_it_is_written(stored, form, capsys):
+    Path("wrong.json").write_text(json.dumps(dict(zip(NAMES, COUNTS.flip(0).tolist(), strict=True))))
+    name, held = ("test.npz", "1,200 rows") if form == "npz" else ("scores.parquet", "400 validation rows")
+    (Path("found") / f"adjusted.{form}").mkdir(parents=True)  # in the way of what is written
+    words = ["adjust", name, "--method", "prior", "--counts", "wrong.json", "--out"]
+    assert main([*words, "found"]) != 0
+    assert f"this lowers the balanced accuracy: {held} held out from it -" in capsys.readouterr().err
+    assert not list(Path("found").glob("*.json"))
+
+    assert main([*words, "other"]) == 0
+    said = capsys.readouterr()
+    assert "this lowers the balanced accuracy" in said.err
+    assert "so it lowers it" in said.out
+    assert "so it lowers it" in Adjustment.load(Path("other/adjustment.json")).description
+    written = (
+        str(np.load("other/adjusted.npz")["adjusted"])
+        if form == "npz"
+        else read_embeddings("other/adjusted.parquet").adjusted
+    )
+    assert "so it lowers it" in written
+
+    assert main(["adjust", name, "--method", "prior", "--counts", "counts.json", "--out", "good"]) == 0
+    said = capsys.readouterr()
+    assert "lowers" not in said.out + said.err
+    assert f"balanced accuracy of {held} held out from it" in said.out
+
+
+@pytest.mark.parametrize("form", ["npz", "parquet"])
+def test_head_and_adjustments_travel_with_the_scores(stored, form, capsys):
+    head = {"name": "logit-adjusted", "tau": 1.0}
+    if form == "npz":
+        with np.load("test.npz") as file:
+            np.savez("told.npz", **file, head=np.array(json.dumps(head)))
+    else:
+        write_embeddings(replace(stored, head=head), Path("told.parquet"))
+    name = f"told.{form}"
+    for again in (False, True):
+        words = ["adjust", name, "--method", "prior", "--tau", "0.5", "--counts", "counts.json"]
+        assert main([*words, "--out", f"out{again}"]) == 0
+        said = capsys.readouterr().out
+        assert "The head logit-adjusted was trained with the prior (tau = 1)" in said
+        assert ("the scores are adjusted already: prior: minus tau = 0.5" in said) == again
+        name = f"out{again}/adjusted.{form}"
+    found = read_scores(name)
+    assert found.adjusted.count("prior: minus tau = 0.5") == 2
+    assert "; then prior: " in found.adjusted
+    assert found.head == head
+    assert try_all(found).not_tried == (f"The scores are adjusted already: {found.adjusted}.",)
+
+
+def test_rows_without_a_label_are_neither_fitted_on_nor_counted_nor_reported():
+    scores, labels = posterior_scores(400, seed=0)
+    splits = ["train", "validation", "test", "test"] * 100
+    known = ScoreTable(scores, "logits", NAMES, labels.roll(1), splits)
+    kept = torch.arange(400) % 5 > 0
+    gaps = replace(known, labels=known.labels.where(kept, -1))
+    fewer = replace(
+        known,
+        scores=scores[kept],
+        labels=known.labels[kept],
+        splits=[split for split, there in zip(splits, kept.tolist(), strict=True) if there],
+    )
+    for rows in (reported_rows, validation_rows):
+        assert torch.equal(gaps.labels[rows(gaps)], fewer.labels[rows(fewer)])
+    assert train_counts(gaps).tolist() == train_counts(fewer).tolist()
+    assert repr(try_all(gaps)) == repr(try_all(fewer))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 from pathlib import Path
 
 import numpy
@@ -10,6 +11,9 @@ from PIL import Image
 
 from bisector.cli.main import main
 from bisector.data.embeddings import read_embeddings
+from bisector.measurement.measurement import Measurement
+from bisector.metrics.groups import balanced_accuracy
+from bisector.report.measurement_text import format_measurement
 
 NAMES = ["white cats", "naïve 猫", "<img src=x onerror=window.pwned=1>", "plain"]
 CORRUPT = "naïve 猫/broken.jpg"
@@ -134,3 +138,51 @@ def test_the_open_set_split_verifies_classes_never_trained_on(
     printed = capsys.readouterr().out
     assert "EER %" in printed
     assert "validation part" in printed
+
+
+def test_what_is_recommended_was_tried_and_keeps_what_it_promises(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = ["--data", "digits", "--imbalance", "50", "--epochs", "6", "--accelerator", "cpu"]
+    for head, tau in (("logit-adjusted", 1.0), ("linear-softmax", 0.0)):
+        stored = f"{head}.parquet"
+        assert main(["train", *small, "--head", head, "--out", head]) == 0
+        assert main(["embed", head, "--out", stored]) == 0
+        table = read_embeddings(stored)
+        assert table.head == {"name": head, "tau": tau}
+
+        assert main(["measure", stored, "--out", "found"]) == 0
+        found = Measurement.read(Path("found/measure.json"))
+        assert found.trials is not None
+        gains = {trial.name: trial.gain for trial in found.trials.tried}
+        assert set(gains) == {"prior", "prior --tau fit", "amount", "fitted"}
+        assert (gains["prior"].high < 0) == (tau > 0)  # twice the prior ruins what once the prior mended
+        assert any("was trained with the prior (tau = 1)" in note for note in found.notes) == (tau > 0)
+        step = found.step
+        assert step.key == "adjust"
+        assert f"{100 * gains['fitted'].value:+.1f} points" in step.reason
+        assert "180 validation rows" in format_measurement(found)
+
+        capsys.readouterr()
+        assert main([*shlex.split(step.command)[1:], "--out", "adjusted"]) == 0
+        printed = capsys.readouterr()
+        assert "lowers" not in printed.out + printed.err
+        test = table.rows_of("test")
+        after = read_embeddings("adjusted/adjusted.parquet")
+        before, now = (
+            balanced_accuracy(of.predictions[test], of.labels[test], of.num_classes) for of in (table, after)
+        )
+        assert now > before
+        assert after.head == table.head
+        assert "180 validation rows held out from it" in after.adjusted
+
+        assert main(["measure", "adjusted/adjusted.parquet", "--out", "again"]) == 0
+        assert "--method" not in Measurement.read(Path("again/measure.json")).step.command
+        capsys.readouterr()
+        assert main(["adjust", stored, "--method", "prior", "--out", "prior"]) == 0
+        printed = capsys.readouterr()
+        assert ("this lowers the balanced accuracy: 180 validation rows" in printed.err) == (tau > 0)
+        assert ("was trained with the prior (tau = 1)" in printed.out) == (tau > 0)
+        told = json.loads(Path("prior/adjustment.json").read_text())["description"]
+        assert ("so it lowers it" in told) == (tau > 0)

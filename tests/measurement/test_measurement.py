@@ -1,3 +1,5 @@
+import csv
+import json
 import math
 import shlex
 from pathlib import Path
@@ -12,6 +14,11 @@ from bisector.errors import ArgumentError
 from bisector.measurement.measure import measure
 from bisector.measurement.measurement import Measurement
 from bisector.measurement.next_step import Step
+from bisector.report.measurement_files import write_measurement
+from bisector.report.measurement_text import format_measurement
+
+TAIL = [400, 250, 160, 100, 64, 50, 40, 30, 24, 20]
+LOSING = [0.05 * c for c in range(10)]  # the rarer, the more mistakes
 
 
 def blobs(
@@ -156,12 +163,13 @@ def test_what_a_file_says_is_no_more_than_a_value() -> None:
 
 
 def test_scores_that_were_adjusted_are_not_adjusted_again() -> None:
-    table = blobs([400, 250, 160, 100, 64, 40, 28, 20], errors=[0.05 * c for c in range(8)])
-    scores = torch.nn.functional.one_hot(table.predictions, 8).float()
+    table = blobs(TAIL, errors=LOSING)
+    scores = torch.nn.functional.one_hot(table.predictions, 10).float()
     found = measure(with_rows_changed(table, scores=scores, adjusted="prior, tau 1"))
-    assert found.step.key == "prior"
-    assert found.step.command.startswith("bisector compare")
+    assert step_of(found, "prior").holds
+    assert step_of(found, "prior").command.startswith("bisector compare")
     assert "The scores are not the model's own: prior, tau 1." in found.notes
+    assert step_of(found, "adjust").reason == "Not tried. The scores are adjusted already: prior, tau 1."
 
 
 def test_classes_never_trained_on_are_verified(tmp_path: Path) -> None:
@@ -206,16 +214,42 @@ def test_then_classes_that_are_too_small() -> None:
 
 
 def test_then_a_prior_where_rare_classes_lose() -> None:
-    counts = [400, 250, 160, 100, 64, 40, 28, 20]
-    table = blobs(counts, errors=[0.05 * c for c in range(8)])
+    table = blobs(TAIL, errors=LOSING)
     found = measure(table, file="e.parquet")
     assert found.step.key == "prior"
-    assert "--heads linear-softmax,logit-adjusted" in found.step.command  # no scores to adjust
-    scores = torch.nn.functional.one_hot(table.predictions, 8).float()
-    adjusted = measure(with_rows_changed(table, scores=scores), file="e.parquet")
-    assert next(step for step in adjusted.steps if step.key == "prior").command == (
-        "bisector adjust e.parquet --method prior"
-    )
+    assert found.step.reason.endswith("over 10 classes: rare classes lose.")
+    assert "--heads linear-softmax,logit-adjusted" in found.step.command
+    assert found.step.lead == "An experiment, of which nothing is known beforehand on these data:"
+    told = measure(with_rows_changed(table, head={"name": "logit-adjusted", "tau": 1.0}))
+    assert step_of(told, "prior").holds is False
+    assert step_of(told, "prior").reason.endswith("But the head was trained with the counts already.")
+
+
+@pytest.mark.parametrize("classes", [3, 8])
+def test_of_few_classes_nothing_is_concluded(classes: int, tmp_path: Path) -> None:
+    spreads = [0.5 + 0.3 * c for c in range(classes)]
+    found = measure(blobs(TAIL[:classes], spreads, errors=[0.05 * c for c in range(classes)]))
+    assert step_of(found, "prior").holds is step_of(found, "amount").holds is None
+    assert "nothing is concluded from fewer than 9 classes" in step_of(found, "prior").reason
+    assert "lose" not in step_of(found, "prior").reason
+    write_measurement(found, tmp_path)
+    for relation in (one.relation for one in found.scores[0].relationships):
+        for one in (relation.pearson, relation.spearman, relation.partial):
+            assert math.isnan(one.low), one
+            assert math.isnan(one.high), one
+    record = json.loads((tmp_path / "measure.json").read_text())
+    text, page = format_measurement(found), (tmp_path / "measure.html").read_text(encoding="utf-8")
+    for one in record["scores"][0]["relationships"]:
+        assert one["relation"]["pearson"]["low"] is one["relation"]["partial"]["high"] is None
+    with (tmp_path / "score_correlations.csv").open() as file:
+        for row in csv.DictReader(file):
+            assert row["pearson"] != ""
+            assert row["pearson_low"] == row["partial_high"] == row["spearman_low"] == ""
+    (line,) = [line for line in text.splitlines() if line.startswith("log count ")]
+    assert "(" not in line
+    assert "chance alone" not in page
+    if classes > 3:
+        assert f"{classes} classes are too few for an interval" in page
 
 
 def test_then_the_amounts_where_they_say_more_than_the_counts() -> None:
@@ -233,7 +267,8 @@ def test_then_the_amounts_where_they_say_more_than_the_counts() -> None:
 def test_else_nothing_stands_out() -> None:
     found = measure(blobs([60] * 6))
     assert found.step.key == "compare"
-    assert found.step.reason == "None of the above stands out."
+    assert found.step.reason == "Nothing stands out in these embeddings."
+    assert found.step.lead == "An experiment, of which nothing is known beforehand on these data:"
 
 
 def test_without_predictions_what_can_be_said_is_said() -> None:

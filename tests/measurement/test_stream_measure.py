@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from bisector.data.embeddings import EmbeddingTable, read_embeddings
+from bisector.data.embeddings import EmbeddingTable, read_embeddings, write_embeddings
 from bisector.data.stored import open_embeddings
 from bisector.errors import ArgumentError
 from bisector.information.amount import information_amounts
@@ -61,6 +61,25 @@ def test_it_says_what_is_said_of_the_table_in_memory(split: bool, predicted: boo
     again = Measurement.read(tmp_path / "m.json")
     assert repr(again.classes) == repr(got.classes)
     assert again.streamed
+
+
+def test_a_streamed_table_is_told_that_no_adjustment_was_tried(tmp_path: Path) -> None:
+    labels = torch.arange(120) % 4
+    splits = ["train"] * 60 + ["validation"] * 60
+    scores = torch.randn(120, 4, generator=torch.Generator().manual_seed(0))
+    head = {"name": "logit-adjusted", "tau": 1.0}
+    table = EmbeddingTable(
+        torch.randn(120, 5), labels, tuple("abcd"), scores=scores, splits=splits, head=head
+    )
+    write_embeddings(table, tmp_path / "e.parquet")
+    got = streamed(tmp_path / "e.parquet", tmp_path / "p")
+    (step,) = [step for step in got.steps if step.key == "adjust"]
+    assert step.holds is None
+    assert step.reason == "Not tried. The table was streamed; --engine memory tries every adjustment."
+    assert step.command.endswith("--engine memory")
+    assert any("was trained with the prior (tau = 1)" in note for note in got.notes)
+    got.write(tmp_path / "m.json")
+    assert repr(Measurement.read(tmp_path / "m.json").trials) == repr(got.trials)
 
 
 @pytest.mark.parametrize("shrinkage", ["none", "oas", "quadratic-inverse"])

@@ -18,6 +18,7 @@ from bisector.report.measurement_page import render_measurement
 from bisector.report.measurement_plots import scatter_plots
 from bisector.report.measurement_text import format_measurement
 from bisector.statistics.relation import chance_limit
+from on_paper import cut_on_paper
 
 SECONDS = 60
 NAMES = (
@@ -152,6 +153,20 @@ def test_at_400_pixels_lines_go_through_and_names_are_readable(
     assert [height for height in heights if height != round(height)] == []
 
 
+def test_at_400_pixels_the_accuracy_is_in_sight_and_on_paper_nothing_is_cut(
+    browser: webdriver.Chrome, hostile: Measurement, tmp_path: Path
+) -> None:
+    page = write_measurement(hostile, tmp_path)[0]
+    show(browser, page, 400)
+    (accuracy,) = [
+        cell for cell in browser.find_elements(By.CSS_SELECTOR, "th[data-first]") if "Accuracy" in cell.text
+    ]
+    assert accuracy.rect["x"] + accuracy.rect["width"] <= 400
+    assert cut_on_paper(browser) == []
+    show(browser, page, 1200)
+    assert cut_on_paper(browser) == []
+
+
 def test_the_axis_of_counts_has_ticks_of_its_own() -> None:
     _, counts = scatter_plots(numbered())
     axis = counts.layout["xaxis"]
@@ -253,6 +268,19 @@ def test_without_predictions_the_page_says_less(hostile: Measurement) -> None:
     assert "By the angle between the classes' mean directions." in page
     assert "No predictions" in page
     assert "Accuracy" not in format_measurement(found).splitlines()[1]
+
+
+def test_what_was_tried_is_told_by_text_page_and_record(hostile: Measurement, tmp_path: Path) -> None:
+    write_measurement(hostile, tmp_path)
+    read = Measurement.read(tmp_path / "measure.json")
+    assert read.trials is not None
+    assert repr(read.trials) == repr(hostile.trials)
+    (fitted,) = [trial for trial in read.trials.tried if trial.name == "fitted --cross-validate"]
+    low, high = (f"{100 * end:+.1f}".replace("-", "−") for end in (fitted.gain.low, fitted.gain.high))
+    for told in (format_measurement(read), (tmp_path / "measure.html").read_text(encoding="utf-8")):
+        assert "Adjustments tried on 160 test rows, for want of validation rows" in told
+        assert f"({low} to {high})" in told
+        assert "none of the above" not in told.lower()
 
 
 def test_the_text_names_the_hardest_class_and_the_next_step(hostile: Measurement) -> None:

@@ -8,6 +8,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from bisector.metrics.summary import METRICS
 from bisector.report.names import shorten
 from bisector.report.page import write_page
+from on_paper import cut_on_paper
 
 SECONDS = 60  # enough for a busy machine; a page that is ready does not wait
 
@@ -126,6 +127,12 @@ def test_nothing_sticks_out_in_any_light(page, path, width, scheme):
     for ink in inks:
         # The contrast that the Web Content Accessibility Guidelines ask of text.
         assert (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05) >= 4.5
+
+
+@pytest.mark.parametrize("width", [1200, 400])
+def test_nothing_is_cut_on_paper(page, path, width):
+    show(page, path, width, "dark")
+    assert cut_on_paper(page) == []
 
 
 def test_sections_have_air_around_their_content(page):

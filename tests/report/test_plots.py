@@ -186,16 +186,22 @@ def test_each_square_has_the_order_of_its_own_margins(comparison):
         assert figure.title.endswith(f"up to {np.max(expected):.2g} rad")
 
 
-def test_no_square_is_blank(comparison):
+def test_all_squares_have_one_scale_and_none_is_drawn_of_zeros(comparison):
     small = replace(comparison.runs[0], margins=[[0.0, 0.01], [0.0, 0.0]])
     large = replace(comparison.runs[1], margins=[[0.0, 0.5], [0.0, 0.0]])
     none = replace(comparison.runs[2], margins=[[0.0, 0.0], [0.0, 0.0]])
     given = replace(comparison, runs=[small, large, none])
     figures = margins(given)
-    assert [(figure.data[0]["zmin"], figure.data[0]["zmax"]) for figure in figures] == [(0, 0.01), (0, 0.5)]
+    assert [(figure.data[0]["zmin"], figure.data[0]["zmax"]) for figure in figures] == [(0, 0.5)] * 2
     told = margin_section(given, figures)
     assert f"{head_label(none.head)}: no margin between any two classes." in told
     assert told.count("no margin") == 1
+
+
+def test_small_margins_are_no_blank_square(comparison):
+    for figure in margins(comparison):
+        scale = figure.data[0]["colorscale"]
+        assert [place for place, _ in scale] == [0, pytest.approx(0.02), 1]  # the middle colour is well seen
 
 
 def test_squares_say_what_their_margins_do(comparison):

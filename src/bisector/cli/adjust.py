@@ -1,10 +1,12 @@
 """Move the boundaries of a trained model from its stored scores alone.
 
-Prints accuracy, balanced accuracy, groups, worst class and bias before and after; writes adjustment.json and the
-adjusted scores. With --adjustment it applies an adjustment.json that is there already.
+Prints what the adjustment gains on rows that it was not fitted on, and accuracy, balanced accuracy, groups, worst
+class and bias before and after; writes adjustment.json and the adjusted scores. With --adjustment it applies an
+adjustment.json that is there already.
 """
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -12,11 +14,15 @@ from bisector.cli.output import require_folder, say
 from bisector.errors import ArgumentError, require, require_choice, require_integer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from bisector.data.scores import ScoreTable
     from bisector.posthoc.adjustment import Adjustment, Kind
     from bisector.posthoc.dispatch import Method
+    from bisector.posthoc.trial import Trials
+    from bisector.statistics.bootstrap import Estimate
 
 Word = TypeVar("Word", Literal["fit"], Literal["cross-validate"])
 # As in `bisector.posthoc`, which would bring torch.
@@ -31,6 +37,7 @@ _METHOD_OF = {  # what only one method reads
     "seed": "fitted",
 }
 _FITTING = ("validation", "validation_labels")
+_LINES = 5  # of what was left out
 _ACROSS = "adjusted by what was fitted on the other four fifths"
 _EXAMPLE = "a file of its own with --validation, or rows with split 'validation'"
 
@@ -96,8 +103,11 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     kind = None if arguments.kind is None else require_choice("--kind", arguments.kind, _KINDS)
     require_folder(arguments.out)
 
+    from dataclasses import replace
+
     from bisector.data.class_values import read_class_values
     from bisector.data.scores import read_scores
+    from bisector.measurement.trials import reported_rows, train_counts
     from bisector.report.adjustment_files import write_adjusted
 
     table = read_scores(arguments.scores, labels=arguments.labels, kind=kind)
@@ -105,24 +115,33 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     counts = (
         read_class_values(arguments.counts, table.class_names, ["count", "train_count", "instances"])
         if arguments.counts
-        else _train_counts(table)
+        else train_counts(table)
     )
-    if method is None:
-        adjustment = _stored(arguments.adjustment, table)
+    find = None if method is None else _finder(arguments, table, method, counts)
+    if method is None or find is None:
+        adjustment, fitted_on = _stored(arguments.adjustment, table), None
+    elif _fits(arguments, method):
+        fitted_on = _to_fit_on(arguments, table, kind, method)
+        adjustment = find(*fitted_on)
     else:
-        adjustment = _found(arguments, table, kind, method, counts)
+        adjustment, fitted_on = find(table.scores[table.scored][:1], None), None
     scores, predictions = _adjusted(arguments, table, adjustment)
+    trials = _tried(arguments, table, adjustment, find, fitted_on, predictions)
+    adjustment = replace(adjustment, description="; ".join([adjustment.description, *_held_out(trials)]))
     told = f"{adjustment.method}: {adjustment.description}"
-    arguments.out.mkdir(parents=True, exist_ok=True)
     across = f"; the rows that are reported: each {_ACROSS}" if arguments.cross_validate else ""
-    written = write_adjusted(table, scores, predictions, told + across, arguments.out)
-    say(f"{told}\nScores: {table.told}\n")
+    say(f"{told}\nScores: {table.told}")
+    for note in _notes(table, adjustment.method):
+        say(f"Note: {note}")
     if table.labels is None:
-        say("No labels: what the adjustment changes in accuracy cannot be told.")
-    elif not len(_reported(table)):
-        say("No rows of split 'test' with scores: what the adjustment changes in accuracy is not told.")
+        say("\nNo labels: what the adjustment changes in accuracy cannot be told.")
+    elif not len(reported_rows(table)):
+        say("\nNo rows of split 'test' with scores: what the adjustment changes in accuracy is not told.")
     else:
-        say(_table(arguments, table, predictions, counts))
+        say(f"\n{_table(arguments, table, predictions, counts)}")
+    _warn(trials)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    written = write_adjusted(table, scores, predictions, told + across, arguments.out)
     if method is not None:
         adjustment.save(arguments.out / "adjustment.json")
         say(f"\nOffsets: {arguments.out / 'adjustment.json'}\nAdjusted scores: {written}")
@@ -196,22 +215,18 @@ def _stored(path: Path, table: "ScoreTable") -> "Adjustment":
     return replace(adjustment, kind=table.kind)
 
 
-def _found(
-    arguments: argparse.Namespace,
-    table: "ScoreTable",
-    kind: "Kind | None",
-    method: "Method",
-    counts: "Tensor | None",
-) -> "Adjustment":
+def _finder(
+    arguments: argparse.Namespace, table: "ScoreTable", method: "Method", counts: "Tensor | None"
+) -> "Callable[..., Adjustment]":
+    """The adjustment that is asked for, as a function of the scores and labels to fit on."""
+    from functools import partial
+
     from bisector.data.class_values import read_class_values
+    from bisector.measurement.trials import train_amounts
     from bisector.posthoc import adjust
 
     tau = _number("--tau", arguments.tau or "1", "fit")
     strength = _number("--strength", arguments.strength or "fit", "fit")
-    fits = _fits(arguments, method)
-    scores, labels = (
-        _to_fit_on(arguments, table, kind, method) if fits else (table.scores[table.scored][:1], None)
-    )
     if method == "prior" and counts is None:
         raise ArgumentError(
             "--counts: got none, and no rows with split 'train'; expected a file with the training counts"
@@ -221,11 +236,10 @@ def _found(
         amounts = (
             read_class_values(arguments.amounts, table.class_names, ["amount", "information"])
             if arguments.amounts
-            else _train_amounts(table)
+            else train_amounts(table)
         )
-    return adjust(
-        scores,
-        labels,
+    return partial(
+        adjust,
         method=method,
         kind=table.kind,
         class_counts=counts,
@@ -236,6 +250,86 @@ def _found(
         seed=arguments.seed or 0,
         class_names=table.class_names,
     )
+
+
+def _tried(
+    arguments: argparse.Namespace,
+    table: "ScoreTable",
+    adjustment: "Adjustment",
+    find: "Callable[..., Adjustment] | None",
+    fitted_on: "tuple[Tensor, Tensor] | None",
+    predictions: "Tensor",
+) -> "Trials":
+    """What the adjustment does on rows that it was not fitted on: of validation where there are any."""
+    from functools import partial
+
+    from bisector.measurement.trials import MOST_CELLS, reported_rows, validation_rows
+    from bisector.posthoc.trial import Trials, compare_predictions, try_adjustments
+
+    seed, validation = arguments.seed or 0, validation_rows(table)
+    if fitted_on is not None and find is not None and not arguments.cross_validate:
+        scores, labels = fitted_on
+        if adjustment.method == "fitted" and scores.numel() > MOST_CELLS:
+            # To choose it again in every fold would take five times as long as the fit itself.
+            find = partial(find, penalty=adjustment.settings["penalty"])
+        else:
+            find = partial(find, seed=(seed + 1) % 2**63)
+        return try_adjustments(
+            scores, labels, {adjustment.method: find}, kind=table.kind, on="validation rows", seed=seed
+        )
+    own = len(validation) > 0 and not arguments.cross_validate and arguments.adjustment is None
+    rows = validation if own else reported_rows(table)
+    if table.labels is None or not len(rows):
+        return Trials()
+    on = "validation rows" if own else "rows" if table.splits is None else "test rows"
+    return compare_predictions(
+        table.scores[rows].argmax(1),
+        {adjustment.method: predictions[rows]},
+        table.labels[rows],
+        len(table.class_names),
+        on=on,
+        seed=seed,
+    )
+
+
+def _held_out(trials: "Trials") -> list[str]:
+    """What the trial found, in words; nothing where there was none."""
+    return [
+        f"balanced accuracy of {trials.on} held out from it: {100 * trials.balanced_accuracy:.1f} % before, "
+        f"{100 * one.balanced_accuracy:.1f} % after, {_points(one.gain)}"
+        + (", so it lowers it" if one.gain.value < 0 else "")
+        for one in trials.tried
+    ]
+
+
+def _warn(trials: "Trials") -> None:
+    """Say, before anything is written, that held-out rows are worse after."""
+    for one in trials.tried:
+        if one.gain.value < 0:
+            lowers = "this lowers" if one.harms else "this may lower"
+            print(
+                f"bisector adjust: {lowers} the balanced accuracy: {trials.on} held out from it "
+                f"{_points(one.gain)}; better leave the scores as they are",
+                file=sys.stderr,
+            )
+
+
+def _points(gain: "Estimate") -> str:
+    from bisector.measurement.next_step import points
+
+    return points(gain)
+
+
+def _notes(table: "ScoreTable", method: str) -> list[str]:
+    """What is known of the scores that speaks against adjusting them."""
+    from bisector.measurement.trials import prior_note
+
+    notes = [f"the scores are adjusted already: {table.adjusted}"] if table.adjusted else []
+    if method == "prior" and (note := prior_note(table.head)):
+        notes.append(note)
+    left_out = () if table.embeddings is None else table.embeddings.left_out
+    more = [f"{len(left_out) - _LINES} more are left out"] if len(left_out) > _LINES else []
+    return [*notes, *(f"left out: {line}" for line in left_out[:_LINES]), *more]
 
 
 def _penalty(arguments: argparse.Namespace) -> 'float | Literal["cross-validate"]':
@@ -251,6 +345,7 @@ def _adjusted(
     """
     import torch
 
+    from bisector.measurement.trials import reported_rows
     from bisector.posthoc import cross_validated_scores
 
     scored = table.scored
@@ -260,7 +355,7 @@ def _adjusted(
     predictions[scored] = adjustment.predict(table.scores[scored])
     if arguments.cross_validate:
         assert table.labels is not None  # else there was nothing to fit on
-        rows = _reported(table)
+        rows = reported_rows(table)
         penalty = _penalty(arguments)
         logits = cross_validated_scores(
             table.scores[rows],
@@ -284,19 +379,12 @@ def _number(name: str, text: str, word: Word) -> float | Word:
         raise ArgumentError(f"{name}: got {text!r}; expected a number, or {word}") from None
 
 
-def _reported(table: "ScoreTable") -> "Tensor":
-    """The rows to report on: of split 'test', or of all in a table without splits, those with scores."""
-    import torch
-
-    rows = torch.arange(len(table)) if table.splits is None else table.rows_of("test")
-    return rows[table.scored[rows]]
-
-
 def _to_fit_on(
     arguments: argparse.Namespace, table: "ScoreTable", kind: "Kind | None", method: str
 ) -> "tuple[Tensor, Tensor]":
     """Scores and labels that are not those reported on."""
     from bisector.data.scores import read_scores, require_same_classes
+    from bisector.measurement.trials import reported_rows, validation_rows
 
     path = arguments.validation
     if path is not None:
@@ -304,16 +392,16 @@ def _to_fit_on(
         require(not same, "--validation", f"{path}, which is SCORES", "other rows than those reported on")
         given = read_scores(path, labels=arguments.validation_labels, kind=kind)
         require_same_classes("--validation", given.class_names, table.class_names)
-        rows = _reported(given) if given.splits is None else _validation(given)
+        rows = reported_rows(given) if given.splits is None else validation_rows(given)
         require(
             len(rows) > 0, "--validation", f"{path} without rows of split 'validation'", "scores to fit on"
         )
         require(given.kind == table.kind, "--validation", given.kind, f"{table.kind}, as SCORES")
         table = given
     elif arguments.cross_validate:
-        rows = _reported(table)
+        rows = reported_rows(table)
     else:
-        rows = _validation(table)
+        rows = validation_rows(table)
         needs = (
             "fitted needs"
             if method == "fitted"
@@ -333,40 +421,14 @@ def _to_fit_on(
     return table.scores[rows], table.labels[rows]
 
 
-def _validation(table: "ScoreTable") -> "Tensor":
-    rows = table.rows_of("validation")
-    return rows[table.scored[rows]]
-
-
-def _train_counts(table: "ScoreTable") -> "Tensor | None":
-    import torch
-
-    rows = table.rows_of("train")
-    if table.labels is None or not len(rows):
-        return None
-    return torch.bincount(table.labels[rows], minlength=len(table.class_names)).double()
-
-
-def _train_amounts(table: "ScoreTable") -> "Tensor":
-    from bisector.information.amount import information_amounts
-
-    rows = table.rows_of("train")
-    if table.embeddings is None or not len(rows):
-        raise ArgumentError(
-            "--amounts: got none, and no embeddings of split 'train'; expected a file with the information amounts"
-        )
-    embeddings = table.embeddings.embeddings[rows]
-    labels = table.embeddings.labels[rows]
-    return information_amounts(embeddings, labels, len(table.class_names), embeddings="unit")
-
-
 def _table(
     arguments: argparse.Namespace, table: "ScoreTable", predictions: "Tensor", counts: "Tensor | None"
 ) -> str:
+    from bisector.measurement.trials import reported_rows
     from bisector.report.adjustment import fairness, format_adjustment
 
     assert table.labels is not None
-    rows = _reported(table)
+    rows = reported_rows(table)
     labels = table.labels[rows]
     note = f"{len(rows)} rows of {len(table.class_names)} classes"
     without = (len(table) if table.splits is None else len(table.rows_of("test"))) - len(rows)

@@ -36,6 +36,7 @@ class EmbeddingWriter:
         adjusted: what was done to the scores after the model.
         settings: options of the command that made the table, by name with underscores; those that are None are not
             written.
+        head: that made the scores: `name`, and `tau`, the strength of the prior in its training.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class EmbeddingWriter:
         left_out: Sequence[str] = (),
         adjusted: str = "",
         settings: Mapping[str, Any] | None = None,
+        head: Mapping[str, Any] | None = None,
     ) -> None:
         self._path = path
         self._notes = {
@@ -58,6 +60,7 @@ class EmbeddingWriter:
             "version": __version__,
             **({"adjusted": adjusted} if adjusted else {}),
             **({"settings": kept} if (kept := _given(settings)) else {}),
+            **({"head": dict(head)} if head else {}),
         }
         self._writer: Any = None
 

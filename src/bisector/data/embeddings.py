@@ -48,6 +48,8 @@ class EmbeddingTable:
         data: what was embedded.
         adjusted: what was done to the scores after the model; empty where they are its own.
         settings: options of the command that made the table, by name with underscores.
+        head: that made the scores, where it is one of ours: `name`, its spec, and `tau`, the strength of the prior
+            in its training.
 
     Raises:
         ArgumentError: if the columns do not fit each other or a label is not a class.
@@ -72,6 +74,7 @@ class EmbeddingTable:
     data: str = ""
     adjusted: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    head: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rows, classes = len(self.labels), len(self.class_names)
@@ -211,6 +214,7 @@ def write_embeddings(table: EmbeddingTable, path: str | Path) -> None:
         left_out=table.left_out,
         adjusted=table.adjusted,
         settings=table.settings,
+        head=table.head,
     )
     with writer:
         for start in range(0, len(table), _ROWS):
@@ -279,6 +283,7 @@ def table_of(columns: Columns, kind: Kind | None = None) -> EmbeddingTable:
         data=str(columns.notes.get("data", "")),
         adjusted=str(columns.notes.get("adjusted", "")),
         settings=settings if isinstance(settings := columns.notes.get("settings"), dict) else {},
+        head=head if isinstance(head := columns.notes.get("head"), dict) else {},
     )
     return _with_verdicts(table if len(kept) == rows else table.select(kept))
 

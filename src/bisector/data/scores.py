@@ -1,8 +1,11 @@
 """Stored scores: what a trained model said of each example, with or without its embeddings."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,10 +32,12 @@ class ScoreTable:
         scores: (N, C) floating; a row that is not finite has none.
         kind: what they are: "logits" or "probabilities".
         class_names: of the columns.
-        labels: (N,) integers from 0 to C - 1.
+        labels: (N,) integers from 0 to C - 1; -1 in a row that has none.
         splits: "train", "validation" or "test" for each row.
         embeddings: the table they come from, if they come from one.
         told: what the scores were taken for when they were read, and why.
+        adjusted: what was done to the scores after the model; empty where they are its own.
+        head: that made the scores, where it is known: `name` and `tau`, the strength of the prior in its training.
 
     Raises:
         ArgumentError: the columns do not fit each other, or a label is not a class.
@@ -45,6 +50,8 @@ class ScoreTable:
     splits: list[str] | None = None
     embeddings: EmbeddingTable | None = None
     told: str = ""
+    adjusted: str = ""
+    head: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape = tuple(self.scores.shape)
@@ -56,8 +63,8 @@ class ScoreTable:
             rows = shape[0] if column is None else len(column)
             require(rows == shape[0], name, f"{rows} rows", f"{shape[0]}, as scores")
         if self.labels is not None:
-            wrong = self.labels[(self.labels < 0) | (self.labels >= classes)]
-            require(not len(wrong), "labels", wrong[:3].tolist(), f"classes from 0 to {classes - 1}")
+            wrong = self.labels[(self.labels < -1) | (self.labels >= classes)]
+            require(not len(wrong), "labels", wrong[:3].tolist(), f"classes from 0 to {classes - 1}, or -1")
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -122,6 +129,8 @@ def read_scores(
         classes,
         None if splits is None else split_names(splits),
         told=told,
+        adjusted=_text(arrays, "adjusted"),
+        head=_head(_text(arrays, "head")),
     )
 
 
@@ -145,12 +154,42 @@ def _of_table(path: Path, kind: Kind | None) -> ScoreTable:
             f"scores: got {path} without them; expected a column 'scores', one number a class"
         )
     table = table_of(columns, kind)
-    assert table.scores is not None
     found, told = kind_of_scores(columns.scores_name, columns.scores, kind)
     told += "; taken by their logarithm" if found == "probabilities" else ""
+    return replace(scores_of(table), told=told)
+
+
+def scores_of(table: EmbeddingTable) -> ScoreTable:
+    """The scores of a table of embeddings that has some, which are logits.
+
+    >>> table = EmbeddingTable(torch.eye(2), torch.tensor([0, 1]), ("cat", "dog"), scores=torch.eye(2))
+    >>> scores_of(table).kind
+    'logits'
+    """
+    if table.scores is None:
+        raise ArgumentError("scores: got a table without them; expected one number a class")
     return ScoreTable(
-        table.scores, "logits", table.class_names, table.labels, table.splits, embeddings=table, told=told
+        table.scores,
+        "logits",
+        table.class_names,
+        table.labels,
+        table.splits,
+        embeddings=table,
+        adjusted=table.adjusted,
+        head=table.head,
     )
+
+
+def _text(arrays: Mapping[str, Array], key: str) -> str:
+    """What `adjust` wrote into an .npz by this name; empty where it is not there."""
+    return str(arrays[key]) if key in arrays and arrays[key].ndim == 0 else ""
+
+
+def _head(text: str) -> dict[str, Any]:
+    with suppress(ValueError, RecursionError):
+        if isinstance(found := json.loads(text), dict):
+            return found
+    return {}
 
 
 def _classes(column: Array, names: tuple[str, ...] | None, width: int) -> Tensor:  # (N,)

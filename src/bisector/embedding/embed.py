@@ -69,6 +69,7 @@ def embed(
         data=data.name,
         left_out=data.left_out,
         settings=settings,
+        head=_head(source),
     )
     for line in (*source.notes, *data.notes):
         tell(line)
@@ -98,6 +99,13 @@ def embed(
                 )
                 progress(len(positions))
     return rows
+
+
+def _head(source: Source) -> dict[str, Any]:
+    """What readers of the scores must know of the head: its spec, and the strength of the prior in its training."""
+    if not isinstance(source, TrainedSource):
+        return {}
+    return {"name": source.trained.head, "tau": source.trained.model.head.tau}
 
 
 def _part(data: Dataset, key: str) -> Part:

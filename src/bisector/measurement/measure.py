@@ -7,6 +7,7 @@ from torch import Tensor
 
 from bisector._version import __version__
 from bisector.data.embeddings import EmbeddingTable
+from bisector.data.scores import scores_of
 from bisector.errors import require_integer
 from bisector.measurement.class_scores import ClassScores
 from bisector.measurement.classes import ClassMeasure, affordable_equal_count, measure_classes
@@ -17,6 +18,7 @@ from bisector.measurement.measurement import Measurement
 from bisector.measurement.next_step import next_steps
 from bisector.measurement.score_measures import accuracy_of, measure_scores
 from bisector.measurement.small_classes import small_note
+from bisector.measurement.trials import prior_note, train_amounts, try_all
 from bisector.metrics.verification import Verification, verify
 
 SPLITS = ("train", "validation", "test")
@@ -34,6 +36,8 @@ def measure(
     seed: int = 0,
 ) -> Measurement:
     """Measure classes, correlations, confused pairs, suspected labels and duplicates, and say what to do next.
+
+    Every adjustment that the scores could have is tried: see `bisector.measurement.trials.try_all`.
 
     Counts and amounts are those of the training rows, accuracies and losses those of the test rows (or of
     validation, if there are none); of all rows where the table has no splits.
@@ -85,6 +89,16 @@ def measure(
     label_errors = find_label_errors(table, held_out)
     told = tested_on if any(one.tested for one in classes) else ""
     related = measure_scores(classes, scores, dimensions=dimensions, tested_on=told, seed=seed)
+    as_adjust = (shrinkage, embeddings) == ("quadratic-inverse", "unit")  # else it measures others
+    own_amounts = torch.tensor([one.amount for one in classes], dtype=torch.float64)
+    trials = (
+        try_all(
+            scores_of(table),
+            (lambda _: own_amounts) if as_adjust and measured_on == "train rows" else train_amounts,
+        )
+        if table.scores is not None
+        else None
+    )
     tested = tested[table.predicted[tested]] if table.predictions is not None else tested
     predictions = table.predictions if len(tested) else None
     return Measurement(
@@ -108,7 +122,9 @@ def measure(
         label_errors=label_errors,
         duplicates=duplicates,
         verification=_verification(table),
-        steps=next_steps(table, file, classes, accuracy_of(related), label_errors, duplicates, command),
+        steps=next_steps(
+            table, file, classes, accuracy_of(related), label_errors, duplicates, command, trials
+        ),
         left_out=list(table.left_out),
         notes=[
             *_notes(table, classes, held_out, duplicates),
@@ -116,6 +132,7 @@ def measure(
             *(note for one in scores for note in one.notes),
         ],
         scores=related,
+        trials=trials,
         equal_count=equal_count,
         shrinkage=shrinkage,
         embeddings=embeddings,
@@ -172,4 +189,6 @@ def _notes(
         )
     if table.adjusted:
         notes.append(f"The scores are not the model's own: {table.adjusted}.")
+    if table.scores is not None and (note := prior_note(table.head)):
+        notes.append(note)
     return notes

@@ -15,6 +15,7 @@ from bisector.measurement.label_errors import LabelErrors, Suspect
 from bisector.measurement.next_step import Step, recommended
 from bisector.measurement.score_measures import ScoreMeasure, read_score_measures
 from bisector.metrics.verification import Verification
+from bisector.posthoc.trial import Trials
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Measurement:
         left_out: of the data, by the reader and by whoever wrote the file.
         notes: what the reader should know.
         scores: accuracy and the scores that the user brought, and what goes with them.
+        trials: of adjustments, on held-out rows; None where there are no scores.
         equal_count: rows of each class that equal amounts are measured on; 0 for none.
         shrinkage: of the covariances.
         embeddings: "raw" or "unit", what amounts are measured on.
@@ -69,6 +71,7 @@ class Measurement:
     left_out: list[str]
     notes: list[str]
     scores: list[ScoreMeasure] = field(default_factory=list)
+    trials: Trials | None = None
     equal_count: int = 0
     shrinkage: str = "quadratic-inverse"
     embeddings: str = "unit"
@@ -140,6 +143,7 @@ def _measurement(content: dict[str, Any]) -> Measurement:
         else Verification.from_dict(content["verification"]),
         "steps": [Step(**step) for step in content["steps"]],
         "scores": read_score_measures(content.get("scores", ())),
+        "trials": None if content.get("trials") is None else Trials.from_dict(content["trials"]),
     }
     content = {key: value for key, value in content.items() if key != "correlations"}  # of older files
     return Measurement(**{**content, **parts})
@@ -155,6 +159,6 @@ def _plain(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value

@@ -11,6 +11,9 @@ from bisector.measurement.command import Option, column_options, command_line
 from bisector.measurement.duplicates import Duplicates
 from bisector.measurement.label_errors import LabelErrors
 from bisector.measurement.score_measures import AMOUNT, COUNT, ScoreMeasure
+from bisector.measurement.trials import NOT_STREAMED, prior_note
+from bisector.posthoc.trial import Trial, Trials
+from bisector.statistics.bootstrap import FEWEST_ROWS, Estimate
 from bisector.statistics.relation import chance_limit
 
 SUSPECT_SHARE = 0.05
@@ -33,6 +36,8 @@ CORRELATION = 0.5
 
 NOT_LOOKED_FOR = "Not looked for: the table was streamed. --engine memory looks for it."
 """Why a streamed measurement has no label errors and no duplicates."""
+
+_FEW = f"nothing is concluded from fewer than {FEWEST_ROWS} classes."
 
 _NO_PREDICTIONS = "The table has no predictions, so that accuracy is not known."
 
@@ -58,6 +63,9 @@ class Step:
     lead: str = ""
 
 
+_EXPERIMENT = "An experiment, of which nothing is known beforehand on these data:"
+
+
 def next_steps(
     table: EmbeddingTable,
     file: str,
@@ -66,17 +74,25 @@ def next_steps(
     label_errors: LabelErrors | None,
     duplicates: Duplicates | None,
     command: str = "",
+    trials: Trials | None = None,
 ) -> list[Step]:
     """All rules in their order: what spoils a measurement first, then what is cheapest to mend.
+
+    Of the rows at hand nothing is recommended that was not tried on them. What needs another training is an
+    experiment, and is called one.
 
     1. Chance: balanced accuracy over C classes is below both 2 / C and a tenth of the way from 1 / C to 1.
     2. Leakage: of validation and test 1%, and at least 2 rows, are in an earlier split too. Of classes that the
        network maps to one point it cannot be told.
     3. Labels: at least 5% are suspect, by a judge that agrees with 80% of them.
-    4. Small classes: at least a quarter of the classes have fewer than 13 rows.
-    5. Prior: log count and accuracy correlate by 0.5 or more, and beyond chance.
-    6. Amount: amount and accuracy correlate negatively beyond chance with log count held fixed.
-    7. Nothing of this: compare heads. This rule always holds.
+    4. Adjustment: of all that `bisector adjust` could do, cross-validated on held-out rows, one gains balanced
+       accuracy with an interval above 0; that of the largest gain. Else the boundaries are left as they are.
+    5. Small classes: at least a quarter of the classes have fewer than 13 rows.
+    6. Prior: log count and accuracy correlate by 0.5 or more, beyond chance and with an interval above 0, and the
+       head was not trained with the prior.
+    7. Amount: amount and accuracy correlate negatively beyond chance with log count held fixed, with an interval
+       below 0.
+    8. Nothing of this: compare heads. This rule always holds.
 
     The commands have the settings that the table was made with, as far as they have such options.
 
@@ -88,6 +104,7 @@ def next_steps(
         label_errors: suspected; None where they were not looked for.
         duplicates: found; None where they were not looked for.
         command: that measured them; it is recommended again where the table does not say how it was made.
+        trials: of adjustments; None where the table has no scores.
     """
     data, kept = table.data or file, _data_settings(table)
     heads = (
@@ -98,21 +115,21 @@ def next_steps(
     if table.model and table.data:
         options = {**_embedding_settings(table), "out": _path(file)}
         again = command_line("bisector embed", table.model, table.data, options=options)
-    adjust = command_line("bisector adjust", file, options={"method": "prior"})
     look = command_line("bisector measure", file, options={**columns, "engine": "memory"})
-    own = table.scores is not None and not table.adjusted
+    note = prior_note(table.head)
     rules = [
         _chance(classes, command_line("bisector train", options={"data": _path(data), **kept})),
         _leakage(table, duplicates, look),
         _labels(label_errors, again, look),
+        _adjust(trials, command_line("bisector adjust", file) + " --method", look),
         _small(classes, f"{heads} logit-adjusted,normalized-softmax:tau=1"),
-        _prior(accuracy, adjust if own else f"{heads} linear-softmax,logit-adjusted"),
+        _prior(accuracy, f"{heads} linear-softmax,logit-adjusted", note),
         _amount(accuracy, f"{heads} normalized-softmax,igam,igam:tau=1"),
     ]
     nothing = not any(rule.holds for rule in rules)
-    reason = "None of the above stands out." if nothing else "When the above is done."
+    reason = "Nothing stands out in these embeddings." if nothing else "When what stands out is done."
     compare = f"{heads} linear-softmax,normalized-softmax,igam:tau=1"
-    return [*rules, Step("compare", True, "Compare heads on this data", reason, compare)]
+    return [*rules, Step("compare", True, "Compare heads on this data", reason, compare, _EXPERIMENT)]
 
 
 def recommended(steps: Sequence[Step]) -> Step:
@@ -192,6 +209,44 @@ def _labels(found: LabelErrors | None, command: str, look: str) -> Step:
     return Step("labels", holds, title, reason, command, lead)
 
 
+def _adjust(trials: Trials | None, command: str, look: str) -> Step:
+    if trials is None or not trials.tried:
+        reasons = ("The table has no scores.",) if trials is None else trials.not_tried
+        told = f"Not tried. {' '.join(reasons)}"
+        return Step("adjust", None, "Move the boundaries", told, look if NOT_STREAMED in reasons else "")
+    best = trials.best
+    of = f"Tried on {trials.on}, cross-validated: balanced accuracy {_share(trials.balanced_accuracy)}"
+    if best is not None:
+        others = [trial for trial in trials.tried if trial is not best]
+        than = f" Others: {'; '.join(map(_gained, others))}." if others else ""
+        changed = "becomes" if best.accuracy_gain.value else "stays at"
+        reason = (
+            f"{of} becomes {_share(best.balanced_accuracy)} by {_gained(best)}; accuracy {_share(trials.accuracy)} "
+            f"{changed} {_share(best.accuracy)}.{than}"
+        )
+        return Step("adjust", True, f"Move the boundaries: {best.name}", reason, f"{command} {best.name}")
+    reason = f"{of}; no gain lies clearly above 0: {'; '.join(map(_gained, trials.tried))}."
+    return Step("adjust", False, "Leave the boundaries as they are", reason, "")
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f}%"
+
+
+def _gained(trial: Trial) -> str:
+    return f"{trial.name} {points(trial.gain)}"
+
+
+def points(gain: Estimate) -> str:
+    """A gain in percentage points with its interval.
+
+    >>> points(Estimate(0.131, 0.08, 0.18)), points(Estimate(-0.01))
+    ('+13.1 points (+8.0 to +18.0)', '-1.0 points')
+    """
+    interval = f" ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})" if math.isfinite(gain.low) else ""
+    return f"{100 * gain.value:+.1f} points{interval}"
+
+
 def _small(classes: Sequence[ClassMeasure], command: str) -> Step:
     there = [one for one in classes if one.count]
     small = [one for one in there if one.count < FEWEST]
@@ -202,34 +257,40 @@ def _small(classes: Sequence[ClassMeasure], command: str) -> Step:
     return Step("small", holds, title, reason, command, "Until then, a prior may help:")
 
 
-def _prior(accuracy: ScoreMeasure | None, command: str) -> Step:
-    title = "Move the boundaries by the counts"
+def _prior(accuracy: ScoreMeasure | None, command: str, note: str) -> Step:
+    title = "Try heads that are told the counts"
     found = None if accuracy is None else accuracy.of(COUNT)
     if found is None or math.isnan(found.relation.pearson.value):
-        return Step("prior", None, title, _unknown("log count and accuracy", accuracy), command)
-    r, classes = found.relation.pearson.value, found.relation.rows
+        return Step("prior", None, title, _unknown("log count and accuracy", accuracy), command, _EXPERIMENT)
+    r, classes = found.relation.pearson, found.relation.rows
     limit = max(CORRELATION, chance_limit(classes))
-    reason = f"Log count and accuracy correlate by {r:+.2f} over {classes} classes"
-    reason += ": rare classes lose." if r >= limit else "; " + _needed(f"{limit:+.2f} or more", classes)
-    return Step("prior", r >= limit, title, reason, command)
+    reason = f"Log count and accuracy correlate by {r.value:+.2f} over {classes} classes"
+    if classes < FEWEST_ROWS:
+        return Step("prior", None, title, f"{reason}; {_FEW}", command, _EXPERIMENT)
+    lose = r.value >= limit and r.low > 0
+    reason += ": rare classes lose." if lose else f"; {limit:+.2f} or more, clear of 0, would count."
+    if note and lose:
+        reason += " But the head was trained with the counts already."
+    return Step("prior", lose and not note, title, reason, command, _EXPERIMENT)
 
 
 def _amount(accuracy: ScoreMeasure | None, command: str) -> Step:
     title = "Guide the margins by the information amounts"
     found = None if accuracy is None else accuracy.of(AMOUNT)
     if found is None or math.isnan(found.relation.partial.value):
-        return Step("amount", None, title, _unknown("amount and accuracy", accuracy), command)
-    r, classes = found.relation.partial.value, found.relation.rows
+        return Step("amount", None, title, _unknown("amount and accuracy", accuracy), command, _EXPERIMENT)
+    r, classes = found.relation.partial, found.relation.rows
     limit = -chance_limit(classes, held=1)
-    holds = r < limit
-    reason = f"With log count held fixed, amount and accuracy correlate by {r:+.2f} over {classes} classes"
-    needed = _needed(f"below {limit:+.2f}", classes)
-    reason += ": classes that hold more are harder." if holds else f"; {needed}"
-    return Step("amount", holds, title, reason, command)
-
-
-def _needed(what: str, classes: int) -> str:
-    return f"{what} would count." if classes > 4 else "nothing can be concluded from so few classes."
+    reason = (
+        f"With log count held fixed, amount and accuracy correlate by {r.value:+.2f} over {classes} classes"
+    )
+    if classes < FEWEST_ROWS:
+        return Step("amount", None, title, f"{reason}; {_FEW}", command, _EXPERIMENT)
+    holds = r.value < limit and r.high < 0
+    reason += (
+        ": classes that hold more are harder." if holds else f"; below {limit:+.2f}, clear of 0, would count."
+    )
+    return Step("amount", holds, title, reason, command, _EXPERIMENT)
 
 
 def _unknown(what: str, accuracy: ScoreMeasure | None) -> str:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from bisector.checks import require_classes
 from bisector.errors import ArgumentError, require, require_integer
-from bisector.posthoc.adjustment import Kind, logits_of
+from bisector.posthoc.adjustment import Adjustment, Kind, logits_of
 
 PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 """The strengths lambda that cross-validation chooses from, strongest first; the first hardly allows an offset."""
@@ -130,17 +130,37 @@ def cross_validated_scores(
     """
     logits = logits_of("scores", scores, kind).to("cpu", torch.float64)
     require_classes("labels", labels, logits.shape[1], rows=len(logits))
+    return cross_validated_logits(
+        logits,
+        labels.cpu().long(),
+        lambda z, y: fit_offsets(z, y, penalty=penalty, folds=folds, seed=(seed + 1) % 2**63),
+        folds=folds,
+        seed=seed,
+    )
+
+
+def cross_validated_logits(
+    logits: Tensor,  # (N, C) float64
+    labels: Tensor,  # (N,) int64
+    fit: Callable[[Tensor, Tensor], Fit | Adjustment],
+    *,
+    folds: int = 5,
+    seed: int = 0,
+) -> Tensor:  # (N, C)
+    """Logits, each row's adjusted by what `fit` finds on the logits and labels of the other folds.
+
+    Raises:
+        ArgumentError: there are fewer rows than folds, or `fit` raises it.
+    """
     require_integer("folds", folds, least=2)
-    labels = labels.cpu().long()
     require(len(labels) >= folds, "scores", f"{len(labels)} rows", f"at least {folds}, one a fold")
     fold = _folds(labels, folds, seed)
     adjusted = torch.empty_like(logits)
     for held_out in range(folds):
         out = fold == held_out
-        if not bool(out.any()):
-            continue
-        found = fit_offsets(logits[~out], labels[~out], penalty=penalty, folds=folds, seed=(seed + 1) % 2**63)
-        adjusted[out] = logits[out] / found.temperature + found.offsets
+        if bool(out.any()):
+            found = fit(logits[~out], labels[~out])
+            adjusted[out] = logits[out] / found.temperature + found.offsets.to(logits)
     return adjusted
 
 

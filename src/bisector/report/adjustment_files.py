@@ -1,5 +1,6 @@
 """The adjusted scores as a file, in the form that the scores came in."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ def write_adjusted(
 ) -> Path:
     """Write adjusted.parquet for a table of embeddings, else adjusted.npz; return its path.
 
+    The file says how the scores were adjusted, before too, and by which head they were made.
+
     Args:
         table: the scores before.
         scores: after, of the same kind; NaN in the rows that have none.
@@ -31,6 +34,7 @@ def write_adjusted(
     Raises:
         OSError: the file cannot be written.
     """
+    adjusted = "; then ".join(filter(None, [table.adjusted, adjusted]))
     if table.embeddings is not None:
         path = folder / "adjusted.parquet"
         losses = cross_entropy(scores, table.embeddings.labels, reduction="none")
@@ -46,6 +50,8 @@ def write_adjusted(
         "class_names": np.array(table.class_names),
         "adjusted": np.array(adjusted),
     }
+    if table.head:
+        arrays["head"] = np.array(json.dumps(dict(table.head)))
     if table.labels is not None:
         arrays["labels"] = table.labels.numpy()
     if table.splits is not None:

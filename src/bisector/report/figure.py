@@ -14,7 +14,13 @@ CLEAR = "rgba(0, 0, 0, 0)"
 SCALE: Json = [[0, "<--low>"], [0.5, "<--middle>"], [1, "<--high>"]]
 """The colour scale of matrices: one hue, so that only lightness counts."""
 
-RELAX_SCALE: Json = [[0, "<--low>"], [0.5, "<--warmmiddle>"], [1, "<--warmhigh>"]]
+_SMALL = 0.02
+"""Share of the largest margin whose colour is the middle one: else a head of small margins is a blank square."""
+
+MARGIN_SCALE: Json = [[0, "<--low>"], [_SMALL, "<--middle>"], [1, "<--high>"]]
+"""The colour scale of margins, on which small ones are seen too."""
+
+RELAX_SCALE: Json = [[0, "<--low>"], [_SMALL, "<--warmmiddle>"], [1, "<--warmhigh>"]]
 """The same in another hue, for margins that relax: they mean the opposite of those that press."""
 
 MARGIN: Mapping[str, Json] = {"l": 8, "r": 8, "t": 8, "b": 8}

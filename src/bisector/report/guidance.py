@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from bisector.report.classes import MOST_NAMES, by_count, class_axis, class_name, first_runs
 from bisector.report.colors import class_color
-from bisector.report.figure import RELAX_SCALE, SCALE, Figure, axis
+from bisector.report.figure import MARGIN_SCALE, RELAX_SCALE, Figure, axis
 from bisector.report.names import head_label
 from bisector.training.results import Comparison, Run
 
@@ -19,12 +19,12 @@ Matrix = Sequence[Sequence[float]]
 
 
 def margins(comparison: Comparison) -> list[Figure]:
-    """The margins of each head that has a matrix of them, in its first run, each on a colour scale of its own.
-
-    On one scale the margins of a head that are small beside another's would be a blank square, as zeros are.
-    """
+    """The margins of each head that has any, in its first run, all on one colour scale."""
     squares = [(run, run.margins) for run in first_runs(comparison) if run.margins and _largest(run.margins)]
-    return [_square(comparison, run, margins, f"margins-{i}") for i, (run, margins) in enumerate(squares)]
+    top = max((_largest(margins) for _, margins in squares), default=0.0)
+    return [
+        _square(comparison, run, margins, f"margins-{i}", top) for i, (run, margins) in enumerate(squares)
+    ]
 
 
 def without_margins(comparison: Comparison) -> list[str]:
@@ -34,7 +34,7 @@ def without_margins(comparison: Comparison) -> list[str]:
     ]
 
 
-def _square(comparison: Comparison, run: Run, margins: Matrix, key: str) -> Figure:
+def _square(comparison: Comparison, run: Run, margins: Matrix, key: str, top: float) -> Figure:
     """The classes run from the largest margins to the smallest: what that means differs between heads."""
     order = by_count(_strength(margins))
     order = order[:: math.ceil(len(order) / _MOST_ROWS)]
@@ -59,8 +59,8 @@ def _square(comparison: Comparison, run: Run, margins: Matrix, key: str) -> Figu
                 "hovertemplate": "true %{customdata[0]}<br>competitor %{customdata[1]}<br>"
                 "%{z:.3g} rad<extra></extra>",
                 "zmin": 0,
-                "zmax": _largest(margins),
-                "colorscale": RELAX_SCALE if run.direction == "relax" else SCALE,
+                "zmax": top,
+                "colorscale": RELAX_SCALE if run.direction == "relax" else MARGIN_SCALE,
                 "xgap": gap,
                 "ygap": gap,
                 "colorbar": {"thickness": 8, "outlinewidth": 0, "nticks": 4},

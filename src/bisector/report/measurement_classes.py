@@ -75,13 +75,14 @@ def _columns(found: Measurement) -> list[_Column]:
     def of(read: Callable[[ClassMeasure], float]) -> Callable[[int], float]:
         return lambda c: read(found.classes[c])
 
-    columns = [
+    columns = [  # what is asked for first comes first: a narrow screen shows no more than three
         _Column(
-            "Rows",
+            "Accuracy, %",
             "ascending",
-            f"Rows that the amount is measured on: {found.measured_on}.",
-            of(lambda one: one.count),
-            _whole,
+            f"On {found.tested_on}.",
+            of(lambda one: one.accuracy),
+            percent,
+            tested,
         ),
         _Column(
             "Amount, bits",
@@ -89,6 +90,13 @@ def _columns(found: Measurement) -> list[_Column]:
             f"Information amount of {found.embeddings} embeddings: the volume they fill.",
             of(lambda one: one.amount),
             number,
+        ),
+        _Column(
+            "Rows",
+            "ascending",
+            f"Rows that the amount is measured on: {found.measured_on}.",
+            of(lambda one: one.count),
+            _whole,
         ),
         _Column(
             "Error at most, bits",
@@ -113,14 +121,6 @@ def _columns(found: Measurement) -> list[_Column]:
             of(lambda one: one.equal_amount),
             number,
             any(math.isfinite(one.equal_amount) for one in found.classes),
-        ),
-        _Column(
-            "Accuracy, %",
-            "ascending",
-            f"On {found.tested_on}.",
-            of(lambda one: one.accuracy),
-            percent,
-            tested,
         ),
         _Column(
             "Mean loss",

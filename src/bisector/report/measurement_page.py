@@ -13,7 +13,15 @@ from bisector.report.measurement_numbers import count, number, percent, signific
 from bisector.report.measurement_parts import cell, escape, name_style, section, table
 from bisector.report.measurement_plots import scatter_plots
 from bisector.report.measurement_scores import score_section
-from bisector.report.measurement_text import mean_share, not_looked_for, taken, verified_pairs
+from bisector.report.measurement_text import (
+    TRIAL_HEADINGS,
+    mean_share,
+    not_looked_for,
+    taken,
+    trial_rows,
+    trials_told,
+    verified_pairs,
+)
 
 _MOST_ROWS = 50
 _HOLDS = {True: "yes", False: "no", None: "not known"}
@@ -110,9 +118,23 @@ def _next(found: Measurement) -> str:
         f"Next step: {escape(step.title)}",
         escape(step.reason),
         command
+        + _trials(found)
         + "<details><summary>How this was chosen</summary><p>The rules are asked in this order; the first that "
         "holds is recommended.</p>" + table(["Step", "Holds", "Found"], rules, (0, 2)) + "</details>",
     )
+
+
+def _trials(found: Measurement) -> str:
+    trials = found.trials
+    if trials is None or not trials.tried:
+        return ""  # the steps say why
+    rows = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{one}</td>" for one in cells)}</tr>'
+        for name, *cells in trial_rows(trials)
+    )
+    headings = ["Adjustment", *(heading[:1].upper() + heading[1:] for heading in TRIAL_HEADINGS)]
+    words = f"<h3>Adjustments tried on {escape(trials.on)}</h3><p>{escape(trials_told(trials))}</p>"
+    return words + table(headings, rows)
 
 
 def _pairs(found: Measurement) -> str:

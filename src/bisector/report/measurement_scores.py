@@ -11,7 +11,7 @@ from bisector.report.measurement_numbers import count, number
 from bisector.report.measurement_parts import cell, escape, section, table
 from bisector.report.score_words import sentences, titled
 from bisector.report.sections import plot
-from bisector.statistics.bootstrap import Estimate
+from bisector.statistics.bootstrap import FEWEST_ROWS, Estimate
 from bisector.statistics.relation import chance_limit
 
 
@@ -63,6 +63,9 @@ def _chance(found: Measurement) -> str:
     if amount is None or amount.relation.rows < 4:
         return ""
     rows = amount.relation.rows
+    if rows < FEWEST_ROWS:
+        few = f"nothing is concluded from fewer than {FEWEST_ROWS}"
+        return f" {count(rows, 'class')} are too few for an interval: {few}."
     return (
         f" Over {count(rows, 'class')}, chance alone takes r beyond ±{chance_limit(rows):.2f}, and the partial r "
         f"beyond ±{chance_limit(rows, held=1):.2f}, in one case of twenty."

@@ -7,6 +7,7 @@ from bisector.measurement.classes import hardest
 from bisector.measurement.confusion import Pair
 from bisector.measurement.measurement import Measurement
 from bisector.measurement.score_measures import EQUAL
+from bisector.posthoc.trial import Trials
 from bisector.report.measurement_numbers import count, error, number, percent, significant
 from bisector.report.names import shorten
 from bisector.report.score_words import sentences, titled
@@ -22,6 +23,7 @@ def format_measurement(measurement: Measurement) -> str:
         "\n".join(_head(measurement)),
         _classes(measurement),
         *_scores(measurement),
+        _trials(measurement),
         _pairs(measurement),
         _suspects(measurement),
         _duplicates(measurement),
@@ -97,6 +99,54 @@ def _scores(found: Measurement) -> list[str]:
             lines.append(_table(["With", "Pearson", "Spearman", "partial", "held fixed", "classes"], rows))
         blocks.append("\n".join([*lines, *(plain(line) for line in sentences(score) if line)]))
     return blocks
+
+
+TRIAL_HEADINGS = ("balanced, %", "gain, points", "accuracy, %", "gain, points")
+
+
+def trial_rows(found: Trials) -> list[list[str]]:
+    """The scores as they are, then each adjustment that was tried: its name, and the cells of `TRIAL_HEADINGS`."""
+    rows = [["as they are", percent(found.balanced_accuracy), "–", percent(found.accuracy), "–"]]
+    rows += [
+        [
+            trial.name,
+            percent(trial.balanced_accuracy),
+            points(trial.gain),
+            percent(trial.accuracy),
+            points(trial.accuracy_gain),
+        ]
+        for trial in found.tried
+    ]
+    return rows
+
+
+def points(gain: Estimate) -> str:
+    """A gain in percentage points with its interval.
+
+    >>> points(Estimate(0.131, 0.08, 0.18)), points(Estimate(-0.01))
+    ('+13.1 (+8.0 to +18.0)', '−1.0')
+    """
+    low, high = (f"{100 * end:+.1f}" for end in (gain.low, gain.high))
+    interval = f" ({low} to {high})" if math.isfinite(gain.low) else ""
+    return f"{100 * gain.value:+.1f}{interval}".replace("-", "−")
+
+
+def trials_told(found: Trials) -> str:
+    """How adjustments were tried, and why others were not, in words."""
+    how = (
+        "Cross-validated: no row is judged by what was fitted on it. In 95 of 100 cases all of these intervals "
+        "hold the truth (BCa bootstrap over the rows)."
+    )
+    return " ".join(
+        [*([how] if found.tried else []), *(f"Not tried: {one}" for one in _few(found.not_tried))]
+    )
+
+
+def _trials(found: Measurement) -> str:
+    if found.trials is None or not found.trials.tried:
+        return ""  # the steps say why
+    title = f"Adjustments tried on {found.trials.on}"
+    return f"{_table([title, *TRIAL_HEADINGS], trial_rows(found.trials))}\n{plain(trials_told(found.trials))}"
 
 
 def _estimate(one: Estimate) -> str:

@@ -41,5 +41,14 @@ function sortBy(header) {
 for (const header of document.querySelectorAll("th[data-first]")) {
   header.querySelector("button").addEventListener("click", () => sortBy(header));
 }
+
+// On paper every figure has the width and the colours of paper; afterwards those of the screen.
+function print(printing) {
+  document.documentElement.classList.toggle("printing", printing);
+  draw();
+  for (const plot of document.querySelectorAll(".js-plotly-plot")) Plotly.Plots.resize(plot);
+}
+addEventListener("beforeprint", () => print(true));
+addEventListener("afterprint", () => print(false));
 dark.addEventListener("change", draw);
 draw();

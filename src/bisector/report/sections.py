@@ -138,7 +138,7 @@ def margin_section(comparison: Comparison, figures: Sequence[Figure]) -> str:
         "Margins between pairs of classes",
         "By how many radians a margin moves the boundary between a true class and a competitor in training."
         f"{directions} In each square the classes run from those with the largest margins to those with the "
-        "smallest; each has a colour scale of its own. First seed."
+        "smallest; all squares have one colour scale, on which small margins are spread. First seed."
         + "".join(
             f" {_escape(label)}: no margin between any two classes." for label in without_margins(comparison)
         ),

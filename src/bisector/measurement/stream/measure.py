@@ -26,6 +26,8 @@ from bisector.measurement.stream.partial import Partial
 from bisector.measurement.stream.steps import streamed_steps
 from bisector.measurement.stream.tally import SPLITS
 from bisector.measurement.stream.threads import one_thread
+from bisector.measurement.trials import NOT_STREAMED, prior_note
+from bisector.posthoc.trial import Trials
 
 if TYPE_CHECKING:
     from bisector.data.stored import StoredEmbeddings
@@ -53,7 +55,8 @@ def measure_stream(
     on whether somebody was killed: called again, it goes on from the partials that are there, which stay until
     `remove_partials`. Memory is that of two or three partials and of a few blocks of rows.
 
-    Labels that are suspect, and duplicates, are not looked for: they need all rows at once.
+    Labels that are suspect, and duplicates, are not looked for, and no adjustment is tried: they need all rows at
+    once.
 
     Args:
         stored: embeddings.
@@ -113,6 +116,7 @@ def _measurement(
     tested = partial.tally.tested(split)
     told = tested_on if tested.any() else ""
     related = measure_scores(classes, scores, dimensions=stored.dim, tested_on=told, seed=options.seed)
+    trials = Trials(not_tried=(NOT_STREAMED,)) if stored.source.about.num_scores else None
     return Measurement(
         file=file,
         command=command,
@@ -130,10 +134,11 @@ def _measurement(
         label_errors=None,
         duplicates=None,
         verification=None,
-        steps=streamed_steps(stored, file, classes, accuracy_of(related), command),
+        steps=streamed_steps(stored, file, classes, accuracy_of(related), command, trials),
         left_out=list(dict.fromkeys([*stored.left_out, *lines(partial.left_out)])),
         notes=[*_notes(stored, classes, split), *(note for one in scores for note in one.notes)],
         scores=related,
+        trials=trials,
         equal_count=options.equal_count or 0,
         shrinkage=options.shrinkage,
         embeddings=options.embeddings,
@@ -208,4 +213,7 @@ def _notes(stored: "StoredEmbeddings", classes: list[ClassMeasure], split: int |
         )
     if adjusted := stored.notes.get("adjusted"):
         notes.append(f"The scores are not the model's own: {adjusted}.")
+    head = stored.notes.get("head")
+    if stored.source.about.num_scores and isinstance(head, dict) and (note := prior_note(head)):
+        notes.append(note)
     return notes

@@ -9,6 +9,7 @@ from bisector.data.embeddings import EmbeddingTable
 from bisector.measurement.classes import ClassMeasure
 from bisector.measurement.next_step import Step, next_steps
 from bisector.measurement.score_measures import ScoreMeasure
+from bisector.posthoc.trial import Trials
 
 if TYPE_CHECKING:
     from bisector.data.stored import StoredEmbeddings
@@ -20,6 +21,7 @@ def streamed_steps(
     classes: Sequence[ClassMeasure],
     accuracy: ScoreMeasure | None,
     command: str,
+    trials: Trials | None = None,
 ) -> list[Step]:
     """The rules of `next_steps`; label errors and duplicates were not looked for."""
     about = EmbeddingTable(  # of no row: the rules ask it where the data come from
@@ -29,5 +31,6 @@ def streamed_steps(
         model=str(stored.notes.get("model", "")),
         data=str(stored.notes.get("data", "")),
         settings=settings if isinstance(settings := stored.notes.get("settings"), dict) else {},
+        head=head if isinstance(head := stored.notes.get("head"), dict) else {},
     )
-    return next_steps(about, file, classes, accuracy, None, None, command)
+    return next_steps(about, file, classes, accuracy, None, None, command, trials)
