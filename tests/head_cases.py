@@ -230,7 +230,7 @@ def made(case: Case, D: int, C: int, *, seed: int = 0, **options: Any) -> Head:
     with torch.no_grad():
         for parameter in head.parameters():
             drawn = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(drawn if parameter.dim() else drawn / 4 + 2)
+            parameter.copy_(drawn if parameter.numel() > 1 else drawn / 4 + 2)
     return head
 
 
@@ -246,8 +246,6 @@ def with_classes_permuted(head: Head, order: Tensor) -> Head:
         for tensor in (*twin.parameters(), *twin.buffers()):
             if tensor.dim() and len(tensor) == head.num_classes:
                 tensor.copy_(tensor[order])
-    if isinstance(twin, IGAM) and twin.amounts is not None:
-        twin.set_amounts(twin.amounts[order])
     return twin
 
 
@@ -255,6 +253,6 @@ def naive_rows(case: Case, head: Head, embeddings: Tensor, labels: Tensor) -> Te
     """The naive losses of the rows from the head's own parameters, so that they get the gradients."""
     scale: Tensor | float = 1.0
     if isinstance(head, CosineHead):
-        scale = SCALE if head.log_scale is None else head.log_scale.exp()
+        scale = SCALE if head.log_scale is None else head.log_scale.exp()[0]
     naive = case.naive(head.num_classes, head.weight)
     return naive.rows(embeddings, head.weight, labels, scale, head.bias)

@@ -214,7 +214,7 @@ def test_it_counts_what_it_sees_and_the_loss_follows() -> None:
 def test_counts_survive_casts_files_copies_and_new_classes() -> None:
     head = Seesaw(D, C)
     big = 2**24 + 1  # no number of float32
-    head.set_extra_state(torch.tensor([big, 70_000, 0, 0, 0, 0, 1]))
+    head.seen.copy_(torch.tensor([big, 70_000, 0, 0, 0, 0, 1]))
     for twin in (copy.deepcopy(head), copy.deepcopy(head).half().float().double()):
         assert twin.seen.tolist() == head.seen.tolist()
     file = io.BytesIO()
@@ -228,7 +228,9 @@ def test_counts_survive_casts_files_copies_and_new_classes() -> None:
     head.add_classes(2)
     assert head.seen.tolist() == [big, 70_000, 0, 0, 0, 0, 1, 0, 0]
     assert head(torch.zeros(2, D), torch.tensor([0, C + 1])).isfinite()
-    with pytest.raises(RuntimeError, match=r"seen: got torch\.int64 of shape \(9,\); expected .* \(7,\)"):
+    with pytest.raises(RuntimeError, match="size mismatch for seen"):
+        twin.load_state_dict({**twin.state_dict(), "seen": head.seen})
+    with pytest.raises(ArgumentError, match="_extra_state: got one as bisector stored it"):
         twin.load_state_dict({**twin.state_dict(), "_extra_state": head.seen})
 
 
@@ -264,7 +266,7 @@ def in_each_process(rank: int, world: int) -> dict[str, Any]:
         told = ""
     except ArgumentError as error:
         told = str(error)
-    stored = TrainingState(wrapped.module).state_dict()["model"]["head._extra_state"]
+    stored = TrainingState(wrapped.module).state_dict()["model"]["head.seen"]
     try:
         shard_classes(Seesaw(D, C))(torch.zeros(2, D), torch.tensor([0, 1]))
         sharded = ""
@@ -286,9 +288,6 @@ def test_two_processes_count_what_one_would(tmp_path: Path) -> None:
     assert sum(process["alone"] for process in found).tolist() == expected.tolist()
     assert "labels: got 99 at position 0" in found[0]["told"]
     assert "labels: got illegal ones on another process" in found[1]["told"]
-    resumed = Seesaw(D, C)
-    resumed.set_extra_state(found[1]["stored"])
-    assert resumed.seen.tolist() == expected.tolist()
 
 
 @pytest.mark.slow

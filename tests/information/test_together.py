@@ -189,10 +189,8 @@ def the_same_rows(rank: int, world: int, folder: Path) -> None:
     """Heads that all observe the same rows store them once, and all have them after a load."""
     model = nn.Sequential(nn.Identity(), bs.IGAM(D, C, together=False))
     model[1].observe(*epoch_rows(0))
-    state = model[1].joint_extra_state()
-    assert (state is None) == (rank > 0)
-    if state is not None:
-        assert torch.equal(state, model[1].get_extra_state())
+    joint = model[1].joint_meter()
+    assert joint is (None if rank else model[1].information)
     checkpoint.save({"training": bs.TrainingState(model)}, checkpoint_id=folder / "same")
     found = nn.Sequential(nn.Identity(), bs.IGAM(D, C, together=False))
     checkpoint.load({"training": bs.TrainingState(found)}, checkpoint_id=folder / "same")
@@ -245,11 +243,12 @@ def half_an_epoch(rank: int, world: int, folder: Path) -> None:
     rows, labels = share(rank, world, 1)
     head.observe(rows[::2], labels[::2])
     before = head.information.counts
-    state = head.joint_extra_state()
+    joint = head.joint_meter()
     assert torch.equal(head.information.counts, before)
-    assert (state is None) == (rank > 0)
-    if state is not None:
-        torch.save(head.state_dict() | {"_extra_state": state}, folder / f"half{world}.pt")
+    assert (joint is None) == (rank > 0)
+    if joint is not None:
+        stored = {"head": head.state_dict(), "meter": joint.state_dict()}
+        torch.save(stored, folder / f"half{world}.pt")
     distributed.barrier()
 
 
@@ -272,9 +271,10 @@ def found_together(rank: int, world: int, folder: Path) -> Tensor:
 def gone_on_with(rank: int, world: int, folder: Path, name: str) -> tuple[Tensor, Tensor, Tensor]:
     """From that checkpoint, with the rest of that epoch's rows of two processes."""
     head = bs.IGAM(D, C, information={"forgetting": FORGETTING})
-    head.load_state_dict(torch.load(folder / name))
-    if rank:
-        head.information.reset()
+    stored = torch.load(folder / name)
+    head.load_state_dict(stored["head"])
+    if not rank:
+        head.information.load_state_dict(stored["meter"])
     rest = [(rows[1::2], labels[1::2]) for rows, labels in (share(r, 2, 1) for r in range(2))]
     for rows, labels in rest:
         head.observe(rows[rank::world], labels[rank::world])
@@ -411,7 +411,5 @@ def test_without_processes_it_is_told_what_to_do_first() -> None:
         compute_together(InformationMeter(2, 3))
     head = bs.IGAM(3, 2)
     head.observe(torch.randn(8, 3), torch.arange(8) % 2)
-    joint = head.joint_extra_state()
-    assert joint is not None
-    assert torch.equal(joint, head.get_extra_state())
+    assert head.joint_meter() is head.information
     assert head.refresh().count.tolist() == [4, 4]

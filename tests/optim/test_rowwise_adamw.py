@@ -53,6 +53,28 @@ def test_each_row_is_a_parameter_of_its_own_to_adamw(
         torch.testing.assert_close(weight, torch.stack(list(rows)), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_a_rate_may_be_a_tensor_that_is_changed_in_place(shape: tuple[int, ...]) -> None:
+    by_row, dense = nn.Parameter(torch.ones(C, 3)), nn.Parameter(torch.ones(4))
+    twins = [nn.Parameter(each.detach().clone()) for each in (by_row, dense)]
+    rate = torch.full(shape, 0.03)
+    ours = RowwiseAdamW([by_row, dense], **{**OPTIONS, "lr": rate})
+    theirs = RowwiseAdamW(twins, **OPTIONS)
+    for lr in (0.03, 0.01):
+        rate.fill_(lr)
+        theirs.param_groups[0]["lr"] = lr
+        values, rows = torch.randn(2, 3), torch.randn(4)
+        for optimizer, (first, second) in ((ours, (by_row, dense)), (theirs, twins)):
+            first.grad, second.grad = sparse([1, 4], values, first), rows.clone()
+            optimizer.step()
+    torch.testing.assert_close(by_row, twins[0])
+    torch.testing.assert_close(dense, twins[1])
+    with pytest.raises(ArgumentError, match=r"lr: got a tensor of shape \(2,\)"):
+        RowwiseAdamW([dense], lr=torch.ones(2))
+    with pytest.raises(ArgumentError, match=r"lr: got -1.0"):
+        RowwiseAdamW([dense], lr=torch.tensor(-1.0))
+
+
 def test_with_all_rows_in_every_step_it_is_adamw_and_without_decay_sparse_adam() -> None:
     start = torch.randn(C, 3, dtype=torch.float64)
     for decay, rival in ((0.1, torch.optim.AdamW), (0.0, torch.optim.SparseAdam)):

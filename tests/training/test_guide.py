@@ -64,8 +64,10 @@ def test_a_checkpoint_carries_amounts_and_half_an_epoch_of_the_meter(tmp_path: P
 
     stored = torch.load(tmp_path / "half.ckpt", weights_only=True)
     other = classifier(IGAM(4, 3))
-    other.load_state_dict(stored["state_dict"])
     assert isinstance(other.head, IGAM)
+    other.load_state_dict(stored["state_dict"])
+    assert other.head.information is not None
+    other.head.information.load_state_dict(stored["meters"]["head"])
     assert other.head.amounts is not None
     assert torch.equal(other.head.amounts, model.head.amounts)  # type: ignore[arg-type]
     assert torch.equal(other.head(x, y), model.head(x, y))
@@ -86,9 +88,19 @@ def test_an_igam_that_nobody_feeds_is_warned_of() -> None:
         trainer(1).fit(classifier(IGAM(4, 3)), loader())
 
 
-@pytest.mark.parametrize("every", [3, 6])
-def test_a_resumed_training_refreshes_as_an_uninterrupted_one(tmp_path: Path, every: int) -> None:
+unwrapped = classifier
+
+
+def compiled(head: Head) -> Any:
+    return torch.compile(head, backend="eager")
+
+
+@pytest.mark.parametrize(("every", "wrap"), [(3, None), (6, None), (3, compiled)])
+def test_a_resumed_training_refreshes_as_an_uninterrupted_one(tmp_path: Path, every: int, wrap: Any) -> None:
     # 3 steps an epoch: the checkpoint is taken on an epoch's last step, before its end and its refresh.
+    def classifier(head: Head) -> Classifier:
+        return unwrapped(head if wrap is None else wrap(head))
+
     whole = classifier(IGAM(4, 3))
     saved = lightning.pytorch.callbacks.ModelCheckpoint(tmp_path, every_n_train_steps=every, save_top_k=-1)
     trainer(3, InformationGuide(), saved, enable_checkpointing=True).fit(whole, loader())

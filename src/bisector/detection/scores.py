@@ -74,7 +74,7 @@ class Scores(nn.Module):
             if self.bias is not None:
                 logits = logits + self.bias
         if self.log_scale is not None:
-            logits = logits * self.log_scale.exp()
+            logits = logits * self.log_scale.exp()[0]
         elif self.scale != 1.0:
             logits = logits * self.scale
         if self.objectness is not None:

@@ -27,6 +27,12 @@ class SeesawLoss(RowLoss):
     eps: float = 0.01
     background: int | None = None
 
+    def __post_init__(self) -> None:
+        if (
+            not torch.compiler.is_compiling()
+        ):  # a compiler may have made symbols of the numbers, which were checked
+            super().__post_init__()
+
     def rows(
         self,
         logits: Tensor,  # (B, C)

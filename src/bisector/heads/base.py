@@ -1,5 +1,6 @@
 """What every head is: class weights, a loss over the engine, logits for inference."""
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -8,11 +9,12 @@ from typing import Any, Literal, Self, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from bisector.checks import require_embeddings, require_of_each_class
 from bisector.engine.budget import MemoryBudget
 from bisector.engine.dispatch import BACKENDS, Backend, margin_cross_entropy, require_same_place
-from bisector.engine.placement import alongside, is_sharded
+from bisector.engine.placement import alongside, is_sharded, whole
 from bisector.engine.sampled import sampled_margin_cross_entropy
 from bisector.errors import ArgumentError, require, require_choice, require_integer, require_number
 from bisector.functional.margins import CustomMargin, Margin
@@ -44,6 +46,19 @@ class CosineOptions(HeadOptions, total=False):
 
     learnable_scale: bool
     custom_margin: CustomMargin | None
+
+
+def _signature(head: type["Head"]) -> inspect.Signature:
+    """Return the signature of a head with the options of the class that it extends in place of ``**options``."""
+    owner, *others = (kind for kind in head.__mro__ if "__init__" in vars(kind))
+    signature = inspect.signature(owner.__init__)  # type: ignore[misc]
+    own = list(signature.parameters.values())[1:]  # without self
+    if own and own[-1].kind is inspect.Parameter.VAR_KEYWORD:
+        taken = {parameter.name for parameter in own}
+        inherited = inspect.signature(others[0]).parameters.values()
+        keywords = (p for p in inherited if p.kind is inspect.Parameter.KEYWORD_ONLY)
+        own[-1:] = [keyword for keyword in keywords if keyword.name not in taken]
+    return signature.replace(parameters=own)
 
 
 class Head(nn.Module):
@@ -89,6 +104,11 @@ class Head(nn.Module):
     """
 
     score: Score = "cosine"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Spell out the options behind ``**options``: `torch.nn.utils.skip_init` looks for `device` there."""
+        super().__init_subclass__(**options)
+        cls.__signature__ = _signature(cls)  # type: ignore[attr-defined]
 
     def __init__(
         self,
@@ -144,11 +164,21 @@ class Head(nn.Module):
         self.register_buffer("class_counts", self._counts(class_counts, num_classes))
         self.reset_parameters()
 
+    @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw the class weights anew, as `torch.nn.Linear` does."""
-        _draw(self.weight)
+        """Make all that is learned or observed anew: class weights are drawn as `torch.nn.Linear` draws its weight.
+
+        After ``to_empty`` it gives every parameter its value; what is known of the classes (counts, weights in the
+        loss, margins) is kept by both.
+        """
+        if parametrize.is_parametrized(self, "weight"):
+            drawn = torch.empty_like(self.weight)
+            _draw(drawn)
+            self.weight = drawn  # type: ignore[assignment]  # through the parametrisation's right_inverse
+        else:
+            _draw(self.weight)
         if self.bias is not None:
-            nn.init.zeros_(self.bias)
+            self.bias.zero_()
 
     def margin(self) -> Margin:
         """Return what this head does to the scores in training. A new head is this one method."""
@@ -171,9 +201,15 @@ class Head(nn.Module):
         labels: Tensor,  # (B,) classes, or (B, C) probabilities
     ) -> Tensor:
         """Return the training loss: a scalar, or (B,) with ``reduction="none"``. Changes no state."""
-        prior, bias, margin = self.prior(), self.bias, self.margin()
+        bias, margin = self.bias, self.margin()
         if self.background is not None:
             margin = margin.sparing(self.background)
+        # What is known of the classes stays in memory when the weights are on the meta device.
+        device, precise = self.weight.device, torch.promote_types(self.weight.dtype, torch.float32)
+        prior, class_weight = (
+            None if vector is None else vector.to(device, precise)
+            for vector in (self.prior(), self.class_weight)
+        )
         offset = prior if bias is None else bias if prior is None else bias + alongside(prior, bias)
         loss: Callable[..., Tensor] = margin_cross_entropy
         if self.sample < 1 and self.training:
@@ -184,15 +220,19 @@ class Head(nn.Module):
             labels,
             score=self.score,
             margin=margin,
-            row_loss=self.row_loss,
+            row_loss=self._row_loss(),
             scale=self.logit_scale(),
             offset=offset,
-            class_weight=self.class_weight,
+            class_weight=class_weight,
             ignore_index=self.ignore_index,
             reduction=self.reduction,
             backend=self.backend,
             budget=self.budget,
         )
+
+    def _row_loss(self) -> RowLoss:
+        """Return the third part of the loss as it is now."""
+        return self.row_loss
 
     def logits(
         self,
@@ -257,7 +297,8 @@ class Head(nn.Module):
 
         The parameters stay the same objects. An optimiser that trains them must be handed over, so that its
         state (momenta) grows too, with zeros, or be made anew: its next step fails otherwise. Pending gradients
-        are dropped.
+        are dropped. Under a parametrisation (`torch.nn.utils.parametrizations.weight_norm`) its original parameters
+        grow, if it acts on each class by itself.
 
         Args:
             k: how many, at least 1.
@@ -266,8 +307,10 @@ class Head(nn.Module):
             optimizer: the one that trains this head, if there is one yet.
 
         Raises:
-            ArgumentError: a shape does not fit, class_counts are missing, or the optimiser keeps a state that
-                cannot grow (factored ones); the head is unchanged.
+            ArgumentError: a shape does not fit, class_counts are missing, the optimiser keeps a state that
+                cannot grow (factored ones), or weights are computed from others in a way that cannot grow (a
+                parametrisation that mixes classes, the hooks of `torch.nn.utils.weight_norm` or of pruning);
+                the head is unchanged.
         """
         require_integer("k", k, least=1)
         require(not is_sharded(self.weight), "weight", "sharded classes", "whole ones: add before sharding")
@@ -277,14 +320,17 @@ class Head(nn.Module):
         known = self.class_counts is None or class_counts is not None
         require(known, "class_counts", "None", f"the counts of the {k} new classes, as the head uses counts")
         counts = self._counts(class_counts, k)
-        if optimizer is not None:
-            _require_growing_state(self.weight, optimizer)
         if weight is None:
             weight = torch.empty(expected, device=self.weight.device, dtype=self.weight.dtype)
             _draw(weight)
-        _grow(self.weight, weight.detach().to(self.weight), optimizer)
+        growth = _growth(self, "weight", weight.detach().to(self.weight))
         if self.bias is not None:
-            _grow(self.bias, self.bias.new_zeros(k), optimizer)
+            growth += _growth(self, "bias", self.bias.detach().new_zeros(k))
+        if optimizer is not None:
+            for parameter, _ in growth:
+                _require_growing_state(parameter, optimizer)
+        for parameter, rows in growth:
+            _grow(parameter, rows, optimizer)
         if self.class_weight is not None:
             self.class_weight = torch.cat([self.class_weight, self.class_weight.new_ones(k)])
         if self.class_counts is not None and counts is not None:
@@ -314,21 +360,51 @@ class Head(nn.Module):
         return ", ".join(shown)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Follow `to`, `half` and the like, but keep counts in float32 or better: 65,520 is infinite in half."""
+        """Follow `to`, `half` and the like, but lose nothing that is known of the classes.
+
+        A buffer is never narrowed (65,520 is infinite in half), and keeps its values through `to_empty` and on the
+        way to the meta device.
+        """
         exact = dict(self.named_buffers(recurse=False))
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, buffer in exact.items():
+            if buffer.dtype == torch.float64:  # which some devices do not know: what moves is another one
+                self._buffers[name] = buffer.float()
+        try:
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        except BaseException:
+            self._buffers.update(exact)
+            raise
         for name, buffer in exact.items():
             moved = self.get_buffer(name)
-            setattr(self, name, buffer.to(moved.device, torch.promote_types(moved.dtype, torch.float32)))
+            device = buffer.device if moved.is_meta else moved.device
+            dtype = torch.promote_types(moved.dtype, buffer.dtype)
+            kept = buffer.to(
+                device, torch.float32 if device.type == "mps" and dtype.is_floating_point else dtype
+            )
+            self._buffers[name] = kept.share_memory_() if moved.is_shared() else kept  # type: ignore[no-untyped-call]
         return self
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
-        """Load; of whole weights, a head whose classes are sharded takes those of its processes."""
+        """Load; of whole weights, a head whose classes are sharded takes those of its processes.
+
+        Raises:
+            ArgumentError: the state is one of an older bisector.
+        """
+        old, strict = f"{prefix}_extra_state", others[1]
+        if strict and old in state_dict and type(self).get_extra_state is nn.Module.get_extra_state:
+            buffers = ", ".join(name for name, _ in self.named_buffers(recurse=False))
+            raise ArgumentError(
+                f"{old}: got one as bisector stored it up to 0.1.0; expected the buffers {buffers}"
+            )
         for name, parameter in self.named_parameters(recurse=False):
             given = state_dict.get(prefix + name)
             if is_sharded(parameter) and given is not None and given.shape == parameter.shape:
                 state_dict[prefix + name] = alongside(given, parameter)
+        dtypes = {name: buffer.dtype for name, buffer in self.named_buffers(recurse=False)}
         super()._load_from_state_dict(state_dict, prefix, *others)
+        for name, dtype in dtypes.items():  # with assign=True a buffer takes the dtype of what is loaded
+            buffer = self.get_buffer(name)
+            self._buffers[name] = buffer.to(torch.promote_types(buffer.dtype, dtype))
 
     def _class_vector(self, name: str, values: Sequence[float] | Tensor | None, length: int) -> Tensor | None:
         """Return (C,) numbers of at least 0 in the weights' place and in float32 or better."""
@@ -367,7 +443,9 @@ class CosineHead(Head):
         num_classes: C.
         scale: s, a positive number, or "auto" for the fixed AdaCos scale
             :math:`\max(4, \sqrt 2 \log(C - 1))` (Zhang et al. 2019).
-        learnable_scale: s is a parameter that starts at `scale` (its logarithm is learned, so it stays positive).
+        learnable_scale: s is a parameter that starts at `scale`. Its logarithm is learned, so it stays positive:
+            `log_scale`, of one element, in float32 or better whatever the weights are or are cast to
+            (half a step of bfloat16 near log 16 is 0.8% of the scale).
         custom_margin: a user's own margin, ``f(cos (B, C'), y (B, 1), j (C',)) -> (B, C')`` in cosine units,
             differentiable; it sees every entry, j = y included, and the head's own margin acts on what it
             returns. It must be a pure function of each entry, y and j: it is called on blocks of classes, on
@@ -399,23 +477,31 @@ class CosineHead(Head):
         )
         self.log_scale: nn.Parameter | None = None
         if learnable_scale:
-            self.log_scale = nn.Parameter(
-                torch.tensor(math.log(self._scale), dtype=self.weight.dtype, device=self._place)
-            )
+            precise = torch.promote_types(self.weight.dtype, torch.float32)
+            log_scale = torch.full((1,), math.log(self._scale), dtype=precise, device=self._place)
+            self.log_scale = nn.Parameter(log_scale)
         callable_ = custom_margin is None or callable(custom_margin)
         require(
             callable_, "custom_margin", type(custom_margin).__name__, "a function of (cos, y, j), or None"
         )
         self.custom_margin = custom_margin
 
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Make all that is learned or observed anew; a learned scale is again what the head was made with."""
+        super().reset_parameters()
+        log_scale = self._parameters.get("log_scale")  # not there yet when the first part of the head is made
+        if log_scale is not None:
+            log_scale.fill_(math.log(self._scale))
+
     def logit_scale(self) -> float | Tensor:
         """Return s."""
-        return self._scale if self.log_scale is None else self.log_scale.exp()
+        return self._scale if self.log_scale is None else whole(self.log_scale).exp()[0]
 
     @property
     def scale(self) -> float:
         """The scale s as a number."""
-        return self._scale if self.log_scale is None else float(self.log_scale.detach().exp())
+        return self._scale if self.log_scale is None else float(whole(self.log_scale.detach()).exp())
 
     def margin(self) -> Margin:
         """Return the custom margin alone."""
@@ -426,8 +512,36 @@ class CosineHead(Head):
         if self._auto_scale:
             self._scale = adacos_scale(self.num_classes)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Follow `to`, `half` and the like, but keep a learned scale in float32 or better."""
+        before = None if self.log_scale is None else self.log_scale.detach()
+        super()._apply(fn, recurse)
+        self._widen_scale(before)
+        return self
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
+        """Load; the scale may be one of no dimension, as older heads had it."""
+        name = f"{prefix}log_scale"
+        given = state_dict.get(name)
+        if isinstance(given, Tensor) and given.dim() == 0:
+            state_dict[name] = given.reshape(1)
+        super()._load_from_state_dict(state_dict, prefix, *others)
+        self._widen_scale(None if self.log_scale is None else self.log_scale.detach())
+
+    def _widen_scale(self, exact: Tensor | None) -> None:
+        """Give a learned scale that was cast the values that it had, in float32."""
+        moved = self.log_scale
+        if moved is None or exact is None or moved.dtype.itemsize >= torch.float32.itemsize:
+            return
+        gradient = None if moved.grad is None else moved.grad.float()
+        moved.grad = None
+        moved.data = exact.to(moved.device, torch.float32)
+        moved.grad = gradient
+
     def extra_repr(self) -> str:
         """Return what `print` shows between the parentheses."""
+        if is_sharded(self.log_scale):  # by FSDP: one process alone may be printing
+            return f"{super().extra_repr()}, scale (learned)"
         learned = " (learned)" if self.log_scale is not None else ""
         return f"{super().extra_repr()}, scale={self.scale:g}{learned}"
 
@@ -457,6 +571,45 @@ def _require_growing_state(parameter: nn.Parameter, optimizer: torch.optim.Optim
             require(
                 value.shape == parameter.shape, "optimizer", got, f"states of shape {tuple(parameter.shape)}"
             )
+
+
+def _growth(head: Head, name: str, rows: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
+    """Return which parameters grow by which rows, so that the head's tensor of that name grows by `rows`.
+
+    Raises:
+        ArgumentError: the tensor is computed from others in a way that cannot grow.
+    """
+    if name in head._parameters:
+        return [(getattr(head, name), rows)]
+    got = "one that a hook computes from other parameters"
+    legal = "a parameter: undo it first (remove_weight_norm, remove_spectral_norm, prune.remove)"
+    require(parametrize.is_parametrized(head, name), name, got, legal)
+    computed: Any = head.parametrizations[name]  # type: ignore[index]
+    steps = list(computed)
+    originals = [computed.original] if computed.is_tensor else _originals(computed)
+    kinds = ", ".join(type(step).__name__ for step in steps)
+    legal = "one of each class by itself: torch.nn.utils.parametrize.remove_parametrizations first"
+    try:
+        with torch.no_grad():
+            before, added = getattr(head, name), rows
+            for step in reversed(steps):
+                added = step.right_inverse(added)
+            parts = [added] if isinstance(added, Tensor) else list(added)
+            grown = [torch.cat([old, new]) for old, new in zip(originals, parts, strict=True)]
+            after = steps[0](*grown)
+            for step in steps[1:]:
+                after = step(after)
+            fits = after.shape == (len(before) + len(rows), *before.shape[1:])
+            # To rounding: a product of more rows may be another kernel's.
+            fits = fits and torch.allclose(after, torch.cat([before, rows]), rtol=1e-4, atol=1e-6)
+    except Exception:  # whatever a parametrisation does with another number of rows
+        fits = False
+    require(fits, name, f"one under a parametrisation, {kinds}", legal)
+    return list(zip(originals, parts, strict=True))
+
+
+def _originals(computed: Any) -> list[nn.Parameter]:
+    return [getattr(computed, f"original{i}") for i in range(computed.ntensors)]
 
 
 def _grow(parameter: nn.Parameter, rows: Tensor, optimizer: torch.optim.Optimizer | None) -> None:

@@ -9,12 +9,13 @@ from typing import Any, Literal, TypeAlias, Unpack
 import torch
 from torch import Tensor, distributed
 
+from bisector.checks import require_of_each_class
 from bisector.errors import ArgumentError, require, require_choice
 from bisector.functional.margins import Direction, Margin, PairwiseMargin
 from bisector.guides.amount import NORMALIZATIONS, Normalize, check_class_values, normalized_amount, others
 from bisector.guides.pairwise import pairwise_guide
 from bisector.heads.base import CosineHead, CosineOptions
-from bisector.information.exchange import from_bytes, several_processes, to_bytes
+from bisector.information.exchange import several_processes
 from bisector.information.meter import InformationMeter
 from bisector.information.reading import ClassInformation
 from bisector.information.together import compute_together, merge_onto_first
@@ -93,8 +94,12 @@ class IGAM(CosineHead):
         guide: the present margins, or None.
         information: the meter, or None.
 
-    The amounts, and the meter with them, are saved with the state dict (as extra state); the weights of another
-    kind of head are loaded with ``strict=False``.
+    Amounts and margins are in the state dict as numbers of each class, `class_amounts`, `class_known` and
+    `class_margins`, which may be averaged as the weights are (`torch.optim.swa_utils.AveragedModel`, timm's
+    `ModelEma`): amounts count by how much of the time they were known. Casts do not touch them. What the meter has
+    observed since the last refresh is of any length, worth nothing in an average, and not among them:
+    ``head.information.state_dict()`` stores it, as `bisector.training.InformationGuide` and
+    `bisector.TrainingState` do. The weights of another kind of head are loaded with ``strict=False``.
 
     Source: Ma, Dai, Chen, ICLR 2025.
 
@@ -107,6 +112,10 @@ class IGAM(CosineHead):
     >>> bool(head.guide.largest() > 0), head.guide.direction
     (True, 'press')
     """
+
+    class_amounts: Tensor
+    class_known: Tensor
+    class_margins: Tensor
 
     def __init__(
         self,
@@ -142,18 +151,31 @@ class IGAM(CosineHead):
             got = f"a meter of {information.num_classes} classes, dim {information.dim}"
             require(fits, "information", got, f"{num_classes} classes, dim {in_features}")
         self.information = information
-        self.amounts: Tensor | None = None
-        self.guide: PairwiseMargin | None = None
         # An illegal gain or direction is told now, not after an epoch.
-        self._guide_of(torch.zeros(num_classes, device="cpu"))
+        self._margins_of(torch.zeros(num_classes, device="cpu"))
+        for name in ("class_amounts", "class_known", "class_margins"):
+            zeros = torch.zeros(num_classes, dtype=torch.float64, device=self._place)
+            self.register_buffer(name, zeros)
+
+    @property
+    def amounts(self) -> Tensor | None:
+        """The present amounts, (C,) bits in float64 on the CPU, NaN for a class that is not known; or None."""
+        bits, known = (b.to("cpu", torch.float64) for b in (self.class_amounts, self.class_known))
+        return bits / known if bool((known > 0).any()) else None
+
+    @property
+    def guide(self) -> PairwiseMargin | None:
+        """The present margins, in float64 on the CPU; None while no amount is known."""
+        if not bool((self.class_known > 0).any()):
+            return None
+        return self._pairwise(self.class_margins.to("cpu", torch.float64, copy=True))
 
     def margin(self) -> Margin:
         """Return the angles of the competitors."""
-        # The guide moves once, when the head has, and not in each step.
-        if self.guide is not None and self.guide.r.device != self.weight.device:
-            precise = torch.promote_types(self.weight.dtype, torch.float32)
-            self.guide = self.guide.to(self.weight.device, precise)
-        return Margin(pairwise=self.guide, custom=self.custom_margin)
+        precise = torch.promote_types(self.weight.dtype, torch.float32)
+        # A copy, since the next refresh writes into the buffer, and a loss may be waiting for its gradient.
+        r = self.class_margins.to(self.weight.device, precise, copy=True)
+        return Margin(pairwise=self._pairwise(r), custom=self.custom_margin)
 
     def observe(
         self,
@@ -197,10 +219,8 @@ class IGAM(CosineHead):
             message = "no class was observed twice since the last refresh: the margins stay as they are"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
             return info
-        amounts = info.amount
-        if self.amounts is not None:
-            amounts = torch.where(amounts.isnan(), self.amounts, amounts)
-        self.set_amounts(amounts)
+        amounts, last = info.amount, self.amounts
+        self.set_amounts(amounts if last is None else torch.where(amounts.isnan(), last, amounts))
         meter.forget()
         return info
 
@@ -221,54 +241,62 @@ class IGAM(CosineHead):
             amounts: (C,) finite bits of at least 0; NaN for a class that is not known, which then counts as
                 the mean of the others.
         """
-        self.amounts = self._checked(amounts)
-        self.guide = self._guide_of(self.amounts)
+        amounts = check_class_values("amounts", amounts)
+        expected = f"({self.num_classes},)"
+        require(amounts.shape == (self.num_classes,), "amounts", f"shape {tuple(amounts.shape)}", expected)
+        self.class_amounts.copy_(amounts.nan_to_num(0.0))
+        self.class_known.copy_(~amounts.isnan())
+        self._update_margins()
 
-    def get_extra_state(self) -> Tensor:
-        """Return amounts and meter for the state dict; not as buffers, which DDP and casts would corrupt.
+    def joint_meter(self) -> InformationMeter | None:
+        """Return a meter with what all processes observed since the last refresh, on the first; None on the others.
 
-        They come as one tensor of bytes, since much of what handles state dicts handles tensors alone.
+        A collective call, for a checkpoint between two refreshes: ``joint_meter().state_dict()`` is to be stored
+        beside the state dict, and ``head.information.load_state_dict`` takes it up. Where several processes load
+        it, all but one drop the evidence, which would be counted by each: ``head.information.reset()``.
+        `bisector.training.InformationGuide` and `bisector.TrainingState` do all that. With ``together=False`` what
+        the first holds is what each does: it is stored once, and all keep it.
         """
-        return self._state_with(self.information)
-
-    def joint_extra_state(self) -> Tensor | None:
-        """Return `get_extra_state` with what all processes observed, on the first; None on the others.
-
-        A collective call, for a checkpoint between two refreshes: the state dict of a process holds what that
-        one observed. Where several processes load it, all but one drop the evidence, which would be counted by
-        each: ``head.information.reset()``. `bisector.training.InformationGuide` does both. With
-        ``together=False`` what the first holds is what each does: it is stored once, and all keep it.
-        """
-        joint: InformationMeter | None = self._meter()
-        assert joint is not None
+        meter = self._meter()
         if self.observes_a_share():
-            joint = merge_onto_first(joint)
-        elif several_processes() and distributed.get_rank() > 0:
-            joint = None
-        return None if joint is None else self._state_with(joint)
+            return merge_onto_first(meter)
+        return None if several_processes() and distributed.get_rank() > 0 else meter
 
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take amounts and meter from a state dict; if one of them does not fit, neither."""
-        self._set_state(from_bytes(state))
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Make all that is learned or observed anew: no class is known, no margin is left, the meter is empty."""
+        super().reset_parameters()
+        for name in ("class_amounts", "class_known", "class_margins"):
+            if name in self._buffers:  # not there yet when the first part of the head is made
+                self.get_buffer(name).zero_()
+        if getattr(self, "information", None) is not None:
+            self._meter().reset()
 
-    def _state_with(self, meter: InformationMeter | None) -> Tensor:
-        held = None if meter is None else meter.state_dict()
-        return to_bytes({"amounts": self.amounts, "information": held})
-
-    def _set_state(self, state: dict[str, Any]) -> None:
-        amounts = None if state["amounts"] is None else self._checked(state["amounts"])
-        if self.information is not None and state["information"] is not None:
-            self.information.load_state_dict(state["information"])
-        self.amounts = amounts
-        self.guide = None if amounts is None else self._guide_of(amounts)
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
-        """Load; an extra state that does not fit is told beside the weights that do not."""
-        try:
-            super()._load_from_state_dict(state_dict, prefix, *others)
-        except ArgumentError as error:
-            errors: list[str] = others[-1]
-            errors.append(f"{prefix}_extra_state does not fit this head: {error}.")
+    def _load_from_state_dict(
+        self,
+        state_dict: Any,
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Load; amounts that are none are told beside the weights that do not fit, and leave the head's alone."""
+        given = {name: state_dict.get(prefix + name) for name in ("class_amounts", "class_known")}
+        for name, values in given.items():
+            if not isinstance(values, Tensor) or values.shape != (self.num_classes,) or values.is_meta:
+                continue
+            try:
+                require_of_each_class(name, values, (values >= 0) & values.isfinite(), "finite numbers, >= 0")
+            except ArgumentError as error:
+                error_msgs.append(f"{prefix}{name} does not fit this head: {error}.")
+                state_dict |= {prefix + other: self.get_buffer(other) for other in given}
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        if not self.class_amounts.is_meta:
+            self._update_margins()  # as the options of this head have it
 
     def extra_repr(self) -> str:
         """Return what `print` shows between the parentheses."""
@@ -280,19 +308,28 @@ class IGAM(CosineHead):
         super()._extend(k)
         if self.information is not None:
             self.information.add_classes(k)
-        if self.amounts is not None:
-            self.set_amounts(torch.cat([self.amounts, self.amounts.new_full((k,), torch.nan)]))
+        for name in ("class_amounts", "class_known", "class_margins"):
+            known = self.get_buffer(name)
+            setattr(self, name, torch.cat([known, known.new_zeros(k)]))
+        self._update_margins()
 
-    def _checked(self, amounts: Tensor) -> Tensor:
-        amounts = check_class_values("amounts", amounts)
-        expected = f"({self.num_classes},)"
-        require(amounts.shape == (self.num_classes,), "amounts", f"shape {tuple(amounts.shape)}", expected)
-        return amounts.clone()  # the caller may go on writing in theirs
+    def _update_margins(self) -> None:
+        """Let the margins follow the amounts."""
+        amounts = self.amounts
+        if amounts is None:
+            self.class_margins.zero_()
+        else:
+            self.class_margins.copy_(self._margins_of(amounts))
 
-    def _guide_of(self, amounts: Tensor) -> PairwiseMargin:
+    def _margins_of(self, amounts: Tensor) -> Tensor:
+        """Return what each class brings to a margin, (C,) radians; the background the least."""
         values = normalized_amount(others(amounts, self.background), self.normalize)
         guide = pairwise_guide(values, gain=self.gain, max_margin=self.max_margin, direction=self.direction)
-        return guide.with_bystander(self.background)
+        return guide.with_bystander(self.background).r
+
+    def _pairwise(self, margins: Tensor) -> PairwiseMargin:
+        known = others(margins, self.background)
+        return PairwiseMargin(known, known, self.direction).with_bystander(self.background)
 
     def _meter(self) -> InformationMeter:
         if self.information is None:

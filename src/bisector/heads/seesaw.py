@@ -1,12 +1,11 @@
 """Seesaw: the push of frequent classes on rare ones is lessened, that of classes mistaken for them restored."""
 
-from typing import Any, Literal, Unpack
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor, distributed
 
 from bisector.checks import require_classes
-from bisector.engine.dispatch import margin_cross_entropy
 from bisector.engine.placement import is_sharded
 from bisector.errors import ArgumentError, require, require_number
 from bisector.functional.seesaw import SeesawLoss
@@ -56,8 +55,7 @@ class Seesaw(CosineHead):
         options: those of `CosineHead` and `Head`; backend "dense" or "auto" alone, neither budget nor sample.
 
     Attributes:
-        seen: (C,) int64 instances observed, by all processes together. Saved with the state dict (as extra
-            state, which neither casts nor `DistributedDataParallel` touch).
+        seen: the buffer of (C,) int64 instances observed, by all processes together; in the state dict.
 
     Raises:
         ArgumentError: an option is out of its range or has no meaning here.
@@ -96,16 +94,13 @@ class Seesaw(CosineHead):
         require(dense, "backend", repr(self.backend), f"'dense' or 'auto', {whole}")
         require(self.budget is None, "budget", repr(self.budget), f"None, {whole}")
         require(self.sample == 1, "sample", self.sample, f"1, {whole}")
-        self.seen = torch.zeros(num_classes, dtype=torch.int64, device=self._place)
+        self.backend = "dense"
+        self.register_buffer("seen", torch.zeros(num_classes, dtype=torch.int64, device=self._place))
 
-    def forward(
-        self,
-        embeddings: Tensor,  # (B, D)
-        labels: Tensor,  # (B,) classes, or (B, C) probabilities
-    ) -> Tensor:
-        """Return the training loss: a scalar, or (B,) with ``reduction="none"``. Changes no state."""
+    def _row_loss(self) -> SeesawLoss:
+        """Return the loss with the counts as they are now."""
         require(not is_sharded(self.weight), "weight", "sharded classes", "whole ones for a Seesaw head")
-        row_loss = SeesawLoss(
+        return SeesawLoss(
             label_smoothing=self.row_loss.label_smoothing,
             log_counts=self.counts().clamp_min(1).log(),
             p=self.p,
@@ -113,19 +108,13 @@ class Seesaw(CosineHead):
             eps=self.eps,
             background=self.background,
         )
-        return margin_cross_entropy(
-            embeddings,
-            self.weight,
-            labels,
-            margin=self.margin(),
-            row_loss=row_loss,
-            scale=self.logit_scale(),
-            offset=self.prior(),
-            class_weight=self.class_weight,
-            ignore_index=self.ignore_index,
-            reduction=self.reduction,
-            backend="dense",
-        )
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Make all that is learned or observed anew: nothing has been seen."""
+        super().reset_parameters()
+        if "seen" in self._buffers:  # not there yet when the first part of the head is made
+            self.seen.zero_()
 
     def observe(
         self,
@@ -155,28 +144,12 @@ class Seesaw(CosineHead):
         if told is not None:
             raise told
         require(int(counted[-1]) == 0, "labels", "illegal ones on another process", "see there")
-        self.seen = self.seen + counted[:-1]
+        self.seen += counted[:-1]
 
     def counts(self) -> Tensor:
         """Return the (C,) instances N: those known beforehand and those observed."""
         seen = self.seen.to(torch.promote_types(self.weight.dtype, torch.float32))
         return seen if self.class_counts is None else self.class_counts + seen
-
-    def get_extra_state(self) -> Tensor:
-        """Return what was observed, for the state dict."""
-        return self.seen
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Take what was observed from a state dict."""
-        fits = isinstance(state, Tensor) and state.dtype == torch.int64
-        got = f"{state.dtype} of shape {tuple(state.shape)}" if isinstance(state, Tensor) else type(state)
-        require(
-            fits and state.shape == self.seen.shape,
-            "seen",
-            got,
-            f"torch.int64 of shape ({self.num_classes},)",
-        )
-        self.seen = state.to(self._place, copy=True)
 
     def extra_repr(self) -> str:
         """Return what `print` shows between the parentheses."""
@@ -193,19 +166,6 @@ class Seesaw(CosineHead):
             found[self.background] = 0
         return found
 
-    def _apply(self, fn: Any, recurse: bool = True) -> "Seesaw":
-        super()._apply(fn, recurse)
-        self.seen = self.seen.to(self._place)
-        return self
-
     def _extend(self, k: int) -> None:
         super()._extend(k)
         self.seen = torch.cat([self.seen, self.seen.new_zeros(k)])
-
-    def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
-        """Load; counts that do not fit are told beside the weights that do not."""
-        try:
-            super()._load_from_state_dict(state_dict, prefix, *others)
-        except ArgumentError as error:
-            errors: list[str] = others[-1]
-            errors.append(f"{prefix}_extra_state does not fit this head: {error}.")

@@ -112,14 +112,17 @@ def _shard(head: Head, mesh: "DeviceMesh") -> None:
         require(not tensor.is_meta, name, "a tensor on the meta device", "one with values")
         tensor.data = tensor.data.to(device)
         distributed.broadcast(tensor.data, group=mesh.get_group(), group_src=0)
-    if type(head).get_extra_state is not nn.Module.get_extra_state:
-        first = mesh.get_local_rank() == 0
-        told = [head.get_extra_state() if first else None]
-        distributed.broadcast_object_list(told, group=mesh.get_group(), group_src=0, device=device)
+    if not isinstance(head, IGAM) or head.information is None:
+        return
+    first = mesh.get_local_rank() == 0
+    if head.together:
         if not first:
-            head.set_extra_state(told[0])
-            if isinstance(head, IGAM) and head.information is not None and head.together:
-                head.information.reset()  # what was observed counts once, when the processes refresh together
+            head.information.reset()  # what was observed counts once, when the processes refresh together
+    else:
+        told = [head.information.state_dict() if first else None]
+        distributed.broadcast_object_list(told, group=mesh.get_group(), group_src=0, device=device)
+        if not first and told[0] is not None:
+            head.information.load_state_dict(told[0])
 
 
 def _in_place_of(parameter: nn.Parameter, sharded: Tensor) -> nn.Parameter:

@@ -4,13 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import distributed, nn
 
-from bisector.errors import require
 from bisector.heads.igam import IGAM
-from bisector.information.exchange import several_processes
-
-EXTRA = "_extra_state"
+from bisector.information.exchange import from_bytes, several_processes, to_bytes
 
 
 class TrainingState:
@@ -21,10 +18,10 @@ class TrainingState:
     ``{"training": TrainingState(model, optimizer)}`` goes to `torch.distributed.checkpoint.save` and, made
     of a new model and its new optimiser, to ``load``, which fills both.
 
-    The plain state dicts go there too, but an `IGAM` head's amounts and meter are of any length, which ``load``
-    refuses of a tensor; here they are stored as bytes. They are what the meters of all processes have observed
-    since the last refresh, and after a load they are with the first process alone, so that they count once; those
-    of heads with ``together=False``, which all processes have alike, are stored once and loaded by each.
+    The plain state dicts go there too, but without what the meter of an `IGAM` head has observed since the last
+    refresh, which is of any length; here it is stored as bytes. It is what the meters of all processes have
+    observed, and after a load it is with the first process alone, so that it counts once; that of heads with
+    ``together=False``, which all processes have alike, is stored once and loaded by each.
 
     Args:
         model: any module, wrapped in DDP, by `torch.compile`, or not.
@@ -40,34 +37,26 @@ class TrainingState:
         self.optimizers = () if optimizer is None else (optimizer,)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state, sharded as the model is.
-
-        Raises:
-            ArgumentError: a head is within a wrapper whose names are not known, and its evidence would be lost.
-        """
+        """Return the state, sharded as the model is."""
         from torch.distributed.checkpoint.state_dict import get_state_dict
 
         weights, states = get_state_dict(self.model, self.optimizers)
-        observed = self._observed_by_all()
-        for name in observed:
-            require(
-                name in weights, "model", f"a head stored as {name}", f"a name among {', '.join(weights)}"
-            )
-        weights = {**weights, **observed}
-        stored = {name: _bytes(value) if name.endswith(EXTRA) else value for name, value in weights.items()}
-        return {"model": stored, "optimizer": states} if self.optimizers else {"model": stored}
+        others = {"meters": self._observed_by_all(), "optimizer": states if self.optimizers else {}}
+        return {"model": weights, **{name: value for name, value in others.items() if value}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Fill model and optimiser."""
+        """Fill model, optimiser and meters."""
         from torch.distributed.checkpoint.state_dict import set_state_dict
 
-        weights = {name: _tensor(value) for name, value in state_dict["model"].items()}
-        states = state_dict.get("optimizer", {})
+        weights, states = state_dict["model"], state_dict.get("optimizer", {})
         set_state_dict(self.model, self.optimizers, model_state_dict=weights, optim_state_dict=states)
-        for head in self._measuring_heads().values():
+        for name, head in self._measuring_heads().items():
             assert head.information is not None
             if head.observes_a_share() and distributed.get_rank() > 0:
                 head.information.reset()
+            else:
+                parcel = torch.frombuffer(bytearray(state_dict["meters"][name]), dtype=torch.uint8)
+                head.information.load_state_dict(from_bytes(parcel))
 
     def _measuring_heads(self) -> dict[str, IGAM]:
         """Return the heads that have a meter, by their names in a state dict."""
@@ -78,16 +67,16 @@ class TrainingState:
             if isinstance(head, IGAM) and head.information is not None
         }
 
-    def _observed_by_all(self) -> dict[str, Tensor]:
-        """Return the extra states with what all processes observed, on each: any of them may have to write."""
-        if not several_processes():
-            return {}
+    def _observed_by_all(self) -> dict[str, bytes]:
+        """Return what all processes have observed, on each: any of them may have to write it."""
         found = {}
         for name, head in self._measuring_heads().items():
-            told = [head.joint_extra_state()]
-            distributed.broadcast_object_list(told, src=0)
+            meter = head.joint_meter()
+            told = [None if meter is None else to_bytes(meter.state_dict()).numpy().tobytes()]
+            if several_processes():
+                distributed.broadcast_object_list(told, src=0)
             assert told[0] is not None
-            found[f"{name}.{EXTRA}" if name else EXTRA] = told[0]
+            found[name] = told[0]
         return found
 
 
@@ -101,13 +90,3 @@ def _stored_name(name: str, modules: Mapping[str, nn.Module]) -> str:
         if part != "_orig_mod"
         and not (part == "module" and isinstance(holder, nn.parallel.DistributedDataParallel))
     )
-
-
-def _bytes(value: Any) -> Any:
-    return (
-        value.cpu().numpy().tobytes() if isinstance(value, Tensor) and value.dtype == torch.uint8 else value
-    )
-
-
-def _tensor(value: Any) -> Any:
-    return torch.frombuffer(bytearray(value), dtype=torch.uint8) if isinstance(value, bytes) else value

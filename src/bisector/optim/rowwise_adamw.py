@@ -40,7 +40,7 @@ class RowwiseAdamW(torch.optim.Optimizer):
 
     Args:
         params: parameters or groups of them.
-        lr: :math:`\eta`.
+        lr: :math:`\eta`; a number, or a tensor of one element, which may be changed in place.
         betas: :math:`\beta_1, \beta_2`, in [0, 1).
         eps: :math:`\epsilon`, at least 0.
         weight_decay: :math:`\lambda`, at least 0.
@@ -66,13 +66,15 @@ class RowwiseAdamW(torch.optim.Optimizer):
     def __init__(
         self,
         params: Any,
-        lr: float = 1e-3,
+        lr: float | Tensor = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
         skip_zero_rows: bool = False,
     ) -> None:
-        require_number("lr", lr, least=0)
+        if isinstance(lr, Tensor):
+            require(lr.numel() == 1, "lr", f"a tensor of shape {tuple(lr.shape)}", "a number, or one element")
+        require_number("lr", lr.item() if isinstance(lr, Tensor) else lr, least=0)
         for beta in betas:
             require_number("betas", beta, least=0)
             require(beta < 1, "betas", betas, "two numbers in [0, 1)")
@@ -184,6 +186,9 @@ class RowwiseAdamW(torch.optim.Optimizer):
         moments = (weight, _here(state["exp_avg"]), _here(state["exp_avg_sq"]))
         precise = torch.promote_types(parameter.dtype, torch.float32)
         beta1, beta2 = group["betas"]
+        rate = group["lr"]
+        if isinstance(rate, Tensor):
+            rate = rate.reshape(()).to(weight.device)
         rows, values = _rows_of(gradient, group["skip_zero_rows"])
         size = _block_rows(weight)
         scratch = weight.new_empty(3, min(size, len(rows)), *weight.shape[1:])
@@ -205,8 +210,8 @@ class RowwiseAdamW(torch.optim.Optimizer):
             moments[2].index_copy_(0, here, square.to(parameter.dtype))
             # The bias corrections multiply a number a row, not the whole block.
             change = mean.div_(square.sqrt_().add_(settled * group["eps"]))
-            w.mul_(1 - group["lr"] * group["weight_decay"])
-            w.addcmul_(change, settled.div_(begun).mul_(-group["lr"]))
+            w.mul_(1 - rate * group["weight_decay"])
+            w.addcmul_(change, settled.div_(begun).mul_(-rate))
             weight.index_copy_(0, here, w.to(parameter.dtype))
 
 

@@ -8,7 +8,6 @@ from torch import Tensor, distributed
 
 from bisector.errors import ArgumentError, missing_extra, require_integer
 from bisector.heads import IGAM
-from bisector.information.exchange import several_processes
 from bisector.information.meter import InformationMeter
 from bisector.information.reading import ClassInformation
 from bisector.information.together import merge_onto_first
@@ -28,7 +27,7 @@ class InformationGuide(lightning.Callback):
 
     Where several processes train together, each feeds a meter of its own, and these are merged when the margins
     are refreshed: all measure the same amounts, those of one process with the joint batches, and no instance is
-    counted twice. Steps send nothing. A checkpoint holds what all have observed so far, and any number of
+    counted twice. Observing sends nothing. A checkpoint holds what all have observed so far, and any number of
     processes can resume it. Before and after the training all evidence is with the first process: where it
     starts, what the others hold is dropped, as `DistributedDataParallel` drops their weights for those of the
     first; where it ends, theirs goes to the first. Of a head made with ``together=False`` each process measures
@@ -70,11 +69,17 @@ class InformationGuide(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Put what all processes have observed into the checkpoint, which the first one writes."""
-        if several_processes():
-            state = self._igam(pl_module).joint_extra_state()
-            name = f"{self.head}._extra_state"
-            if state is not None and name in checkpoint["state_dict"]:
-                checkpoint["state_dict"][name] = state
+        meter = self._igam(pl_module).joint_meter()
+        if meter is not None:
+            checkpoint.setdefault("meters", {})[self.head] = meter.state_dict()
+
+    def on_load_checkpoint(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take up what had been observed."""
+        state = checkpoint.get("meters", {}).get(self.head)
+        if state is not None:
+            self._meter(pl_module).load_state_dict(state)
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Leave the evidence that all processes brought, from a checkpoint say, with the first alone."""
@@ -148,6 +153,7 @@ class InformationGuide(lightning.Callback):
         head: Any = pl_module
         for name in self.head.split("."):
             head = getattr(head, name, None)
+            head = getattr(head, "_orig_mod", head)  # of what torch.compile wraps
         if not isinstance(head, IGAM):
             got = (
                 f"{type(head).__name__} as .{self.head}" if head is not None else f"no attribute .{self.head}"
