@@ -75,8 +75,8 @@ def margin_cross_entropy(
         budget: the scratch memory of "chunked" and "triton"; `bisector.MemoryBudget()` if None.
 
     Returns:
-        A scalar, or (B,) losses with ``reduction="none"``; float32 or better. A batch whose every row is ignored
-        gives 0, not NaN.
+        A scalar, or (B,) losses with ``reduction="none"``; float32 or better. A batch whose every row is ignored,
+        or is of a class of weight 0, gives 0, not NaN.
 
     Raises:
         ArgumentError: a shape, a dtype, a label or a choice is not legal.
