@@ -55,14 +55,19 @@ def _predictor(width: int, classes: int) -> nn.Module:
     return FastRCNNPredictor(width, classes)
 
 
-def batch(*, masks: bool = False, seed: int = 0) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+def batch(
+    *, masks: bool = False, seed: int = 0, classes: int = CLASSES
+) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
     """Three images: with two objects, with none, with one."""
     generator = torch.Generator().manual_seed(seed)
     images = [torch.rand(3, h, w, generator=generator) for h, w in ((64, 80), (72, 64), (64, 64))]
     boxes = [[[4.0, 4, 40, 44], [30, 10, 78, 60]], [], [[8, 16, 50, 60]]]
     labels = [[1, 3], [], [5]]
     targets = [
-        {"boxes": torch.tensor(b).reshape(-1, 4), "labels": torch.tensor(c, dtype=torch.long)}
+        {
+            "boxes": torch.tensor(b).reshape(-1, 4),
+            "labels": torch.tensor(c, dtype=torch.long).clamp_max(classes - 1),
+        }
         for b, c in zip(boxes, labels, strict=True)
     ]
     if masks:

@@ -37,11 +37,13 @@ def same(a: list[dict[str, Tensor]], b: list[dict[str, Tensor]]) -> bool:
     return all(torch.equal(x[key], y[key]) for x, y in zip(a, b, strict=True) for key in x)
 
 
+@pytest.mark.parametrize("classes", [CLASSES, 2])
 @pytest.mark.parametrize("kind", [FasterRCNN, MaskRCNN])
-def test_linear_is_torchvision_bit_for_bit(kind):
-    plain, ours = tiny(kind), attach(tiny(kind), "linear")
+def test_linear_is_torchvision_bit_for_bit(kind, classes):
+    plain, ours = tiny(kind, classes=classes), attach(tiny(kind, classes=classes), "linear")
     masks = kind is MaskRCNN
-    (losses, gradients), (our_losses, our_gradients) = step(plain, masks=masks), step(ours, masks=masks)
+    how = {"masks": masks, "classes": classes}
+    (losses, gradients), (our_losses, our_gradients) = step(plain, **how), step(ours, **how)
     assert {name: loss.item() for name, loss in losses.items()} == {
         name: loss.item() for name, loss in our_losses.items()
     }
@@ -162,6 +164,31 @@ def test_the_background_takes_no_part():
     reference = bs.C2AM(24, CLASSES - 1)
     reference.load_state_dict({"weight": weights.weight[1:]})
     torch.testing.assert_close(weights.guide.matrix()[1:, 1:], reference.guide.matrix())
+
+
+@pytest.mark.parametrize("name", bs.HEADS)
+def test_one_class_beside_the_background_trains_and_detects(name):
+    """As torchvision does with ``num_classes=2``; whatever compares classes has nothing to compare."""
+    scale = "" if name in {"linear-softmax", "logit-adjusted"} else ":scale=auto"
+    model = attach(tiny(), name + scale, num_classes=2, class_counts=[40])
+    head = model.roi_heads.head
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    for _ in range(2):
+        losses, gradients = step(model, classes=2)
+        optimizer.step()
+        model.roi_heads.observe()
+        if hasattr(head, "refresh"):
+            head.refresh()
+        values = [*losses.values(), *gradients.values(), *model.parameters()]
+        assert all(value.isfinite().all() for value in values)
+    if getattr(head, "guide", None) is not None:
+        assert head.guide.largest() == 0
+    if name == "igam":
+        assert head.amounts.isnan().tolist() == [True, False]
+    assert any(len(found["labels"]) for found in detections(model))
+    for found in detections(model):
+        assert (found["labels"] == 1).all()
+        assert found["scores"].isfinite().all()
 
 
 @pytest.mark.parametrize("head", [bs.AMSoftmax, bs.ArcFace, bs.EnhancedAMSoftmax])
@@ -328,7 +355,12 @@ def test_under_autocast_margins_are_computed_in_float32():
     [
         ("igum", {}, "did you mean 'igam'"),
         ("igam", {"meter_on": "box"}, "meter_on: got 'box'"),
-        ("igam", {"num_classes": 2}, "num_classes"),
+        ("igam", {"num_classes": 1}, "num_classes"),
+        (
+            "igam",
+            {"num_classes": 2, "objectness": True},
+            "objectness: got True with one class; expected False",
+        ),
         ("ldam", {}, "class_counts: got None"),
         ("ldam", {"class_counts": [1, 2]}, r"class_counts: got shape \(2,\); expected \(5,\)"),
         ("igam", {"reduction": "sum"}, "reduction"),

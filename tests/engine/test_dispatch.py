@@ -180,6 +180,10 @@ BAD = [
         {"labels": LABELS, "ignore_index": -1},
         ["labels", "-100 at position 2", f"0 to {C - 1}", "ignore_index=-1"],
     ),
+    (
+        {"labels": torch.full((B, C), 1 / C), "ignore_index": 2},
+        ["ignore_index", "2 with probabilities", "negative", "classes (B,)"],
+    ),
     ({"offset": torch.zeros(C + 1)}, ["offset", f"({C + 1},)", f"({C},)"]),
     ({"class_weight": torch.zeros(C, 1)}, ["class_weight", f"({C}, 1)", f"({C},)"]),
     (

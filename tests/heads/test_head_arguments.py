@@ -38,6 +38,7 @@ EVERY_HEAD = [
     ({"class_counts": [1, NAN, 2]}, ["class_counts", "nan", "class 1", "at least 0"]),
     ({"class_counts": [1, 2, -5]}, ["class_counts", "-5", "class 2", "at least 0"]),
     ({"sparse": "false"}, ["sparse", "'false'", "True or False"]),
+    ({"background": C}, ["background", "3", "0 to 2"]),
     ({"budget": 64}, ["budget", "64", "MemoryBudget"]),
     ({"weight": [1.0, 2.0]}, ["weight", "(2,)", "(3,)"]),
     ({"weight": torch.tensor([1.0, INF, 1.0])}, ["weight", "inf", "class 1", "finite"]),

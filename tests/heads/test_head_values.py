@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -69,3 +71,18 @@ def test_soft_labels_equal_the_naive_loss_and_smoothing_by_hand_equals_the_optio
         expected = results(smoothed(embeddings, labels), embeddings, smoothed)
     for name, value in results(head(embeddings, soft), embeddings, head).items():
         torch.testing.assert_close(value, expected[name], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("options", [{"backend": "dense"}, {"backend": "chunked"}, {"sample": 0.5}], ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_mean_over_rows_of_no_weight_is_zero_however_many(case: Case, options: dict[str, Any]) -> None:
+    """torch says 0 / 0 = NaN; smoothing alone must not make a sum of it."""
+    smoothing = 0.1 if case.soft_labels else 0.0
+    head = made(case, D, C, weight=[0.0] + [1.0] * (C - 1), label_smoothing=smoothing, **options)
+    for rows in (1, 8, 64):
+        embeddings, _ = batch(rows, D, C)
+        embeddings.requires_grad_()
+        loss = head(embeddings, torch.zeros(rows, dtype=torch.long))
+        assert float(loss.detach()) == 0
+        for gradient in torch.autograd.grad(loss, [embeddings, *head.parameters()]):
+            assert (gradient.to_dense() == 0).all()

@@ -68,6 +68,7 @@ def attach(
             flood rare classes with false detections. With `objectness` a prior moves classes only among each other.
         objectness: score "is it an object" apart from "which one": :math:`p_j = \sigma(o)\,\mathrm{softmax}(z)_j`
             over the C classes alone, with one more output o. Then cosines need not tell objects from background.
+            It takes at least two classes.
         class_agnostic: predict one box for all classes, by (4, D) weights, instead of one for each.
         meter_on: "proposals": the meter gets the embeddings of the step's foreground proposals, which are there
             anyway; "boxes": those of the ground-truth boxes, which is how amounts are correlated with AP.
@@ -96,7 +97,7 @@ def attach(
         require(isinstance(flag, bool), name, repr(flag), "True or False")
     require_choice("meter_on", meter_on, METER_ON)
     if num_classes is not None:
-        require_integer("num_classes", num_classes, least=3)
+        require_integer("num_classes", num_classes, least=2)
     stages = {id(old): old for *_, old in places}
     single = isinstance(head, str) or len(stages) == 1
     require(single, "head", f"one head for {len(stages)} stages", "a name, from which each gets its own")
@@ -224,10 +225,12 @@ def _head(
 ) -> Head:
     classes = wanted - objectness
     background = None if objectness else 0
+    legal = "False: of one class there is nothing but whether it is there"
+    require(classes > 1, "objectness", "True with one class", legal)
     if isinstance(head, Head):
         got = f"{head.num_classes} classes of dim {head.in_features}, background={head.background}"
-        legal = (head.num_classes, head.in_features, head.background) == (classes, in_features, background)
-        require(legal, "head", got, f"{classes} classes of dim {in_features}, background={background}")
+        fits = (head.num_classes, head.in_features, head.background) == (classes, in_features, background)
+        require(fits, "head", got, f"{classes} classes of dim {in_features}, background={background}")
         require(not options and class_counts is None, "options", sorted(options), "none beside a head")
         require(head.reduction == "mean", "reduction", repr(head.reduction), "'mean'")
         return head

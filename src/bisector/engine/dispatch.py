@@ -65,7 +65,8 @@ def margin_cross_entropy(
         scale: s, a number or a 0-d tensor, which may require a gradient.
         offset: (C,) b, added after scaling: a bias, or the logarithm of a prior.
         class_weight: (C,) as `weight` of `torch.nn.functional.cross_entropy`.
-        ignore_index: rows with this label count for nothing.
+        ignore_index: rows with this label count for nothing; of probabilities none can, so that a class is refused
+            there.
         reduction: "mean" (divides by the summed class weights), "sum" or "none".
         backend: who computes it. "dense" is the plain formula with its (B, C) matrices; it alone can be
             differentiated twice. "chunked" computes the same numbers within a budget of memory, near the speed
@@ -75,8 +76,8 @@ def margin_cross_entropy(
         budget: the scratch memory of "chunked" and "triton"; `bisector.MemoryBudget()` if None.
 
     Returns:
-        A scalar, or (B,) losses with ``reduction="none"``; float32 or better. A batch whose every row is ignored
-        gives 0, not NaN.
+        A scalar, or (B,) losses with ``reduction="none"``; float32 or better. A batch whose every row is ignored,
+        or is of a class of weight 0, gives 0, not NaN.
 
     Raises:
         ArgumentError: a shape, a dtype, a label or a choice is not legal.
@@ -161,6 +162,9 @@ def check_arguments(
         require(
             soft, "labels", "probabilities with row_loss='probability'", "classes (B,) of an integer dtype"
         )
+        # A row of probabilities has no one label that could be ignored; torch refuses it too.
+        legal = "a negative one, the default -100, or classes (B,)"
+        require(ignore_index < 0, "ignore_index", f"{ignore_index} with probabilities as labels", legal)
     if isinstance(scale, Tensor):
         require(scale.dim() == 0, "scale", f"shape {tuple(scale.shape)}", "a number, or a 0-d tensor")
     elif not torch.compiler.is_compiling():  # a compiler may have made a symbol of it

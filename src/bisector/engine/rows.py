@@ -1,5 +1,6 @@
 """What the row loss asks of the engine: a row's loss and the pull on its logits, from a few numbers a row."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -73,7 +74,7 @@ class RowTerms:
             counted = ones
         keep = ones if kept is None else kept.to(dtype)
         total = (counted * keep).sum()
-        share = keep / torch.where(total > 0, total, 1) if reduction == "mean" else keep
+        share = keep / torch.where(total > 0, total, math.inf) if reduction == "mean" else keep
         return cls(row_loss, mass, own, everyone, soft, class_weight, share, keep)
 
     @property

@@ -1,5 +1,6 @@
 """Row losses: from the logits of one row to its loss, and from the rows to a number."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -77,9 +78,10 @@ def reduce_rows(
     class_weight: Tensor | None,  # (C,)
     reduction: Reduction,
 ) -> Tensor:
-    """Reduce as `torch.nn.functional.cross_entropy` does, but 0 instead of NaN where no row is left.
+    """Reduce as `torch.nn.functional.cross_entropy` does, but 0 instead of NaN where no row counts.
 
-    "mean" divides by the summed weights of the kept rows' classes; with probabilities, by their number.
+    "mean" divides by the summed weights of the kept rows' classes; with probabilities, by their number. Where these
+    weights are all 0 the mean is 0, smoothing or not: it is one over the rows, and none of them has a part in it.
     """
     if kept is not None:
         rows = torch.where(kept, rows, 0)
@@ -89,4 +91,4 @@ def reduce_rows(
         return rows.sum()
     each = torch.ones_like(rows) if class_weight is None or labels.dim() == 2 else class_weight[labels]
     total = (each if kept is None else torch.where(kept, each, 0)).sum()
-    return rows.sum() / torch.where(total > 0, total, 1)
+    return rows.sum() / torch.where(total > 0, total, math.inf)

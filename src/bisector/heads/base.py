@@ -90,7 +90,8 @@ class Head(nn.Module):
             are dense, for other optimisers and for `DistributedDataParallel`, at the cost of all rows.
         background: a class that stands for none of the others, as a detector's class 0: its rows carry no
             margin, a guide gives it none against any class nor any class one against it, it is never measured,
-            and it takes no part where a guide compares the classes.
+            and it takes no part where a guide compares the classes. With ``num_classes=2`` it leaves one class,
+            a detector of one kind of object, for which a guide has no margin.
         device: where the parameters are made.
         dtype: of the parameters.
         row_loss: the third part of the loss, as the head chooses it; cross-entropy if None.
@@ -148,8 +149,7 @@ class Head(nn.Module):
         self.sparse = sparse
         if background is not None:
             background = require_integer("background", background, least=0)
-            legal = f"a class, 0 to {num_classes - 1}"
-            require(background < num_classes > 2, "background", background, legal + " of at least 3")
+            require(background < num_classes, "background", background, f"a class, 0 to {num_classes - 1}")
         self.background = background
         self.ignore_index = ignore_index
         self.tau = require_number("tau", tau)
