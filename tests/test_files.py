@@ -1,5 +1,8 @@
 import csv
+import errno
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +11,7 @@ from hypothesis import strategies as st
 
 from bisector.data.class_values import read_class_values
 from bisector.errors import ArgumentError, require, require_choice
-from bisector.files import harmless, original, read_rows, write_rows
+from bisector.files import harmless, original, read_rows, write_rows, write_whole
 from bisector.measurement.class_scores import read_class_scores
 
 FORMULAS = [
@@ -92,3 +95,68 @@ def test_long_names_are_cut_in_messages(name: str) -> None:
         assert message.startswith(f"head: got '{name[:100]}")
         assert message.endswith("one of the heads")
         assert len(message) < 1600
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from bisector.files import whole_file
+with whole_file(Path(sys.argv[1])) as file:
+    print("writing", flush=True)
+    file.write(sys.stdin.readline().encode())
+"""
+
+
+def writer(path: Path) -> "subprocess.Popen[str]":
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "writing\n"
+    return process
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_write_and_a_living_one_is_let_be(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a [1].txt"
+    with writer(path) as killed, writer(path) as living:
+        killed.kill()
+        killed.wait()
+        (left,) = tmp_path.glob(f".*-{killed.pid}-*")
+        elsewhere = tmp_path / f".{path.name}.00000000-1-12345678"
+        other = tmp_path / f".{path.name}.mine"
+        for file in (elsewhere, other):  # of another machine, and of nobody
+            file.write_text("stays")
+        write_whole(path, "new")
+        assert not left.exists()
+        assert path.read_text() == "new"
+        living.communicate("newest\n")
+        assert living.returncode == 0
+    assert path.read_text() == "newest\n"
+    assert {file.name for file in tmp_path.iterdir()} == {path.name, elsewhere.name, other.name}
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+import torch
+from bisector.files import whole_file, write_whole
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))  # the system refuses more, as a full disk does
+path = Path(sys.argv[1])
+for write in (lambda file: torch.save(torch.ones(100_000), file), lambda file: file.write(bytes(200_000))):
+    try:
+        with whole_file(path) as file:
+            write(file)
+    except OSError as error:
+        print(type(error).__name__, error.errno, error.filename)
+"""
+
+
+def test_a_full_disk_is_an_oserror_that_names_the_file_and_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    path.write_text("old")
+    done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout == f"OSError {errno.EFBIG} {path}\n" * 2
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -24,6 +24,10 @@ class ArgumentError(ValueError):
         super().__init__(brief(message))
 
 
+class DamagedFileError(ArgumentError):
+    """A file of bisector's does not hold what was written to it. The message names it."""
+
+
 class MissingExtraError(ImportError):
     """An optional dependency is not installed. The message names the extra that brings it."""
 
