@@ -9,6 +9,7 @@ bisector.errors.ArgumentError: margin: got 3; expected a number above 5
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import TypeVar
@@ -17,11 +18,31 @@ Choice = TypeVar("Choice", bound=str)
 
 
 class ArgumentError(ValueError):
-    """An argument is not legal. The message names it, its value and what is legal."""
+    """An argument is not legal. The message names it, its value and what is legal; long names in it are cut."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(brief(message))
+
+
+class DamagedFileError(ArgumentError):
+    """A file of bisector's does not hold what was written to it. The message names it."""
 
 
 class MissingExtraError(ImportError):
     """An optional dependency is not installed. The message names the extra that brings it."""
+
+
+def brief(message: str) -> str:
+    """Return a message with only the beginning and the end of long words, and of a long whole.
+
+    >>> len(brief(f"head: got {'x' * 5000!r}; expected igam"))
+    389
+    """
+    return _cut(re.sub(r"\S{400,}", lambda word: _cut(word[0], 180, 180), message), 900, 600)
+
+
+def _cut(text: str, first: int, last: int) -> str:
+    return text if len(text) <= first + last + 5 else f"{text[:first]} ... {text[-last:]}"
 
 
 def require(condition: bool, name: str, got: object, expected: str) -> None:

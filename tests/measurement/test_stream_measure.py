@@ -244,16 +244,26 @@ def test_two_at_once_in_one_folder_are_refused(tmp_path: Path) -> None:
     measure_stream(open_embeddings(str(path)), folder, progress=intrude)
 
 
-def test_a_partial_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    path, folder = tmp_path / "e", tmp_path / "p"
-    write_stream(path)
-    streamed(path, folder)
-    root = next(folder.glob("*/L3-0.pt"))
-    root.write_bytes(root.read_bytes()[:1000])
-    with pytest.raises(ArgumentError, match=r"L3-0\.pt.*remove it"):
-        streamed(path, folder)
-    root.unlink()
-    streamed(path, folder)
+@pytest.mark.parametrize("damaged", ["L2-0.pt", "L1-1.pt", "L0-2.pt"])
+def test_the_rows_of_a_damaged_partial_are_measured_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damaged: str
+) -> None:
+    write_stream(tmp_path / "e")
+    stored, options = open_embeddings(str(tmp_path / "e")), Options(leaf_rows=800, equal_count=0)
+    found = []
+    for folder, wrong in ((tmp_path / "whole", ""), (tmp_path / "hurt", damaged)):
+        folder.mkdir()
+        job = Job(stored, options, folder)
+        for node in job.tree:
+            job.run(node)
+            if node.name == wrong:
+                job.path(node).write_bytes(job.path(node).read_bytes()[:1000])
+        found.append(job.result().meter.compute().amount)
+        assert [file.name for file in folder.iterdir()] == ["L2-0.pt"]
+    assert torch.equal(*found)
+    told = capsys.readouterr().err
+    assert f"hurt/{damaged}, which cannot be read" in told
+    assert told.count("its rows are measured again") == 1
 
 
 def test_what_is_done_is_not_done_again_and_leftovers_are_removed(tmp_path: Path) -> None:

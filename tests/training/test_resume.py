@@ -121,6 +121,25 @@ def test_other_heads_and_what_dropout_draws_resume_too(tmp_path: Path, head: str
     assert_same(outcome(tmp_path / "cut", head=head, recipe=recipe, steps=1, data=small), expected)
 
 
+@pytest.mark.parametrize("damaged", [b"", b"damaged", None], ids=["empty", "garbage", "gone"])
+def test_it_goes_on_from_the_checkpoint_before_a_damaged_one(
+    undisturbed: Outcome, tmp_path: Path, capsys: pytest.CaptureFixture[str], damaged: bytes | None
+) -> None:
+    last, before = tmp_path / "last.ckpt", tmp_path / "before.ckpt"
+    with pytest.raises(CrashError):
+        outcome(tmp_path, Crasher("on_train_batch_start", 7), steps=1)
+    assert [torch.load(file, weights_only=True)["global_step"] for file in (before, last)] == [5, 6]
+    last.unlink()
+    if damaged is not None:
+        last.write_bytes(damaged)
+    assert_same(outcome(tmp_path, steps=1), undisturbed)
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert f"{last}" in told
+    assert "going on from the checkpoint before it" in told
+    assert not before.exists()  # it has ended
+
+
 def test_early_stopping_is_remembered_and_the_best_epoch_kept(tmp_path: Path) -> None:
     recipe = replace(RECIPE, epochs=30, patience=2, select="best", learning_rate=1e-5)
     expected = outcome(tmp_path / "whole", recipe=recipe)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bisector.cli.detect_options import add_data, task_of
 from bisector.cli.output import require_folder, say
 from bisector.errors import ArgumentError, require
+from bisector.files import place_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     require_folder(out.parent, "a file to write in a folder, which is made")
     require(not out.is_dir(), "--out", f"{out}, a folder", "a file to write")
     require(results.is_file(), "results", f"{results}, which is not there", "results in COCO's format")
-    require(out.resolve() != results.resolve(), "--out", f"{out}, which is read", "another file")
+    require(place_of(out) != place_of(results), "--out", f"{out}, which is read", "another file")
     task = task_of(arguments)
 
     from bisector.data.class_values import read_class_values

@@ -5,7 +5,6 @@ The boxes of the ground truth are embedded as regions of interest. Written are e
 """
 
 import argparse
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from bisector.cli.detect_options import add_data, add_machine, device_of, task_o
 from bisector.cli.output import require_folder, say
 from bisector.detection.recipe import PARTS
 from bisector.errors import require_integer
+from bisector.files import read_json, read_or_none, reading
 
 if TYPE_CHECKING:
     from bisector.data.boxes import BoxSplits
@@ -131,10 +131,12 @@ def _scores(trained: "TrainedDetector", splits: "BoxSplits") -> "list[ClassScore
     if why:
         print(f"bisector detect measure: {why}: measured without AP", file=sys.stderr)
         return []
-    scores = BoxResult.read(place).scores
+    result = read_or_none(place, BoxResult.read, "measured without AP")
+    if result is None:
+        return []
     return [
-        ClassScores("AP", str(place), list(scores.class_ap), percent=True),
-        ClassScores("AP50", str(place), list(scores.class_ap50), percent=True),
+        ClassScores("AP", str(place), list(result.scores.class_ap), percent=True),
+        ClassScores("AP50", str(place), list(result.scores.class_ap50), percent=True),
     ]
 
 
@@ -145,7 +147,9 @@ def _same_data(trained: "TrainedDetector", splits: "BoxSplits", settings: Path) 
 
     given = (splits, trained.task, trained.head, trained.recipe, trained.seed)
     mine = describe(*given, machine=Machine(), trainer={})["fingerprint"]
-    try:
-        return bool(json.loads(settings.read_text(encoding="utf-8"))["fingerprint"] == mine)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False
+
+    def same(path: Path) -> bool:
+        with reading(f"model: got {path}; expected the settings of a training"):
+            return bool(read_json(path)["fingerprint"] == mine)
+
+    return bool(read_or_none(settings, same, "measured without AP"))

@@ -10,6 +10,7 @@ from bisector.cli.options import add_options, record_of
 from bisector.cli.output import say
 from bisector.detection.recipe import BoxTask
 from bisector.errors import ArgumentError, require
+from bisector.files import place_of
 
 if TYPE_CHECKING:
     import torch
@@ -98,10 +99,10 @@ def require_out(folder: Path, inputs: Sequence[Path] = ()) -> None:
 
     held = next((name for name in (SETTINGS, LAST) if (folder / name).is_file()), None)
     require(held is None, "--out", f"{folder}, which holds a training ({held})", "another folder")
-    written = {(folder / name).resolve() for name in (DETECTIONS, PAGE, RESULT)}
+    written = {place_of(folder / name) for name in (DETECTIONS, PAGE, RESULT)}
     for path in inputs:
         got = f"{folder}, where {path.name} would be written over"
-        require(path.resolve() not in written, "--out", got, "another folder")
+        require(place_of(path) not in written, "--out", got, "another folder")
 
 
 def finish(

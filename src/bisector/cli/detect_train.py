@@ -7,6 +7,7 @@ result.json, detections.json (COCO's results format) and detections.html.
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from bisector.cli.detect_options import DETECTIONS, add_data, finish, task_of, t
 from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
 from bisector.detection.recipe import BoxRecipe
+from bisector.files import read_or_none
 from bisector.head_names import HEAD_CLASSES
 from bisector.training.recipe import Machine
 
@@ -69,8 +71,9 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     how = {"seed": arguments.seed, "machine": machine, "folder": out, "trainer": _trainer_options(arguments)}
     truth = splits.validation if splits.test is None else splits.test
     finished = is_finished(splits, task, arguments.head, recipe, **how)
-    if finished and (out / DETECTIONS).is_file():
-        result, found = BoxResult.read(out / RESULT), read_detections(out / DETECTIONS, truth)
+    stored = read_or_none(out / DETECTIONS, partial(read_detections, truth=truth)) if finished else None
+    if stored is not None:
+        result, found = BoxResult.read(out / RESULT), stored
     else:
         (out / RESULT).unlink(missing_ok=True)  # of a shorter training
         if _rank() == 0 and (out / LAST).is_file():

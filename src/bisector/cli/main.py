@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from bisector._version import __version__
 from bisector.cli import adjust, bench, compare, demo, detect, embed, measure, report, train
 from bisector.cli.output import with_nearest
-from bisector.errors import ArgumentError, MissingExtraError
+from bisector.errors import ArgumentError, MissingExtraError, brief
 
 COMMANDS = {
     "demo": demo,
@@ -77,7 +77,7 @@ def _innermost(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> a
 
 
 def _tell(program: str, message: str) -> None:
-    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{program}: error: {brief(' '.join(message.split()))}", file=sys.stderr)
 
 
 class _Parser(argparse.ArgumentParser):

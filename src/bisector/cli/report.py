@@ -32,12 +32,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from bisector.report.outputs import write_outputs
     from bisector.training.results import Comparison
 
-    try:
-        comparison = Comparison.read(file)
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise ArgumentError(
-            f"results: got {file}; expected the comparison.json of bisector compare"
-        ) from None
+    comparison = Comparison.read(file)
     if arguments.baseline is not None:
         heads = comparison.heads
         if arguments.baseline not in heads:

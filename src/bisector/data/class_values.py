@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bisector.data.embedding_arrays import load_array
 from bisector.errors import ArgumentError, require
+from bisector.files import read_rows
 
 _NAMES = ("class", "class_name", "name", "label")
 
@@ -90,13 +91,9 @@ def _of_array(path: Path) -> list[Any]:
 
 
 def _of_csv(path: Path, columns: Sequence[str]) -> dict[str, float | None]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        headings = reader.fieldnames or ()
-        name = next((heading for heading in _NAMES if heading in headings), None)
-        value = next((heading for heading in columns if heading in headings), None)
-        if name is None or value is None:
-            raise ArgumentError(
-                f"{path}: got the columns {', '.join(headings)}; expected class and {columns[0]}"
-            )
-        return _once([(row[name], float(row[value]) if row[value] else None) for row in reader])
+    headings, rows = read_rows(path)
+    name = next((heading for heading in _NAMES if heading in headings), None)
+    value = next((heading for heading in columns if heading in headings), None)
+    if name is None or value is None:
+        raise ArgumentError(f"{path}: got the columns {', '.join(headings)}; expected class and {columns[0]}")
+    return _once([(row[name], float(row[value]) if row[value] else None) for row in rows])

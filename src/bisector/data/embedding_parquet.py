@@ -1,9 +1,8 @@
 """Embeddings written as Parquet, batch by batch."""
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from bisector._version import __version__
 from bisector.errors import missing_extra
+from bisector.files import whole_file
 
 try:
     import pyarrow as pa
@@ -63,27 +63,15 @@ class EmbeddingWriter:
             **({"head": dict(head)} if head else {}),
         }
         self._writer: Any = None
+        self._open = ExitStack()  # the writer, and the file that it writes into
 
     def __enter__(self) -> Self:
-        descriptor, name = tempfile.mkstemp(
-            prefix=f".{self._path.name}-", suffix=".part", dir=self._path.parent
-        )
-        self._sink = os.fdopen(descriptor, "wb")  # not by its name, which pyarrow wants to be UTF-8
-        self._partial = Path(name)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        written = self._writer is not None
-        if written:
-            self._writer.close()
-        self._sink.close()
-        if kind is None and written:
-            self._partial.chmod(0o666 & ~_umask())  # mkstemp makes a file that only its owner may read
-            self._partial.replace(self._path)
-        else:
-            self._partial.unlink(missing_ok=True)
+        self._open.__exit__(kind, error, traceback)
 
     def write(
         self,
@@ -111,8 +99,9 @@ class EmbeddingWriter:
             columns["split"] = pa.array(list(splits), pa.string())
         table = pa.table(columns).replace_schema_metadata({"bisector": json.dumps(self._notes)})
         if self._writer is None:
-            self._writer = pq.ParquetWriter(
-                self._sink, table.schema, compression="zstd", write_page_checksum=True
+            file = self._open.enter_context(whole_file(self._path))
+            self._writer = self._open.enter_context(
+                pq.ParquetWriter(file, table.schema, compression="zstd", write_page_checksum=True)
             )
         self._writer.write_table(table)
 
@@ -124,9 +113,3 @@ def _vectors(rows: Tensor) -> "pa.Array":
 
 def _given(settings: Mapping[str, Any] | None) -> dict[str, Any]:
     return {key: value for key, value in (settings or {}).items() if value is not None}
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,7 +1,6 @@
 """A detector that was trained here, built again from its checkpoint alone."""
 
 import hashlib
-import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,9 +14,12 @@ from bisector.detection.attaching import attach
 from bisector.detection.models import build_detector, fix_parts, fixed_parts
 from bisector.detection.module import Detector
 from bisector.detection.recipe import BoxRecipe, BoxTask
-from bisector.errors import ArgumentError, require
-from bisector.training.checkpoints import BEST, LAST
+from bisector.errors import require
+from bisector.files import reading
+from bisector.training.checkpoints import BEST, LAST, read_checkpoint
 from bisector.training.recipe import Machine
+
+WRITER = "bisector detect train"
 
 LVIS_DETECTIONS = 300
 """How many detections of a picture LVIS scores."""
@@ -165,21 +167,16 @@ def load_detector(path: Path) -> TrainedDetector:
     """
     last = path / LAST if path.is_dir() else path
     require(last.is_file(), "model", str(path), "a checkpoint, or the folder of a training that holds one")
-    place = last
-    try:
-        stored = torch.load(last, map_location="cpu", weights_only=True)
+    place, stored = last, read_checkpoint("model", last, WRITER)
+    with reading(f"model: got {last}; expected a checkpoint that {WRITER} wrote"):
         description, done = stored["bisector"], _epochs(stored)
-        if path.is_dir() and description["recipe"]["select"] == "best" and (path / BEST).is_file():
+        task, recipe = BoxTask(**description["task"]), BoxRecipe(**description["recipe"])
+        if path.is_dir() and recipe.select == "best" and (path / BEST).is_file():
             place = path / BEST
-            stored = torch.load(place, map_location="cpu", weights_only=True)
+            stored = read_checkpoint("model", place, WRITER)
         model = build_model(description, fixed=stored["bisector"]["fixed"])
         model.load_state_dict(stored["state_dict"])
-        task, recipe = BoxTask(**description["task"]), BoxRecipe(**description["recipe"])
         epochs = _epochs(stored)
-    except (pickle.UnpicklingError, KeyError, RuntimeError, EOFError, TypeError, IndexError, AttributeError):
-        raise ArgumentError(
-            f"model: got {place}; expected a checkpoint that bisector detect train wrote"
-        ) from None
     ended = last.name == BEST or done >= recipe.epochs
     return TrainedDetector(
         model=model.eval(),
@@ -201,22 +198,6 @@ def load_detector(path: Path) -> TrainedDetector:
 def _epochs(stored: Mapping[str, Any]) -> int:
     """How many epochs were finished: one that `Checkpoints` cut into is none."""
     return len(stored["callbacks"]["EpochLog"]["rows"])
-
-
-def fixed_in(path: Path) -> dict[str, Any] | None:
-    """Return what the model of a checkpoint holds fixed.
-
-    Raises:
-        ArgumentError: it is no checkpoint of ours.
-    """
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        fixed: dict[str, Any] = stored["bisector"]["fixed"]
-    except (pickle.UnpicklingError, KeyError, RuntimeError, EOFError, TypeError):
-        raise ArgumentError(
-            f"out: got {path}; expected a checkpoint that bisector detect train wrote"
-        ) from None
-    return fixed
 
 
 def with_fixed(description: Mapping[str, Any], model: Detector) -> dict[str, Any]:

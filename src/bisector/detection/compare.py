@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from bisector.detection.results import BoxResult
 from bisector.detection.spec import require_head
 from bisector.detection.train import is_finished, train_detector
 from bisector.errors import require, require_integer
+from bisector.files import read_or_none
+from bisector.training.checkpoints import remove_damaged
 from bisector.training.processes import Order, default_jobs, train_cells
 from bisector.training.recipe import Machine
 from bisector.training.results import RESULT
@@ -57,8 +59,10 @@ class BoxCell:
         own = self.place(folder)
         splits = _data(self.task, self.seed)
         truth = splits.validation if splits.test is None else splits.test
+        remove_damaged(own)
         how: dict[str, Any] = {"seed": self.seed, "machine": machine, "folder": own, "trainer": _QUIET}
-        if is_finished(splits, self.task, self.head, self.recipe, **how) and (own / DETECTIONS).is_file():
+        finished = is_finished(splits, self.task, self.head, self.recipe, **how)
+        if finished and read_or_none(own / DETECTIONS, partial(read_detections, truth=truth)) is not None:
             progress(self.recipe.epochs)
             return BoxResult.read(own / RESULT)
         (own / RESULT).unlink(missing_ok=True)  # of a shorter training

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bisector.detection.evaluation import BoxAccuracy, BoxScores
-from bisector.errors import ArgumentError
-from bisector.files import write_whole
+from bisector.files import read_json, reading, typed, write_whole
 
 
 @dataclass(frozen=True)
@@ -51,11 +50,11 @@ class BoxResult:
         """Read what `write` wrote.
 
         Raises:
-            ArgumentError: it is no such file.
+            DamagedFileError: it is no such file.
             OSError: it cannot be read.
         """
-        try:
-            record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        with reading(f"result: got {path}; expected the result of bisector detect"):
+            record: dict[str, Any] = read_json(path)
             record["scores"] = BoxScores.from_dict(record["scores"])
             for name in ("amount_history", "seconds", "classified"):
                 record[name] = None if record[name] is None and name == "classified" else _nan(record[name])
@@ -64,11 +63,7 @@ class BoxResult:
                 for name in ("class_accuracy", "class_boxes"):
                     told[name] = tuple(told[name])
                 record["classified"] = BoxAccuracy(**told)
-            return cls(**record)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ArgumentError(
-                f"result: got {path} ({error}); expected the result of bisector detect"
-            ) from None
+            return typed(cls(**record))
 
 
 def _finite(value: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from bisector.data.boxes import BoxSet, BoxSplits, repeat_factors
-from bisector.detection.checkpoint import build_model, describe, fixed_in, load_detector, with_fixed
+from bisector.detection.checkpoint import build_model, describe, load_detector, with_fixed
 from bisector.detection.data import BoxData
 from bisector.detection.evaluation import Detections, evaluate_boxes
 from bisector.detection.measure import classify_truth
@@ -18,8 +18,8 @@ from bisector.detection.predict import detect, gathered, in_order, share_buffers
 from bisector.detection.recipe import PRECISIONS, BoxRecipe, BoxTask
 from bisector.detection.results import BoxResult
 from bisector.errors import missing_extra, require, require_choice
-from bisector.files import write_whole
-from bisector.training.checkpoints import BEST, LAST, Checkpoints
+from bisector.files import read_or_none, write_whole
+from bisector.training.checkpoints import BEFORE, BEST, Checkpoints, resumable
 from bisector.training.epoch_log import EpochLog
 from bisector.training.guide import InformationGuide
 from bisector.training.recipe import Machine
@@ -88,11 +88,10 @@ def train_detector(
     truth = splits.validation if splits.test is None else splits.test
     for name, boxes in (("validation", splits.validation), (part, truth)):
         require(len(boxes) > 0, "data", f"no picture in the {name} part", "at least one")
-    last = folder / LAST if folder is not None and (folder / LAST).is_file() else None
+    last, begun = resumable(folder)
     with quiet_lightning():
         torch.set_num_threads(machine.threads)
-        fixed = None if last is None else fixed_in(last)
-        model = build_model(description, fixed=fixed, truth=splits.validation)
+        model = build_model(description, fixed=begun.get("fixed"), truth=splits.validation)
         names = splits.train.class_names if recipe.objectness else (BACKGROUND, *splits.train.class_names)
         guide, log = InformationGuide(head=HEAD), EpochLog(folder, names)
         clock = Clock(progress or (lambda epochs: None))
@@ -151,6 +150,8 @@ def train_detector(
         )
         scores = replace(scores, notes=(*scores.notes, *notes))
         classified = classify_truth(model.network, truth, scores.class_frequency, **how)
+    if folder is not None:
+        (folder / BEFORE).unlink(missing_ok=True)
     result = BoxResult(
         head=head,
         seed=seed,
@@ -184,7 +185,7 @@ def is_finished(
     """
     noted = noted_options(dict(trainer))
     description = describe(splits, task, head, recipe, seed, machine=machine, trainer=noted)
-    return check_settings(folder, description) and (folder / RESULT).is_file()
+    return check_settings(folder, description) and read_or_none(folder / RESULT, BoxResult.read) is not None
 
 
 def _repeats(train: BoxSet, recipe: BoxRecipe) -> torch.Tensor | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bisector.errors import ArgumentError, missing_extra, require
+from bisector.files import read_rows
 from bisector.measurement.score_scales import Scale, counts_something, scale_note, scales_of
 
 _NAMES = ("class", "class_name", "category", "name", "label")
@@ -139,9 +140,7 @@ def _read(path: Path) -> tuple[_Rows, list[object] | None]:
             raise ValueError(error) from None
         return rows, None
     require(suffix in {".csv", ".tsv"}, "scores", f"{path}", _LEGAL)
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, delimiter="\t" if suffix == ".tsv" else ",")
-        lines = list(reader)
+    lines = read_rows(path, delimiter="\t" if suffix == ".tsv" else ",")[1]
     if any(None in line for line in lines):
         raise ValueError("a row has more cells than the heading")
     return lines, None

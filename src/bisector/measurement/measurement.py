@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bisector.errors import ArgumentError
-from bisector.files import write_whole
+from bisector.files import read_json, reading, typed, write_whole
 from bisector.measurement.classes import ClassMeasure
 from bisector.measurement.confusion import Pair
 from bisector.measurement.duplicates import Duplicates, Group
@@ -111,14 +110,11 @@ class Measurement:
         """Read what `write` wrote.
 
         Raises:
-            ArgumentError: if it is no such file.
+            DamagedFileError: if it is no such file.
             OSError: if it cannot be read.
         """
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            return _measurement(content)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ArgumentError(f"measurement: {path} is not one that bisector wrote: {error}") from None
+        with reading(f"measurement: {path} is not one that bisector wrote"):
+            return typed(_measurement(read_json(path)))
 
 
 _CLASS_NUMBERS = ("amount", "accuracy", "loss", "equal_amount", "error_bound", "error_estimate")

@@ -1,7 +1,6 @@
 """Adjustment: one offset for each class, added to scores that are there already."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from bisector.errors import ArgumentError, require, require_choice, require_number
+from bisector.errors import require, require_choice, require_number
+from bisector.files import read_json, reading, write_whole
 
 Kind: TypeAlias = Literal["logits", "probabilities"]
 KINDS: tuple[Kind, ...] = ("logits", "probabilities")
@@ -106,34 +106,24 @@ class Adjustment:
             "class_names": list(self.class_names),
             "offsets": self.offsets.tolist(),
         }
-        path = Path(path)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False)
-            draft.write_text(text + "\n", encoding="utf-8")
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        text = json.dumps(record, indent=1, allow_nan=False, ensure_ascii=False)
+        write_whole(Path(path), text + "\n")
 
     @classmethod
     def load(cls, path: Path) -> "Adjustment":
         """Read what `save` wrote.
 
         Raises:
-            ArgumentError: the file holds no adjustment.
+            DamagedFileError: the file holds no adjustment.
             OSError: it cannot be read.
         """
-        try:
-            raw: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+        with reading(f"path: got {path}; expected the JSON of an Adjustment"):
+            raw: dict[str, Any] = read_json(Path(path))
             offsets = torch.tensor(raw.pop("offsets"), dtype=torch.float64)
             names = raw.pop("class_names")
             if not isinstance(names, list):
                 raise TypeError("class_names is no list")
             return cls(offsets, class_names=tuple(map(str, names)), **raw)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
-            if isinstance(error, ArgumentError):
-                raise
-            raise ArgumentError(f"path: got {path}; expected the JSON of an Adjustment ({error})") from None
 
 
 def logits_of(

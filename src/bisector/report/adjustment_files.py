@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from bisector.data.embeddings import write_embeddings
 from bisector.data.scores import ScoreTable
+from bisector.files import whole_file
 
 
 def write_adjusted(
@@ -56,5 +57,6 @@ def write_adjusted(
         arrays["labels"] = table.labels.numpy()
     if table.splits is not None:
         arrays["splits"] = np.array(table.splits)
-    np.savez(path, **arrays)
+    with whole_file(path) as file:
+        np.savez(file, **arrays)
     return path

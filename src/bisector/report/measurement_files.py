@@ -1,12 +1,11 @@
 """The files that a measurement is written to."""
 
-import json
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from bisector.errors import ArgumentError
-from bisector.files import write_whole
+from bisector.errors import ArgumentError, DamagedFileError
+from bisector.files import place_of, read_json, reading, write_whole
 from bisector.measurement.measurement import Measurement
 from bisector.report.class_table import Table, write_class_table, write_csv
 from bisector.report.measurement_page import render_measurement
@@ -31,15 +30,15 @@ def require_no_input(folder: Path, inputs: Iterable[str | Path], *, format: str 
         format: of the table of classes.
     """
     outputs = {
-        (folder / name).resolve() for name in (_RECORD, _PAGE, _CLASSES, f"classes.{format}", *_MORE[:3])
+        place_of(folder / name) for name in (_RECORD, _PAGE, _CLASSES, f"classes.{format}", *_MORE[:3])
     }
     for given in inputs:
-        path = Path(given).resolve()
+        path = place_of(Path(given))
         if path in outputs:
             raise ArgumentError(
                 f"--out: got {folder}, where {path.name} would be written over {given}; expected another folder"
             )
-        if format == "parquet" and path.is_dir() and folder.resolve().is_relative_to(path):
+        if format == "parquet" and path.is_dir() and place_of(folder).is_relative_to(path):
             raise ArgumentError(
                 f"--out: got {folder} with --format parquet, in the folder of embeddings {given}, whose Parquet "
                 "files are read; expected another folder"
@@ -85,9 +84,10 @@ def write_measurement(measurement: Measurement, folder: Path, *, format: str = "
 def _written_before(record: Path) -> list[str]:
     """The tables that a measure.json names; none where it is not there or not ours."""
     try:
-        found = json.loads(record.read_text(encoding="utf-8"))["tables"]
-        return [name for name in _MORE if name in found]
-    except (OSError, ValueError, KeyError, TypeError):
+        with reading(f"measurement: {record} is not one that bisector wrote"):
+            found = read_json(record)["tables"]
+            return [name for name in _MORE if name in found]
+    except (OSError, DamagedFileError):
         return []
 
 

@@ -12,7 +12,8 @@ import torch
 
 from bisector._version import __version__
 from bisector.data.dataset import Dataset
-from bisector.training.checkpoints import BEST, LAST
+from bisector.files import read_or_none
+from bisector.training.checkpoints import BEST, LAST, remove_damaged
 from bisector.training.data import load_task
 from bisector.training.evaluate import embed
 from bisector.training.module import Classifier
@@ -63,10 +64,10 @@ class Cell:
 
     def done(self, cells: Path | None, *, keep: bool = False) -> Run | Plane | None:
         """Return the result, if it is there already, and the checkpoint too if that is to be kept."""
-        wanted = (RESULT, LAST) if keep else (RESULT,)
-        if cells is None or not all((cells / self.key / name).is_file() for name in wanted):
+        if cells is None or (keep and not (cells / self.key / LAST).is_file()):
             return None
-        return (read_plane if self.plane else read_run)(cells / self.key / RESULT)
+        read: Callable[[Path], Run | Plane] = read_plane if self.plane else read_run
+        return read_or_none(cells / self.key / RESULT, read)
 
     def train(
         self, cells: Path | None, machine: Machine, progress: Callable[[int], None], *, keep: bool = False
@@ -81,6 +82,7 @@ class Cell:
         """
         dataset = _load(self.task, self.seed, self.recipe.backbone, self.fingerprint)
         folder = None if cells is None else cells / self.key
+        remove_damaged(folder)
         recipe = self.recipe
         if self.plane:  # ten classes find their places on a circle slowly
             recipe = replace(recipe, embedding_dim=2, epochs=self.epochs)

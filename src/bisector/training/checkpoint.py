@@ -1,6 +1,5 @@
 """A model that was trained here, built again from its checkpoint alone."""
 
-import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,10 @@ from torch import Tensor
 from bisector.data.dataset import Dataset
 from bisector.data.fingerprint import fingerprint
 from bisector.data.images import PixelRange
-from bisector.errors import ArgumentError, require
+from bisector.errors import require
+from bisector.files import reading
 from bisector.networks.backbones import build_backbone
-from bisector.training.checkpoints import BEST, LAST
+from bisector.training.checkpoints import BEST, LAST, read_checkpoint
 from bisector.training.module import Classifier
 from bisector.training.recipe import Machine, Recipe, Task
 from bisector.training.spec import build_head
@@ -112,19 +112,16 @@ def load_trained(path: Path) -> Trained:
     """
     last = path / LAST if path.is_dir() else path
     require(last.is_file(), "model", str(path), "a checkpoint, or the folder of a training that holds one")
-    place = last
-    try:
-        stored = torch.load(last, map_location="cpu", weights_only=True)
+    place, stored = last, read_checkpoint("model", last)
+    with reading(f"model: got {last}; expected a checkpoint that bisector wrote"):
         description = stored["bisector"]
-        if path.is_dir() and description["recipe"]["select"] == "best" and (path / BEST).is_file():
+        task, recipe = Task(**description["task"]), Recipe(**description["recipe"])
+        if path.is_dir() and recipe.select == "best" and (path / BEST).is_file():
             place = path / BEST
-            stored = torch.load(place, map_location="cpu", weights_only=True)
+            stored = read_checkpoint("model", place)
         model = build_model(description, pretrained=False)
         model.load_state_dict(stored["state_dict"])
-        task, recipe = Task(**description["task"]), Recipe(**description["recipe"])
         low, high = description.get("pixel_range", (0, 0))
-    except (pickle.UnpicklingError, KeyError, RuntimeError, EOFError, TypeError, IndexError, AttributeError):
-        raise ArgumentError(f"model: got {place}; expected a checkpoint that bisector wrote") from None
     return Trained(
         model=model.eval(),
         task=task,

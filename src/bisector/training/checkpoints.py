@@ -1,13 +1,17 @@
 """Checkpoints that survive being killed at any moment: the last one, and the best on validation."""
 
-import os
+import shutil
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bisector.errors import missing_extra
+from bisector.errors import DamagedFileError, missing_extra
+from bisector.files import note, read_json, read_or_none, read_tensors, reading, whole_file
+from bisector.training.settings import SETTINGS
 
 try:
     import lightning
@@ -16,24 +20,79 @@ except ImportError as error:
     raise missing_extra("lightning", "train") from error
 
 LAST, BEST = "last.ckpt", "best.ckpt"
+BEFORE = "before.ckpt"  # the one before the last, until the training has ended
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and moves it there when it is whole and on the disk."""
+    """Writes a checkpoint beside its place and moves it there when whole; the one before the last stays too."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write, or leave what was there."""
         place = Path(path)
         place.parent.mkdir(parents=True, exist_ok=True)
-        draft = place.with_name(f".{place.name}.{os.getpid()}")
-        try:
-            with draft.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(place)
-        finally:
-            draft.unlink(missing_ok=True)
+        with whole_file(place) as file:
+            torch.save(checkpoint, file)
+            if place.name == LAST and place.is_file():
+                before = place.with_name(BEFORE)
+                before.unlink(missing_ok=True)
+                with suppress(OSError):  # a file system without links: then only the last one is kept
+                    before.hardlink_to(place)
+
+
+def read_checkpoint(name: str, path: Path, writer: str = "bisector") -> dict[str, Any]:
+    """Read a checkpoint that `Checkpoints` saved.
+
+    Args:
+        name: of the argument that leads to it.
+        path: of the file.
+        writer: the command that should have written it.
+
+    Raises:
+        DamagedFileError: it is damaged, or none of ours.
+        OSError: it cannot be read.
+    """
+    with reading(f"{name}: got {path}; expected a checkpoint that {writer} wrote"):
+        stored = read_tensors(path)
+        missing = [key for key in ("bisector", "state_dict", "callbacks", "epoch") if key not in stored]
+        if missing or not isinstance(stored["bisector"], dict):
+            raise TypeError(f"no {missing[0] if missing else 'description'}")
+        return stored
+
+
+def resumable(folder: Path | None) -> tuple[Path | None, dict[str, Any]]:
+    """Return the checkpoint from which a training goes on, and its description; None where there is none.
+
+    Where the last one is damaged the one before it takes its place.
+
+    Raises:
+        DamagedFileError: the last one is damaged, and there is none before it.
+    """
+    if folder is None or not ((folder / LAST).is_file() or (folder / BEFORE).is_file()):
+        return None, {}
+    last, before = folder / LAST, folder / BEFORE
+    try:
+        return last, read_checkpoint("out", last)["bisector"]
+    except (DamagedFileError, FileNotFoundError) as error:
+        found = read_or_none(before, partial(read_checkpoint, "out"))
+        if found is None:
+            raise
+        before.replace(last)
+        note(f"{error}: going on from the checkpoint before it")
+        return last, found["bisector"]
+
+
+def remove_damaged(folder: Path | None) -> None:
+    """Remove the folder of a training that can be made again where what it goes on from is damaged, and say so."""
+    if folder is None or not folder.is_dir():
+        return
+    try:
+        resumable(folder)
+        if (folder / SETTINGS).is_file():
+            with reading(f"out: got {folder / SETTINGS}; expected the settings of a training"):
+                dict(read_json(folder / SETTINGS))
+    except DamagedFileError as error:
+        note(f"{error}: trained anew")
+        shutil.rmtree(folder)
 
 
 class Checkpoints(lightning.Callback):

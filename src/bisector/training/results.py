@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bisector.files import write_whole
+from bisector.files import read_json, reading, typed, write_whole
 
 RESULT = "result.json"  # of one training, in its folder
 
@@ -79,11 +79,17 @@ class Comparison:
 
     @classmethod
     def read(cls, path: Path) -> "Comparison":
-        """Read what `write` wrote; null becomes NaN where a number belongs."""
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        runs = [Run(**_restored(run)) for run in raw.pop("runs")]
-        planes = [Plane(**_restored(plane)) for plane in raw.pop("planes")]
-        return cls(runs=runs, planes=planes, **raw)
+        """Read what `write` wrote; null becomes NaN where a number belongs.
+
+        Raises:
+            DamagedFileError: it is no such file.
+            OSError: it cannot be read.
+        """
+        with reading(f"results: got {path}; expected the comparison.json of bisector compare"):
+            raw = read_json(path)
+            runs = [_run(run) for run in raw.pop("runs")]
+            planes = [_plane(plane) for plane in raw.pop("planes")]
+            return typed(cls(runs=runs, planes=planes, **raw))
 
 
 def write_record(record: Run | Plane | Comparison, path: Path) -> None:
@@ -92,13 +98,28 @@ def write_record(record: Run | Plane | Comparison, path: Path) -> None:
 
 
 def read_run(path: Path) -> Run:
-    """Read the `Run` that `write_record` wrote; null becomes NaN where a number belongs."""
-    return Run(**_restored(json.loads(path.read_text(encoding="utf-8"))))
+    """Read the `Run` that `write_record` wrote; null becomes NaN where a number belongs.
+
+    Raises:
+        DamagedFileError: it is no such file.
+        OSError: it cannot be read.
+    """
+    with reading(f"result: got {path}; expected the result of a training"):
+        return _run(read_json(path))
 
 
 def read_plane(path: Path) -> Plane:
-    """Read the `Plane` that `write_record` wrote."""
-    return Plane(**_restored(json.loads(path.read_text(encoding="utf-8"))))
+    """Read the `Plane` that `write_record` wrote; raises as `read_run`."""
+    with reading(f"result: got {path}; expected the result of a training"):
+        return _plane(read_json(path))
+
+
+def _run(record: Any) -> Run:
+    return typed(Run(**_restored(record)))
+
+
+def _plane(record: Any) -> Plane:
+    return typed(Plane(**_restored(record)))
 
 
 def _finite(value: Any) -> Any:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bisector.errors import require
+from bisector.files import read_json, reading
 
 SETTINGS = "settings.json"
 
@@ -19,14 +20,15 @@ def check_settings(folder: Path | None, description: dict[str, Any]) -> bool:
     if settings is None or not settings.is_file():
         return False
     mine = json.loads(json.dumps(description))
-    try:
-        theirs = json.loads(settings.read_text(encoding="utf-8"))
+    expected = "an empty folder, or the same settings"
+    with reading(
+        f"out: got {folder}, which holds a {SETTINGS} that bisector did not write; expected {expected}"
+    ):
+        theirs = read_json(settings)
         if theirs["fingerprint"] == mine["fingerprint"]:  # the same data, wherever they lie now
             theirs["task"]["data"] = mine["task"]["data"]
         other = _difference(theirs, mine)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        other = "a settings.json that bisector did not write"
-    require(not other, "out", f"{folder}, which holds {other}", "an empty folder, or the same settings")
+    require(not other, "out", f"{folder}, which holds {other}", expected)
     return bool(theirs == mine)
 
 

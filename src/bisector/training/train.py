@@ -11,10 +11,10 @@ import torch
 
 from bisector.data.dataset import Dataset
 from bisector.errors import missing_extra, require, require_integer
-from bisector.files import write_whole
+from bisector.files import read_or_none, write_whole
 from bisector.heads import IGAM
 from bisector.training.checkpoint import build_model, describe, load_trained
-from bisector.training.checkpoints import BEST, LAST, Checkpoints
+from bisector.training.checkpoints import BEFORE, BEST, Checkpoints, resumable
 from bisector.training.data import DataModule
 from bisector.training.divergence import DivergedError, require_finite
 from bisector.training.epoch_log import EpochLog
@@ -22,7 +22,7 @@ from bisector.training.evaluate import evaluate
 from bisector.training.guide import InformationGuide
 from bisector.training.module import Classifier
 from bisector.training.recipe import Machine, Recipe, Task
-from bisector.training.results import RESULT, Run
+from bisector.training.results import RESULT, Run, read_run
 from bisector.training.runner import Clock, Progress, fit, make_trainer, quiet_lightning
 from bisector.training.settings import SETTINGS, check_settings, noted_options
 
@@ -78,7 +78,7 @@ def train(
     check_settings(folder, description)
     kept = recipe.select == "last" or folder is not None
     require(kept, "select", "'best' without a folder", "a folder, where the best weights are kept")
-    last = folder / LAST if folder is not None and (folder / LAST).is_file() else None
+    last, _ = resumable(folder)
     with quiet_lightning(), _named(head, seed):
         torch.set_num_threads(machine.threads)
         model = build_model(description, pretrained=recipe.pretrained and last is None)
@@ -112,6 +112,8 @@ def train(
             history=[info.amount.tolist() for info in guide.history],
             workers=machine.workers,
         )
+    if folder is not None:
+        (folder / BEFORE).unlink(missing_ok=True)
     return model.cpu(), replace(run, seconds=clock.seconds, epochs=len(log.rows))
 
 
@@ -142,7 +144,7 @@ def is_finished(
     """
     noted = noted_options(dict(trainer))
     description = describe(task, recipe, head, seed, dataset, machine=machine, trainer=noted)
-    return check_settings(folder, description) and (folder / RESULT).is_file()
+    return check_settings(folder, description) and read_or_none(folder / RESULT, read_run) is not None
 
 
 class _EarlyStopping(EarlyStopping):

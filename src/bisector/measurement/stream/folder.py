@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from bisector._version import __version__
-from bisector.errors import ArgumentError
-from bisector.files import write_whole
+from bisector.errors import ArgumentError, DamagedFileError
+from bisector.files import place_of, read_json, reading, write_whole
 from bisector.measurement.stream.options import Options
 from bisector.measurement.stream.partial import VERSION
 
@@ -78,7 +78,7 @@ def partials_folder(folder: Path, plan: dict[str, Any], tell: Callable[[str], No
             tell(f"going on from the partials in {folder}")
         own.mkdir(exist_ok=True)
         write_whole(own / _PLAN, json.dumps(plan, indent=1))
-        yield own.resolve()
+        yield place_of(own)
 
 
 def remove_partials(folder: Path, plan: dict[str, Any]) -> None:
@@ -107,9 +107,10 @@ def _different(path: Path, plan: dict[str, Any]) -> str:
         "options": "other options",
     }
     try:
-        old = json.loads(path.read_text(encoding="utf-8"))
-        return " and ".join(name for key, name in names.items() if old.get(key) != _json(plan[key]))
-    except (OSError, ValueError, AttributeError):
+        with reading(f"partials: got {path}; expected the plan of a measurement"):
+            old = read_json(path)
+            return " and ".join(name for key, name in names.items() if old.get(key) != _json(plan[key]))
+    except (OSError, DamagedFileError):
         return "an unfinished start"
 
 

@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bisector.errors import DamagedFileError
+from bisector.files import note
 from bisector.measurement.stream.options import Options
 from bisector.measurement.stream.partial import Partial
 from bisector.measurement.stream.threads import one_thread
@@ -55,46 +57,58 @@ class Job:
         """Write the node's file and remove those of its children. What is done is not done again.
 
         Raises:
-            ArgumentError: if a part or a partial cannot be read, or the memory budget would be broken.
+            ArgumentError: if a part cannot be read, or the memory budget would be broken.
             OSError: if a file cannot be written.
         """
         if self.done(node):
             return
         children = self.tree.children(node)
         with one_thread():
-            partial = Partial.empty(self.stored, self.options)
             if children:
                 try:
-                    self._merge(partial, children)
+                    first, second = children
+                    partial = self._loaded(first)
+                    partial.merge(self._loaded(second))
                 except FileNotFoundError:
                     if self.done(node):  # a worker that was taken for dead has done it meanwhile
                         return
                     raise
             else:
+                partial = Partial.empty(self.stored, self.options)
                 partial.add(self.stored, self.leaves[node.number].parts, progress)
             partial.save(self.path(node))
         self._remove(children)
 
     def result(self) -> Partial:
         """What all rows gave, when the root is written."""
-        partial = Partial.empty(self.stored, self.options)
-        partial.load(self.path(self.tree.root))
-        return partial
+        return self._loaded(self.tree.root)
 
     def tidy(self) -> None:
         """Remove what was left by somebody who was killed between writing a node and removing its children."""
         for node in self.tree:
             if any(self.path(above).exists() for above in self.tree.ancestors(node) if above != node):
                 self.path(node).unlink(missing_ok=True)
-        for draft in self.folder.glob(".L*"):
+        for draft in self.folder.glob(".L*"):  # this folder is held by one command, which begins now
             draft.unlink(missing_ok=True)
 
-    def _merge(self, partial: Partial, children: tuple[Node, ...]) -> None:
-        first, second = children
-        partial.load(self.path(first))
-        other = Partial.empty(self.stored, self.options)
-        other.load(self.path(second))
-        partial.merge(other)
+    def _loaded(self, node: Node) -> Partial:
+        """What the node's rows gave, measured again where its file is damaged."""
+        partial = Partial.empty(self.stored, self.options)
+        try:
+            partial.load(self.path(node))
+        except DamagedFileError as error:
+            note(f"{error}: its rows are measured again")
+            self.path(node).unlink(missing_ok=True)
+            self._run_all(node)
+            return self._loaded(node)
+        return partial
+
+    def _run_all(self, node: Node) -> None:
+        """Run a node and, before it, those below that are not there any more."""
+        for child in self.tree.children(node):
+            if not self.path(child).exists():
+                self._run_all(child)
+        self.run(node)
 
     def _remove(self, nodes: tuple[Node, ...]) -> None:
         for node in nodes:

@@ -1,6 +1,5 @@
 """What some of the rows gave: everything that a measurement needs of them, in a form that merges and is stored."""
 
-import pickle
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ import torch
 
 from bisector.data.stored.chunk import NO_PREDICTION
 from bisector.errors import ArgumentError
-from bisector.files import whole_file
+from bisector.files import read_tensors, reading, whole_file
 from bisector.information.meter import InformationMeter
 from bisector.measurement.stream.draw import EqualDraw, Rows, Vectors
 from bisector.measurement.stream.options import Options
@@ -110,25 +109,21 @@ class Partial:
         """Take over what was saved, in place of what this one holds.
 
         Raises:
-            ArgumentError: if the file is not one, or of another version or other classes.
+            DamagedFileError: if the file is not one, or of another version or other classes.
             OSError: if it cannot be read.
         """
-        try:
-            state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        with reading(
+            f"partials: got {path}, which cannot be read; expected what this version of bisector wrote"
+        ):
+            state: dict[str, Any] = read_tensors(path)
             if state["version"] != VERSION:
-                raise ArgumentError(f"version {state['version']}, not {VERSION}")
+                raise ValueError(f"version {state['version']}, not {VERSION}")
             self.meter.load_state_dict(state.pop("meter"))
             if self.drawn is not None:
                 self.drawn.load_state_dict(state.pop("drawn"))
             self.tally.load_state_dict(state["tally"])
             self.rows = state["rows"].numpy()
             self.left_out = Counter(state["left_out"])
-        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ArgumentError) as error:
-            reason = str(error).partition("\n")[0]
-            raise ArgumentError(
-                f"partials: got {path}, which cannot be read: {reason}; expected what this version of bisector "
-                "wrote: remove it, and its rows are measured again"
-            ) from None
 
     @contextmanager
     def _within_budget(self) -> Iterator[None]:
