@@ -9,9 +9,37 @@ from bisector.errors import require
 def require_embeddings(name: str, embeddings: Tensor, dim: int | None = None) -> None:
     """Raise `ArgumentError` unless the embeddings are a floating (B, D) tensor, D being `dim` where given."""
     require(isinstance(embeddings, Tensor), name, type(embeddings).__name__, "a tensor")
-    fits = embeddings.dim() == 2 and embeddings.shape[1] > 0 and dim in {None, embeddings.shape[1]}
-    require(fits, name, f"shape {tuple(embeddings.shape)}", f"(rows, {'dimension' if dim is None else dim})")
+    if not sizes_are_traced():
+        fits = (
+            embeddings.dim() == 2 and embeddings.shape[1] > 0 and (dim is None or embeddings.shape[1] == dim)
+        )
+        legal = f"(rows, {'dimension' if dim is None else dim})"
+        require(fits, name, f"shape {tuple(embeddings.shape)}", legal)
     require(embeddings.is_floating_point(), name, embeddings.dtype, "a floating dtype")
+
+
+def sizes_are_traced() -> bool:
+    """Return whether `torch.jit.trace` is at work, also within the older exporter to ONNX: sizes are tensors then.
+
+    To compare one would fix it: the trace would warn, and hold for no other number of rows.
+    """
+    return not torch.compiler.is_compiling() and torch.jit.is_tracing()
+
+
+def value_of(condition: Tensor) -> bool | None:
+    """Return what a 0-d condition is, or None where it has no value yet.
+
+    So it is where a graph is being compiled or traced, under `torch.func.vmap`, and of meta and fake tensors.
+
+    >>> value_of(torch.tensor(True)), value_of(torch.tensor(True, device="meta"))
+    (True, None)
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return None  # to read it would break the graph in two, or bake it in
+    try:
+        return bool(condition)
+    except RuntimeError:
+        return None
 
 
 def require_classes(
@@ -22,7 +50,7 @@ def require_classes(
     ignore_index: int | None = None,
     rows: int | None = None,
 ) -> None:
-    """Raise `ArgumentError` at the first index that is no class 0..C-1; not while a graph is being compiled.
+    """Raise `ArgumentError` at the first index that is no class 0..C-1; not where there are no values to look at.
 
     Args:
         name: of the argument.
@@ -36,17 +64,18 @@ def require_classes(
     bisector.errors.ArgumentError: labels: got 3 at position 1; expected 0 to 2
     """
     require(isinstance(indices, Tensor), name, type(indices).__name__, "a tensor")
-    fits = rows is None or indices.shape == (rows,)
-    require(fits, name, f"shape {tuple(indices.shape)}", f"({rows},)")
+    if not sizes_are_traced():
+        fits = rows is None or indices.shape == (rows,)
+        require(fits, name, f"shape {tuple(indices.shape)}", f"({rows},)")
     integer = not (indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool)
     require(integer, name, indices.dtype, "an integer dtype")
     if torch.compiler.is_compiling():
-        return  # reading a value would break the graph in two
+        return
     indices = indices.long()  # a byte cannot be compared with 1,203
     wrong = (indices < 0) | (indices >= num_classes)
     if ignore_index is not None:
         wrong &= indices != ignore_index
-    if bool(wrong.any()):
+    if value_of(wrong.any()):
         position = int(wrong.flatten().nonzero()[0])
         ignored = "" if ignore_index is None else f", or ignore_index={ignore_index}"
         got = f"{int(indices.flatten()[position])} at position {position}"
@@ -66,6 +95,6 @@ def require_of_each_class(
     Traceback (most recent call last):
     bisector.errors.ArgumentError: class_counts: got -1.0 for class 1; expected numbers of at least 0
     """
-    if not bool(legal.all()):
+    if value_of(legal.all()) is False:
         first = int((~legal).nonzero()[0])
         require(False, name, f"{float(values[first])} for class {first}", expected)

@@ -45,6 +45,10 @@ class BoxPredictor(nn.Module):
         self.embeddings: list[Tensor] = []
         self.register_load_state_dict_post_hook(_tie)  # type: ignore[no-untyped-call]
 
+    def __prepare_scriptable__(self) -> Self:
+        self.head.scripted_elsewhere = True  # by cls_score
+        return self
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # (N, D) or (N, D, 1, 1)
         """Return the (N, C + 1) logits for inference and the (N, 4 (C + 1)) deltas."""
         x = x.flatten(start_dim=1)

@@ -9,10 +9,11 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from bisector.checks import require_classes, require_embeddings
+from bisector.checks import require_classes, require_embeddings, sizes_are_traced
 from bisector.engine.budget import MemoryBudget
 from bisector.engine.chunked import chunked_margin_cross_entropy
 from bisector.engine.competitors import Competitors
+from bisector.engine.eager import only_plain_calls
 from bisector.engine.placement import is_sharded
 from bisector.errors import require, require_choice, require_number
 from bisector.functional.margins import Margin
@@ -190,9 +191,7 @@ def _chosen(
     """Return who computes the loss of one process."""
     dense_only = what_only_dense_does(labels, margin, class_weight)
     if backend == "auto":
-        scores = weight.shape[:-1].numel() * len(embeddings)
-        few = scores <= FEW_SCORES and weight.numel() <= FEW_WEIGHTS and budget is None
-        backend = "dense" if few or dense_only else fastest(embeddings)
+        backend = "dense" if dense_only or _few(embeddings, weight, budget) else fastest(embeddings)
     if backend == "dense":
         return dense_margin_cross_entropy
     require(dense_only is None, "backend", f"{backend!r} with {dense_only}", "'dense', or 'auto'")
@@ -201,8 +200,16 @@ def _chosen(
     )
 
 
+def _few(embeddings: Tensor, weight: Tensor, budget: MemoryBudget | None) -> bool:
+    """Return whether the dense formula is the faster one."""
+    scores = weight.shape[:-1].numel() * len(embeddings)
+    return scores <= FEW_SCORES and weight.numel() <= FEW_WEIGHTS and budget is None
+
+
 def what_only_dense_does(labels: Tensor, margin: Margin, class_weight: Tensor | None) -> str | None:
-    """Return what is asked that the engine's backends have no gradient for, or None."""
+    """Return what is asked that the engine's backends cannot do or have no gradient for, or None."""
+    if plain := only_plain_calls(labels):
+        return plain
     guide = () if margin.pairwise is None else (margin.pairwise.r, margin.pairwise.c)
     asked = (("labels", (labels,)), ("class_weight", (class_weight,)), ("margin.pairwise", guide))
     for name, tensors in asked:
@@ -257,12 +264,13 @@ def check_shapes(embeddings: Tensor, weight: Tensor, labels: Tensor) -> None:
     require(weight.dim() in {2, 3}, "weight", shape, "(C, D), or (C, K, D) with sub-centers")
     require_embeddings("embeddings", embeddings, weight.shape[-1])
     require_same_place("embeddings", embeddings, weight)
-    rows, classes = embeddings.shape[0], weight.shape[0]
-    require(
-        rows > 0 or is_sharded(weight), "embeddings", f"shape {tuple(embeddings.shape)}", "at least one row"
-    )
-    legal = f"({rows},) classes, or ({rows}, {classes}) probabilities"
-    require(labels.shape in {(rows,), (rows, classes)}, "labels", f"shape {tuple(labels.shape)}", legal)
+    if not sizes_are_traced():
+        rows, classes = embeddings.shape[0], weight.shape[0]
+        some = rows > 0 or is_sharded(weight)
+        require(some, "embeddings", f"shape {tuple(embeddings.shape)}", "at least one row")
+        legal = f"({rows},) classes, or ({rows}, {classes}) probabilities"
+        fits = labels.shape == (rows,) or labels.shape == (rows, classes)  # noqa: PLR1714, a set would hash sizes
+        require(fits, "labels", f"shape {tuple(labels.shape)}", legal)
     floating = labels.dim() == 1 or labels.is_floating_point()
     require(
         floating,
@@ -283,4 +291,6 @@ def require_same_place(name: str, given: Tensor, weight: Tensor) -> None:
 
 def check_class_vector(name: str, vector: Tensor, num_classes: int) -> None:
     """Raise `ArgumentError` unless the vector is (C,)."""
+    if sizes_are_traced():
+        return
     require(vector.shape == (num_classes,), name, f"shape {tuple(vector.shape)}", f"({num_classes},)")

@@ -1,10 +1,12 @@
-"""Functions that a compiler leaves alone."""
+"""Functions that a compiler leaves alone, and what else cannot take them."""
 
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
 import torch
+from torch import Tensor
+from torch._subclasses import FakeTensor
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -25,3 +27,20 @@ def uncompiled(function: Callable[Parameters, Result]) -> Callable[Parameters, R
         return function(*arguments, **options)
 
     return call
+
+
+def only_plain_calls(tensor: Tensor) -> str | None:
+    """Return what takes the plain formula alone, no walk in place and no draw of classes; None if nothing does.
+
+    >>> only_plain_calls(torch.zeros(1, device="meta"))
+    'meta tensors'
+    """
+    if torch.compiler.is_compiling():
+        return None  # see `uncompiled`
+    if torch._C._are_functorch_transforms_active():
+        return "torch.func"
+    if torch.jit.is_tracing():
+        return "torch.jit.trace"
+    if tensor.is_meta:
+        return "meta tensors"
+    return "fake tensors" if isinstance(tensor, FakeTensor) else None

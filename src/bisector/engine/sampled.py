@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bisector.engine.dispatch import check_arguments, check_class_vector, check_shapes, margin_cross_entropy
 from bisector.engine.drawn import IGNORED, DrawnClasses, sample_classes
-from bisector.engine.eager import uncompiled
+from bisector.engine.eager import only_plain_calls, uncompiled
 from bisector.engine.placement import is_sharded
 from bisector.engine.row_gradient import take_rows
 from bisector.errors import require, require_number
@@ -69,6 +69,8 @@ def sampled_margin_cross_entropy(
         parts |= {"ignore_index": ignore_index, **options}
         return _sharded(embeddings, weight, labels, fraction, classes, parts)
     check_shapes(embeddings, weight, labels)
+    plain = only_plain_calls(labels)
+    require(plain is None, "sample", f"{fraction} with {plain}", "1: there no classes can be drawn")
     hard, shape = labels.dim() == 1, tuple(labels.shape)
     require(hard, "labels", f"probabilities, shape {shape}", "classes (B,) where classes are sampled")
     one = (fraction is None) != (classes is None)

@@ -64,9 +64,9 @@ class RowLoss:
             loss = -mine if class_weight is None else -mine * class_weight[labels]
         else:
             loss = -(log_p * labels if class_weight is None else log_p * labels * class_weight).sum(1)
-        everyone = self.label_smoothing / logits.shape[1] + self.added_target
         loss = (1 - self.label_smoothing) * loss
-        if everyone:
+        if self.label_smoothing or self.added_target:
+            everyone = self.label_smoothing / logits.shape[1] + self.added_target
             loss = loss - everyone * (log_p if class_weight is None else log_p * class_weight).sum(1)
         return loss
 

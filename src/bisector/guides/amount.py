@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from bisector.checks import require_of_each_class
+from bisector.checks import require_of_each_class, value_of
 from bisector.errors import require, require_choice
 
 Normalize: TypeAlias = Literal["sum", "mean", "ratio"]
@@ -43,7 +43,7 @@ def normalized_amount(
     amounts = check_class_values("amounts", amounts)
     amounts = impute(amounts, missing=amounts.isnan())
     unit = amounts.sum() if normalize == "sum" else amounts.mean()
-    if unit == 0:  # no class holds anything: all are alike
+    if value_of(unit == 0):  # no class holds anything: all are alike
         return torch.full_like(amounts, 2.0)
     if normalize == "ratio":
         return amounts / unit + 1
@@ -76,5 +76,7 @@ def impute(
     missing: Tensor,  # (C,) bool
 ) -> Tensor:
     """Replace the missing values by the mean of the others, or by 0 where there are none."""
+    if not value_of(missing.any()):
+        return values
     known = values[~missing]
     return torch.where(missing, known.mean() if len(known) else 0.0, values)

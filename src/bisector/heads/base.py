@@ -105,6 +105,8 @@ class Head(nn.Module):
     """
 
     score: Score = "cosine"
+    # Whether another module exports the scores in the head's stead, as a detector's predictor does.
+    scripted_elsewhere = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Spell out the options behind ``**options``: `torch.nn.utils.skip_init` looks for `device` there."""
@@ -337,6 +339,12 @@ class Head(nn.Module):
             self.class_counts = torch.cat([self.class_counts, counts.to(self.class_counts)])
         self.num_classes += k
         self._extend(k)
+        return self
+
+    def __prepare_scriptable__(self) -> Self:
+        """Refuse `torch.jit.script`, which compiles the source and knows no margin that is an object."""
+        legal = "torch.jit.trace, torch.onnx.export or torch.export.export of a module that calls head.logits"
+        require(self.scripted_elsewhere, "torch.jit.script", f"a head, {type(self).__name__}", legal)
         return self
 
     def _extend(self, k: int) -> None:

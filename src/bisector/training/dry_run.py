@@ -1,24 +1,27 @@
 """What a comparison will take, found by training each head for some steps in a process of its own."""
 
 import multiprocessing
+import os
 import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import torch
 
-from bisector.errors import require
+from bisector.errors import ArgumentError, require
 from bisector.heads import IGAM
 from bisector.training.cells import Cell
 from bisector.training.checkpoint import build_model, describe
 from bisector.training.data import augmentation_of, load_task
 from bisector.training.evaluate import EVALUATION_BATCH
 from bisector.training.loader import TrainingBatches, plain_batches
+from bisector.training.parents import leave_with
 from bisector.training.recipe import Machine
 
 WARM_UP, STEPS = 3, 12
@@ -54,18 +57,29 @@ def estimate(
     memory's bandwidth and take longer than one alone.
 
     Args:
-        cells: of a comparison.
+        cells: of the comparison.
         machine: with which means.
-        tell: told before each head what is done.
+        tell: is given a line before each head.
+
+    Raises:
+        ArgumentError: the process of a head was killed, as the system does when memory runs out.
     """
     context = multiprocessing.get_context("spawn")
     firsts = {cell.head: cell for cell in reversed(cells) if not cell.plane}
-    found = []
     heads = list(dict.fromkeys(cell.head for cell in cells if not cell.plane))
-    for place, head in enumerate(heads, 1):
-        tell(f"{place} of {len(heads)}: {head}, at most {WARM_UP + STEPS} steps in a process of its own")
-        with ProcessPoolExecutor(1, mp_context=context) as pool:  # a new one each, for its peak of memory
-            found.append(pool.submit(_measure, firsts[head], machine).result())
+    found = []
+    for number, head in enumerate(heads, 1):
+        tell(f"{number} of {len(heads)}: {head}, at most {WARM_UP + STEPS} steps in a process of its own")
+        # A new process each, for its peak of memory.
+        with ProcessPoolExecutor(
+            1, mp_context=context, initializer=leave_with, initargs=(os.getpid(),)
+        ) as pool:
+            try:
+                found.append(pool.submit(_measure, firsts[head], machine).result())
+            except BrokenProcessPool:
+                raise ArgumentError(
+                    f"heads: the process that tried {head} was killed, perhaps for want of memory"
+                ) from None
     return found
 
 

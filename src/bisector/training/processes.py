@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -20,6 +19,7 @@ import torch
 from bisector.cores import available_cores
 from bisector.errors import ArgumentError
 from bisector.training.cells import Cell
+from bisector.training.parents import leave_with
 from bisector.training.recipe import Machine
 from bisector.training.results import Plane, Run
 
@@ -127,13 +127,7 @@ def _begin(parent: int, stop: Event, reports: "Queue[tuple[str, int] | None]", s
         listed = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
         devices = listed if len(listed) == visible else [str(device) for device in range(visible)]
         os.environ["CUDA_VISIBLE_DEVICES"] = devices[number % visible]
-    threading.Thread(target=_leave_with, args=(parent, stop), daemon=True).start()
-
-
-def _leave_with(parent: int, stop: Event) -> None:
-    while os.getppid() == parent and not stop.is_set():
-        time.sleep(0.2)
-    os._exit(1)
+    leave_with(parent, stop)
 
 
 def _tell(reports: "Queue[tuple[str, int] | None]", progress: Progress) -> None:

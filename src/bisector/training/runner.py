@@ -1,7 +1,6 @@
 """Lightning's Trainer as we run it: quiet, resumable, its complaints in one line."""
 
 import logging
-import pickle
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ import torch
 
 from bisector.errors import ArgumentError, missing_extra
 from bisector.training.checkpoints import AtomicCheckpoints
+from bisector.training.parents import leave_with_launcher
 from bisector.training.recipe import Machine
 
 try:
@@ -64,8 +64,8 @@ def make_trainer(
     options["callbacks"] = [*options.pop("callbacks", []), *callbacks]
     try:
         return lightning.Trainer(**options)
-    except (MisconfigurationException, ValueError) as error:
-        raise ArgumentError(f"trainer: {error}") from None
+    except (MisconfigurationException, ValueError, ImportError) as error:  # a precision can need a package
+        raise ArgumentError(f"trainer: {' '.join(str(error).split())}") from None
 
 
 def fit(
@@ -77,17 +77,17 @@ def fit(
     """Train, from a checkpoint if there is one.
 
     Raises:
-        ArgumentError: the Trainer refuses its options, or the checkpoint is none of ours.
+        ArgumentError: the Trainer refuses its options.
         KeyboardInterrupt: it was interrupted.
     """
+    if runner.world_size > 1:
+        leave_with_launcher()
     try:
         runner.fit(model, datamodule=batches, ckpt_path=last, weights_only=True)
     except SystemExit:  # how Lightning leaves when it is interrupted
         raise KeyboardInterrupt from None
     except MisconfigurationException as error:
         raise ArgumentError(f"trainer: {error}") from None
-    except pickle.UnpicklingError:
-        raise ArgumentError(f"out: got {last}; expected a checkpoint that bisector wrote") from None
 
 
 class Clock(lightning.Callback):
@@ -123,7 +123,11 @@ class Clock(lightning.Callback):
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Silence what Lightning says of devices and workers, and undo what it sets for the whole process."""
+    """Silence what Lightning says of devices and workers, and undo what it sets for the whole process.
+
+    Raises:
+        ArgumentError: a process that loads data was killed.
+    """
     logger = logging.getLogger("lightning.pytorch")
     level, threads = logger.level, torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
@@ -133,6 +137,13 @@ def quiet_lightning() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
         try:
             yield
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker"):
+                raise
+            raise ArgumentError(
+                "workers: a process that loads data was killed, perhaps for want of memory; what is done is kept: "
+                "run the same command again, with fewer --workers"
+            ) from None
         finally:
             logger.setLevel(level)
             torch.set_num_threads(threads)

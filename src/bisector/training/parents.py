@@ -1,0 +1,36 @@
+"""Processes that end with the one that started them, however it ended."""
+
+import os
+import threading
+import time
+from multiprocessing.synchronize import Event
+
+_LAUNCHER = "BISECTOR_LAUNCHER"  # number of the process whose Trainer started this one
+
+
+def leave_with(parent: int, stop: Event | None = None) -> None:
+    """End this process as soon as its parent is gone or `stop` is set, whatever it is doing then.
+
+    Args:
+        parent: its number; it may be gone already.
+        stop: what the parent sets when nothing more is wanted.
+    """
+    threading.Thread(target=_watch, args=(parent, stop), daemon=True).start()
+
+
+def leave_with_launcher() -> None:
+    """End this process with the one whose Trainer started it; let those that this one's Trainer starts do so too.
+
+    Lightning starts the other processes of a training with the same command, torchrun all of them.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        leave_with(os.getppid())
+    elif int(os.environ.get("LOCAL_RANK", "0")) and _LAUNCHER in os.environ:
+        leave_with(int(os.environ[_LAUNCHER]))
+    os.environ[_LAUNCHER] = str(os.getpid())
+
+
+def _watch(parent: int, stop: Event | None) -> None:
+    while os.getppid() == parent and not (stop is not None and stop.is_set()):
+        time.sleep(0.2)
+    os._exit(1)
