@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
 
 from bisector.errors import require
 
@@ -36,10 +37,14 @@ def value_of(condition: Tensor) -> bool | None:
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return None  # to read it would break the graph in two, or bake it in
+    if condition.is_meta or isinstance(condition, FakeTensor):
+        return None
     try:
         return bool(condition)
     except RuntimeError:
-        return None
+        if torch._C._are_functorch_transforms_active():
+            return None
+        raise
 
 
 def require_classes(

@@ -259,25 +259,23 @@ def check_shapes(embeddings: Tensor, weight: Tensor, labels: Tensor) -> None:
     """Raise `ArgumentError` unless the three fit together."""
     for name, given in (("weight", weight), ("labels", labels)):
         require(isinstance(given, Tensor), name, type(given).__name__, "a tensor")
-    shape = f"shape {tuple(weight.shape)}"
     require(weight.is_floating_point(), "weight", weight.dtype, "a floating dtype")
-    require(weight.dim() in {2, 3}, "weight", shape, "(C, D), or (C, K, D) with sub-centers")
+    traced = sizes_are_traced()
+    if not traced:
+        shape = f"shape {tuple(weight.shape)}"
+        require(weight.dim() in {2, 3}, "weight", shape, "(C, D), or (C, K, D) with sub-centers")
     require_embeddings("embeddings", embeddings, weight.shape[-1])
     require_same_place("embeddings", embeddings, weight)
-    if not sizes_are_traced():
-        rows, classes = embeddings.shape[0], weight.shape[0]
-        some = rows > 0 or is_sharded(weight)
-        require(some, "embeddings", f"shape {tuple(embeddings.shape)}", "at least one row")
-        legal = f"({rows},) classes, or ({rows}, {classes}) probabilities"
-        fits = labels.shape == (rows,) or labels.shape == (rows, classes)  # noqa: PLR1714, a set would hash sizes
-        require(fits, "labels", f"shape {tuple(labels.shape)}", legal)
+    if traced:
+        return
+    rows, classes = embeddings.shape[0], weight.shape[0]
+    some = rows > 0 or is_sharded(weight)
+    require(some, "embeddings", f"shape {tuple(embeddings.shape)}", "at least one row")
+    shape = f"shape {tuple(labels.shape)}"
+    fits = labels.shape == (rows,) or labels.shape == (rows, classes)  # noqa: PLR1714, a set would hash sizes
+    require(fits, "labels", shape, f"({rows},) classes, or ({rows}, {classes}) probabilities")
     floating = labels.dim() == 1 or labels.is_floating_point()
-    require(
-        floating,
-        "labels",
-        f"{labels.dtype} of shape {tuple(labels.shape)}",
-        "probabilities of a floating dtype",
-    )
+    require(floating, "labels", f"{labels.dtype} of {shape}", "probabilities of a floating dtype")
 
 
 def require_same_place(name: str, given: Tensor, weight: Tensor) -> None:

@@ -83,7 +83,7 @@ def shift_angle(
     >>> shift_angle(torch.tensor([0.5, 0.0, -1.0]), math.pi / 2).round(decimals=4)
     tensor([-0.8660, -1.0000, -2.0000])
     """
-    m = torch.as_tensor(margin, dtype=cosine.dtype, device=cosine.device)
+    m = margin.to(cosine) if isinstance(margin, Tensor) else cosine.new_full((), margin)
     halves = torch.trunc(m / math.pi)  # psi(phi + pi) = psi(phi) - 2
     m = m - halves * math.pi
     cos_m, sin_m = torch.cos(m), torch.sin(m)

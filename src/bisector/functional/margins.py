@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from bisector.checks import sizes_are_traced
 from bisector.errors import require, require_choice
 from bisector.functional.cosine import angle, psi, shift_angle
 
@@ -51,6 +52,8 @@ class PairwiseMargin:
 
     def __post_init__(self) -> None:
         require_choice("direction", self.direction, DIRECTIONS)
+        if sizes_are_traced():
+            return
         same = self.r.dim() == 1 and self.r.shape == self.c.shape
         shapes = f"shapes {tuple(self.r.shape)} and {tuple(self.c.shape)}"
         require(same, "r and c", shapes, "two vectors (C,) of the same length")
