@@ -35,13 +35,23 @@ def vector_column(schema: "pa.Schema", wanted: str | None = None, *, file: Path 
     for name in ALIASES["embeddings"]:
         if name in vectors:
             return name
-    others = [name for name in vectors if name not in ALIASES["scores"]]
+    others = _vectors(schema)
     require(len(others) == 1, "file", f"{file} with {len(others)} columns of vectors", one_of(others))
-    return str(others[0])
+    return others[0]
+
+
+def _vectors(schema: "pa.Schema") -> list[str]:
+    """The columns of vectors that are no scores."""
+    return [field.name for field in schema if is_vector(field.type) and field.name not in ALIASES["scores"]]
 
 
 def find_columns(
-    schema: "pa.Schema", embedding: str | None, label: str | None, file: Path | str
+    schema: "pa.Schema",
+    embedding: str | None,
+    label: str | None,
+    file: Path | str,
+    *,
+    vectors_needed: bool = True,
 ) -> dict[str, str]:
     """Which column holds what, by the keys of `ALIASES`; what there is no column for is not in it.
 
@@ -50,6 +60,7 @@ def find_columns(
         embedding: the column of vectors; the only one, or the one with a usual name, if None.
         label: the column of labels; the one with a usual name if None.
         file: for the message.
+        vectors_needed: whether scores without vectors are refused.
 
     Raises:
         ArgumentError: there are no vectors or no labels, or not under that name.
@@ -57,8 +68,9 @@ def find_columns(
     others = {
         key: first(schema, ALIASES[key]) for key in ("predictions", "losses", "scores", "names", "splits")
     }
+    bare = not vectors_needed and embedding is None and others["scores"] and not _vectors(schema)
     return {
-        "embeddings": vector_column(schema, embedding, file=file),
+        **({} if bare else {"embeddings": vector_column(schema, embedding, file=file)}),
         "labels": named(schema, label, "labels", "label", file),
         **{key: name for key, name in others.items() if name is not None},
     }

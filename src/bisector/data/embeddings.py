@@ -35,7 +35,7 @@ class EmbeddingTable:
     """Embeddings with their labels, and what a model said of them.
 
     Args:
-        embeddings: (N, D), float32.
+        embeddings: (N, D), float32; D is 0 in a table of scores alone.
         labels: (N,), integers from 0 to C - 1.
         class_names: of the C classes.
         predictions: (N,), classes; -1 where there is none, which is no wrong prediction: see `predicted`.
@@ -230,11 +230,13 @@ def write_embeddings(table: EmbeddingTable, path: str | Path) -> None:
             )
 
 
-def read_columns(path: str, embedding: str | None = None, label: str | None = None) -> Columns:
+def read_columns(
+    path: str, embedding: str | None = None, label: str | None = None, *, vectors_needed: bool = True
+) -> Columns:
     """What a file holds, before anything is checked; see `read_embeddings`."""
     arrays = array_files(path)
     if arrays is None:
-        return whole(open_source(path, embedding, label))
+        return whole(open_source(path, embedding, label, vectors_needed=vectors_needed))
     return read_npz(arrays[0], embedding, label) if len(arrays) == 1 else read_pair(*arrays)
 
 

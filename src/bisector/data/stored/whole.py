@@ -22,8 +22,9 @@ def whole(source: Source) -> Columns:
         for key in _KEYS
         if pieces and key in pieces[0]
     }
+    rows = len(found.get("labels", ()))
     return Columns(
-        **{"embeddings": np.empty((0, about.dim)), "labels": np.empty(0), **found},
+        **{"embeddings": np.empty((rows, about.dim), dtype=np.float32), "labels": np.empty(0), **found},
         scores_name=about.scores_name,
         class_names=about.class_names,
         notes=about.notes,
