@@ -24,7 +24,8 @@ def unit_rows(
     if not rows.numel():
         return rows
     lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    return rows / lengths.masked_fill(lengths == 0, 1)
+    units: Tensor = rows / lengths.masked_fill(lengths == 0, 1)
+    return units
 
 
 def near_one(
