@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -306,6 +307,31 @@ def test_what_lowers_held_out_rows_is_said_before_it_is_written(stored, form, ca
     assert f"balanced accuracy of {held} held out from it" in said.out
 
 
+@pytest.mark.parametrize("kept", [["scores", "label", "split"], ["scores", "kind", "split", "prediction"]])
+def test_parquet_of_scores_and_labels_needs_no_vectors(stored, kept, capsys):
+    write_embeddings(replace(stored, head={"name": "am-softmax", "tau": 0.0}), Path("full.parquet"))
+    full = pq.read_table("full.parquet")
+    names = ["kind" if name == "label" else name for name in full.schema.names]
+    bare = full.rename_columns(names) if "kind" in kept else full
+    bare = bare.select(kept).replace_schema_metadata(full.schema.metadata)  # which renaming drops
+    pq.write_table(bare, "bare.parquet")
+    label = ["--label", "kind"] if "kind" in kept else []
+    for file, more in (("full.parquet", []), ("bare.parquet", label)):
+        assert main(["adjust", file, *more, "--method", "fitted", "--out", file[:4]]) == 0
+    after = pq.read_table("bare/adjusted.parquet")
+    expected = pq.read_table("full/adjusted.parquet")
+    assert "embedding" not in after.schema.names
+    for name in ("scores", "label", "prediction", "loss", "split"):
+        assert after[name].equals(expected[name]), name
+    assert after.schema.metadata == expected.schema.metadata
+    again = read_scores("bare/adjusted.parquet")
+    assert again.head == {"name": "am-softmax", "tau": 0.0}
+    assert again.adjusted.startswith("fitted: ")
+    capsys.readouterr()
+    assert main(["adjust", "bare.parquet", *label, "--method", "amount"]) == 2
+    assert "--amounts: got none, and no embeddings" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("form", ["npz", "parquet"])
 def test_head_and_adjustments_travel_with_the_scores(stored, form, capsys):
     head = {"name": "logit-adjusted", "tau": 1.0}
@@ -436,6 +462,9 @@ def test_rows_without_a_label_are_neither_fitted_on_nor_counted_nor_reported():
         ),
         (["empty.npz", "--method", "prior"], "scores: got no row of finite numbers"),
         (["text.npy", "--method", "prior", "--labels", "labels.npy"], "expected a readable .npy file"),
+        (["test.npz", "--method", "prior", "--label", "kind"], "expected one of kind"),
+        (["test.npz", "--method", "prior", "--embedding", "v"], "--embedding: got test.npz beside it"),
+        (["scores.npy", "--method", "prior", "--label", "kind"], "--label: got scores.npy beside it"),
         (["test.npz", "--method", "prior", "--labels", "test.npz"], "or the suffix .npz"),
     ],
 )

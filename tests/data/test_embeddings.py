@@ -1,5 +1,4 @@
 import json
-import math
 import shutil
 import string
 import tempfile
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax
 
 from bisector.data.embeddings import EmbeddingTable, is_embeddings, read_embeddings, write_embeddings
+from bisector.data.stored import open_embeddings
 from bisector.errors import ArgumentError
 
 
@@ -103,18 +103,79 @@ def test_string_labels_are_classes_in_sorted_order(labels: list[str | None]) -> 
         shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize(
-    "kind", [pa.list_(pa.float64()), pa.large_list(pa.float16()), pa.list_(pa.float32(), 2)]
-)
-def test_a_vector_column_is_found_by_its_type(tmp_path: Path, kind: pa.DataType) -> None:
-    values = [[1.0, 2.0], None, [3.0, math.nan], [5.0, 6.0]]
-    table = pa.table({"who": ["a", "b", "c", "d"], "hidden": pa.array(values, kind), "y": [4, 9, 4, 9]})
-    pq.write_table(table, tmp_path / "t.parquet")
-    found = read_embeddings(tmp_path / "t.parquet")
-    assert found.embeddings.tolist() == [[1.0, 2.0], [5.0, 6.0]]
-    assert found.class_names == ("4", "9")
-    assert found.labels.tolist() == [0, 1]
-    assert found.left_out == ("2 rows: its vector is missing or not finite",)
+LAYOUTS = {
+    "list": pa.list_(pa.float64()),
+    "large": pa.large_list(pa.float16()),
+    "fixed": pa.list_(pa.float32(), 2),
+    "view": pa.list_view(pa.float32()),
+    "large view": pa.large_list_view(pa.float16()),
+    "integers": pa.list_(pa.int8()),
+}
+VECTORS = [[1, 2], None, [3, None], [5, 6]]
+
+
+def in_a_file(vectors: pa.Array, name: str, folder: Path) -> Path:
+    """The vectors with labels as Arrow, which stores every type; and as Parquet, if it can."""
+    table = pa.table({"who": ["a", "b", "c", "d"], name: vectors, "y": [4, 9, 4, 9]})
+    with pa.ipc.new_file(folder / "t.arrow", table.schema) as file:
+        file.write_table(table)
+    if "view" not in str(vectors.type):
+        pq.write_table(table, folder / "t.arrow.parquet")
+    return folder
+
+
+def require_vectors(folder: Path, **options: str) -> None:
+    for file in sorted(folder.iterdir()):
+        found, stored = read_embeddings(file, **options), open_embeddings(file, **options)
+        assert found.embeddings.tolist() == [[1.0, 2.0], [5.0, 6.0]]
+        assert np.concatenate([chunk.embeddings for chunk in stored.chunks()]).tolist() == [[1, 2], [5, 6]]
+        assert found.class_names == stored.class_names == ("4", "9")
+        assert found.labels.tolist() == [0, 1]
+        assert found.left_out == ("2 rows: its vector is missing or not finite",)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_vector_column_is_found_by_its_type(tmp_path: Path, layout: str) -> None:
+    require_vectors(in_a_file(pa.array(VECTORS, LAYOUTS[layout]), "hidden", tmp_path))
+
+
+@pytest.mark.parametrize("outer", [pa.list_, pa.large_list, lambda kind: pa.list_(kind, 1), pa.list_view])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_vectors_as_lists_of_one_list(tmp_path: Path, layout: str, outer) -> None:
+    one = [None if row is None else [row] for row in VECTORS]
+    values = pa.array(one, outer(LAYOUTS[layout]))
+    require_vectors(in_a_file(values, "embedding", tmp_path))
+    require_vectors(in_a_file(values, "hidden", tmp_path), embedding="hidden")
+
+
+def test_lists_of_lists_are_vectors_only_by_name_and_of_one_axis(tmp_path: Path) -> None:
+    pictures = pa.array([[[1, 2], [3, 4]]] * 4, pa.list_(pa.list_(pa.uint8())))
+    folder = in_a_file(pictures, "picture", tmp_path)
+    assert not is_embeddings(folder / "t.arrow.parquet")
+    with pytest.raises(ArgumentError, match=r"shape \(., 2, 2\); expected \(N, D\) or \(N, 1, D\)"):
+        read_embeddings(folder / "t.arrow", embedding="picture")
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 2), (2, 1)])
+def test_vectors_as_tensors_of_a_fixed_shape(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    storage = pa.array(VECTORS, pa.list_(pa.float32(), 2))
+    tensors = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.float32(), shape), storage)
+    require_vectors(in_a_file(tensors, "hidden", tmp_path))
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 2), (3, 2, 1)])
+def test_arrays_with_an_axis_of_one(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    x, scores = np.arange(6, dtype=np.float16), np.arange(6.0).reshape(shape)
+    np.savez(tmp_path / "t.npz", x=x.reshape(shape), y=[0, 1, 1], logits=scores)
+    np.save(tmp_path / "x.npy", x.reshape(shape))
+    np.save(tmp_path / "y.npy", [0, 1, 1])
+    for path in (tmp_path / "t.npz", f"{tmp_path}/x.npy,{tmp_path}/y.npy"):
+        found = read_embeddings(path)
+        assert found.embeddings.tolist() == [[0, 1], [2, 3], [4, 5]]
+        (chunk,) = open_embeddings(path).chunks()
+        assert chunk.embeddings.tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert found.predictions is None
+    assert read_embeddings(tmp_path / "t.npz").scores.tolist() == [[0, 1], [2, 3], [4, 5]]
 
 
 def test_a_value_too_large_for_float32_is_left_out(tmp_path: Path) -> None:

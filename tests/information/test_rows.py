@@ -20,17 +20,14 @@ def test_the_first_row_that_is_not_finite_is_named():
 
 
 def test_scales():
-    x = torch.tensor([[3.0, 4.0], [0.0, 0.0], [-1e-30, 0.0]], requires_grad=True)
-    raw, unit = on_scale(x, "raw"), on_scale(x, "unit")
-    assert (raw.dtype, unit.dtype) == (torch.float32, torch.float64)  # float32 has no factor for the last row
-    assert on_scale(x[:2], "unit").dtype == torch.float32
+    x = torch.tensor([[3.0, 4.0], [0.0, 0.0], [-1e-30, 0.0], [0.0, 3e38]], requires_grad=True)
+    raw, unit = on_scale(x[:3], "raw"), on_scale(x, "unit")
+    assert (raw.dtype, unit.dtype) == (torch.float32, torch.float32)
+    assert on_scale(x.double(), "unit").dtype == torch.float64
     assert not raw.requires_grad
     assert not unit.requires_grad
-    torch.testing.assert_close(raw, x.detach())
-    length = 2**0.5
-    torch.testing.assert_close(
-        unit, torch.tensor([[0.6, 0.8], [0, 0], [-1, 0]], dtype=torch.float64) * length
-    )
+    torch.testing.assert_close(raw, x[:3].detach())
+    torch.testing.assert_close(unit, torch.tensor([[0.6, 0.8], [0, 0], [-1, 0], [0, 1]]) * 2**0.5)
 
 
 @given(st.lists(st.integers(0, 6), max_size=30))

@@ -12,11 +12,14 @@ from bisector.data.embeddings import EmbeddingTable
 from bisector.information.amount import information_amount
 from bisector.measurement.classes import hardest, measure_classes
 from bisector.measurement.confusion import confused_pairs, nearest_pairs
-from bisector.measurement.duplicates import find_duplicates
+from bisector.measurement.duplicates import Duplicates, find_duplicates
 from bisector.measurement.label_errors import find_label_errors
+from bisector.measurement.measure import measure
+from bisector.metrics.geometry import inter_class_separability, intra_class_compactness
 from bisector.statistics.relation import chance_limit
 
 NAMES = ("a", "b", "c", "d")
+GEOMETRY = (inter_class_separability, intra_class_compactness)
 
 
 def table(
@@ -289,3 +292,41 @@ def test_classes_too_small_to_judge_are_told() -> None:
     nothing = find_label_errors(table(x[:20], labels[:20]), torch.empty(0, dtype=torch.long))
     assert nothing.judged == 0
     assert math.isnan(nothing.agreement)
+
+
+@pytest.mark.parametrize("power", [-70, 60])
+def test_what_is_said_of_directions_does_not_depend_on_the_scale(power: int) -> None:
+    labels = torch.arange(120) % 3
+    x = torch.randn(120, 20, generator=torch.Generator().manual_seed(0)) + 2 * torch.eye(20)[labels]
+    x[60:66] = x[:6]
+    labels[30:33] = (labels[30:33] + 1) % 3
+    splits = ["train"] * 60 + ["test"] * 60
+    scores = torch.randn(120, 3, generator=torch.Generator().manual_seed(1))
+    plain, scaled = (
+        measure(table(x * 2.0**k, labels, NAMES[:3], splits=splits, scores=scores)) for k in (0, power)
+    )
+    assert plain.duplicates is not None
+    assert plain.duplicates.rows >= 12
+    assert plain.label_errors is not None
+    assert plain.label_errors.suspects
+    for key in (
+        "classes",
+        "nearest",
+        "confused",
+        "duplicates",
+        "label_errors",
+        "verification",
+        "steps",
+        "notes",
+    ):
+        assert repr(getattr(scaled, key)) == repr(getattr(plain, key)), key
+    assert [metric(x * 2.0**power, labels) for metric in GEOMETRY] == [
+        metric(x, labels) for metric in GEOMETRY
+    ]
+    for same in (same_point(x, labels, 2.0**k) for k in (0, power)):
+        assert same.points == ["a"]
+
+
+def same_point(x: torch.Tensor, labels: torch.Tensor, factor: float) -> Duplicates:
+    collapsed = torch.where((labels == 0)[:, None], x[0] + 1e-4 * x, x)
+    return find_duplicates(table(collapsed * factor, labels))

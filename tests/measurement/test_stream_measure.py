@@ -92,6 +92,18 @@ def test_amounts_are_those_of_the_rows(shrinkage: str, embeddings: str, tmp_path
     np.testing.assert_allclose([one.amount for one in got.classes], expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("power", [-70, 60])
+def test_a_power_of_two_before_all_embeddings_changes_nothing(power: int, tmp_path: Path) -> None:
+    said = []
+    for k in (0, power):
+        columns = write_stream(tmp_path / f"{k}.parquet", rows=300)
+        path = tmp_path / f"{k}.npz"
+        np.savez(path, **{**columns, "embedding": columns["embedding"] * np.float32(2.0) ** np.float32(k)})
+        said.append(streamed(path, tmp_path / f"p{k}"))
+    for key in ("classes", "nearest", "confused"):
+        assert repr(getattr(said[1], key)) == repr(getattr(said[0], key)), key
+
+
 def test_equal_amounts_are_of_so_many_rows_of_each_class_whatever_the_leaves(tmp_path: Path) -> None:
     path = tmp_path / "e"
     columns = write_stream(path, split=True, broken=30)

@@ -48,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "scores",
         type=Path,
         metavar="SCORES",
-        help="Parquet that `bisector embed` wrote; or .npz with scores (or logits, probabilities), labels; or .npy",
+        help="Parquet of scores and labels, as `bisector embed` writes it; or .npz with scores (or logits, "
+        "probabilities), labels; or .npy",
     )
     parser.add_argument(
         "--method",
@@ -59,6 +60,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--adjustment", type=Path, metavar="FILE", help="instead of --method: an adjustment.json to apply"
     )
     parser.add_argument("--labels", type=Path, help="labels as .npy, for scores as .npy")
+    parser.add_argument(
+        "--label", metavar="COLUMN", help="column of labels, of --validation too, where it is not found"
+    )
+    parser.add_argument("--embedding", metavar="COLUMN", help="column of vectors, where it is not found")
     parser.add_argument(
         "--validation",
         type=Path,
@@ -110,7 +115,13 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from bisector.measurement.trials import reported_rows, train_counts
     from bisector.report.adjustment_files import write_adjusted
 
-    table = read_scores(arguments.scores, labels=arguments.labels, kind=kind)
+    table = read_scores(
+        arguments.scores,
+        labels=arguments.labels,
+        kind=kind,
+        embedding=arguments.embedding,
+        label=arguments.label,
+    )
     require(bool(table.scored.any()), "scores", "no row of finite numbers", "at least one")
     counts = (
         read_class_values(arguments.counts, table.class_names, ["count", "train_count", "instances"])
@@ -390,7 +401,13 @@ def _to_fit_on(
     if path is not None:
         same = path.exists() and path.samefile(arguments.scores) and table.splits is None
         require(not same, "--validation", f"{path}, which is SCORES", "other rows than those reported on")
-        given = read_scores(path, labels=arguments.validation_labels, kind=kind)
+        given = read_scores(
+            path,
+            labels=arguments.validation_labels,
+            kind=kind,
+            embedding=arguments.embedding,
+            label=arguments.label,
+        )
         require_same_classes("--validation", given.class_names, table.class_names)
         rows = reported_rows(given) if given.splits is None else validation_rows(given)
         require(

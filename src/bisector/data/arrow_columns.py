@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bisector.data.embedding_columns import ALIASES, EXACT, Array
+from bisector.data.embedding_columns import ALIASES, EXACT, Array, as_rows
 from bisector.errors import ArgumentError, missing_extra, require
 
 try:
@@ -15,6 +15,14 @@ try:
     import pyarrow.compute as pc
 except ImportError:
     raise missing_extra("pyarrow", "measure") from None
+
+_LISTS = (
+    pa.types.is_list,
+    pa.types.is_large_list,
+    pa.types.is_fixed_size_list,
+    pa.types.is_list_view,
+    pa.types.is_large_list_view,
+)
 
 
 def vector_column(schema: "pa.Schema", wanted: str | None = None, *, file: Path | str = "file") -> str:
@@ -28,20 +36,30 @@ def vector_column(schema: "pa.Schema", wanted: str | None = None, *, file: Path 
     Raises:
         ArgumentError: if there is none, or more than one and none has a usual name.
     """
-    vectors = [field.name for field in schema if is_vector(field.type)]
+    vectors = [field.name for field in schema if is_vector(field.type, nested=True)]
     if wanted is not None:
         require(wanted in vectors, "embedding column", f"{wanted!r} in {file}", one_of(vectors))
         return wanted
     for name in ALIASES["embeddings"]:
         if name in vectors:
             return name
-    others = [name for name in vectors if name not in ALIASES["scores"]]
+    others = _vectors(schema)
     require(len(others) == 1, "file", f"{file} with {len(others)} columns of vectors", one_of(others))
-    return str(others[0])
+    return others[0]
+
+
+def _vectors(schema: "pa.Schema") -> list[str]:
+    """The columns of vectors that are no scores."""
+    return [field.name for field in schema if is_vector(field.type) and field.name not in ALIASES["scores"]]
 
 
 def find_columns(
-    schema: "pa.Schema", embedding: str | None, label: str | None, file: Path | str
+    schema: "pa.Schema",
+    embedding: str | None,
+    label: str | None,
+    file: Path | str,
+    *,
+    vectors_needed: bool = True,
 ) -> dict[str, str]:
     """Which column holds what, by the keys of `ALIASES`; what there is no column for is not in it.
 
@@ -50,6 +68,7 @@ def find_columns(
         embedding: the column of vectors; the only one, or the one with a usual name, if None.
         label: the column of labels; the one with a usual name if None.
         file: for the message.
+        vectors_needed: whether scores without vectors are refused.
 
     Raises:
         ArgumentError: there are no vectors or no labels, or not under that name.
@@ -57,8 +76,9 @@ def find_columns(
     others = {
         key: first(schema, ALIASES[key]) for key in ("predictions", "losses", "scores", "names", "splits")
     }
+    bare = not vectors_needed and embedding is None and others["scores"] and not _vectors(schema)
     return {
-        "embeddings": vector_column(schema, embedding, file=file),
+        **({} if bare else {"embeddings": vector_column(schema, embedding, file=file)}),
         "labels": named(schema, label, "labels", "label", file),
         **{key: name for key, name in others.items() if name is not None},
     }
@@ -76,24 +96,35 @@ def require_same_columns(
         require(same, "file", got, f"{schema.field(name).type}, as in {like}")
 
 
-def is_vector(kind: Any) -> bool:
-    """Whether a type of Arrow is a list of numbers."""
-    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    return any(test(kind) for test in lists) and (
-        pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)
-    )
+def is_vector(kind: Any, *, nested: bool = False) -> bool:
+    """Whether a type of Arrow is a list of numbers, in whatever layout, or a tensor of one axis longer than 1.
+
+    Args:
+        kind: the type.
+        nested: whether lists of lists count too: a name must say that they are no images.
+    """
+    if isinstance(kind, pa.FixedShapeTensorType):
+        return sum(size != 1 for size in kind.shape) <= 1 and is_vector(kind.storage_type)
+    if isinstance(kind, pa.BaseExtensionType):
+        return is_vector(kind.storage_type, nested=nested)
+    if not any(test(kind) for test in _LISTS):
+        return False
+    values = kind.value_type
+    return bool(pa.types.is_floating(values) or pa.types.is_integer(values) or (nested and is_vector(values)))
 
 
 def to_array(chunk: Any, name: str) -> Array:
     """A chunk as numpy: (N,), or (N, D) of vectors with NaN where one is missing."""
     if pa.types.is_dictionary(chunk.type):
         chunk = chunk.dictionary_decode()
-    if not is_vector(chunk.type):
+    if not is_vector(chunk.type, nested=True):
         if pa.types.is_integer(chunk.type) and chunk.null_count:
             return _integers_with_gaps(chunk)
         text = pa.types.is_string(chunk.type) or pa.types.is_large_string(chunk.type)
         array: Array = chunk.to_numpy(zero_copy_only=False)
         return np.asarray(array, dtype=object) if text else array
+    if isinstance(chunk, pa.ExtensionArray):
+        chunk = chunk.storage
     lengths = set(pc.unique(pc.list_value_length(chunk)).to_pylist()) - {None}
     require(
         len(lengths) <= 1,
@@ -102,11 +133,17 @@ def to_array(chunk: Any, name: str) -> Array:
         "one length",
     )
     there = chunk.is_valid().to_numpy(zero_copy_only=False)
-    values = chunk.drop_null().flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    values = chunk.drop_null().flatten()
     width = (
         lengths.pop() if lengths else (chunk.type.list_size if pa.types.is_fixed_size_list(chunk.type) else 0)
     )
-    rows: Array = values.reshape(int(there.sum()), width)
+    if is_vector(values.type):
+        inner = to_array(values, name)
+        rows = as_rows(f"column {name!r}", inner.reshape(int(there.sum()), width, inner.shape[1]))
+        width = rows.shape[1]
+    else:
+        numbers = values.to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+        rows = numbers.reshape(int(there.sum()), width)
     if there.all():
         return rows
     full = np.full((len(chunk), width), np.nan, dtype=np.float32)
@@ -154,7 +191,7 @@ def sort_of(kind: Any) -> str:
     """What a column holds, apart from its precision: files of one folder may differ in that alone."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    if is_vector(kind):
+    if is_vector(kind, nested=True):
         return "vectors"
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return "numbers"

@@ -22,8 +22,8 @@ def read_npz(path: Path, embedding: str | None, label: str | None) -> Columns:
     arrays = load_archive(path)
     scores_name, scores = find(arrays, "scores")
     return Columns(
-        embeddings=_needed(arrays, path, [embedding] if embedding else ALIASES["embeddings"]),
-        labels=_needed(arrays, path, [label] if label else ALIASES["labels"]),
+        embeddings=needed(arrays, path, [embedding] if embedding else ALIASES["embeddings"]),
+        labels=needed(arrays, path, [label] if label else ALIASES["labels"]),
         predictions=find(arrays, "predictions")[1],
         losses=find(arrays, "losses")[1],
         scores=scores,
@@ -77,6 +77,20 @@ def find(arrays: Mapping[str, Array], what: str) -> tuple[str, Array | None]:
     return next(((name, arrays[name]) for name in ALIASES[what] if name in arrays), (what, None))
 
 
+def needed(arrays: Mapping[str, Array], path: Path, names: Sequence[str]) -> Array:
+    """The first array that has one of these names.
+
+    Raises:
+        ArgumentError: none has.
+    """
+    for name in names:
+        if name in arrays:
+            return arrays[name]
+    raise ArgumentError(
+        f"file: {path} holds {', '.join(arrays) or 'nothing'}; expected one of {', '.join(names)}"
+    )
+
+
 def class_names_in(arrays: Mapping[str, Array]) -> tuple[str, ...] | None:
     """The names of the classes, where there are any.
 
@@ -108,12 +122,3 @@ def _load(path: Path) -> Array | dict[str, Array]:
         raise ArgumentError(
             f"file: got {path}; expected a readable {path.suffix.lower()} file ({told})"
         ) from None
-
-
-def _needed(arrays: Mapping[str, Array], path: Path, names: Sequence[str]) -> Array:
-    for name in names:
-        if name in arrays:
-            return arrays[name]
-    raise ArgumentError(
-        f"file: {path} holds {', '.join(arrays) or 'nothing'}; expected one of {', '.join(names)}"
-    )

@@ -80,6 +80,26 @@ def one_each(name: str, column: Array) -> Array:  # (N,)
     return column
 
 
+def row_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:  # (N, D)
+    """The shape of vectors in rows: (N, D), or (N, 1, D) and (N, D, 1) without the axis that says nothing.
+
+    Raises:
+        ArgumentError: a row holds something else than one vector.
+
+    >>> row_shape("x", (5, 1, 3))
+    (5, 3)
+    """
+    if len(shape) == 3 and 1 in shape[1:]:
+        return shape[0], shape[1] * shape[2]
+    require(len(shape) == 2, name, f"shape {shape}", "(N, D) or (N, 1, D), one vector a row")
+    return shape
+
+
+def as_rows(name: str, vectors: Array) -> Array:  # (N, D)
+    """The vectors in the shape that `row_shape` says."""
+    return vectors.reshape(row_shape(name, vectors.shape))
+
+
 def texts(name: str, column: Array) -> Array:  # (N,)
     """The values as strings; bytes are read as UTF-8.
 

@@ -85,7 +85,8 @@ class EmbeddingWriter:
         splits: Sequence[str] | None = None,
     ) -> None:
         """Append rows; every call has the same columns. A prediction of -1 is none and becomes an empty cell."""
-        columns = {"embedding": _vectors(embeddings), "label": pa.array(labels.cpu().numpy(), pa.int64())}
+        columns = {"embedding": _vectors(embeddings)} if embeddings.shape[1] else {}
+        columns["label"] = pa.array(labels.cpu().numpy(), pa.int64())
         if predictions is not None:
             classes = predictions.cpu().numpy()
             columns["prediction"] = pa.array(classes, pa.int64(), mask=classes < 0)

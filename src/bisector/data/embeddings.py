@@ -15,6 +15,7 @@ from bisector.data.embedding_columns import (
     Columns,
     Kind,
     as_logits,
+    as_rows,
     floats,
     kind_of_scores,
     one_each,
@@ -35,7 +36,7 @@ class EmbeddingTable:
     """Embeddings with their labels, and what a model said of them.
 
     Args:
-        embeddings: (N, D), float32.
+        embeddings: (N, D), float32; D is 0 in a table of scores alone.
         labels: (N,), integers from 0 to C - 1.
         class_names: of the C classes.
         predictions: (N,), classes; -1 where there is none, which is no wrong prediction: see `predicted`.
@@ -158,6 +159,9 @@ def read_embeddings(
     - **a pair of npy**: `vectors.npy,labels.npy`; a folder that holds `embeddings.npy` and `labels.npy`; or the
       path of a vectors file that has a `labels.npy` beside it.
 
+    A vector may be a list of any layout of Arrow, a tensor of a fixed shape, or a list of one list (1 x D);
+    lists of lists are taken for vectors under a usual name or the one in `embedding` alone.
+
     Labels that are strings are classes in sorted order. Labels that are integers are classes by number if the names
     of the classes are known or there are scores; else the values that occur, in ascending order, are the classes.
     A row without a label, or whose vector is missing or not finite, is left out, and counted in `left_out`. Scores
@@ -230,18 +234,19 @@ def write_embeddings(table: EmbeddingTable, path: str | Path) -> None:
             )
 
 
-def read_columns(path: str, embedding: str | None = None, label: str | None = None) -> Columns:
+def read_columns(
+    path: str, embedding: str | None = None, label: str | None = None, *, vectors_needed: bool = True
+) -> Columns:
     """What a file holds, before anything is checked; see `read_embeddings`."""
     arrays = array_files(path)
     if arrays is None:
-        return whole(open_source(path, embedding, label))
+        return whole(open_source(path, embedding, label, vectors_needed=vectors_needed))
     return read_npz(arrays[0], embedding, label) if len(arrays) == 1 else read_pair(*arrays)
 
 
 def table_of(columns: Columns, kind: Kind | None = None) -> EmbeddingTable:
     """The table of what a file holds; see `read_embeddings`."""
-    vectors = columns.embeddings
-    require(vectors.ndim == 2, "embeddings", f"shape {vectors.shape}", "(N, D)")
+    vectors = as_rows("embeddings", columns.embeddings)
     require(vectors.dtype.kind in "fiu", "embeddings", f"type {vectors.dtype}", "real numbers")
     rows = len(vectors)
     for key in ("labels", "predictions", "losses", "scores", "names", "splits"):
@@ -252,8 +257,7 @@ def table_of(columns: Columns, kind: Kind | None = None) -> EmbeddingTable:
         )
     scores = columns.scores
     if scores is not None:
-        require(scores.ndim == 2, columns.scores_name, f"shape {scores.shape}", "(N, C)")
-        scores = floats(columns.scores_name, scores)
+        scores = floats(columns.scores_name, as_rows(columns.scores_name, scores))
         scores = as_logits(scores, kind_of_scores(columns.scores_name, scores, kind)[0])
     labels, predictions, class_names, labelled = class_numbers(
         columns.labels, columns.predictions, columns.class_names, None if scores is None else scores.shape[1]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bisector.data.embedding_arrays import class_names_in, find, load_archive, load_array
+from bisector.data.embedding_arrays import class_names_in, find, load_archive, load_array, needed
 from bisector.data.embedding_columns import (
     Array,
     Kind,
@@ -34,7 +34,7 @@ class ScoreTable:
         class_names: of the columns.
         labels: (N,) integers from 0 to C - 1; -1 in a row that has none.
         splits: "train", "validation" or "test" for each row.
-        embeddings: the table they come from, if they come from one.
+        embeddings: the table they come from, if they come from one; it may have no vectors.
         told: what the scores were taken for when they were read, and why.
         adjusted: what was done to the scores after the model; empty where they are its own.
         head: that made the scores, where it is known: `name` and `tau`, the strength of the prior in its training.
@@ -80,11 +80,16 @@ class ScoreTable:
 
 
 def read_scores(
-    path: str | Path, *, labels: str | Path | None = None, kind: Kind | None = None
+    path: str | Path,
+    *,
+    labels: str | Path | None = None,
+    kind: Kind | None = None,
+    embedding: str | None = None,
+    label: str | None = None,
 ) -> ScoreTable:
     """Read stored scores.
 
-    - **Parquet**, a file or a folder, as `bisector embed` writes it: see
+    - **Parquet** and **Arrow**, a file or a folder, as `bisector embed` writes it, with or without the vectors: see
       `bisector.data.embeddings.read_embeddings`; probabilities in it become logits by their logarithm.
     - **npz**: `scores`, `logits` or `probabilities`; `labels` (or `y`), `splits` and `class_names` if they are
       there; see `bisector.data.embedding_columns.ALIASES`.
@@ -97,6 +102,8 @@ def read_scores(
         path: of the file or folder.
         labels: an .npy with the labels, for scores that have none beside them.
         kind: what the scores are; None for what their name says, or their rows.
+        embedding: name of the column of vectors, where the usual ones do not find it.
+        label: name of the labels, in a table or an archive.
 
     Raises:
         ArgumentError: there are no scores in it, or they do not fit.
@@ -106,7 +113,14 @@ def read_scores(
     suffix = path.suffix.lower()
     if suffix not in {".npy", ".npz"}:
         require(labels is None, "--labels", labels, "none beside a table that has its own")
-        return _of_table(path, kind)
+        return _of_table(path, kind, embedding, label)
+    require(embedding is None, "--embedding", f"{path} beside it", "none beside arrays of scores")
+    require(
+        label is None or (suffix == ".npz" and labels is None),
+        "--label",
+        f"{'--labels' if labels else path} beside it",
+        "the name of an array in an .npz, or of a column",
+    )
     arrays = {"scores": load_array(path)} if suffix == ".npy" else load_archive(path)
     name, scores = find(arrays, "scores")
     if scores is None:
@@ -116,7 +130,12 @@ def read_scores(
     found, told = kind_of_scores(name, scores, kind)
     names = class_names_in(arrays)
     classes = None
-    column = find(arrays, "labels")[1] if labels is None else load_array(Path(labels))
+    if labels is not None:
+        column: Array | None = load_array(Path(labels))
+    elif label is not None:
+        column = needed(arrays, path, [label])
+    else:
+        column = find(arrays, "labels")[1]
     if column is not None:
         column = one_each("labels", column)
         require(len(column) == len(scores), "labels", f"{len(column)} rows", f"{len(scores)}, as scores")
@@ -147,8 +166,8 @@ def require_same_classes(name: str, class_names: Sequence[str], expected: Sequen
         require(one == other, name, f"{one!r} as class {number}", f"{other!r}, as the scores have")
 
 
-def _of_table(path: Path, kind: Kind | None) -> ScoreTable:
-    columns = read_columns(str(path))
+def _of_table(path: Path, kind: Kind | None, embedding: str | None, label: str | None) -> ScoreTable:
+    columns = read_columns(str(path), embedding, label, vectors_needed=False)
     if columns.scores is None:
         raise ArgumentError(
             f"scores: got {path} without them; expected a column 'scores', one number a class"

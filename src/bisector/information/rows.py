@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bisector.errors import require
+from bisector.statistics.directions import near_one
 from bisector.statistics.moments import precise
 
 EMBEDDING_SCALES = ("raw", "unit")
@@ -26,7 +27,7 @@ def on_scale(
     embeddings: Tensor,  # (B, D)
     scale: str,
 ) -> Tensor:
-    """The rows as they are measured, on the CPU, float32 or, where they come so or do not fit, float64.
+    """The rows as they are measured, on the CPU, float32 or, where they come so or are raw and do not fit, float64.
 
     `"raw"`: as they are. `"unit"`: every row at length `sqrt(D)`, so that each coordinate has unit mean
     square; a zero row has no direction and stays zero.
@@ -35,12 +36,10 @@ def on_scale(
     tensor([[0.8485, 1.1314],
             [0.0000, 0.0000]])
     """
-    rows = precise(embeddings)
-    if scale == "raw" or not len(rows):
-        return rows
+    if scale == "raw" or not embeddings.numel():
+        return precise(embeddings)
+    rows = near_one(embeddings.cpu())  # some accelerators have no float64 to measure lengths in
     lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)
-    if rows.dtype == torch.float32 and bool(((lengths > 0) & (lengths < 1e-12)).any()):
-        rows = rows.double()
     factors = (sqrt(rows.shape[1]) / lengths).masked_fill(lengths == 0, 0)
     scaled: Tensor = rows * factors.to(rows.dtype)
     return scaled

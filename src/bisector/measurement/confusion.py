@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+
+from bisector.statistics.directions import unit_rows
 
 _BLOCK_CELLS = 20_000_000  # 160 MB of cosines at once
 
@@ -107,9 +108,9 @@ def nearest_pairs(
     ('a', 'b', 45.0)
     """
     classes = len(class_names)
-    sums = torch.zeros(classes, embeddings.shape[1]).index_add_(0, labels, normalize(embeddings, dim=1))
+    sums = torch.zeros(classes, embeddings.shape[1]).index_add_(0, labels, unit_rows(embeddings))
     known = (torch.linalg.vector_norm(sums, dim=1) > 1e-6).nonzero().flatten()
-    directions = normalize(sums[known].double(), dim=1)
+    directions = unit_rows(sums[known].double())
     best: list[tuple[float, int, int]] = []
     rows_at_once = max(1, _BLOCK_CELLS // max(1, len(known)))
     for start in range(0, len(known), rows_at_once):

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 from bisector.data.embedding_columns import Array
 from bisector.data.embeddings import EmbeddingTable
 from bisector.errors import missing_extra
+from bisector.statistics.directions import unit_rows
 
 TOLERANCE = 1e-3
 """Largest distance of two embeddings that count as one, relative to the longer: a cosine of 0.9999995."""
@@ -96,7 +98,7 @@ def find_duplicates(table: EmbeddingTable, tolerance: float = TOLERANCE) -> Dupl
     [[0, 5]]
     """
     x = table.embeddings.numpy()
-    lengths = np.linalg.norm(x, axis=1)
+    lengths = torch.linalg.vector_norm(table.embeddings, dim=1, dtype=torch.float64).numpy()
     compared = np.flatnonzero(lengths > 0)
     labels = table.labels.numpy()
     point = _points(x, lengths, labels, table.num_classes, tolerance)
@@ -127,7 +129,7 @@ def _points(x: Array, lengths: Array, labels: Array, classes: int, tolerance: fl
     for rows in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
         there = rows[lengths[rows] > 0]
         if len(there) >= _FEWEST_OF_A_POINT:
-            units = x[there] / lengths[there, None]
+            units = unit_rows(torch.from_numpy(x[there])).numpy()
             away = np.linalg.norm(units - np.median(units, axis=0), axis=1)
             point[labels[there[0]]] = np.median(away) <= _POINT * tolerance
     return point
@@ -159,7 +161,7 @@ def _components(
     _, first, group = np.unique(keys, return_index=True, return_inverse=True)
     if x.shape[1] < FEWEST_DIMENSIONS or len(first) < 2:
         return group
-    unique, norms = contiguous[first].astype(np.float64), lengths[first].astype(np.float64)
+    unique, norms = contiguous[first].astype(np.float64), lengths[first]
     radius = 2 * tolerance + 1e-9  # the distance of two such rows at unit length, and its rounding
     units = unique / norms[:, None]
     some = np.flatnonzero(loose[first])  # of equal rows, the first decides

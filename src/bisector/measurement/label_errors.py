@@ -10,6 +10,7 @@ from torch import Tensor
 from bisector.data.embedding_columns import Array
 from bisector.data.embeddings import EmbeddingTable
 from bisector.errors import missing_extra
+from bisector.statistics.directions import unit_rows
 
 FOLDS = 5
 """Of the cross-validation: a class with fewer rows is not judged by it."""
@@ -120,7 +121,7 @@ def _suspects(table: EmbeddingTable, rows: Tensor, judge: str) -> tuple[list[Sus
         # Of the classes that occur: cleanlab has no others.
         probabilities = table.scores[rows][:, classes].double().softmax(dim=1).numpy()
     else:
-        probabilities = _cross_validated(table.embeddings[rows].numpy(), given, len(classes))
+        probabilities = _cross_validated(table.embeddings[rows], given, len(classes))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         issues = find_label_issues(given, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
@@ -144,14 +145,13 @@ def _large_enough(rows: Tensor, labels: Tensor) -> tuple[Tensor, list[str]]:
     return rows[kept], [told] if small else []
 
 
-def _cross_validated(x: Array, labels: Array, classes: int) -> Array:  # (N, D), (N,) -> (N, C)
+def _cross_validated(x: Tensor, labels: Array, classes: int) -> Array:  # (N, D), (N,) -> (N, C)
     try:
         from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
         from sklearn.model_selection import StratifiedKFold
     except ImportError:
         raise missing_extra("scikit-learn", "train") from None
-    lengths = np.linalg.norm(x, axis=1, keepdims=True)
-    units = x / np.where(lengths > 0, lengths, 1)
+    units = unit_rows(x).numpy()
     probabilities = np.zeros((len(x), classes))
     for fitted, asked in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(units, labels):
         judge = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")

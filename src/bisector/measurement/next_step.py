@@ -121,7 +121,7 @@ def next_steps(
         _chance(classes, command_line("bisector train", options={"data": _path(data), **kept})),
         _leakage(table, duplicates, look),
         _labels(label_errors, again, look),
-        _adjust(trials, command_line("bisector adjust", file) + " --method", look),
+        _adjust(trials, command_line("bisector adjust", file, options=columns) + " --method", look),
         _small(classes, f"{heads} logit-adjusted,normalized-softmax:tau=1"),
         _prior(accuracy, f"{heads} linear-softmax,logit-adjusted", note),
         _amount(accuracy, f"{heads} normalized-softmax,igam,igam:tau=1"),

@@ -51,7 +51,7 @@ def train_amounts(table: ScoreTable) -> Tensor:  # (C,)
         ArgumentError: there are none.
     """
     rows = table.rows_of("train")
-    if table.embeddings is None or not len(rows):
+    if table.embeddings is None or not table.embeddings.embeddings.shape[1] or not len(rows):
         raise ArgumentError(
             "--amounts: got none, and no embeddings of split 'train'; expected a file with the information amounts"
         )

@@ -2,10 +2,10 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from bisector.checks import require_classes
 from bisector.errors import require
+from bisector.statistics.directions import unit_rows
 
 
 def class_compactness(
@@ -114,6 +114,6 @@ def _mean_unit_embeddings(embeddings: Tensor, labels: Tensor, num_classes: int) 
         f"shape ({len(embeddings)},), one label an embedding",
     )
     require_classes("labels", labels, num_classes)
-    units = normalize(embeddings.double(), dim=1)
+    units = unit_rows(embeddings.double())
     sums = units.new_zeros(num_classes, embeddings.shape[1]).index_add_(0, labels.long(), units)
     return sums / torch.bincount(labels.long(), minlength=num_classes)[:, None]

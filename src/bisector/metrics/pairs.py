@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from bisector.checks import require_embeddings
 from bisector.errors import require, require_integer
 from bisector.metrics.sorted_scores import SortedScores
+from bisector.statistics.directions import unit_rows
 
 EXACT_PAIRS = 50_000_000
 """Up to so many pairs every cosine is held by itself: 200 MB."""
@@ -110,10 +110,7 @@ def _pairs(embeddings: Tensor, labels: Tensor, dtype: torch.dtype) -> Iterator[t
     # Where the classes lie together, most blocks hold impostors alone and need no mask.
     order = labels.to(embeddings.device).argsort(stable=True)
     labels = labels.to(embeddings.device)[order]
-    # Float64 for the lengths: the squares of float32 components may overflow.
-    units = normalize(embeddings.detach().double(), dim=1, eps=torch.finfo(torch.float64).tiny).to(dtype)[
-        order
-    ]
+    units = unit_rows(embeddings.double()).to(dtype)[order]
     nothing = units.new_empty(0)
     for first in range(0, len(units), _BLOCK):
         rows, row_labels = units[first : first + _BLOCK], labels[first : first + _BLOCK]

@@ -11,7 +11,7 @@ from zlib import error as ZlibError
 import numpy as np
 
 from bisector.data.embedding_arrays import load_archive, load_array
-from bisector.data.embedding_columns import ALIASES, Array, one_each, texts
+from bisector.data.embedding_columns import ALIASES, Array, as_rows, one_each, row_shape, texts
 from bisector.data.stored.part import ROWS, About, Part, Piece, parts_of, piece_rows
 from bisector.errors import ArgumentError, require
 
@@ -61,6 +61,8 @@ class Arrays:
                     columns = {
                         key: rows.read(start, count, f"slice {part.group}") for key, rows in opened.items()
                     }
+                    for key in set(columns) & set(widths):
+                        columns[key] = as_rows(key, columns[key])
                     yield Piece(part, start, columns, count)
         finally:
             for rows in opened.values():
@@ -182,15 +184,12 @@ def _arrays(members: dict[str, tuple[str, str]], class_names: tuple[str, ...] | 
         rows = _Rows(*member)
         shapes[key], dtypes[key] = rows.shape, rows.dtype
         rows.close()
-    vectors = shapes["embeddings"]
-    require(len(vectors) == 2, "embeddings", f"shape {vectors}", "(N, D)")
+    vectors = row_shape("embeddings", shapes["embeddings"])
     require(dtypes["embeddings"].kind in "fiu", "embeddings", f"type {dtypes['embeddings']}", "real numbers")
     for key, shape in shapes.items():
         same = shape[:1] == vectors[:1]
         require(same, key, f"shape {shape}", f"{vectors[0]} rows, as the embeddings")
     scores = members.get("scores", ("", "scores"))[1]
-    if "scores" in shapes:
-        require(len(shapes["scores"]) == 2, scores, f"shape {shapes['scores']}", "(N, C)")
     full, rest = divmod(vectors[0], ROWS)
     parts = parts_of(members["embeddings"][0], [ROWS] * full + [rest] * (rest > 0), 0)
     files = sorted({file for file, _ in members.values()})
@@ -198,7 +197,7 @@ def _arrays(members: dict[str, tuple[str, str]], class_names: tuple[str, ...] | 
         dim=vectors[1],
         columns={key: member for key, (_, member) in members.items()},
         keys=frozenset(members),
-        num_scores=shapes["scores"][1] if "scores" in shapes else None,
+        num_scores=row_shape(scores, shapes["scores"])[1] if "scores" in shapes else None,
         scores_name=scores,
         class_names=class_names,
         notes={},

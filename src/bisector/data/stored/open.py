@@ -60,9 +60,15 @@ def open_embeddings(
 
 
 def open_source(
-    path: str | os.PathLike[str], embedding: str | None = None, label: str | None = None
+    path: str | os.PathLike[str],
+    embedding: str | None = None,
+    label: str | None = None,
+    *,
+    vectors_needed: bool = True,
 ) -> Source:
     """The reader of what lies there; see `open_embeddings`.
+
+    Where vectors are not needed, Parquet and Arrow may hold scores without them.
 
     Raises:
         ArgumentError: nothing there is an embeddings table, or it cannot be read.
@@ -73,7 +79,7 @@ def open_source(
         "://" in text or bool(arrays) or Path(text).exists(), "file", f"{text}, which is not there", _EXPECTED
     )
     if arrays is None:
-        return _open_tables(text, embedding, label)
+        return _open_tables(text, embedding, label, vectors_needed)
     return open_npz(arrays[0], embedding, label) if len(arrays) == 1 else open_pair(*arrays)
 
 
@@ -120,7 +126,7 @@ def has_vectors(path: str | os.PathLike[str]) -> bool:
     return True
 
 
-def _open_tables(text: str, embedding: str | None, label: str | None) -> Source:
+def _open_tables(text: str, embedding: str | None, label: str | None, vectors_needed: bool) -> Source:
     from bisector.data.stored.listing import list_files
     from bisector.data.stored.location import locate
     from bisector.data.stored.tables import open_tables
@@ -129,4 +135,4 @@ def _open_tables(text: str, embedding: str | None, label: str | None) -> Source:
     found = list_files(location)
     if found is None:
         raise ArgumentError(f"file: got {text}; expected {_EXPECTED}")
-    return open_tables(location, found, embedding, label)
+    return open_tables(location, found, embedding, label, vectors_needed=vectors_needed)

@@ -83,7 +83,14 @@ class Tables:
         return piece
 
 
-def open_tables(location: Location, listing: Listing, embedding: str | None, label: str | None) -> Tables:
+def open_tables(
+    location: Location,
+    listing: Listing,
+    embedding: str | None,
+    label: str | None,
+    *,
+    vectors_needed: bool = True,
+) -> Tables:
     """Find the columns, the parts and what else can be known without reading the vectors.
 
     Args:
@@ -91,6 +98,7 @@ def open_tables(location: Location, listing: Listing, embedding: str | None, lab
         listing: of its files.
         embedding: the column of vectors, where it is not the usual one.
         label: the column of labels.
+        vectors_needed: whether a table of scores without vectors is refused; else its D is 0.
 
     Raises:
         ArgumentError: a file cannot be read, or they do not fit each other.
@@ -103,7 +111,7 @@ def open_tables(location: Location, listing: Listing, embedding: str | None, lab
         opened = reader(location, file)
         try:
             schema = schema or opened.schema
-            columns = columns or find_columns(schema, embedding, label, file)
+            columns = columns or find_columns(schema, embedding, label, file, vectors_needed=vectors_needed)
             require_same_columns(schema, opened.schema, list(columns.values()), file=file, like=files[0])
             parquet = listing.format == "parquet"
             counts = opened.counts() if parquet else _counts(location, file, columns["labels"])
@@ -119,8 +127,8 @@ def open_tables(location: Location, listing: Listing, embedding: str | None, lab
     }
     if not widths.get("scores"):
         columns.pop("scores", None)  # not one row has any
-    dim = widths["embeddings"]
-    if not dim:
+    dim = widths.get("embeddings", 0)
+    if not dim and "embeddings" in columns:
         raise ArgumentError("file: got no row that has a label and a finite vector; expected at least one")
     notes = notes_of(schema.metadata, files[0])
     names = (

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bisector.data.embedding_columns import Columns
+from bisector.data.embedding_columns import Array, Columns
 from bisector.data.stored.part import Source
 
 _KEYS = ("embeddings", "labels", "predictions", "losses", "scores", "names", "splits")
@@ -22,8 +22,13 @@ def whole(source: Source) -> Columns:
         for key in _KEYS
         if pieces and key in pieces[0]
     }
+    rows = len(found.get("labels", ()))
+    nothing: dict[str, Array] = {
+        "embeddings": np.empty((rows, about.dim), dtype=np.float32),
+        "labels": np.empty(0),
+    }
     return Columns(
-        **{"embeddings": np.empty((0, about.dim)), "labels": np.empty(0), **found},
+        **nothing | found,
         scores_name=about.scores_name,
         class_names=about.class_names,
         notes=about.notes,
