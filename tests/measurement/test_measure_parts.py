@@ -289,3 +289,15 @@ def test_classes_too_small_to_judge_are_told() -> None:
     nothing = find_label_errors(table(x[:20], labels[:20]), torch.empty(0, dtype=torch.long))
     assert nothing.judged == 0
     assert math.isnan(nothing.agreement)
+
+
+@pytest.mark.parametrize("scale", [1e19, 1e-22])
+def test_the_scale_of_embeddings_does_not_count(scale):
+    x, labels = torch.randn(120, 16, generator=torch.Generator().manual_seed(0)), torch.arange(120) % 3
+    x[5] = x[2]
+    table = EmbeddingTable(x * scale, labels, ("a", "b", "c"))
+    found = find_duplicates(table)
+    assert (found.zero, found.points) == (0, [])
+    assert [group.rows for group in found.groups] == [[2, 5]]
+    pairs, wanted = (nearest_pairs(each, labels, table.class_names) for each in (table.embeddings, x))
+    assert [pair.degrees for pair in pairs] == pytest.approx([pair.degrees for pair in wanted], abs=0.01)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from bisector.information.rows import on_scale
+
 _BLOCK_CELLS = 20_000_000  # 160 MB of cosines at once
 
 
@@ -107,7 +109,8 @@ def nearest_pairs(
     ('a', 'b', 45.0)
     """
     classes = len(class_names)
-    sums = torch.zeros(classes, embeddings.shape[1]).index_add_(0, labels, normalize(embeddings, dim=1))
+    units = on_scale(embeddings, "unit").float() / math.sqrt(embeddings.shape[1])
+    sums = torch.zeros(classes, embeddings.shape[1]).index_add_(0, labels, units)
     known = (torch.linalg.vector_norm(sums, dim=1) > 1e-6).nonzero().flatten()
     directions = normalize(sums[known].double(), dim=1)
     best: list[tuple[float, int, int]] = []

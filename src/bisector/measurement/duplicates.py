@@ -96,7 +96,7 @@ def find_duplicates(table: EmbeddingTable, tolerance: float = TOLERANCE) -> Dupl
     [[0, 5]]
     """
     x = table.embeddings.numpy()
-    lengths = np.linalg.norm(x, axis=1)
+    lengths = row_lengths(x)
     compared = np.flatnonzero(lengths > 0)
     labels = table.labels.numpy()
     point = _points(x, lengths, labels, table.num_classes, tolerance)
@@ -118,6 +118,16 @@ def find_duplicates(table: EmbeddingTable, tolerance: float = TOLERANCE) -> Dupl
         zero=len(x) - len(compared),
         points=[table.class_names[c] for c in np.flatnonzero(point)],
     )
+
+
+def row_lengths(x: Array) -> Array:  # (N, D) -> (N,)
+    """The lengths of rows, float64: squares of float32 leave its range from 1e19 on and below 1e-22.
+
+    >>> [f"{length:.3g}" for length in row_lengths(np.array([[3e30, 4e30], [3e-30, 4e-30]], dtype=np.float32))]
+    ['5e+30', '5e-30']
+    """
+    lengths: Array = np.sqrt(np.einsum("nd,nd->n", x, x, dtype=np.float64))
+    return lengths
 
 
 def _points(x: Array, lengths: Array, labels: Array, classes: int, tolerance: float) -> Array:  # (C,) bool

@@ -10,6 +10,7 @@ from torch import Tensor
 from bisector.data.embedding_columns import Array
 from bisector.data.embeddings import EmbeddingTable
 from bisector.errors import missing_extra
+from bisector.measurement.duplicates import row_lengths
 
 FOLDS = 5
 """Of the cross-validation: a class with fewer rows is not judged by it."""
@@ -150,8 +151,8 @@ def _cross_validated(x: Array, labels: Array, classes: int) -> Array:  # (N, D),
         from sklearn.model_selection import StratifiedKFold
     except ImportError:
         raise missing_extra("scikit-learn", "train") from None
-    lengths = np.linalg.norm(x, axis=1, keepdims=True)
-    units = x / np.where(lengths > 0, lengths, 1)
+    lengths = row_lengths(x)[:, None]
+    units = (x / np.where(lengths > 0, lengths, 1)).astype(x.dtype)
     probabilities = np.zeros((len(x), classes))
     for fitted, asked in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(units, labels):
         judge = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
