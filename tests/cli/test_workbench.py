@@ -48,7 +48,7 @@ def test_nothing_is_lost_and_what_is_broken_is_named(
     told = capsys.readouterr().err
     assert CORRUPT in told
     assert "empty class" in told
-    assert "notes.txt" not in told
+    assert "notes.txt: files of the kind .txt are not read as images" in told
 
     assert main(["embed", str(run), "--out", str(stored)]) == 0
     assert CORRUPT in capsys.readouterr().err

@@ -233,7 +233,7 @@ def test_class_names_of_hugging_face_are_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "told"),
     [
-        ({"embedding": [[1.0], [2.0]], "label": [0, -1]}, "classes from 0"),
+        ({"embedding": [[1.0], [2.0]], "label": [0, -2]}, "classes from 0"),
         ({"embedding": [[1.0], [2.0]], "label": [0.5, 1.0]}, "whole numbers"),
         ({"embedding": [[1.0], [2.0, 3.0]], "label": [0, 1]}, "one length"),
         (
@@ -247,7 +247,7 @@ def test_class_names_of_hugging_face_are_used(tmp_path: Path) -> None:
             {"embedding": [[1.0], [2.0]], "label": [0, 1], "split": ["train", "elsewhere"]},
             "train, validation or test",
         ),
-        ({"embedding": [[1.0], [2.0]], "label": [0, 1], "prediction": [0, -1]}, "classes from 0"),
+        ({"embedding": [[1.0], [2.0]], "label": [0, 1], "prediction": [0, -2]}, "classes from 0"),
         (
             {"embedding": [[1.0], [2.0]], "label": [0, 1], "prediction": [[0, 1], [1, 0]]},
             "predictions: got shape",
@@ -458,3 +458,45 @@ def test_columns_that_do_not_fit_are_refused() -> None:
         EmbeddingTable(torch.eye(2), torch.tensor([0, 1]), ("a", "b"), scores=torch.eye(3))
     with pytest.raises(ArgumentError, match="predictions"):
         EmbeddingTable(torch.eye(2), torch.tensor([0, 1]), ("a", "b"), predictions=torch.tensor([0, 2]))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([0, -1, 1]),
+        np.array([0.0, -1.0, 1.0]),
+        np.array(["a", "", "b"]),
+        np.array(["a", None, "b"], dtype=object).astype(str),
+        np.array(["a", np.nan, "b"], dtype=object).astype(str),
+        np.array([b"a", b"", b"b"]),
+    ],
+)
+def test_what_says_that_there_is_no_label(tmp_path, labels):
+    np.savez(tmp_path / "x.npz", x=np.eye(3, dtype=np.float32), y=labels)
+    table = read_embeddings(tmp_path / "x.npz")
+    assert table.labels.tolist() == [0, 1]
+    assert len(table.class_names) == 2
+    assert table.left_out == ("1 row: no label",)
+
+
+def test_a_class_that_is_named_none(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.eye(2), y=["None", "scratch"], class_names=["None", "scratch"])
+    assert read_embeddings(tmp_path / "x.npz").labels.tolist() == [0, 1]
+
+
+def test_a_name_of_two_classes(tmp_path):
+    arrays = {"x": np.eye(3), "class_names": ["crane", "dog", "crane"], "logits": 9 * np.eye(3)}
+    np.savez(tmp_path / "numbers.npz", y=[0, 1, 2], **arrays)
+    table = read_embeddings(tmp_path / "numbers.npz")
+    assert table.class_names == ("crane (0)", "dog", "crane (2)")
+    assert table.labels.tolist() == table.predictions.tolist() == [0, 1, 2]
+    np.savez(tmp_path / "words.npz", y=["crane", "dog", "crane"], **arrays)
+    with pytest.raises(ArgumentError, match=r"'crane'.*names of classes: crane \(0\), dog, crane \(2\)"):
+        read_embeddings(tmp_path / "words.npz")
+
+
+def test_names_that_differ_in_unicode_s_form_alone(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.eye(3), y=["caf\u00e9", "cafe\u0301", "tea"])
+    table = read_embeddings(tmp_path / "x.npz")
+    assert table.class_names == ("caf\u00e9", "tea")
+    assert table.labels.tolist() == [0, 0, 1]

@@ -1,4 +1,6 @@
 import json
+from datetime import date
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -108,7 +110,7 @@ def test_images_beside_the_table(tmp_path, write, encode):
 
 def test_mistakes_are_told(tmp_path, write):
     path = write(tmp_path / "x.parquet", pixels(4), [0, 1, 5, 1], names=["a", "b"])
-    with pytest.raises(ArgumentError, match=r"data: got labels \[5\] in .*x.parquet; expected 0 to 1"):
+    with pytest.raises(ArgumentError, match=r"x\.parquet, column 'label': labels: got \[5\].* 0 to 1"):
         load(str(path))
     (tmp_path / "y.parquet").write_bytes(path.read_bytes()[:-40])
     with pytest.raises(ArgumentError, match=r"y\.parquet: cannot be read"):
@@ -124,3 +126,38 @@ def test_too_much_for_memory_is_decoded_by_batch(tmp_path, write):
     everything = torch.arange(len(held.train))
     assert torch.equal(held.train.examples.batch(everything), lazy.train.examples.batch(everything))
     assert type(held.train.examples) is not type(lazy.train.examples)
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind"),
+    [
+        ([Decimal(n % 2) for n in range(8)], "decimal"),
+        ([[n % 2] for n in range(8)], "list"),
+        ([date(2020, 1, 1 + n % 2) for n in range(8)], "date"),
+        ([{"a": n % 2} for n in range(8)], "struct"),
+        ([b"a"] * 8, "binary"),
+        ([None] * 8, "null"),
+    ],
+)
+def test_labels_of_another_type_are_refused(tmp_path, write, labels, kind):
+    path = write(tmp_path / "a.parquet", pixels(8), labels)
+    table = parquet.read_table(path)
+    parquet.write_table(table.append_column("fold", pyarrow.array([0, 1, 2, 3] * 2)), path)
+    with pytest.raises(ArgumentError, match=f"column 'label' of type {kind}.*whole floats"):
+        load(str(path))
+
+
+def test_whole_floats_are_labels(tmp_path, write):
+    path = write(tmp_path / "a.parquet", pixels(40), [0.0, 1.0] * 20)
+    table = parquet.read_table(path)
+    parquet.write_table(table.append_column("fold", pyarrow.array([0, 1, 2, 3] * 10)), path)
+    assert load(str(path)).class_names == ("0", "1")
+    write(path, pixels(8), [0.5, 1.0] * 4)
+    with pytest.raises(ArgumentError, match=r"column 'label'.*0\.5"):
+        load(str(path))
+
+
+def test_a_name_of_two_classes(tmp_path, write):
+    names = ["crane", "dog", "crane"]
+    path = write(tmp_path / "a.parquet", pixels(60), [0, 1, 2] * 20, names=names)
+    assert load(str(path)).class_names == ("crane (0)", "dog", "crane (2)")

@@ -288,7 +288,7 @@ def test_a_stream_that_is_given_up_leaves_no_thread(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "wrong"),
     [
-        ({"embedding": [[1.0], [2.0]], "label": [0, -1]}, "classes from 0"),
+        ({"embedding": [[1.0], [2.0]], "label": [0, -2]}, "classes from 0"),
         ({"embedding": [[1.0], [2.0]], "label": [0.5, 1.0]}, "whole numbers"),
         (
             {"embedding": [[1.0], [2.0, 3.0]], "label": [0, 1]},

@@ -330,3 +330,15 @@ def test_what_is_said_of_directions_does_not_depend_on_the_scale(power: int) -> 
 def same_point(x: torch.Tensor, labels: torch.Tensor, factor: float) -> Duplicates:
     collapsed = torch.where((labels == 0)[:, None], x[0] + 1e-4 * x, x)
     return find_duplicates(table(collapsed * factor, labels))
+
+
+@pytest.mark.parametrize("scale", [1e19, 1e-22])
+def test_the_scale_of_embeddings_does_not_count(scale):
+    x, labels = torch.randn(120, 16, generator=torch.Generator().manual_seed(0)), torch.arange(120) % 3
+    x[5] = x[2]
+    table = EmbeddingTable(x * scale, labels, ("a", "b", "c"))
+    found = find_duplicates(table)
+    assert (found.zero, found.points) == (0, [])
+    assert [group.rows for group in found.groups] == [[2, 5]]
+    pairs, wanted = (nearest_pairs(each, labels, table.class_names) for each in (table.embeddings, x))
+    assert [pair.degrees for pair in pairs] == pytest.approx([pair.degrees for pair in wanted], abs=0.01)

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ def read_class_values(
         else:
             found = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
         if isinstance(found, Mapping):
+            class_names = [unicodedata.normalize("NFC", name) for name in class_names]
             missing = [name for name in class_names if name not in found]
             require(
                 not missing, f"{path}", f"no {missing[0]!r}" if missing else "", "a number for every class"
@@ -76,7 +78,8 @@ def _number(value: object) -> float:
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """A dictionary of pairs, each key once."""
     found: dict[str, Any] = {}
-    for name, value in pairs:
+    for key, value in pairs:
+        name = unicodedata.normalize("NFC", key)
         if name in found:
             raise ValueError(f"{name!r} is there twice")
         found[name] = value

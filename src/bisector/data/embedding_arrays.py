@@ -9,7 +9,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from bisector.data.embedding_columns import ALIASES, Array, Columns, one_each, texts
+from bisector.data.embedding_columns import ALIASES, Array, Columns, distinct_names, one_each, texts
 from bisector.errors import ArgumentError, require
 
 
@@ -98,7 +98,11 @@ def class_names_in(arrays: Mapping[str, Array]) -> tuple[str, ...] | None:
         ArgumentError: they are no (C,) vector of words.
     """
     names = find(arrays, "class_names")[1]
-    return None if names is None else tuple(texts("class_names", one_each("class_names", names)).tolist())
+    return (
+        None
+        if names is None
+        else distinct_names(texts("class_names", one_each("class_names", names)).tolist())
+    )
 
 
 def _load(path: Path) -> Array | dict[str, Array]:

@@ -1,7 +1,9 @@
 """The columns of an embeddings file as they are found: what they may be called and may hold."""
 
 import json
-from collections.abc import Mapping
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -116,6 +118,17 @@ def texts(name: str, column: Array) -> Array:  # (N,)
     except UnicodeDecodeError as error:
         raise ArgumentError(f"{name}: got bytes, {error.object[:20]!r}; expected UTF-8") from None
     return np.array(words, dtype=str)
+
+
+def distinct_names(names: Iterable[object]) -> tuple[str, ...]:
+    """Names of classes in Unicode's form NFC; one that is given to several classes gets their numbers beside it.
+
+    >>> distinct_names(["crane", "dog", "crane"])
+    ('crane (0)', 'dog', 'crane (2)')
+    """
+    words = [unicodedata.normalize("NFC", str(name)) for name in names]
+    times = Counter(words)
+    return tuple(word if times[word] == 1 else f"{word} ({number})" for number, word in enumerate(words))
 
 
 def floats(name: str, column: Array) -> Array:
@@ -237,7 +250,7 @@ def class_names_of(metadata: Mapping[bytes, bytes] | None, label: str) -> tuple[
         names = json.loads(text)["info"]["features"][label]["names"]
     except (ValueError, KeyError, TypeError):
         return None
-    return tuple(map(str, names)) if isinstance(names, list) else None
+    return distinct_names(names) if isinstance(names, list) else None
 
 
 def _is_one_hot(column: Array) -> bool:  # (N, C)

@@ -1,6 +1,8 @@
 """The classes that labels name, whether these are numbers or words, and whether they come at once or in pieces."""
 
 import math
+import unicodedata
+from collections.abc import Container
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -9,6 +11,8 @@ import numpy as np
 
 from bisector.data.embedding_columns import EXACT, Array, one_each, texts
 from bisector.errors import ArgumentError, require
+
+_NO_LABEL = {"None", "nan"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +45,11 @@ class Classes:
         (array([ 1, -1]), array([ 0, -1]), array([ True, False]))
         """
         labels = one_each("labels", labels)
-        known = ~_missing(labels)
+        known = ~_missing(labels, self.names)
         predicted = None
         if predictions is not None:
             predictions = one_each("predictions", predictions)
-            predicted = self._filled(predictions, known & ~_missing(predictions))
+            predicted = self._filled(predictions, known & ~_missing(predictions, self.names))
         return self._filled(labels, known), predicted, known
 
     def _filled(self, column: Array, there: Array) -> Array:  # (N,)
@@ -170,19 +174,28 @@ def _words(column: Array) -> list[str]:
             ],
             dtype=object,
         )
-    return [str(word) for word in texts("labels", column).tolist()]
+    # A name typed on one system and read on another may differ in Unicode's form alone.
+    return [unicodedata.normalize("NFC", str(word)) for word in texts("labels", column).tolist()]
 
 
-def _missing(column: Array) -> Array:
+def _missing(column: Array, names: Container[str] = ()) -> Array:
+    """Which labels say that there is none: null, NaN, -1, "", or the text of None or NaN that is no name."""
     if column.dtype.kind == "f":
-        return np.isnan(column)
-    if column.dtype.kind == "O":
-        return np.array([_absent(value) for value in column], dtype=bool)
+        return np.asarray(np.isnan(column) | (column == -1))
+    if column.dtype.kind == "i":
+        return np.asarray(column == -1)
+    if column.dtype.kind in "OUS":
+        return np.array([_absent(value, names) for value in column.tolist()], dtype=bool)
     return np.zeros(len(column), dtype=bool)
 
 
-def _absent(value: object) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
+def _absent(value: object, names: Container[str]) -> bool:
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if isinstance(value, str):
+        # str() and numpy's astype(str) write a missing label as the text "None" or "nan".
+        return not value or (value in _NO_LABEL and value not in names)
+    return value is None or value == -1 or (isinstance(value, float) and math.isnan(value))
 
 
 def _require_exact(column: Array) -> None:
@@ -221,6 +234,6 @@ def _whole(column: Array) -> Array:
 
 def _classes_from_0(values: Array) -> Array:
     negative = np.unique(values[values < 0])
-    legal = "classes from 0; the cell of a missing label is empty"
+    legal = "classes from 0; a missing label is empty or -1"
     require(not len(negative), "labels", negative[:3].tolist(), legal)
     return values

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 
+from bisector.data.embedding_columns import distinct_names
 from bisector.data.image_examples import Reading, read_images
 from bisector.data.image_folder import told
 from bisector.data.images import Encoded
+from bisector.data.label_classes import LabelValues
 from bisector.data.parts import part_of
 from bisector.data.source import Source
 from bisector.errors import ArgumentError, missing_extra, require
@@ -48,7 +51,7 @@ def parquet_image_source(files: Sequence[Path], root: Path, reading: Reading) ->
     """Read Parquet files of images; names such as train-00000-of-00002.parquet tell the parts.
 
     The column of images is a struct with `bytes` (and `path`, which is read if the bytes are missing), or binary.
-    The labels are strings, or integers whose names come from the schema (a ClassLabel of Hugging Face, or
+    The labels are strings, or whole numbers whose names come from the schema (a ClassLabel of Hugging Face, or
     `class_names`) or from dataset_info.json beside the files. Rows without a
     label (null or -1) are left out and named.
 
@@ -148,27 +151,38 @@ def _read(path: Path, called: str) -> tuple[_Rows, dict[str, int]]:
         names = [f"{called}, row {row}" for row in range(len(images))]
     values = table[label].to_pylist()
     known = _class_names(schema, label, path)
-    classes, labels = _named(values, known, called)
+    classes, labels = _named(values, known, called, label)
     return _Rows(images, names, labels), classes
 
 
 def _label_column(schema: "pyarrow.Schema", called: str) -> str:
     import pyarrow.types as kinds
 
-    def fits(kind: Any) -> bool:
-        kind = kind.value_type if kinds.is_dictionary(kind) else kind
-        return bool(
-            kinds.is_integer(kind)
-            or kinds.is_string(kind)
-            or kinds.is_large_string(kind)
-            or kinds.is_boolean(kind)
-        )
+    def value(kind: Any) -> Any:
+        return kind.value_type if kinds.is_dictionary(kind) else kind
 
-    legal: list[str] = [field.name for field in schema if fits(field.type)]
+    def fits(kind: Any) -> bool:
+        tests = (
+            kinds.is_integer,
+            kinds.is_string,
+            kinds.is_large_string,
+            kinds.is_string_view,
+            kinds.is_boolean,
+        )
+        return any(test(value(kind)) for test in tests)
+
     known = [name for name, feature in _features(schema).items() if feature.get("_type") == "ClassLabel"]
     for name in (*_LABEL_NAMES, *known):
-        if name in legal:
+        if name in schema.names:
+            kind = schema.field(name).type
+            require(
+                fits(kind) or kinds.is_floating(value(kind)),
+                "data",
+                f"{called} with the column {name!r} of type {kind}",
+                "labels that are integers, whole floats or strings, one a row",
+            )
             return name
+    legal: list[str] = [field.name for field in schema if fits(field.type)]
     require(
         len(legal) == 1,
         "data",
@@ -220,15 +234,23 @@ def _names_in(info: Any, label: str) -> list[str] | None:
 
 
 def _named(
-    values: list[Any], known: list[str] | None, called: str
+    values: list[Any], known: list[str] | None, called: str, label: str
 ) -> tuple[dict[str, int], list[str | None]]:
-    """The classes with their numbers, and the name of each row's class; null and -1 are no label."""
-    if any(isinstance(value, str) for value in values):
-        return {value: 0 for value in values if value is not None}, values
-    numbers = [None if value is None or value == -1 else int(value) for value in values]
-    present = sorted({value for value in numbers if value is not None})
-    names = {value: str(value) for value in present} if known is None else dict(enumerate(known))
-    stray = [value for value in present if value not in names]
-    legal = f"0 to {len(names) - 1}, the classes it names"
-    require(not stray, "data", f"labels {stray[:3]} in {called}", legal)
-    return {name: value for value, name in names.items()}, [None if n is None else names[n] for n in numbers]
+    """The classes with their numbers, and the name of each row's class, by the rules of tables of embeddings."""
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    names = (
+        None if known is None or any(isinstance(value, str) for value in values) else distinct_names(known)
+    )
+    seen = LabelValues()
+    try:
+        seen.add(column)
+        classes = seen.classes(names, None)
+        numbers, _, _ = classes.numbers(column)
+    except ArgumentError as error:
+        raise ArgumentError(f"data: {called}, column {label!r}: {error}") from None
+    # Words have no order of their own: they are ranked by name when all files are read.
+    ranks = [0] * len(classes.names) if classes.by_name else range(len(classes.names))
+    ranks = ranks if classes.values is None else classes.values.tolist()
+    rows = [None if number < 0 else classes.names[number] for number in numbers.tolist()]
+    return dict(zip(classes.names, ranks, strict=True)), rows

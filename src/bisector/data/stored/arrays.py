@@ -11,7 +11,15 @@ from zlib import error as ZlibError
 import numpy as np
 
 from bisector.data.embedding_arrays import load_archive, load_array
-from bisector.data.embedding_columns import ALIASES, Array, as_rows, one_each, row_shape, texts
+from bisector.data.embedding_columns import (
+    ALIASES,
+    Array,
+    as_rows,
+    distinct_names,
+    one_each,
+    row_shape,
+    texts,
+)
 from bisector.data.stored.part import ROWS, About, Part, Piece, parts_of, piece_rows
 from bisector.errors import ArgumentError, require
 
@@ -224,7 +232,7 @@ def _class_names(path: Path, member: str) -> tuple[str, ...]:
         names = one_each(
             "class_names", rows.read(0, rows.shape[0], "all") if rows.shape else np.empty(rows.shape)
         )
-        return tuple(texts("class_names", names).tolist())
+        return distinct_names(texts("class_names", names).tolist())
     finally:
         rows.close()
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from bisector.data.arrow_columns import find_columns, notes_of, require_same_columns, to_array
-from bisector.data.embedding_columns import class_names_of
+from bisector.data.embedding_columns import class_names_of, distinct_names
 from bisector.data.stored.gathered import Gathered
 from bisector.data.stored.ipc import ArrowReader
 from bisector.data.stored.listing import Format, Listing
@@ -142,7 +142,7 @@ def open_tables(
         keys=frozenset(columns) | ({"splits"} if splits else set()),
         num_scores=widths["scores"] if "scores" in columns else None,
         scores_name=columns.get("scores", "scores"),
-        class_names=tuple(names) if names else None,
+        class_names=distinct_names(names) if names else None,
         notes=notes,
     )
     known = {key: width for key, width in widths.items() if key in columns}
