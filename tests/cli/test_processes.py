@@ -119,10 +119,12 @@ def test_a_killed_loader_is_one_line(tmp_path: Path, table: str) -> None:
     words = ["train", "--data", table, "--head", "am-softmax", *LONG, "--workers", "1", "--out", "out"]
     with start(*words, cwd=tmp_path) as process:
         wait_for((tmp_path / "out" / "last.ckpt").exists, process)
-        wait_for(lambda: descendants(process.pid), process)
-        loader = max(descendants(process.pid))
-        os.kill(loader, signal.SIGKILL)
-        told = process.communicate(timeout=120)[0]
+        wait_for(lambda: len(descendants(process.pid)) == 2, process)  # of the training and the validation part
+        os.kill(max(descendants(process.pid)), signal.SIGKILL)
+        try:
+            told = process.communicate(timeout=120)[0]
+        finally:
+            process.kill()
     assert process.returncode == 2
     assert "Traceback" not in told
     assert re.search(r"^bisector train: error: workers: a process that loads data was killed", told, re.M)
