@@ -119,7 +119,9 @@ def test_a_killed_loader_is_one_line(tmp_path: Path, table: str) -> None:
     words = ["train", "--data", table, "--head", "am-softmax", *LONG, "--workers", "1", "--out", "out"]
     with start(*words, cwd=tmp_path) as process:
         wait_for((tmp_path / "out" / "last.ckpt").exists, process)
-        wait_for(lambda: len(descendants(process.pid)) == 2, process)  # of the training and the validation part
+        wait_for(
+            lambda: len(descendants(process.pid)) == 2, process
+        )  # of the training and the validation part
         os.kill(max(descendants(process.pid)), signal.SIGKILL)
         try:
             told = process.communicate(timeout=120)[0]
