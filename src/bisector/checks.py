@@ -24,7 +24,7 @@ def sizes_are_traced() -> bool:
 
     To compare one would fix it: the trace would warn, and hold for no other number of rows.
     """
-    return not torch.compiler.is_compiling() and torch.jit.is_tracing()
+    return not torch.compiler.is_compiling() and torch._C._is_tracing()
 
 
 def value_of(condition: Tensor) -> bool | None:
@@ -35,7 +35,7 @@ def value_of(condition: Tensor) -> bool | None:
     >>> value_of(torch.tensor(True)), value_of(torch.tensor(True, device="meta"))
     (True, None)
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if torch.compiler.is_compiling() or torch._C._is_tracing():
         return None  # to read it would break the graph in two, or bake it in
     if condition.is_meta or isinstance(condition, FakeTensor):
         return None

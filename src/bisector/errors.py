@@ -74,11 +74,18 @@ def require_number(
     return number
 
 
-def require_integer(name: str, got: object, *, least: int) -> int:
-    """Return `got` if it is an integer of at least `least`."""
-    if isinstance(got, Integral) and not isinstance(got, bool) and int(got) >= least:
-        return int(got)
-    raise ArgumentError(f"{name}: got {got!r}; expected an integer of at least {least}")
+def require_integer(name: str, got: object, *, least: int, most: int | None = None) -> int:
+    """Return `got` if it is an integer within the bounds.
+
+    >>> require_integer("workers", 100_000, least=0, most=256)
+    Traceback (most recent call last):
+    bisector.errors.ArgumentError: workers: got 100000; expected an integer of at least 0 and of at most 256
+    """
+    whole = isinstance(got, Integral) and not isinstance(got, bool)
+    if whole and int(got) >= least and (most is None or int(got) <= most):  # type: ignore[call-overload]
+        return int(got)  # type: ignore[call-overload, no-any-return]
+    legal = f"of at least {least}" + ("" if most is None else f" and of at most {most}")
+    raise ArgumentError(f"{name}: got {got!r}; expected an integer {legal}")
 
 
 def require_choice(name: str, got: str, legal: Iterable[Choice], meant: Sequence[str] = ()) -> Choice:

@@ -128,9 +128,11 @@ def reading(complaint: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, DamagedFileError, MissingExtraError):
+    except (DamagedFileError, MissingExtraError):
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DamagedFileError(f"{complaint} ({reason[:200]})") from None
 

@@ -88,6 +88,10 @@ def test_a_file_says_how_and_the_command_line_wins(
         (["--trainer", "missing.yaml"], "missing.yaml"),
         (["--backbone", "resnet18"], "did you mean 'torchvision/resnet18' or 'timm/resnet18'?"),
         (["--seed", "5000000000"], "seed: got 5000000000"),
+        (["--workers", "100000"], "workers: got 100000; expected an integer of at least 0 and of at most"),
+        (["--threads", "100000"], "threads: got 100000; expected an integer of at least 1 and of at most"),
+        (["--devices", "1000"], "devices: got 1000; expected an integer of at least 1 and of at most"),
+        (["--precision", "transformer-engine"], "trainer: "),
         (["--accelerator", "gpu", "--devices", "99"], "trainer: "),
     ],
 )

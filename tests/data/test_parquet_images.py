@@ -161,3 +161,17 @@ def test_a_name_of_two_classes(tmp_path, write):
     names = ["crane", "dog", "crane"]
     path = write(tmp_path / "a.parquet", pixels(60), [0, 1, 2] * 20, names=names)
     assert load(str(path)).class_names == ("crane (0)", "dog", "crane (2)")
+
+
+def test_the_column_of_labels_is_said_and_can_be_named(tmp_path, encode):
+    rows = {"image": [encode(one) for one in pixels(12)], "label": [0, 1, 2] * 4, "fold": [0, 1, 2, 3] * 3}
+    path = str(tmp_path / "a.parquet")
+    parquet.write_table(pyarrow.table(rows), path)
+    plain, named = load(path), load(path, label="fold")
+    assert (plain.num_classes, named.num_classes) == (3, 4)
+    assert "columns: 'image' as images, 'label' as labels" in plain.notes
+    assert "columns: 'image' as images, 'fold' as labels" in named.notes
+    with pytest.raises(ArgumentError, match=r"label: got 'flod' in .* with the columns image, label, fold"):
+        load(path, label="flod")
+    with pytest.raises(ArgumentError, match="label: got 'x' with digits; expected none"):
+        load("digits", label="x")

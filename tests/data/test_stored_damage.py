@@ -157,3 +157,23 @@ def test_a_file_that_changed_after_it_was_opened(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(ArgumentError, match=r"a\.parquet"):
         list(stored.chunks())
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.feather", "a.arrow", "a.npz", "packed.npz"])
+def test_bits_turned_over_anywhere_are_one_line_or_nothing(tmp_path: Path, name: str) -> None:
+    words = pa.table(
+        {**{column: table()[column] for column in ("embedding",)}, "label": ["é", "ü", "a", "b"] * 10}
+    )
+    write(tmp_path / name, table() if name.endswith(".npz") else words)
+    whole = (tmp_path / name).read_bytes()
+    draw = random.Random(0)
+    for _ in range(150):  # the notes of Arrow's formats, names of columns among them, stand near both ends
+        damaged = bytearray(whole)
+        edge = min(int(draw.expovariate(1 / 300)), len(whole) - 1)
+        damaged[draw.choice((edge, len(whole) - 1 - edge))] ^= 1 << draw.randrange(8)
+        (tmp_path / name).write_bytes(damaged)
+        for read in (numbers, read_embeddings):
+            try:
+                read(tmp_path / name)
+            except ArgumentError as error:
+                assert name in str(error)  # noqa: PT017, most of the damage is of no consequence

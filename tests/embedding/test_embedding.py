@@ -161,6 +161,27 @@ def test_classes_never_trained_on_follow_the_others(tmp_path: Path) -> None:
     assert found.predictions is None
 
 
+@pytest.mark.parametrize(
+    ("note", "names"),
+    [
+        (str({0: "person", 1: "it's", 2: "bus"}), ("person", "it's", "bus")),  # as Ultralytics writes it
+        ("{2: 'bus', 0: 'person', 1: 'car'}", ("person", "car", "bus")),
+        ('{"0": "person", "1": "car"}', ("person", "car")),
+        ('["crane", "dog", "crane"]', ("crane (0)", "dog", "crane (2)")),
+        ("{0: __import__('os')}", None),
+        ("person, car", None),
+        ("[" * 100000, None),
+    ],
+)
+def test_names_in_an_onnx_file(tmp_path: Path, note: str, names: tuple[str, ...] | None) -> None:
+    path = tmp_path / "m.onnx"
+    onnx_model(path, "n")
+    model = onnx.load(path)
+    helper.set_model_props(model, {"names": note})
+    onnx.save(model, path)
+    assert OnnxSource(path).class_names == names
+
+
 def onnx_model(
     path: Path,
     batch: int | str,

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bisector.cores import require_tasks
+
 
 @dataclass
 class Step:
@@ -84,7 +86,7 @@ def wait(device: torch.device) -> None:
 def threads(count: int | None) -> Iterator[None]:
     """Compute with so many threads on the CPU; as many as before, if None."""
     before = torch.get_num_threads()
-    torch.set_num_threads(before if count is None else count)
+    torch.set_num_threads(before if count is None else require_tasks("--threads", count))
     try:
         yield
     finally:

@@ -112,6 +112,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
     from bisector.data.class_values import read_class_values
     from bisector.data.scores import read_scores
+    from bisector.data.stored.open import columns_taken
     from bisector.measurement.trials import reported_rows, train_counts
     from bisector.report.adjustment_files import write_adjusted
 
@@ -123,6 +124,9 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         label=arguments.label,
     )
     require(bool(table.scored.any()), "scores", "no row of finite numbers", "at least one")
+    if table.embeddings is not None:  # scores that lie in a table, not in arrays
+        taken = columns_taken(arguments.scores, arguments.embedding, arguments.label)
+        print(f"bisector adjust: {taken}", file=sys.stderr)
     counts = (
         read_class_values(arguments.counts, table.class_names, ["count", "train_count", "instances"])
         if arguments.counts

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from bisector.cli import bench_information
 from bisector.cli.bench_information import progress
 from bisector.cli.output import require_folder, say
+from bisector.cores import require_tasks
 from bisector.errors import require, require_choice, require_integer, require_number
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     if hasattr(arguments, "repeats"):
         require_integer("--repeats", arguments.repeats, least=1)
     if arguments.threads is not None:
-        require_integer("--threads", arguments.threads, least=1)
+        require_tasks("--threads", arguments.threads)
     if getattr(arguments, "out", None) is not None:
         require_folder(arguments.out)
     import torch

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
+from bisector.cores import require_tasks
 from bisector.data.names import require_data_name
-from bisector.errors import require_integer
 from bisector.head_names import HEAD_CLASSES, require_head_name
 from bisector.training.recipe import Machine, Recipe, Task
 
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         require_head_name(spec.partition(":")[0])
     require_data_name(task.data)
     if arguments.jobs is not None:
-        require_integer("jobs", arguments.jobs, least=1)
+        require_tasks("jobs", arguments.jobs)
     if arguments.dry_run:
         _dry_run(arguments, task, recipe, machine)
         return

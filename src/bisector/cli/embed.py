@@ -43,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, help=f"of the split and the long tail (default: {trained} 0)")
     parser.add_argument("--split", choices=("standard", "open-set"), help=f"(default: {trained} standard)")
     parser.add_argument("--image-size", type=int, help="side that images of files are cut to, in pixels")
+    parser.add_argument(
+        "--label",
+        metavar="COLUMN",
+        help="of labels in Parquet of images, where it is not found (default: "
+        "that of the training for a model of ours on its data)",
+    )
     parser.add_argument("--batch-size", type=int, default=256, help="examples at once (default: %(default)s)")
     parser.add_argument(
         "--no-pretrained",
@@ -131,7 +137,8 @@ def _load(source: "Source", arguments: argparse.Namespace) -> "tuple[Dataset, di
             f"data: got none; expected the name or path of what {arguments.model} shall embed"
         )
     imbalance, seed, split, size = 1.0, 0, "standard", arguments.image_size
-    if trained is not None and _same(name, trained.task.data):
+    own = trained is not None and _same(name, trained.task.data)
+    if trained is not None and own:
         imbalance, seed, split = trained.task.imbalance, trained.seed, trained.task.split
         size = trained.task.image_size if size is None else size
         for key, given, used in (("seed", arguments.seed, seed), ("split", arguments.split, split)):
@@ -146,6 +153,7 @@ def _load(source: "Source", arguments: argparse.Namespace) -> "tuple[Dataset, di
         "seed": seed if arguments.seed is None else arguments.seed,
         "split": arguments.split or split,
         "image_size": size,
+        "label": arguments.label or (trained.task.label if trained is not None and own else None),
     }
     files = name not in DATA_SETS and Path(name).exists() and not is_embeddings(name)
     if size is None and source.input_size is not None and files:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bisector.cli.output import require_folder, say
+from bisector.cores import require_tasks
 from bisector.errors import ArgumentError, require, require_integer
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, command: str) -> None:
     """Measure, print, write the files."""
+    from bisector.data.stored.open import columns_taken
     from bisector.report.measurement_files import require_no_input
 
     require_folder(arguments.out)
@@ -120,6 +122,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     inputs = [*_paths(arguments.file), *([] if arguments.scores is None else [arguments.scores])]
     require_no_input(arguments.out, inputs, format=arguments.format)
     engine, stored = _engine(arguments)
+    _tell(columns_taken(_absolute(arguments.file), arguments.embedding, arguments.label))
     if engine == "memory":
         _finish(_in_memory(arguments, command), arguments)
         return
@@ -153,7 +156,7 @@ def _require_numbers(arguments: argparse.Namespace) -> None:
     if arguments.leaf_rows is not None:
         require_integer("--leaf-rows", arguments.leaf_rows, least=1)
     if arguments.workers is not None:
-        require_integer("--workers", arguments.workers, least=1)
+        require_tasks("--workers", arguments.workers)
     if arguments.equal_count is not None:
         require_integer("--equal-count", arguments.equal_count, least=2)
     if arguments.memory_budget is not None:
@@ -206,7 +209,8 @@ def _engine(arguments: argparse.Namespace) -> "tuple[str, StoredEmbeddings | Non
         "all rows at once" if engine == "memory" else "one pass over the rows; --engine memory holds them all"
     )
     limit = f"{IN_MEMORY / 2**20:,.0f} is the limit"
-    _tell(f"{size / 2**20:,.0f} MiB of vectors and scores ({limit}): --engine {engine}, {why}")
+    if engine == "stream":
+        _tell(f"{size / 2**20:,.0f} MiB of vectors and scores ({limit}): --engine {engine}, {why}")
     return engine, stored
 
 

@@ -1,16 +1,14 @@
 """Arrays as numpy stores them: an archive, or a pair of files, of embeddings or of scores."""
 
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from bisector.data.embedding_columns import ALIASES, Array, Columns, distinct_names, one_each, texts
 from bisector.errors import ArgumentError, require
+from bisector.files import reading
 
 
 def read_npz(path: Path, embedding: str | None, label: str | None) -> Columns:
@@ -106,23 +104,9 @@ def class_names_in(arrays: Mapping[str, Array]) -> tuple[str, ...] | None:
 
 
 def _load(path: Path) -> Array | dict[str, Array]:
-    try:
+    with reading(f"file: got {path}; expected a readable {path.suffix.lower()} file"):
         loaded: Any = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.lib.npyio.NpzFile):
             with loaded:
                 return {name: np.asarray(loaded[name]) for name in loaded.files}
         return np.asarray(loaded)
-    except (
-        ValueError,
-        EOFError,
-        KeyError,
-        SyntaxError,
-        TokenError,
-        BadZipFile,
-        NotImplementedError,
-        zlib.error,
-    ) as error:
-        told = " ".join(str(error).split())
-        raise ArgumentError(
-            f"file: got {path}; expected a readable {path.suffix.lower()} file ({told})"
-        ) from None

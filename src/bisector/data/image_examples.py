@@ -131,12 +131,17 @@ class ReadImages(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """How the images of a data set are read: the arguments of `read_images` by their names."""
+    """How a data set is read: the column of labels in a table, and the arguments of `read_images`."""
 
     image_size: int | None = None
     memory: int = MEMORY
     largest: int | None = None
     pixel_range: PixelRange | None = None
+    label: str | None = None
+
+    def images(self, images: "Sequence[Encoded]", names: Sequence[str]) -> "ReadImages":
+        """Read these images so."""
+        return read_images(images, names, **{k: v for k, v in self._asdict().items() if k != "label"})
 
 
 def read_images(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from bisector.data.image_examples import Reading, read_images
+from bisector.data.image_examples import Reading
 from bisector.data.images import IMAGE_SUFFIXES, Encoded, UnreadableImageError, image_header
 from bisector.data.parts import part_of
 from bisector.data.places import files_below
@@ -79,7 +79,7 @@ def image_folder_source(folder: Path, reading: Reading) -> Source:
     require(bool(images), "data", f"{folder} without an image in a class folder", "images")
     names = [told(os.path.relpath(str(path), folder.parent)) for path in images]
 
-    read = read_images(images, names, **reading._asdict())
+    read = reading.images(images, names)
     kept = [classes[index] for index in read.readable.tolist()]
     left_out += read.left_out
     left_out += [f"class {told(name)!r}: no readable image" for name in sorted(every - set(kept))]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from bisector.data.embedding_columns import distinct_names
-from bisector.data.image_examples import Reading, read_images
+from bisector.data.image_examples import Reading
 from bisector.data.image_folder import told
 from bisector.data.images import Encoded
 from bisector.data.label_classes import LabelValues
@@ -69,11 +69,13 @@ def parquet_image_source(files: Sequence[Path], root: Path, reading: Reading) ->
     labels: list[str] = []
     marks: list[str | None] = []
     left_out: list[str] = []
+    columns: list[str] = []
     order: dict[str, int] = {}  # class names with their numbers, 0 where they have none
     for path in files:
         called = told(str(path.relative_to(root.parent) if root.is_dir() else path))
-        rows, classes = _read(path, called)
+        rows, classes, taken = _read(path, called, reading.label)
         order |= classes
+        columns.append(taken)
         unlabelled = sum(label is None for label in rows.labels)
         if unlabelled:
             left_out.append(f"{called}: {unlabelled} rows without a label")
@@ -88,7 +90,7 @@ def parquet_image_source(files: Sequence[Path], root: Path, reading: Reading) ->
                 marks.append(mark or "train")
     require(bool(images), "data", f"{root} without a labelled image", "labelled images")
 
-    read = read_images(images, names, **reading._asdict())
+    read = reading.images(images, names)
     kept = [labels[index] for index in read.readable.tolist()]
     found = set(kept)
     ranked = sorted(order, key=lambda name: (order[name], name))
@@ -105,31 +107,33 @@ def parquet_image_source(files: Sequence[Path], root: Path, reading: Reading) ->
         parts={part: torch.tensor(rows) for part, rows in parts.items()},
         augmentation="crop-flip",
         left_out=tuple(left_out),
-        notes=tuple(read.notes),
+        notes=(*dict.fromkeys(columns), *read.notes),
         pixel_range=read.pixel_range,
     )
 
 
-def _read(path: Path, called: str) -> tuple[_Rows, dict[str, int]]:
+def _read(path: Path, called: str, wanted: str | None) -> tuple[_Rows, dict[str, int], str]:
     try:
-        import pyarrow
-        import pyarrow.compute
-        import pyarrow.parquet
+        return _content(path, called, wanted)
+    except ArgumentError:
+        raise
     except ImportError:
         raise missing_extra("pyarrow", "measure") from None
-    try:
-        file = pyarrow.parquet.ParquetFile(pyarrow.OSFile(os.fsencode(path)))  # no name need be UTF-8
-        schema = file.schema_arrow
-        image, label = image_column(schema), _label_column(schema, called)
-        require(
-            image is not None,
-            "data",
-            f"{called} with columns {', '.join(schema.names)}",
-            "a column of images",
-        )
-        table = file.read([image, label])
-    except (OSError, pyarrow.ArrowException) as error:
+    except Exception as error:  # what is damaged raises anything
         raise ArgumentError(f"data: {called}: cannot be read: {' '.join(str(error).split())}") from None
+
+
+def _content(path: Path, called: str, wanted: str | None) -> tuple[_Rows, dict[str, int], str]:
+    import pyarrow
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    file = pyarrow.parquet.ParquetFile(pyarrow.OSFile(os.fsencode(path)))  # no name need be UTF-8
+    schema = file.schema_arrow
+    image, label = image_column(schema), _label_column(schema, called, wanted)
+    columns = f"{called} with columns {', '.join(schema.names)}"
+    require(image is not None, "data", columns, "a column of images")
+    table = file.read([image, label])
     encoded = table[image]
     images: list[Encoded | None]
     if pyarrow.types.is_struct(encoded.type):
@@ -152,10 +156,10 @@ def _read(path: Path, called: str) -> tuple[_Rows, dict[str, int]]:
     values = table[label].to_pylist()
     known = _class_names(schema, label, path)
     classes, labels = _named(values, known, called, label)
-    return _Rows(images, names, labels), classes
+    return _Rows(images, names, labels), classes, f"columns: {image!r} as images, {label!r} as labels"
 
 
-def _label_column(schema: "pyarrow.Schema", called: str) -> str:
+def _label_column(schema: "pyarrow.Schema", called: str, wanted: str | None) -> str:
     import pyarrow.types as kinds
 
     def value(kind: Any) -> Any:
@@ -172,7 +176,10 @@ def _label_column(schema: "pyarrow.Schema", called: str) -> str:
         return any(test(value(kind)) for test in tests)
 
     known = [name for name, feature in _features(schema).items() if feature.get("_type") == "ClassLabel"]
-    for name in (*_LABEL_NAMES, *known):
+    if wanted is not None:
+        columns = f"{wanted!r} in {called} with the columns {', '.join(schema.names)}"
+        require(wanted in schema.names, "label", columns, "the name of one of them")
+    for name in (*_LABEL_NAMES, *known) if wanted is None else (wanted,):
         if name in schema.names:
             kind = schema.field(name).type
             require(

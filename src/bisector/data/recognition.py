@@ -13,7 +13,7 @@ from bisector.data.parquet_images import image_column, parquet_image_source
 from bisector.data.places import files_below
 from bisector.data.source import Source
 from bisector.data.torchvision_cifar import cifar_source, find_cifar
-from bisector.errors import ArgumentError, missing_extra
+from bisector.errors import ArgumentError, missing_extra, require
 
 
 def read_path(data: str, reading: Reading) -> Source | None:
@@ -32,7 +32,7 @@ def read_path(data: str, reading: Reading) -> Source | None:
     """
     path = Path(data).expanduser()
     if data.endswith((".npy", ".npz")) and ("," in data or path.is_file()):
-        return _embeddings(data if "," in data else str(path))
+        return _embeddings(data if "," in data else str(path), reading)
     if path.is_file() and path.suffix.lower() == ".parquet":
         return _parquet([path], path, reading)
     return _read_folder(path, reading) if path.is_dir() else None
@@ -42,7 +42,11 @@ def _read_folder(path: Path, reading: Reading) -> Source | None:
     archives = sorted(path.glob("*.npz"))
     cifar = find_cifar(path)
     if (path / "embeddings.npy").is_file() or len(archives) == 1:
-        return _embeddings(str(archives[0] if archives else path))
+        return _embeddings(str(archives[0] if archives else path), reading)
+    images = bool(find_idx_images(path)) or cifar is not None or has_image_classes(path)
+    require(
+        not images or reading.label is None, "label", f"{reading.label!r} with {path}", "none: it is no table"
+    )
     if find_idx_images(path):
         return idx_source(path)
     if cifar is not None:
@@ -80,14 +84,14 @@ def _parquet(files: list[Path], path: Path, reading: Reading) -> Source:
         raise ArgumentError(f"data: {files[0]}: cannot be read: {' '.join(str(error).split())}") from None
     own = b"bisector" in (schema.metadata or {})
     if image_column(schema) is None or own:
-        return _embeddings(str(path))
+        return _embeddings(str(path), reading)
     return parquet_image_source(files, path, reading)
 
 
-def _embeddings(path: str) -> Source:
+def _embeddings(path: str, reading: Reading) -> Source:
     from bisector.data.embeddings import read_embeddings
 
-    table = read_embeddings(path)
+    table = read_embeddings(path, label=reading.label)
     parts: dict[str, torch.Tensor] = {}
     if table.splits is not None:
         rows: dict[str, list[int]] = {}

@@ -53,6 +53,7 @@ def load(
     memory: int = MEMORY,
     largest: int | None = None,
     pixel_range: PixelRange | None = None,
+    label: str | None = None,
 ) -> Dataset:
     """Load a data set by name or path, divide it, and thin its training part to a long tail.
 
@@ -73,6 +74,7 @@ def load(
             keep it.
         pixel_range: the values of pixels of more than 8 bits that become 0 and 255, as a model was trained with;
             the data's own (`images.range_of`) if None.
+        label: the column of labels in a table, Parquet of images too; the one with a usual name if None.
 
     Raises:
         ArgumentError: for an unknown name, with the nearest known one, a path where nothing is recognised, an
@@ -90,7 +92,9 @@ def load(
     divide = SPLITS[require_choice("split", split, SPLITS)]
     if image_size is not None:
         require_integer("image_size", image_size, least=1)
-    reading = Reading(image_size, memory, largest, pixel_range)
+    reading = Reading(image_size, memory, largest, pixel_range, label)
+    named = data in _SPLIT_ALREADY or data in _READERS
+    require(label is None or not named, "label", f"{label!r} with {data}", "none: its labels are known")
     if data in _SPLIT_ALREADY:
         make = _SPLIT_ALREADY[data]
         if split == "standard":

@@ -217,6 +217,4 @@ def _classes(column: Array, names: tuple[str, ...] | None, width: int) -> Tensor
         not text or names is not None, "labels", f"values of type {column.dtype}", "integers, or class_names"
     )
     classes, _, _, known = class_numbers(column, None, names, width)
-    absent = int((~known).sum())
-    require(not absent, "labels", f"{absent} rows without one", "one in every row")
-    return torch.from_numpy(classes)
+    return torch.from_numpy(np.where(known, classes, -1))

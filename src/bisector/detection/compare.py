@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from bisector.cores import require_tasks
 from bisector.data.boxes import BoxSplits
 from bisector.detection.data import load_box_task
 from bisector.detection.evaluation import Detections, read_detections, write_detections
@@ -112,7 +113,7 @@ def compare_detectors(
         require(heads.count(head) == 1, "heads", f"{head!r} twice", "each head once")
         require_head(head)
     require_integer("seeds", seeds, least=1)
-    jobs = default_jobs(machine) if jobs is None else require_integer("jobs", jobs, least=1)
+    jobs = default_jobs(machine) if jobs is None else require_tasks("jobs", jobs)
     cells = [BoxCell(task, head, recipe, seed) for seed in range(seeds) for head in heads]
     told = progress or (lambda what, epochs: None)
     anything: Sequence[Any] = cells  # to the pool a cell is what has a head, a seed and `train`

@@ -1,9 +1,11 @@
 """An ONNX file as a source of embeddings."""
 
+import ast
 import json
 import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bisector.data.embedding_columns import distinct_names
 from bisector.embedding.source import fitted
 from bisector.errors import ArgumentError, missing_extra, require
 
@@ -103,12 +106,9 @@ class OnnxSource:
         """From the metadata of the file, if they are there."""
         metadata = self._session.get_modelmeta().custom_metadata_map
         for key in ("class_names", "names"):
-            try:
-                found = json.loads(metadata[key])
-            except (KeyError, ValueError):
-                continue
-            values = found.values() if isinstance(found, dict) else found
-            return tuple(map(str, values))
+            names = _class_names(metadata.get(key, ""))
+            if names:
+                return names
         return None
 
     @property
@@ -217,3 +217,21 @@ def _outputs(session: Any, path: Path, wanted: str | None, scored: str | None, c
 
 def _means_scores(name: str) -> bool:
     return any(word.startswith(_SCORES) for word in re.split(r"[^a-z0-9]+", name.lower()))
+
+
+def _class_names(note: str) -> tuple[str, ...] | None:
+    """The names in a note: a list, or numbers with names, as JSON or Python writes them; None if it holds none.
+
+    >>> _class_names("{1: 'owl', 0: 'crow'}"), _class_names('["crow", "crow"]')
+    (('crow', 'owl'), ('crow (0)', 'crow (1)'))
+    """
+    found: Any = None
+    for read in (json.loads, ast.literal_eval):  # Ultralytics writes the str() of a dictionary
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            found = read(note)
+            break
+    if isinstance(found, dict):
+        numbers = {str(number): name for number, name in found.items()}
+        whole = set(numbers) == {str(number) for number in range(len(numbers))}
+        found = [numbers[str(number)] for number in range(len(numbers))] if whole else list(found.values())
+    return distinct_names(found) if isinstance(found, list | tuple) and found else None

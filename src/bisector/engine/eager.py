@@ -39,7 +39,7 @@ def only_plain_calls(tensor: Tensor) -> str | None:
         return None  # see `uncompiled`
     if torch._C._are_functorch_transforms_active():
         return "torch.func"
-    if torch.jit.is_tracing():
+    if torch._C._is_tracing():
         return "torch.jit.trace"
     if tensor.is_meta:
         return "meta tensors"

@@ -310,6 +310,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "seed": (int,),
     "split": (str,),
     "image_size": (int,),
+    "label": (str,),
     "part": (str,),
     "pretrained": (bool,),
     "weights": (str,),
@@ -319,7 +320,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "std": (list, tuple),
 }
 _DEFAULTS: Mapping[str, Any] = {"imbalance": 1, "seed": 0, "split": "standard", "pretrained": True}
-_OF_THE_DATA = ("imbalance", "seed", "split", "image_size")
+_OF_THE_DATA = ("imbalance", "seed", "split", "image_size", "label")
 
 
 def _settings(table: EmbeddingTable) -> dict[str, Any]:

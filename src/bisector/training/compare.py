@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from bisector._version import __version__
+from bisector.cores import require_tasks
 from bisector.data.dataset import Dataset
 from bisector.data.fingerprint import fingerprint
 from bisector.errors import require, require_integer
@@ -114,7 +115,7 @@ def compare(
     require(
         baseline in {"", *heads}, "baseline", repr(baseline), f"one of the heads compared: {', '.join(heads)}"
     )
-    jobs = default_jobs(machine) if jobs is None else require_integer("jobs", jobs, least=1)
+    jobs = default_jobs(machine) if jobs is None else require_tasks("jobs", jobs)
     for line in filter(None, [settled(task, recipe)[1], *first.notes]):
         tell(line)
     results = {cell: result for cell in cells if (result := cell.done(folder, keep=keep)) is not None}

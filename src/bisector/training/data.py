@@ -70,6 +70,7 @@ def load_task(task: Task, seed: int, backbone: str = "auto") -> Dataset:
     largest = max(LARGEST_SIZE, *input_size(backbone)) if _of_library(backbone) else LARGEST_SIZE
     data = load(
         task.data,
+        label=task.label,
         imbalance=task.imbalance,
         seed=seed,
         split=task.split,

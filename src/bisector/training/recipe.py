@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from bisector.cores import require_devices, require_tasks
 from bisector.data.places import resolvable
 from bisector.errors import require, require_choice, require_integer, require_number
 
@@ -29,6 +30,10 @@ class Task:
     imbalance: float = _option(1.0, "instances of the commonest class over those of the rarest; 1 leaves all")
     split: str = _option("standard", "standard, or open-set: test on classes that are never trained on")
     image_size: int | None = _option(None, "side to which images of a folder or Parquet file are resized")
+
+    label: str | None = _option(
+        None, "column of labels in a table, Parquet of images too, where it is not found"
+    )
 
     def __post_init__(self) -> None:
         require(bool(self.data), "data", "''", "name of a data set, or the path of a folder or file")
@@ -117,9 +122,9 @@ class Machine:
 
     def __post_init__(self) -> None:
         require_choice("accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps"))
-        require_integer("devices", self.devices, least=1)
-        require_integer("threads", self.threads, least=1)
-        require_integer("workers", self.workers, least=0)
+        require_devices("devices", self.devices)
+        require_tasks("threads", self.threads)
+        require_tasks("workers", self.workers, least=0)
         require_integer("checkpoint_steps", self.checkpoint_steps, least=1)
 
 

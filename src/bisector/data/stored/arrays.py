@@ -3,10 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
-from zipfile import BadZipFile, ZipFile
-from zlib import error as ZlibError
+from zipfile import ZipFile
 
 import numpy as np
 
@@ -24,17 +22,6 @@ from bisector.data.stored.part import ROWS, About, Part, Piece, parts_of, piece_
 from bisector.errors import ArgumentError, require
 
 _KEYS = ("embeddings", "labels", "predictions", "losses", "scores", "names", "splits")
-_BROKEN = (
-    OSError,
-    ValueError,
-    EOFError,
-    KeyError,
-    SyntaxError,
-    TokenError,
-    BadZipFile,
-    NotImplementedError,
-    ZlibError,
-)
 
 
 @dataclass(frozen=True)
@@ -106,7 +93,7 @@ class _Rows:
             while self._next < first:
                 self._bytes(min(first - self._next, ROWS))
             return np.frombuffer(self._bytes(count), dtype=self.dtype).reshape(count, *self.shape[1:])
-        except _BROKEN as error:
+        except Exception as error:  # what is damaged raises anything
             raise _unreadable(f"{self._told}, {where}", error) from None
 
     def close(self) -> None:
@@ -127,7 +114,7 @@ class _Rows:
                 else np.lib.format.read_array_header_2_0
             )
             self.shape, fortran, self.dtype = header(self._stream)
-        except _BROKEN as error:
+        except Exception as error:  # what is damaged raises anything
             if isinstance(error, ArgumentError):
                 raise
             raise _unreadable(self._told, error) from None
@@ -158,7 +145,7 @@ def open_npz(path: Path, embedding: str | None, label: str | None) -> Arrays:
     try:
         with ZipFile(path) as archive:
             found = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-    except _BROKEN as error:
+    except Exception as error:  # what is damaged raises anything
         load_archive(path)  # says so where it is a single array
         raise _unreadable(str(path), error) from None
     wanted = {"embeddings": embedding, "labels": label}
@@ -219,7 +206,7 @@ def _arrays(members: dict[str, tuple[str, str]], class_names: tuple[str, ...] | 
 def _map(file: str) -> Array:
     try:
         found: Any = np.load(file, mmap_mode="r", allow_pickle=False)
-    except _BROKEN:
+    except Exception:
         return load_array(Path(file))  # says what is wrong; an array of no rows cannot be mapped
     if not isinstance(found, np.ndarray):
         return load_array(Path(file))

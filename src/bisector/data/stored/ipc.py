@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from bisector.data.stored.location import Location
-from bisector.data.stored.reading import readable
+from bisector.data.stored.reading import readable, with_names
 from bisector.errors import require
 
 _END = b"\xff\xff\xff\xff\x00\x00\x00\x00"
@@ -37,7 +37,7 @@ class ArrowReader:
             self._size = self._source.size()
             self._indexed = self._source.read(6) == b"ARROW1"
             self._open(None)
-            self.schema = self._reader.schema
+            self.schema = with_names(self._reader.schema)
             self._fields = None if names is None else [self.schema.get_field_index(name) for name in names]
             if self._fields is not None:
                 self._open(self._fields)

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from bisector.data.embedding_columns import Kind
-from bisector.data.stored.arrays import open_npz, open_pair
+from bisector.data.stored.arrays import ColumnOrderError, open_npz, open_pair
 from bisector.data.stored.part import Source
 from bisector.data.stored.stored import StoredEmbeddings
 from bisector.data.stored.survey import survey
@@ -81,6 +81,21 @@ def open_source(
     if arrays is None:
         return _open_tables(text, embedding, label, vectors_needed)
     return open_npz(arrays[0], embedding, label) if len(arrays) == 1 else open_pair(*arrays)
+
+
+def columns_taken(
+    path: str | os.PathLike[str], embedding: str | None = None, label: str | None = None
+) -> str:
+    """Say in a line which column of a table is taken for what: whoever has another one in mind must see it.
+
+    Raises:
+        ArgumentError: nothing there is a table, or it cannot be read.
+    """
+    try:
+        columns = open_source(path, embedding, label, vectors_needed=False).about.columns
+    except ColumnOrderError:  # an array that is read all at once, or not at all
+        return "the arrays are stored column by column"
+    return "columns: " + ", ".join(f"{name!r} as {key}" for key, name in columns.items())
 
 
 def array_files(path: str | os.PathLike[str]) -> tuple[Path] | tuple[Path, Path] | None:

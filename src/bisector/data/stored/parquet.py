@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bisector.data.stored.location import Location
-from bisector.data.stored.reading import readable, require_rows
+from bisector.data.stored.reading import readable, require_rows, with_names
 from bisector.errors import missing_extra
 
 try:
@@ -37,7 +37,7 @@ class ParquetReader:
             self._parquet = pq.ParquetFile(
                 self._source, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True
             )
-            self.schema = self._parquet.schema_arrow
+            self.schema = with_names(self._parquet.schema_arrow)
 
     def counts(self) -> list[int]:
         """Rows of every row group."""

@@ -18,11 +18,20 @@ def readable(file: str, where: str = "") -> Iterator[None]:
         if file in str(error):
             raise
         raise ArgumentError(f"file: {file}{where and f', {where}'}, {error}") from None
-    except (pa.ArrowException, OSError, ValueError, LookupError, MemoryError) as error:
-        # LookupError: the file has changed since. MemoryError: a damaged length asks for more than there is.
+    except Exception as error:  # what is damaged, or has changed since, raises anything from anywhere
         raise ArgumentError(
             f"file: {file}{where and f', {where}'}, cannot be read: {one_line(error)}"
         ) from None
+
+
+def with_names(schema: pa.Schema) -> pa.Schema:
+    """The schema, if its names are text: pyarrow decodes them when they are first asked for; within `readable`.
+
+    Raises:
+        UnicodeDecodeError: one is not.
+    """
+    assert len(schema.names) == len(schema)
+    return schema
 
 
 def require_rows(file: str, where: str, found: int, expected: int) -> None:
