@@ -92,7 +92,7 @@ def test_a_file_says_how_and_the_command_line_wins(
         (["--threads", "100000"], "threads: got 100000; expected an integer of at least 1 and of at most"),
         (["--devices", "1000"], "devices: got 1000; expected an integer of at least 1 and of at most"),
         (["--precision", "transformer-engine"], "trainer: "),
-        (["--accelerator", "gpu", "--devices", "99"], "trainer: "),
+        (["--accelerator", "gpu", "--devices", "9"], "trainer: "),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(
