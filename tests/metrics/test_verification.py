@@ -11,6 +11,8 @@ from scipy.optimize import brentq
 from sklearn.metrics import roc_curve
 
 from bisector.errors import ArgumentError
+from bisector.information.amount import information_amounts
+from bisector.metrics.geometry import inter_class_separability, intra_class_compactness
 from bisector.metrics.pairs import pair_scores
 from bisector.metrics.sorted_scores import SortedScores
 from bisector.metrics.verification import (
@@ -24,6 +26,7 @@ from bisector.metrics.verification import (
     true_accept_rate,
     verify,
 )
+from bisector.posthoc import adjust
 
 # Few distinct values, so that most examples have ties within and across the two kinds.
 tied = st.lists(st.integers(-4, 4).map(lambda k: k / 4), min_size=1, max_size=30)
@@ -228,3 +231,22 @@ def test_nothing_to_compare_is_nan():
 def test_complaints_name_the_argument(call, told):
     with pytest.raises(ArgumentError, match=told):
         call()
+
+
+DRAW = torch.Generator().manual_seed(0)
+POINTS, KINDS = torch.randn(60, 8, generator=DRAW), torch.arange(60) % 4
+ON_ANY_DEVICE = {
+    "verify": lambda: verify(POINTS, KINDS),
+    "geometry": lambda: [m(POINTS, KINDS) for m in (intra_class_compactness, inter_class_separability)],
+    "amounts": lambda: information_amounts(POINTS, KINDS, 4, equal_count=9, generator=DRAW.manual_seed(1)),
+    "fitted": lambda: adjust(POINTS[:, :4], KINDS, method="fitted"),
+    "prior": lambda: adjust(POINTS[:, :4], method="prior", class_counts=[1, 2, 3, 4]),
+}
+
+
+@pytest.mark.parametrize("name", ON_ANY_DEVICE)
+def test_the_default_device_does_not_count(name):
+    expected = repr(ON_ANY_DEVICE[name]())
+    with torch.device("meta"):
+        found = ON_ANY_DEVICE[name]()
+    assert repr(found) == expected

@@ -145,4 +145,4 @@ def amount_of_moments(moments: Moments, shrinkage: str) -> tuple[float, str]:
 
 
 def _draw(places: Tensor, count: int, generator: Generator | None) -> Tensor:
-    return places[torch.randperm(len(places), generator=generator)[:count]]
+    return places[torch.randperm(len(places), generator=generator, device="cpu")[:count]]

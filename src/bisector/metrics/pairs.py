@@ -54,7 +54,7 @@ def pair_scores(
     require(
         pairs <= most, "embeddings", f"{len(labels)}, {pairs} pairs", f"at most {most} pairs, or verify()"
     )
-    genuine, impostor = torch.empty(genuine_pairs), torch.empty(impostor_pairs)
+    genuine, impostor = torch.empty(genuine_pairs, device="cpu"), torch.empty(impostor_pairs, device="cpu")
     genuine_seen = impostor_seen = 0
     for same, other in _pairs(embeddings, labels, torch.float64):
         for cosines in (same, other):  # equal ones, and above all those of 0, differ in their last bits

@@ -47,7 +47,9 @@ class GroupAccuracy(Metric):
         counts = torch.as_tensor(train_counts)
         self.groups = groups(counts, thresholds)
         for name in ("correct", "total"):
-            self.add_state(name, torch.zeros(len(counts), dtype=torch.long), dist_reduce_fx="sum")
+            self.add_state(
+                name, torch.zeros(len(counts), dtype=torch.long, device="cpu"), dist_reduce_fx="sum"
+            )
 
     def update(
         self,

@@ -162,7 +162,7 @@ def at_far(genuine: Scores, impostor: Scores, far: float) -> OperatingPoint:
     if accepted < 1:
         return OperatingPoint(math.nan, math.nan, math.nan)
     if accepted < other.total:
-        refused = float(other.largest(torch.tensor(accepted + 1)))
+        refused = float(other.largest(torch.tensor(accepted + 1, device="cpu")))
         threshold = min(scores.next_above(refused) for scores in (same, other))
         if threshold == math.inf:
             threshold = other.just_above(refused)
@@ -341,7 +341,7 @@ def verify_apart(
     classes = torch.unique(labels)
     if len(classes) < 4:
         return found
-    order = torch.randperm(len(classes), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(classes), generator=torch.Generator().manual_seed(seed), device="cpu")
     choosing = torch.isin(labels, classes[order[: len(classes) // 2].to(classes.device)])
     chosen = verify(embeddings[choosing], labels[choosing], fars=fars).thresholds
     other = verify(embeddings[~choosing], labels[~choosing], fars=fars, thresholds=chosen)
@@ -352,7 +352,7 @@ def _curve(genuine: SortedScores, impostor: SortedScores) -> Iterator[tuple[floa
     """Points of the ROC for drawing, their false accept rates evenly spaced in the logarithm."""
     if not genuine.total or not impostor.total:
         return
-    places = torch.linspace(0, math.log(impostor.total), _CURVE_POINTS, dtype=torch.float64)
+    places = torch.linspace(0, math.log(impostor.total), _CURVE_POINTS, dtype=torch.float64, device="cpu")
     accepted = torch.unique(places.exp().round().long().clamp(1, impostor.total))[:-1]  # all of them: below
     refused = impostor.largest(accepted + 1)
     far = impostor.above(refused).double() / impostor.total

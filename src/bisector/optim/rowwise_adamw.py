@@ -145,7 +145,7 @@ class RowwiseAdamW(torch.optim.Optimizer):
         state, sparse = self.state[parameter], parameter.grad is not None and parameter.grad.is_sparse
         if not state:
             # Not the default dtype: bfloat16 counts to 256.
-            state["step"] = torch.zeros((), dtype=torch.float32)
+            state["step"] = torch.zeros((), dtype=torch.float32, device="cpu")
             state["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
             state["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
         by_row = sparse or (skip_zero_rows and parameter.dim() > 0)

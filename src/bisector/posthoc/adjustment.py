@@ -119,7 +119,7 @@ class Adjustment:
         """
         with reading(f"path: got {path}; expected the JSON of an Adjustment"):
             raw: dict[str, Any] = read_json(Path(path))
-            offsets = torch.tensor(raw.pop("offsets"), dtype=torch.float64)
+            offsets = torch.tensor(raw.pop("offsets"), dtype=torch.float64, device="cpu")
             names = raw.pop("class_names")
             if not isinstance(names, list):
                 raise TypeError("class_names is no list")

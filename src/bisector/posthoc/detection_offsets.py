@@ -39,12 +39,12 @@ def offsets_from_counts(
     """
     require_number("tau", tau, least=0)
     try:
-        counts = torch.as_tensor(class_counts, dtype=torch.float64).cpu()
+        counts = torch.as_tensor(class_counts, dtype=torch.float64, device="cpu")
     except (TypeError, ValueError, RuntimeError):
         raise ArgumentError(f"class_counts: got {type(class_counts).__name__}; expected numbers") from None
     fits = counts.dim() == 1 and len(counts) > 0
     require(fits, "class_counts", f"shape {tuple(counts.shape)}", "(C,)")
-    even = torch.full((1, len(counts)), 1 / len(counts), dtype=torch.float64)
+    even = torch.full((1, len(counts)), 1 / len(counts), dtype=torch.float64, device="cpu")
     found = adjust(
         even,
         method="prior",

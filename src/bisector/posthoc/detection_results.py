@@ -81,14 +81,16 @@ def adjust_results(
         if several:
             try:
                 rows = torch.tensor(
-                    [list(map(float, records[k]["scores"])) for k in several], dtype=torch.float64
+                    [list(map(float, records[k]["scores"])) for k in several],
+                    dtype=torch.float64,
+                    device="cpu",
                 )
                 rows = adjust_scores(rows, offsets, background=background, activation=activation)
             except (ArgumentError, TypeError, ValueError) as error:
                 raise ArgumentError(f"records of image {image}: {error}") from None
             rows = rows.narrow(1, 1 if background == 0 else 0, len(b))
             box, kind = (rows >= threshold).nonzero(as_tuple=True)
-            sources = torch.cat([sources, torch.tensor(several)[box]])
+            sources = torch.cat([sources, torch.tensor(several, device="cpu")[box]])
             classes, scores = torch.cat([classes, kind]), torch.cat([scores, rows[box, kind]])
         order = scores.argsort(descending=True, stable=True)
         if nms_iou is not None and len(order):
@@ -103,10 +105,12 @@ def _singles(
     records: Sequence[Record], places: list[int], column: Mapping[int | None, int], odds: Adjustment
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The places, columns and adjusted scores of records with one score."""
-    classes = torch.tensor([column[integer_id(records[k]["category_id"])] for k in places], dtype=torch.int64)
-    scores = torch.tensor([float(records[k]["score"]) for k in places], dtype=torch.float64)
+    classes = torch.tensor(
+        [column[integer_id(records[k]["category_id"])] for k in places], dtype=torch.int64, device="cpu"
+    )
+    scores = torch.tensor([float(records[k]["score"]) for k in places], dtype=torch.float64, device="cpu")
     moved = scores.logit() / odds.temperature + odds.offsets.to("cpu", torch.float64)[classes]
-    return torch.tensor(places, dtype=torch.int64), classes, moved.sigmoid()
+    return torch.tensor(places, dtype=torch.int64, device="cpu"), classes, moved.sigmoid()
 
 
 def _survivors(
@@ -122,7 +126,9 @@ def _survivors(
         box = records[place].get("bbox")
         fits = isinstance(box, Sequence) and len(box) == 4 and all(isinstance(side, Real) for side in box)
         require(fits, f"records[{place}]", f"bbox {box!r}", "x y w h, for nms_iou")
-    boxes = torch.tensor([records[place]["bbox"] for place in sources.tolist()], dtype=torch.float64)
+    boxes = torch.tensor(
+        [records[place]["bbox"] for place in sources.tolist()], dtype=torch.float64, device="cpu"
+    )
     boxes[:, 2:] += boxes[:, :2]
     kept: Tensor = batched_nms(boxes, scores, classes, iou)
     return kept

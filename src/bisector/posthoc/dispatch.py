@@ -167,7 +167,7 @@ def _fitted(
 
 def _of_each_class(name: str, values: Tensor | Sequence[float] | None, classes: int) -> Tensor:
     try:
-        vector = torch.as_tensor(values, dtype=torch.float64)
+        vector = torch.as_tensor(values, dtype=torch.float64, device="cpu")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ArgumentError(f"{name}: got {short(values)}; expected {classes} numbers ({error})") from None
     numbers = check_class_values(name, vector)

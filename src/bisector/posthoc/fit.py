@@ -196,8 +196,8 @@ def _minimize(
 ) -> tuple[Tensor, float]:
     weights = _weights(labels, logits.shape[1])
     present = max(int((torch.bincount(labels) > 0).sum()), 1)
-    inverse = torch.ones(1, dtype=torch.float64)
-    coefficients = torch.zeros(space.size, dtype=torch.float64)
+    inverse = torch.ones(1, dtype=torch.float64, device="cpu")
+    coefficients = torch.zeros(space.size, dtype=torch.float64, device="cpu")
     parameters = [coefficients] if fixed else [coefficients, inverse]
     for parameter in parameters:
         parameter.requires_grad_()
@@ -227,7 +227,7 @@ def _minimize(
 def _cross_validate(logits: Tensor, labels: Tensor, space: _Space, folds: int, seed: int) -> float:
     require_integer("folds", folds, least=2)
     fold = _folds(labels, folds, seed)
-    losses = torch.zeros(len(PENALTIES), dtype=torch.float64)
+    losses = torch.zeros(len(PENALTIES), dtype=torch.float64, device="cpu")
     weights = _weights(labels, logits.shape[1])
     for held_out in range(folds):
         out = fold == held_out
@@ -245,11 +245,11 @@ def _folds(labels: Tensor, folds: int, seed: int) -> Tensor:  # (N,)
     require_integer("seed", seed, least=0)
     require(seed < 2**63, "seed", seed, "an integer below 2**63")
     generator = torch.Generator().manual_seed(seed)
-    shuffled = torch.randperm(len(labels), generator=generator)
+    shuffled = torch.randperm(len(labels), generator=generator, device="cpu")
     order = shuffled[labels[shuffled].argsort(stable=True)]
     # Dealing goes on from class to class, so that small classes do not all begin with the first fold.
     fold = torch.empty_like(labels)
-    fold[order] = torch.arange(len(labels)) % folds
+    fold[order] = torch.arange(len(labels), device="cpu") % folds
     return fold
 
 
@@ -266,7 +266,7 @@ def require_fit_rows(scores: Tensor, labels: Tensor | Sequence[int] | None, meth
     """Return the labels that a fit needs."""
     require(labels is not None, "labels", "None", f"the classes of the validation scores, to fit {method}")
     try:
-        labels = torch.as_tensor(labels)
+        labels = torch.as_tensor(labels, device="cpu")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ArgumentError(
             f"labels: got {short(labels)}; expected {len(scores)} classes ({error})"

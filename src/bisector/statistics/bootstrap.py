@@ -98,7 +98,7 @@ def bootstrap_intervals(
     require_integer("rows", rows, least=1)
     require_integer("resamples", resamples, least=100)
     require(0 < level < 1, "level", level, "a number between 0 and 1")
-    whole = statistic(torch.ones(1, rows, dtype=torch.float64))[0]
+    whole = statistic(torch.ones(1, rows, dtype=torch.float64, device="cpu"))[0]
     if rows < FEWEST_ROWS:
         return [Estimate(value) for value in whole.tolist()]
     generator = torch.Generator().manual_seed(seed)
@@ -118,19 +118,19 @@ def _resamples(rows: int, resamples: int, generator: torch.Generator) -> Iterato
     step = max(1, _CELLS // rows)
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
-        picks = torch.randint(rows, (size, rows), generator=generator)
-        picks += rows * torch.arange(size)[:, None]
+        picks = torch.randint(rows, (size, rows), generator=generator, device="cpu")
+        picks += rows * torch.arange(size, device="cpu")[:, None]
         yield torch.bincount(picks.flatten(), minlength=size * rows).view(size, rows).double()
 
 
 def _groups_left_out(rows: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Weights with one group of rows left out, (R, n), some at a time; of few rows each is a group."""
     groups = min(rows, _GROUPS)
-    group = torch.arange(rows) % groups
+    group = torch.arange(rows, device="cpu") % groups
     if groups < rows:  # rows may come in an order, and groups that are all alike would show no skew
-        group = group[torch.randperm(rows, generator=generator)]
+        group = group[torch.randperm(rows, generator=generator, device="cpu")]
     step = max(1, _CELLS // rows)
-    for numbers in torch.split(torch.arange(groups), step):
+    for numbers in torch.split(torch.arange(groups, device="cpu"), step):
         yield (group != numbers[:, None]).double()
 
 
@@ -172,8 +172,8 @@ def _interval(
 
 def _quantile(probability: float) -> float:
     """Of the standard normal distribution."""
-    return float(torch.special.ndtri(torch.tensor(probability, dtype=torch.float64)))
+    return float(torch.special.ndtri(torch.tensor(probability, dtype=torch.float64, device="cpu")))
 
 
 def _probability(z: float) -> float:
-    return float(torch.special.ndtr(torch.tensor(z, dtype=torch.float64)))
+    return float(torch.special.ndtr(torch.tensor(z, dtype=torch.float64, device="cpu")))

@@ -29,7 +29,7 @@ def weighted_correlations(
     centred = columns - columns.mean(dim=0)
     spread = centred.square().mean(dim=0).sqrt()
     centred = centred / torch.where(spread > 0, spread, 1.0)
-    first, second = torch.triu_indices(width, width)
+    first, second = torch.triu_indices(width, width, device="cpu")
     table = torch.cat([centred, centred[:, first] * centred[:, second]], dim=1)
     means = weights @ table / weights.sum(dim=1, keepdim=True)
     return _correlations(means[:, :width], means[:, width:], first, second)
