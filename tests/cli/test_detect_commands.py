@@ -143,6 +143,28 @@ def test_files_of_coco_are_trained_on(
     assert main([*following, "--out", str(tmp_path / "next")]) == 0
 
 
+@pytest.mark.parametrize("head", ["igam", "linear"])
+def test_one_class_is_trained_on(coco: list[str], tmp_path: Path, head: str) -> None:
+    words, out = [], tmp_path / "one"
+    for word in coco:
+        if not word.endswith(".json"):
+            words.append(word)
+            continue
+        content = json.loads(Path(word).read_text())
+        kept = content["categories"][0]
+        for record in content["annotations"]:
+            record["category_id"] = kept["id"]
+        place = tmp_path / Path(word).name
+        place.write_text(json.dumps({**content, "categories": [kept]}))
+        words.append(str(place))
+    assert words != coco
+    assert main(["detect", "train", *words, *SMALL, "--epochs", "1", "--head", head, "--out", str(out)]) == 0
+    scores = result(out)["scores"]
+    assert len(scores["class_names"]) == 1
+    assert scores["bias"] is None
+    assert (out / "detections.html").is_file()
+
+
 def test_stored_results_are_adjusted(voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     splits = load_boxes(str(voc))
     ids = [picture.id for picture in splits.test]

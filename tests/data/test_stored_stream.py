@@ -318,3 +318,43 @@ def test_a_mistake_in_the_file_is_told(tmp_path: Path, columns: dict[str, object
     pq.write_table(pa.table(columns), tmp_path / "t.parquet", row_group_size=1)
     with pytest.raises(ArgumentError, match=wrong):
         list(open_embeddings(tmp_path / "t.parquet").chunks())
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "feather", "arrow"])
+@pytest.mark.parametrize("name", ["{}", "dim_{}", "x{}"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_one_column_a_dimension_is_a_column_of_vectors(tmp_path, suffix, name, first):
+    vectors = np.random.default_rng(0).normal(size=(40, 12)).astype(np.float32)
+    vectors[3, 5] = np.nan
+    labels = np.arange(40) % 3
+    columns = {name.format(k + first): vectors[:, k] for k in reversed(range(12))}
+    other = {"top1": vectors[:, 0], "top2": vectors[:, 1], "width7": vectors[:, 0], "count0": labels}
+    rows = pa.table({"label": labels, **columns, **other})
+    for path, table in (
+        (tmp_path / f"a.{suffix}", rows),
+        (tmp_path / f"b.{suffix}", vectors_table(vectors, labels)),
+    ):
+        if suffix == "parquet":
+            pq.write_table(table, path, row_group_size=15)
+        elif suffix == "feather":
+            feather.write_feather(table, path, compression="uncompressed", chunksize=15)
+        else:
+            with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+                writer.write_table(table, max_chunksize=15)
+    numbered, plain = (read_embeddings(tmp_path / f"{letter}.{suffix}") for letter in "ab")
+    assert numbered.embeddings.numpy().tobytes() == plain.embeddings.numpy().tobytes()
+    assert (len(numbered), numbered.left_out) == (39, plain.left_out)
+    chunks = list(open_embeddings(tmp_path / f"a.{suffix}").chunks())
+    assert np.array_equal(np.concatenate([chunk.embeddings for chunk in chunks]), plain.embeddings.numpy())
+
+
+@pytest.mark.parametrize("names", [["prob_0", "prob_1"], ["x0", "x2"], ["x2", "x3"], ["x0"]], ids="-".join)
+def test_other_numbers_are_no_vectors(tmp_path, names):
+    rows = {"label": [0, 1] * 5, **{name: np.ones(10, np.float32) for name in names}}
+    pq.write_table(pa.table(rows), tmp_path / "a.parquet")
+    with pytest.raises(ArgumentError, match="0 columns of vectors"):
+        read_embeddings(tmp_path / "a.parquet")
+
+
+def vectors_table(vectors, labels):
+    return pa.table({"embedding": list(vectors), "label": labels})

@@ -209,7 +209,11 @@ def first(schema: Any, names: Sequence[str]) -> str | None:
 
 def one_of(names: Sequence[str]) -> str:
     """What is legal where one of these columns is wanted, for a message."""
-    return f"one of {', '.join(names)}" if names else "a column of lists of numbers"
+    return (
+        f"one of {', '.join(names)}"
+        if names
+        else "a column of lists of numbers, or one column a dimension, as dim_0, dim_1"
+    )
 
 
 def notes_of(metadata: Mapping[bytes, bytes] | None, path: Path | str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from bisector.data.stored.location import Location
+from bisector.data.stored.numbered import stored_names, with_vectors, with_vectors_joined
 from bisector.data.stored.reading import readable, with_names
 from bisector.errors import require
 
@@ -37,8 +38,10 @@ class ArrowReader:
             self._size = self._source.size()
             self._indexed = self._source.read(6) == b"ARROW1"
             self._open(None)
-            self.schema = with_names(self._reader.schema)
-            self._fields = None if names is None else [self.schema.get_field_index(name) for name in names]
+            self.schema, self._groups = with_vectors(with_names(self._reader.schema))
+            stored = stored_names(names, self._groups)
+            self._names = names
+            self._fields = None if stored is None else [self.schema.get_field_index(name) for name in stored]
             if self._fields is not None:
                 self._open(self._fields)
 
@@ -82,7 +85,7 @@ class ArrowReader:
                     require(batch is not None, "file", f"{self.file} without {told}", "it, as before")
             batch.validate(full=True)  # what a length in a damaged file points to may not be ours
         for start in range(0, batch.num_rows, rows):
-            yield batch.slice(start, rows)
+            yield with_vectors_joined(batch.slice(start, rows), self._names, self._groups)
 
     def close(self) -> None:
         """Give the file back."""

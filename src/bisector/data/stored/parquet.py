@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bisector.data.stored.location import Location
+from bisector.data.stored.numbered import stored_names, with_vectors, with_vectors_joined
 from bisector.data.stored.reading import readable, require_rows, with_names
 from bisector.errors import missing_extra
 
@@ -37,7 +38,7 @@ class ParquetReader:
             self._parquet = pq.ParquetFile(
                 self._source, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True
             )
-            self.schema = with_names(self._parquet.schema_arrow)
+            self.schema, self._groups = with_vectors(with_names(self._parquet.schema_arrow))
 
     def counts(self) -> list[int]:
         """Rows of every row group."""
@@ -54,7 +55,7 @@ class ParquetReader:
         with readable(self.file, told):
             expected = self._parquet.metadata.row_group(group).num_rows
             batches = self._parquet.iter_batches(
-                rows, row_groups=[group], columns=self._names, use_threads=False
+                rows, row_groups=[group], columns=stored_names(self._names, self._groups), use_threads=False
             )
         found = 0
         while True:
@@ -63,7 +64,7 @@ class ParquetReader:
             if batch is None:
                 break
             found += batch.num_rows
-            yield batch
+            yield with_vectors_joined(batch, self._names, self._groups)
         require_rows(self.file, told, found, expected)
 
     def close(self) -> None:
