@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bisector.data.class_values import read_class_values
-from bisector.errors import ArgumentError, require, require_choice
-from bisector.files import harmless, original, read_rows, write_rows, write_whole
+from bisector.errors import ArgumentError, DamagedFileError, require, require_choice
+from bisector.files import harmless, original, read_rows, reading, write_rows, write_whole
 from bisector.measurement.class_scores import read_class_scores
 
 FORMULAS = [
@@ -160,3 +161,32 @@ def test_a_full_disk_is_an_oserror_that_names_the_file_and_loses_nothing(tmp_pat
     assert done.stdout == f"OSError {errno.EFBIG} {path}\n" * 2
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EIO, "Input/output error"),
+        OSError(errno.ESTALE, "Stale file handle"),
+        OSError(errno.EMFILE, "Too many open files"),
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: not enough memory: you"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_machine_that_fails_is_no_damaged_file(error: Exception) -> None:
+    with (
+        pytest.raises(OSError, match=r"'out: got a\.ckpt; expected a checkpoint'"),
+        reading("of all"),
+        reading("out: got a.ckpt; expected a checkpoint"),
+    ):
+        raise error
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EINVAL, "Invalid argument"), OSError("no PNG"), KeyError("a")]
+)
+def test_whatever_else_goes_wrong_is(error: Exception) -> None:
+    with pytest.raises(DamagedFileError, match=r"out: got a\.ckpt"), reading("out: got a.ckpt; expected one"):
+        raise error

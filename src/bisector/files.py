@@ -1,6 +1,7 @@
 """Files that are whole or not there, and what is told of those that are damaged all the same."""
 
 import csv
+import errno
 import hashlib
 import io
 import json
@@ -51,7 +52,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write into, which is at its path when all is written; as `write_whole`, for what is large.
 
     The draft is beside it, with a dot before its name. It stays there if its writer is killed, until the same file
-    is written again: drafts of writers of this machine that are gone are removed.
+    is written again: drafts of writers of this machine that are gone are removed. Those of other machines stay, and
+    so do all where the file system has no locks.
 
     Raises:
         OSError: if the file cannot be written.
@@ -94,11 +96,13 @@ def _sweep(path: Path) -> None:
     A process can't be told by its number alone, which another machine or container gives to another, and again.
     """
     begin = f".{path.name}.{_HOST}-"
-    for draft in path.parent.iterdir() if path.parent.is_dir() else ():
-        if draft.name.startswith(begin) and re.fullmatch(r"\d+-[0-9a-f]{8}", draft.name[len(begin) :]):
-            with suppress(OSError), draft.open("rb") as file:
-                if _locked(file):
-                    draft.unlink()
+    with suppress(OSError):  # tidying up is no reason to fail
+        for draft in path.parent.iterdir():
+            if draft.name.startswith(begin) and re.fullmatch(r"\d+-[0-9a-f]{8}", draft.name[len(begin) :]):
+                # Open for writing, without which network file systems lock nothing.
+                with suppress(OSError), draft.open("r+b") as file:
+                    if _locked(file):
+                        draft.unlink()
 
 
 def _locked(file: BinaryIO, *, wait: bool = False) -> bool:
@@ -114,9 +118,10 @@ def _locked(file: BinaryIO, *, wait: bool = False) -> bool:
 
 @contextmanager
 def reading(complaint: str) -> Iterator[None]:
-    """Raise `DamagedFileError` for whatever goes wrong meanwhile, but for what the system says of a file.
+    """Raise `DamagedFileError` for whatever goes wrong meanwhile, but `OSError` where the file may well be whole.
 
-    What was cut off, overwritten or made by somebody else raises anything from anywhere.
+    What was cut off, overwritten or made by somebody else raises anything from anywhere. A disk, a network or a
+    memory that fails for now is no fault of the file: nothing is to be made again for that.
 
     Args:
         complaint: which file it is and what was expected; the reason is added.
@@ -133,8 +138,22 @@ def reading(complaint: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise
+        failed = _failure(error)
+        if failed is not None:
+            raise OSError(failed, os.strerror(failed), complaint) from None
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DamagedFileError(f"{complaint} ({reason[:200]})") from None
+
+
+def _failure(error: Exception) -> int | None:
+    """What failed of the machine, as the system numbers it; None where the content was at fault."""
+    if isinstance(
+        error, OSError
+    ):  # a place that a damaged file told, before its begin, is no argument for the system
+        return None if error.errno == errno.EINVAL else error.errno
+    text = str(error).lower()
+    allocator = isinstance(error, RuntimeError) and ("out of memory" in text or "not enough memory" in text)
+    return errno.ENOMEM if isinstance(error, MemoryError) or allocator else None
 
 
 def read_json(path: Path) -> Any:

@@ -1,5 +1,6 @@
 import contextlib
 import ctypes
+import gc
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -111,6 +112,7 @@ def test_it_is_what_the_system_counts(contender: Contender) -> None:
 
 
 def resident_bytes(run: Callable[[], object]) -> int:
+    gc.collect()  # what others left in cycles would otherwise be let go of meanwhile
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)  # what the C library keeps would be taken again unseen
     try:

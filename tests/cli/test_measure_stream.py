@@ -93,8 +93,9 @@ def test_a_stream_writes_tables_in_every_format(
     said = capsys.readouterr()
     assert "Left out: 5 rows: its vector is missing or not finite" in said.out
     lines = said.err.splitlines()
-    assert len(lines) == 30
-    assert lines[9].startswith("bisector measure: 100% (3,000 of 3,000 rows), ")
+    assert len(lines) == 33  # which columns were taken, and each tenth
+    assert lines[0].startswith("bisector measure: columns: 'embedding' as embeddings, 'label' as labels, ")
+    assert lines[10].startswith("bisector measure: 100% (3,000 of 3,000 rows), ")
     for kind in ("csv", "parquet", "json"):
         assert not list(Path(kind).glob("partials/measured-*"))
         assert (Path(kind) / "measure.html").is_file()

@@ -130,3 +130,29 @@ def test_a_killed_loader_is_one_line(tmp_path: Path, table: str) -> None:
     assert process.returncode == 2
     assert "Traceback" not in told
     assert re.search(r"^bisector train: error: workers: a process that loads data was killed", told, re.M)
+
+
+TWICE = """
+import os
+from pathlib import Path
+from bisector.data.registry import load
+from bisector.training.recipe import Machine, Recipe, Task
+from bisector.training.train import train
+
+if __name__ == "__main__":
+    machine = Machine(accelerator="cpu", devices=2)
+    for seed in (0, 1):
+        train(load("digits"), Task("digits"), "am-softmax", Recipe(epochs=1), seed=seed, machine=machine)
+    Path(f"done-{os.environ['LOCAL_RANK']}").touch()
+"""
+
+
+@pytest.mark.slow
+def test_a_script_may_train_on_several_processes_twice(tmp_path: Path) -> None:
+    (tmp_path / "twice.py").write_text(TWICE)
+    with subprocess.Popen([sys.executable, "twice.py"], env=ENVIRONMENT, cwd=tmp_path) as process:
+        assert process.wait(240) == 0
+    wait = time.monotonic() + SECONDS
+    while not (tmp_path / "done-1").exists() and time.monotonic() < wait:
+        time.sleep(0.1)
+    assert sorted(path.name for path in tmp_path.glob("done-*")) == ["done-0", "done-1"]

@@ -61,6 +61,14 @@ def test_logits_are_no_probabilities_because_it_is_said(tmp_path: Path) -> None:
         read_scores(tmp_path / "t.parquet", kind="probabilities")
 
 
+@pytest.mark.parametrize("none", [-1, np.nan])
+def test_a_row_may_be_without_a_label(tmp_path: Path, none: float) -> None:
+    np.savez(tmp_path / "t.npz", scores=LOGITS, labels=np.array([0, 1, 2, 0, 1, none]))
+    labels = read_scores(tmp_path / "t.npz").labels
+    assert labels is not None
+    assert labels.tolist() == [0, 1, 2, 0, 1, -1]
+
+
 def test_splits_and_labels_have_the_same_words_as_in_a_table_of_embeddings(tmp_path: Path) -> None:
     words = np.array(["Train", "val", "Test", "dev", "training", b"testing".decode()])
     np.savez(tmp_path / "t.npz", scores=LOGITS, split=words, target=np.arange(6)[:, None] % 3)
@@ -85,7 +93,10 @@ def test_splits_and_labels_have_the_same_words_as_in_a_table_of_embeddings(tmp_p
         ({"scores": LOGITS, "labels": np.eye(3, dtype=int)[[0, 1, 2, 0, 1, 2]]}, "one-hot"),
         ({"scores": LOGITS, "labels": np.arange(5) % 3}, "labels: got 5 rows"),
         ({"scores": LOGITS, "labels": np.array(list("abcabc"))}, "expected integers, or class_names"),
-        ({"scores": LOGITS, "labels": np.array([0, 1, 2, 0, 1, np.nan])}, "labels: got 1 rows without one"),
+        (
+            {"scores": LOGITS, "labels": np.array([0, 1, 2, 0, 1, 0.5])},
+            r"labels: got \[0.5\]; expected whole numbers",
+        ),
         ({"scores": LOGITS, "labels": np.arange(6)}, "classes from 0 to 2"),
         ({"scores": LOGITS, "class_names": np.array("a")}, r"class_names: got shape \(\)"),
         ({"scores": LOGITS, "splits": np.array("test")}, r"split: got shape \(\)"),

@@ -153,12 +153,12 @@ def require_close(
 ) -> None:
     """Ours may be twice as far from the exact numbers as the dense ones of the same dtype are.
 
-    Of few numbers the dense ones may all be rounded luckily: the furthest over four orders of the features counts.
+    Of few numbers the dense ones may all be rounded luckily: the furthest over eight orders of the features counts.
     What is left is a floor: some roundings of a logit, whose size the loss of a confident row does not show, and in
-    half precision one rounding of the result, since a sum over rows may be rounded luckily in all four orders.
+    half precision one rounding of the result, since a sum over rows may be rounded luckily in all eight orders.
     """
     exact = answers(number, size, "dense", torch.float64)
-    same = [answers(number, size, "dense", torch.float32, autocast, device, turn=turn) for turn in range(4)]
+    same = [answers(number, size, "dense", torch.float32, autocast, device, turn=turn) for turn in range(8)]
     floor = 32 * torch.finfo(torch.float32).eps
     each = size[0] if CASES[number].options.get("reduction", "mean") == "mean" else 1
     for k, (mine, right) in enumerate(zip(ours, exact, strict=True)):

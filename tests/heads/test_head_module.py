@@ -164,11 +164,24 @@ def test_reset_parameters_makes_everything_anew(name: str) -> None:
             assert not head.information.counts.any()
 
 
+class Twice(nn.Module):
+    def forward(self, bias: Tensor) -> Tensor:
+        return 2 * bias
+
+    def right_inverse(self, bias: Tensor) -> Tensor:
+        return bias / 2
+
+
 def test_reset_parameters_draws_anew_under_a_parametrisation() -> None:
     head = parametrizations.weight_norm(build("am-softmax"))
     before = head.weight.detach().clone()
     head.reset_parameters()
     assert (head.weight != before).all()
+    linear = build("linear-softmax")
+    parametrize.register_parametrization(linear, "bias", Twice())
+    linear.bias = torch.ones(C)
+    linear.reset_parameters()
+    assert not linear.bias.any()
 
 
 @NAMES
@@ -257,7 +270,7 @@ REFUSED = {
 def test_add_classes_refuses_weights_that_cannot_grow_and_changes_nothing(how: str) -> None:
     wrap, words = REFUSED[how]
     head = wrap(build("linear-softmax"))
-    head.eval()
+    head.eval()  # in training, spectral_norm goes on a little whenever somebody looks at the weights
     before = state(head)
     with pytest.raises(ArgumentError, match=f"weight: got one .*{words}"):
         head.add_classes(2, class_counts=[1, 2])

@@ -219,7 +219,11 @@ DAMAGED = {
     "bytes": ({"class_amounts": b"damaged"}, 'parameter named "class_amounts", expected torch.Tensor'),
     "older": (
         {"_extra_state": torch.zeros(9, dtype=torch.uint8)},
-        "_extra_state: got one as bisector stored it",
+        "_extra_state: got one as an earlier bisector stored it",
+    ),
+    "complex": (
+        {"class_amounts": torch.ones(C, dtype=torch.complex64)},
+        "class_amounts: got torch.complex64; expected real numbers",
     ),
 }
 

@@ -114,7 +114,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, command: str) -> None:
     """Measure, print, write the files."""
-    from bisector.data.stored.open import columns_taken
     from bisector.report.measurement_files import require_no_input
 
     require_folder(arguments.out)
@@ -122,7 +121,6 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     inputs = [*_paths(arguments.file), *([] if arguments.scores is None else [arguments.scores])]
     require_no_input(arguments.out, inputs, format=arguments.format)
     engine, stored = _engine(arguments)
-    _tell(columns_taken(_absolute(arguments.file), arguments.embedding, arguments.label))
     if engine == "memory":
         _finish(_in_memory(arguments, command), arguments)
         return
@@ -209,8 +207,7 @@ def _engine(arguments: argparse.Namespace) -> "tuple[str, StoredEmbeddings | Non
         "all rows at once" if engine == "memory" else "one pass over the rows; --engine memory holds them all"
     )
     limit = f"{IN_MEMORY / 2**20:,.0f} is the limit"
-    if engine == "stream":
-        _tell(f"{size / 2**20:,.0f} MiB of vectors and scores ({limit}): --engine {engine}, {why}")
+    _tell(f"{size / 2**20:,.0f} MiB of vectors and scores ({limit}): --engine {engine}, {why}")
     return engine, stored
 
 
@@ -233,11 +230,18 @@ def _paths(file: str) -> list[Path]:
     return [Path(word.strip()) for word in words]
 
 
+def _columns(arguments: argparse.Namespace) -> str:
+    from bisector.data.stored.open import columns_taken
+
+    return columns_taken(_absolute(arguments.file), arguments.embedding, arguments.label)
+
+
 def _in_memory(arguments: argparse.Namespace, command: str) -> "Measurement":
     from bisector.data.embeddings import read_embeddings
     from bisector.measurement.measure import measure
 
     table = read_embeddings(arguments.file, embedding=arguments.embedding, label=arguments.label)
+    _tell(_columns(arguments))
     return measure(
         table,
         file=arguments.file,
@@ -275,9 +279,16 @@ def _streamed(
     from bisector.cli.rate import Rate
     from bisector.measurement.stream.measure import measure_stream
 
+    untold = [_columns(arguments)]  # until something is measured: a mistake is one line
     with Rate("bisector measure", stored.rows) as rate:
+
+        def more(rows: int) -> None:
+            while untold:
+                rate.tell(untold.pop())
+            rate.more(rows)
+
         try:
-            return measure_stream(
+            measured = measure_stream(
                 stored,
                 partials,
                 options=options,
@@ -288,9 +299,11 @@ def _streamed(
                 command=command,
                 scores=_scores(arguments, stored.class_names),
                 begin=rate.begin,
-                progress=rate.more,
+                progress=more,
                 tell=rate.tell,
             )
+            more(0)
+            return measured
         except KeyboardInterrupt:
             rate.tell("the same command goes on from the last partial")
             raise

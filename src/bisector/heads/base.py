@@ -1,5 +1,6 @@
 """What every head is: class weights, a loss over the engine, logits for inference."""
 
+import copy
 import inspect
 import math
 from collections.abc import Callable, Sequence
@@ -173,14 +174,18 @@ class Head(nn.Module):
         After ``to_empty`` it gives every parameter its value; what is known of the classes (counts, weights in the
         loss, margins) is kept by both.
         """
-        if parametrize.is_parametrized(self, "weight"):
-            drawn = torch.empty_like(self.weight)
-            _draw(drawn)
-            self.weight = drawn  # type: ignore[assignment]  # through the parametrisation's right_inverse
-        else:
-            _draw(self.weight)
-        if self.bias is not None:
-            self.bias.zero_()
+        self._renew("weight", _draw)
+        self._renew("bias", torch.Tensor.zero_)
+
+    def _renew(self, name: str, fill: Callable[[Tensor], Any]) -> None:
+        """Fill a parameter, also through a parametrisation; nothing where the head has none, or not yet."""
+        value: Tensor | None = getattr(self, name, None)
+        if value is not None and parametrize.is_parametrized(self, name):
+            value = torch.empty_like(value)
+            fill(value)
+            setattr(self, name, value)  # through the parametrisation's right_inverse
+        elif value is not None:
+            fill(value)
 
     def margin(self) -> Margin:
         """Return what this head does to the scores in training. A new head is this one method."""
@@ -228,13 +233,17 @@ class Head(nn.Module):
             class_weight=class_weight,
             ignore_index=self.ignore_index,
             reduction=self.reduction,
-            backend=self.backend,
+            backend=self._computed_by(),
             budget=self.budget,
         )
 
     def _row_loss(self) -> RowLoss:
         """Return the third part of the loss as it is now."""
         return self.row_loss
+
+    def _computed_by(self) -> Backend:
+        """Return the backend of the loss."""
+        return self.backend
 
     def logits(
         self,
@@ -386,24 +395,12 @@ class Head(nn.Module):
             moved = self.get_buffer(name)
             device = buffer.device if moved.is_meta else moved.device
             dtype = torch.promote_types(moved.dtype, buffer.dtype)
-            kept = buffer.to(
-                device, torch.float32 if device.type == "mps" and dtype.is_floating_point else dtype
-            )
+            kept = buffer.to(device, widest(device) if dtype == torch.float64 else dtype)
             self._buffers[name] = kept.share_memory_() if moved.is_shared() else kept  # type: ignore[no-untyped-call]
         return self
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
-        """Load; of whole weights, a head whose classes are sharded takes those of its processes.
-
-        Raises:
-            ArgumentError: the state is one of an older bisector.
-        """
-        old, strict = f"{prefix}_extra_state", others[1]
-        if strict and old in state_dict and type(self).get_extra_state is nn.Module.get_extra_state:
-            buffers = ", ".join(name for name, _ in self.named_buffers(recurse=False))
-            raise ArgumentError(
-                f"{old}: got one as bisector stored it up to 0.1.0; expected the buffers {buffers}"
-            )
+        """Load; of whole weights, a head whose classes are sharded takes those of its processes."""
         for name, parameter in self.named_parameters(recurse=False):
             given = state_dict.get(prefix + name)
             if is_sharded(parameter) and given is not None and given.shape == parameter.shape:
@@ -453,7 +450,8 @@ class CosineHead(Head):
             :math:`\max(4, \sqrt 2 \log(C - 1))` (Zhang et al. 2019).
         learnable_scale: s is a parameter that starts at `scale`. Its logarithm is learned, so it stays positive:
             `log_scale`, of one element, in float32 or better whatever the weights are or are cast to
-            (half a step of bfloat16 near log 16 is 0.8% of the scale).
+            (half a step of bfloat16 near log 16 is 0.8% of the scale). FSDP2, which takes parameters of one dtype
+            alone, needs float32 weights then, with `MixedPrecisionPolicy(param_dtype=torch.bfloat16)`.
         custom_margin: a user's own margin, ``f(cos (B, C'), y (B, 1), j (C',)) -> (B, C')`` in cosine units,
             differentiable; it sees every entry, j = y included, and the head's own margin acts on what it
             returns. It must be a pure function of each entry, y and j: it is called on blocks of classes, on
@@ -498,9 +496,7 @@ class CosineHead(Head):
     def reset_parameters(self) -> None:
         """Make all that is learned or observed anew; a learned scale is again what the head was made with."""
         super().reset_parameters()
-        log_scale = self._parameters.get("log_scale")  # not there yet when the first part of the head is made
-        if log_scale is not None:
-            log_scale.fill_(math.log(self._scale))
+        self._renew("log_scale", lambda log_scale: log_scale.fill_(math.log(self._scale)))
 
     def logit_scale(self) -> float | Tensor:
         """Return s."""
@@ -554,6 +550,15 @@ class CosineHead(Head):
         return f"{super().extra_repr()}, scale={self.scale:g}{learned}"
 
 
+def widest(device: torch.device) -> torch.dtype:
+    """Return float64, or float32 for a device that does not know it.
+
+    >>> widest(torch.device("cpu")), widest(torch.device("mps"))
+    (torch.float64, torch.float32)
+    """
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def adacos_scale(num_classes: int) -> float:
     r"""Return the fixed AdaCos scale :math:`\sqrt 2 \log(C - 1)`, at least 4 (Zhang et al. 2019).
 
@@ -593,20 +598,20 @@ def _growth(head: Head, name: str, rows: Tensor) -> list[tuple[nn.Parameter, Ten
     legal = "a parameter: undo it first (remove_weight_norm, remove_spectral_norm, prune.remove)"
     require(parametrize.is_parametrized(head, name), name, got, legal)
     computed: Any = head.parametrizations[name]  # type: ignore[index]
-    steps = list(computed)
+    steps = [
+        copy.deepcopy(step).eval() for step in computed
+    ]  # to try: some change what they hold at every use
     originals = [computed.original] if computed.is_tensor else _originals(computed)
     kinds = ", ".join(type(step).__name__ for step in steps)
     legal = "one of each class by itself: torch.nn.utils.parametrize.remove_parametrizations first"
     try:
         with torch.no_grad():
-            before, added = getattr(head, name), rows
+            added = rows
             for step in reversed(steps):
                 added = step.right_inverse(added)
             parts = [added] if isinstance(added, Tensor) else list(added)
             grown = [torch.cat([old, new]) for old, new in zip(originals, parts, strict=True)]
-            after = steps[0](*grown)
-            for step in steps[1:]:
-                after = step(after)
+            before, after = _through(steps, originals), _through(steps, grown)
             fits = after.shape == (len(before) + len(rows), *before.shape[1:])
             # To rounding: a product of more rows may be another kernel's.
             fits = fits and torch.allclose(after, torch.cat([before, rows]), rtol=1e-4, atol=1e-6)
@@ -614,6 +619,13 @@ def _growth(head: Head, name: str, rows: Tensor) -> list[tuple[nn.Parameter, Ten
         fits = False
     require(fits, name, f"one under a parametrisation, {kinds}", legal)
     return list(zip(originals, parts, strict=True))
+
+
+def _through(steps: list[Any], originals: Sequence[Tensor]) -> Tensor:
+    computed: Tensor = steps[0](*originals)
+    for step in steps[1:]:
+        computed = step(computed)
+    return computed
 
 
 def _originals(computed: Any) -> list[nn.Parameter]:

@@ -14,7 +14,7 @@ from bisector.errors import ArgumentError, require, require_choice
 from bisector.functional.margins import Direction, Margin, PairwiseMargin
 from bisector.guides.amount import NORMALIZATIONS, Normalize, check_class_values, normalized_amount, others
 from bisector.guides.pairwise import pairwise_guide
-from bisector.heads.base import CosineHead, CosineOptions
+from bisector.heads.base import CosineHead, CosineOptions, widest
 from bisector.information.exchange import several_processes
 from bisector.information.meter import InformationMeter
 from bisector.information.reading import ClassInformation
@@ -154,7 +154,7 @@ class IGAM(CosineHead):
         # An illegal gain or direction is told now, not after an epoch.
         self._margins_of(torch.zeros(num_classes, device="cpu"))
         for name in ("class_amounts", "class_known", "class_margins"):
-            zeros = torch.zeros(num_classes, dtype=torch.float64, device=self._place)
+            zeros = torch.zeros(num_classes, dtype=widest(self._place), device=self._place)
             self.register_buffer(name, zeros)
 
     @property
@@ -283,12 +283,21 @@ class IGAM(CosineHead):
         error_msgs: list[str],
     ) -> None:
         """Load; amounts that are none are told beside the weights that do not fit, and leave the head's alone."""
+        old = f"{prefix}_extra_state"
+        if strict and old in state_dict:
+            expected = (
+                "the buffers class_amounts, class_known and class_margins: set_amounts, or strict=False"
+            )
+            error_msgs.append(f"{old}: got one as an earlier bisector stored it; expected {expected}.")
+            return
         given = {name: state_dict.get(prefix + name) for name in ("class_amounts", "class_known")}
         for name, values in given.items():
             if not isinstance(values, Tensor) or values.shape != (self.num_classes,) or values.is_meta:
                 continue
             try:
-                require_of_each_class(name, values, (values >= 0) & values.isfinite(), "finite numbers, >= 0")
+                require(not values.is_complex(), name, str(values.dtype), "real numbers")
+                legal = (values.double() >= 0) & values.double().isfinite()
+                require_of_each_class(name, values, legal, "finite numbers, >= 0")
             except ArgumentError as error:
                 error_msgs.append(f"{prefix}{name} does not fit this head: {error}.")
                 state_dict |= {prefix + other: self.get_buffer(other) for other in given}

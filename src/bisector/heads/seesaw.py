@@ -1,6 +1,6 @@
 """Seesaw: the push of frequent classes on rare ones is lessened, that of classes mistaken for them restored."""
 
-from typing import Literal, Unpack
+from typing import Any, Literal, Unpack
 
 import torch
 from torch import Tensor, distributed
@@ -94,8 +94,11 @@ class Seesaw(CosineHead):
         require(dense, "backend", repr(self.backend), f"'dense' or 'auto', {whole}")
         require(self.budget is None, "budget", repr(self.budget), f"None, {whole}")
         require(self.sample == 1, "sample", self.sample, f"1, {whole}")
-        self.backend = "dense"
         self.register_buffer("seen", torch.zeros(num_classes, dtype=torch.int64, device=self._place))
+
+    def _computed_by(self) -> Literal["dense"]:
+        """Return the backend whatever the size: "auto" would have to look at sizes, which may be symbols."""
+        return "dense"
 
     def _row_loss(self) -> SeesawLoss:
         """Return the loss with the counts as they are now."""
@@ -115,6 +118,13 @@ class Seesaw(CosineHead):
         super().reset_parameters()
         if "seen" in self._buffers:  # not there yet when the first part of the head is made
             self.seen.zero_()
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
+        """Load; what was observed may lie where an earlier bisector stored it."""
+        old = f"{prefix}_extra_state"
+        if old in state_dict:
+            state_dict.setdefault(f"{prefix}seen", state_dict.pop(old))
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     def observe(
         self,

@@ -62,23 +62,15 @@ def read_checkpoint(name: str, path: Path, writer: str = "bisector") -> dict[str
 def resumable(folder: Path | None) -> tuple[Path | None, dict[str, Any]]:
     """Return the checkpoint from which a training goes on, and its description; None where there is none.
 
-    Where the last one is damaged the one before it takes its place.
+    Where the last one is damaged the one before it takes its place, which is said.
 
     Raises:
         DamagedFileError: the last one is damaged, and there is none before it.
     """
-    if folder is None or not ((folder / LAST).is_file() or (folder / BEFORE).is_file()):
-        return None, {}
-    last, before = folder / LAST, folder / BEFORE
-    try:
-        return last, read_checkpoint("out", last)["bisector"]
-    except (DamagedFileError, FileNotFoundError) as error:
-        found = read_or_none(before, partial(read_checkpoint, "out"))
-        if found is None:
-            raise
-        before.replace(last)
-        note(f"{error}: going on from the checkpoint before it")
-        return last, found["bisector"]
+    path, description, damage = _last_whole(folder)
+    if damage is not None:
+        note(f"{damage}: going on from the checkpoint before it")
+    return path, description
 
 
 def remove_damaged(folder: Path | None) -> None:
@@ -86,13 +78,27 @@ def remove_damaged(folder: Path | None) -> None:
     if folder is None or not folder.is_dir():
         return
     try:
-        resumable(folder)
+        _last_whole(folder)
         if (folder / SETTINGS).is_file():
             with reading(f"out: got {folder / SETTINGS}; expected the settings of a training"):
                 dict(read_json(folder / SETTINGS))
     except DamagedFileError as error:
         note(f"{error}: trained anew")
         shutil.rmtree(folder)
+
+
+def _last_whole(folder: Path | None) -> tuple[Path | None, dict[str, Any], Exception | None]:
+    """The last checkpoint that is whole, its description, and what is wrong with the one after it."""
+    if folder is None or not ((folder / LAST).is_file() or (folder / BEFORE).is_file()):
+        return None, {}, None
+    last, before = folder / LAST, folder / BEFORE
+    try:
+        return last, read_checkpoint("out", last)["bisector"], None
+    except (DamagedFileError, FileNotFoundError) as error:
+        found = read_or_none(before, partial(read_checkpoint, "out"))
+        if found is None:
+            raise
+        return before, found["bisector"], error
 
 
 class Checkpoints(lightning.Callback):
@@ -136,6 +142,11 @@ class Checkpoints(lightning.Callback):
     ) -> None:
         """Add the description."""
         checkpoint["bisector"] = self.description
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Put the checkpoint before a damaged last one in its place, now that all processes have read it."""
+        if trainer.is_global_zero and trainer.ckpt_path == self.folder / BEFORE:
+            (self.folder / BEFORE).replace(self.folder / LAST)
 
     def on_train_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int

@@ -3,9 +3,13 @@
 import os
 import threading
 import time
+from functools import cache
 from multiprocessing.synchronize import Event
 
 _LAUNCHER = "BISECTOR_LAUNCHER"  # number of the process whose Trainer started this one
+_launcher = os.environ.get(
+    _LAUNCHER
+)  # as it was when this process began: it sets its own for those that it starts
 
 
 def leave_with(parent: int, stop: Event | None = None) -> None:
@@ -18,16 +22,20 @@ def leave_with(parent: int, stop: Event | None = None) -> None:
     threading.Thread(target=_watch, args=(parent, stop), daemon=True).start()
 
 
+@cache
 def leave_with_launcher() -> None:
     """End this process with the one whose Trainer started it; let those that this one's Trainer starts do so too.
 
-    Lightning starts the other processes of a training with the same command, torchrun all of them.
+    Lightning starts the other processes of a training with the same command, torchrun all of them. A second call
+    does nothing more.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         leave_with(os.getppid())
-    elif int(os.environ.get("LOCAL_RANK", "0")) and _LAUNCHER in os.environ:
-        leave_with(int(os.environ[_LAUNCHER]))
-    os.environ[_LAUNCHER] = str(os.getpid())
+    elif int(os.environ.get("LOCAL_RANK", "0")):
+        if _launcher is not None:
+            leave_with(int(_launcher))
+    else:
+        os.environ[_LAUNCHER] = str(os.getpid())
 
 
 def _watch(parent: int, stop: Event | None) -> None:

@@ -109,7 +109,7 @@ def test_no_detection_is_a_file_too(truth, tmp_path):
         ({"bbox": "1 2 3 4"}, "bbox '1 2 3 4'"),
         ({"bbox": [1, 2, 3, True]}, "bbox"),
         ({"score": math.nan}, "score nan; expected a finite number"),
-        ({"score": 10**400}, "score 10{400}; expected a finite number"),
+        ({"score": 10**400}, r"score 10{100,} \.\.\. 0+; expected a finite number"),
         ({"score": None}, "score None; expected a finite number"),
         ({"scores": [0.5, 0.25]}, "scores in some records; expected scores in all records or in none"),
     ],

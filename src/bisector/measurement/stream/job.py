@@ -93,14 +93,17 @@ class Job:
 
     def _loaded(self, node: Node) -> Partial:
         """What the node's rows gave, measured again where its file is damaged."""
-        partial = Partial.empty(self.stored, self.options)
         try:
-            partial.load(self.path(node))
+            return self._read(node)
         except DamagedFileError as error:
             note(f"{error}: its rows are measured again")
-            self.path(node).unlink(missing_ok=True)
-            self._run_all(node)
-            return self._loaded(node)
+        self.path(node).unlink(missing_ok=True)
+        self._run_all(node)
+        return self._read(node)
+
+    def _read(self, node: Node) -> Partial:
+        partial = Partial.empty(self.stored, self.options)
+        partial.load(self.path(node))
         return partial
 
     def _run_all(self, node: Node) -> None:

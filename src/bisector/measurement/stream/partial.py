@@ -76,7 +76,7 @@ class Partial:
         """
         for embeddings, labels in _blocks(self._measured(stored.chunks(parts), progress), stored.dim):
             with self._within_budget():
-                self.meter.update(torch.from_numpy(embeddings), torch.from_numpy(labels))
+                self.meter.update(_tensor(embeddings), _tensor(labels))
 
     def merge(self, other: "Partial") -> None:
         """Take in what other rows gave."""
@@ -157,6 +157,11 @@ class Partial:
             yield embeddings, labels
             gone = (count for why, count in chunk.left_out.items() if why != NO_PREDICTION)
             progress(len(chunk) + sum(gone))
+
+
+def _tensor(rows: Vectors | Rows) -> torch.Tensor:
+    """Rows as a tensor; copied where they are a file's, into which PyTorch could write."""
+    return torch.from_numpy(rows if rows.flags.writeable else rows.copy())
 
 
 def _blocks(chunks: Iterable[tuple[Vectors, Rows]], dim: int) -> Iterator[tuple[Vectors, Rows]]:
