@@ -280,6 +280,7 @@ def test_what_was_tried_is_told_by_text_page_and_record(hostile: Measurement, tm
     for told in (format_measurement(read), (tmp_path / "measure.html").read_text(encoding="utf-8")):
         assert "Adjustments tried on 160 test rows, for want of validation rows" in told
         assert f"({low} to {high})" in told
+        assert ("Leave the scores as they are" in told) == (read.trials.best is None)
         assert "none of the above" not in told.lower()
 
 

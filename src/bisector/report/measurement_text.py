@@ -132,11 +132,13 @@ def points(gain: Estimate) -> str:
 
 
 def trials_told(found: Trials) -> str:
-    """How adjustments were tried, and why others were not, in words."""
+    """What comes of the adjustments that were tried, how they were, and why others were not, in words."""
     how = (
         "Cross-validated: no row is judged by what was fitted on it. In 95 of 100 cases all of these intervals "
         "hold the truth (BCa bootstrap over the rows)."
     )
+    if found.best is None:
+        how = f"Leave the scores as they are: no gain lies clearly above 0. {how}"
     return " ".join(
         [*([how] if found.tried else []), *(f"Not tried: {one}" for one in _few(found.not_tried))]
     )
