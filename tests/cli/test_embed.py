@@ -35,6 +35,7 @@ from bisector.training.checkpoint import load_trained
         (["timm/test_resnet", "digits", "--weights", "absent.pt"], "weights: got absent.pt"),
         (["timm/test_resnet", "digits", "--mean", "0.5"], "only with an ONNX file"),
         (["timm/test_resnet", "digits", "--out", "a-file/e.parquet"], "a-file is a file"),
+        (["timm/test_resnet", "digits", "--out", "e.csv"], "a name that ends in .parquet"),
         (["a-file", "digits"], "expected a folder of a run"),
         (["a-file", "digits", "--mean", "a,b"], "argument --mean: got 'a,b'; expected a number a channel"),
         (["timm/test_resnet", "digits", "--no-pretrained", "--device", "meta"], "device: got meta, on which"),

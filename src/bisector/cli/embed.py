@@ -71,6 +71,8 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     folder = arguments.out.parent
     require_folder(folder, "a file to write in a folder, which is made")
     require(not arguments.out.is_dir(), "--out", f"{arguments.out}, a folder", "a file to write")
+    parquet = arguments.out.suffix.lower() in {".parquet", ".pq"}
+    require(parquet, "--out", str(arguments.out), "a name that ends in .parquet, which is what is written")
     folder.mkdir(parents=True, exist_ok=True)
 
     import torch
