@@ -180,6 +180,14 @@ def test_the_result_is_that_of_the_checkpoint(splits: BoxSplits, tmp_path: Path)
         trained.detect_like(splits.test.subset([]))
 
 
+def test_the_scale_of_deep_pictures_is_kept(splits: BoxSplits, tmp_path: Path) -> None:
+    deep = BoxSplits(*(part.subset(range(6)) for part in (splits.train, splits.validation)))
+    for part in (deep.train, deep.validation):
+        part.pixel_range = (0.0, 4095.0)
+    outcome(deep, tmp_path, recipe=replace(RECIPE, epochs=1))
+    assert load_detector(tmp_path).pixel_range == (0.0, 4095.0)
+
+
 def test_the_best_epoch_is_scored_with_its_amounts_and_says_what_chose_it(
     splits: BoxSplits, tmp_path: Path
 ) -> None:

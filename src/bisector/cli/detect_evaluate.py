@@ -87,7 +87,9 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     trained = None if stored else load_detector(path)
     task = task_of(arguments, trained)
     seed = arguments.seed if arguments.seed is not None else trained.seed if trained else 0
-    splits = load_box_task(task, seed, need_images=not stored)
+    splits = load_box_task(
+        task, seed, need_images=not stored, pixel_range=trained.pixel_range if trained else None
+    )
     tell_left_out(splits, "evaluate")
     part, truth = chosen_part(splits, arguments.part)
     counts, image_counts = splits.train.counts, splits.train.image_counts

@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     trained = load_detector(arguments.model)
     task = task_of(arguments, trained)
     seed = trained.seed if arguments.seed is None else arguments.seed
-    splits = load_box_task(task, seed)
+    splits = load_box_task(task, seed, pixel_range=trained.pixel_range)
     tell_left_out(splits, "measure")
     if trained.unfinished:
         print(f"bisector detect measure: {trained.unfinished}", file=sys.stderr)

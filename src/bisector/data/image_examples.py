@@ -214,6 +214,26 @@ def read_images(
     )
 
 
+def common_range(
+    images: Sequence[Encoded], names: Sequence[str], given: PixelRange | None = None
+) -> tuple[PixelRange | None, str]:
+    """Return the one scale of all images of more than 8 bits and a line to tell of it; None where there are none.
+
+    What cannot be read has no say.
+
+    Args:
+        images: paths or contents of files.
+        names: of the images, by which a person finds them.
+        given: the scale, where a model was trained with it.
+
+    Raises:
+        ArgumentError: deep pixels are whole numbers in some images and floating-point ones in others.
+    """
+    headers = _in_threads(_or_reason(image_header), images)
+    deep = [i for i, header in enumerate(headers) if not isinstance(header, str) and header.deep]
+    return _one_range(images, names, deep, given, {}) if deep else (None, "")
+
+
 def _one_range(
     images: Sequence[Encoded],
     names: Sequence[str],

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bisector.data.boxes import BoxSet, BoxSplits
+from bisector.data.images import PixelRange
 from bisector.detection.attaching import attach
 from bisector.detection.models import build_detector, fix_parts, fixed_parts
 from bisector.detection.module import Detector
@@ -41,6 +42,7 @@ class TrainedDetector:
         epochs: that were finished when the checkpoint was written.
         unfinished: in words, that the training had not ended; "" where it had, or where this is its best epoch.
         path: of the checkpoint.
+        pixel_range: the values of pixels of more than 8 bits that became 0 and 255; None without such pictures.
     """
 
     model: Detector
@@ -54,6 +56,7 @@ class TrainedDetector:
     epochs: int
     unfinished: str
     path: Path
+    pixel_range: PixelRange | None = None
 
     def require_classes(self, boxes: BoxSet) -> None:
         """Raise `ArgumentError` unless these pictures have the classes that it was trained on."""
@@ -102,6 +105,7 @@ def describe(
         "train_counts": splits.train.counts.tolist(),
         "train_image_counts": splits.train.image_counts.tolist(),
         "detections": recipe.detections or limit,
+        **({"pixel_range": list(splits.train.pixel_range)} if splits.train.pixel_range else {}),
     }
 
 
@@ -177,6 +181,7 @@ def load_detector(path: Path) -> TrainedDetector:
         model = build_model(description, fixed=stored["bisector"]["fixed"])
         model.load_state_dict(stored["state_dict"])
         epochs = _epochs(stored)
+        low, high = description.get("pixel_range", (0, 0))
     ended = last.name == BEST or done >= recipe.epochs
     return TrainedDetector(
         model=model.eval(),
@@ -192,6 +197,7 @@ def load_detector(path: Path) -> TrainedDetector:
         if ended
         else f"{last} is of a training that has done {done} of its {recipe.epochs} epochs",
         path=place,
+        pixel_range=(low, high) if low < high else None,
     )
 
 

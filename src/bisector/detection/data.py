@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from bisector.data.boxes import BoxSet, BoxSplits, load_boxes
+from bisector.data.images import PixelRange
 from bisector.detection.batches import BoxBatches, PlainBoxBatches
 from bisector.detection.recipe import BoxTask
 from bisector.errors import missing_extra
@@ -15,13 +16,16 @@ except ImportError as error:
     raise missing_extra("lightning", "train") from error
 
 
-def load_box_task(task: BoxTask, seed: int, *, need_images: bool = True) -> BoxSplits:
+def load_box_task(
+    task: BoxTask, seed: int, *, need_images: bool = True, pixel_range: PixelRange | None = None
+) -> BoxSplits:
     """Load what a task names.
 
     Args:
         task: the data.
         seed: decides what is drawn: a validation part, the long tail, scenes.
         need_images: whether image files must be there; without them boxes can only be scored against.
+        pixel_range: the scale of pixels of more than 8 bits, where a model was trained with it.
 
     Raises:
         ArgumentError: the data are not found or can't be used.
@@ -34,6 +38,7 @@ def load_box_task(task: BoxTask, seed: int, *, need_images: bool = True) -> BoxS
         seed=seed,
         imbalance=task.imbalance,
         need_images=need_images,
+        pixel_range=pixel_range,
     )
 
 

@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 import shutil
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from bisector.data.boxes import BoxSet, Picture, read_coco
+from bisector.data.boxes import BoxSet, Picture, load_boxes, read_coco
 from bisector.data.boxes.pixels import stored_size
 from bisector.errors import ArgumentError
 
@@ -41,6 +42,28 @@ def test_every_kind_of_image_becomes_rgb(tmp_path, paint, mode, colour, expected
     pixels = one(tmp_path).image(0)
     assert (pixels.shape, pixels.dtype) == ((3, 30, 40), torch.uint8)
     assert (pixels == torch.tensor(expected)[:, None, None]).all()
+
+
+@pytest.mark.parametrize(("given", "pixels"), [(None, [12, 186, 124]), ((0.0, 2000.0), [25, 255, 255])])
+def test_deep_pictures_of_all_parts_have_one_scale(tmp_path, given, pixels):
+    """A dark 12-bit picture stays dark: 255 x / 4095, or x / the scale of the model's training."""
+    for name, values in {"train": (200, 3000), "valid": (2000,)}.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        for value in values:
+            Image.fromarray(np.full((30, 40), value, np.uint16)).save(folder / f"{value}.png")
+        images = [{"id": v, "file_name": f"{v}.png", "width": 40, "height": 30} for v in values]
+        boxes = [
+            {"id": v, "image_id": v, "category_id": 1, "bbox": [1, 2, 3, 4], "iscrowd": 0} for v in values
+        ]
+        content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "lesion"}]}
+        (folder / "_annotations.coco.json").write_text(json.dumps(content))
+    splits = load_boxes(str(tmp_path), pixel_range=given)
+    found = [part.image(i) for part in (splits.train, splits.validation) for i in range(len(part))]
+    assert [image.unique().tolist() for image in found] == [[value] for value in pixels]
+    told = "3 of 3 images have more than 8 bits"
+    assert any(told in line for line in splits.train.left_out)
+    assert splits.train.subset([0]).pixel_range == (given or (0.0, 4095.0))
 
 
 def test_cmyk_and_pixels_are_those_of_pillow(tmp_path):

@@ -13,6 +13,7 @@ from torch import Tensor
 from bisector.data.boxes.checks import checked_columns
 from bisector.data.boxes.picture import Picture
 from bisector.data.boxes.pixels import read_pixels
+from bisector.data.images import PixelRange
 from bisector.errors import ArgumentError, require, require_choice
 
 Style = Literal["coco", "lvis", "voc"]
@@ -34,6 +35,8 @@ class BoxSet:
         frequency: (C,) of "r", "c", "f" (rare, common, frequent), where the file says.
         left_out: lines for people: what could not be used.
         root: the folder that the pictures' files are in; None: there are no images.
+        pixel_range: the values of pixels of more than 8 bits that become 0 and 255; None: of each picture by
+            itself (`data.images.range_of`).
 
     Raises:
         ArgumentError: if a label is not of a class, a box is without area, not inside its picture or not that
@@ -59,6 +62,7 @@ class BoxSet:
         frequency: Sequence[str] | None = None,
         left_out: Sequence[str] = (),
         root: str | Path | None = None,
+        pixel_range: PixelRange | None = None,
     ) -> None:
         self.name = name
         self.style = require_choice("style", style, STYLES)
@@ -75,6 +79,7 @@ class BoxSet:
         self.frequency = self._frequency(frequency)
         self.left_out = tuple(left_out)
         self.root = None if root is None else str(root)
+        self.pixel_range = pixel_range
         self._hold(tuple(pictures))
 
     def __len__(self) -> int:
@@ -111,7 +116,7 @@ class BoxSet:
         picture = self.pictures[index]
         if self.root is None:
             raise ArgumentError(f"images: got none for {self.name}; expected the folder of {picture.file}")
-        return read_pixels(Path(self.root) / picture.file, picture)
+        return read_pixels(Path(self.root) / picture.file, picture, self.pixel_range)
 
     def files(self) -> list[Hashable]:
         """A key for each picture's file: the same for two pictures of one file, however it is named."""

@@ -12,7 +12,11 @@ from bisector.data.boxes.left_out import LeftOut
 from bisector.data.boxes.splits import BoxSplits, drawn_validation, told_common, told_repeats
 from bisector.data.boxes.voc import voc_boxes
 from bisector.data.boxes.voc_file import VocFiles, parse_voc, voc_class_names
+from bisector.data.image_examples import common_range
+from bisector.data.images import PixelRange
 from bisector.errors import ArgumentError, require_integer, require_number
+
+_EIGHT_BITS = (".jpg", ".jpeg", ".jpe", ".jfif")  # which need not be looked into
 
 
 def load_boxes(
@@ -25,6 +29,7 @@ def load_boxes(
     imbalance: float = 1.0,
     skip_missing: bool = False,
     need_images: bool = True,
+    pixel_range: PixelRange | None = None,
 ) -> BoxSplits:
     """Load a detection data set: a Pascal VOC folder, COCO or LVIS files, or composed scenes.
 
@@ -33,7 +38,7 @@ def load_boxes(
     folder of COCO or LVIS files has a training and a validation file; which files those are, and where images are
     looked for, is told by `bisector.data.boxes.layout.find_json_parts`. Where nothing is for validation, 20% of the
     training pictures are; those of one file stay together. Files that two parts have are told, in `left_out` of the
-    later one.
+    later one. Pictures of more than 8 bits are brought to 8 by one scale for all parts, which is told too.
 
     Args:
         data: a folder, a json file, or "scenes:option=value:..." (see `bisector.data.boxes.scenes`).
@@ -47,6 +52,8 @@ def load_boxes(
         skip_missing: leave out pictures whose image file is missing, and tell; otherwise that is an error.
         need_images: whether image files must be there; without, as for what is only scored against, every picture
             is kept whatever files there are.
+        pixel_range: the values of pixels of more than 8 bits that become 0 and 255, as a model was trained with;
+            those that the data need if None.
 
     Raises:
         ArgumentError: if there is no such data set, or a file of it is not what it should be.
@@ -75,7 +82,26 @@ def load_boxes(
         elif validation_images is not None:
             raise ArgumentError("validation_images: expected validation, the file of their boxes, beside it")
         splits = _coco(parts, seed, skip_missing, need_images)
+    if need_images:
+        _give_scale(splits, pixel_range)
     return splits if imbalance == 1 else _thinned(splits, imbalance, seed)
+
+
+def _give_scale(splits: BoxSplits, pixel_range: PixelRange | None) -> None:
+    """Bring all pictures of more than 8 bits to 8 by one scale."""
+    parts = [splits.train, splits.validation, *([] if splits.test is None else [splits.test])]
+    files = dict.fromkeys(
+        Path(part.root) / picture.file
+        for part in parts
+        if part.root is not None
+        for picture in part
+        if not picture.file.lower().endswith(_EIGHT_BITS)
+    )
+    found, told = common_range([str(file) for file in files], [str(file) for file in files], pixel_range)
+    for part in parts:
+        part.pixel_range = found
+    if told:
+        splits.train.left_out += (f"{splits.train.name}: {told}",)
 
 
 def _voc(folder: Path, seed: int, skip_missing: bool, need_images: bool) -> BoxSplits:
