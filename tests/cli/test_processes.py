@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy
@@ -27,9 +28,15 @@ def table(tmp_path: Path) -> str:
 
 
 def start(*words: str, cwd: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "bisector", *words]
+    # Shells start what runs in the background with interrupts ignored, which is inherited.
     return subprocess.Popen(
-        command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=cwd
+        [sys.executable, "-m", "bisector", *words],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=cwd,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
 
 
