@@ -13,10 +13,8 @@ import uuid
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import is_dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Any, BinaryIO, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, BinaryIO, TypeVar
 
 from bisector.errors import ArgumentError, DamagedFileError, MissingExtraError
 
@@ -181,34 +179,6 @@ def read_tensors(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise TypeError(f"{type(content).__name__}, not a dictionary")
     return content
-
-
-def typed(record: Read) -> Read:
-    """Return a dataclass if its fields hold what their types say, in lists and records too; within `reading`.
-
-    Raises:
-        TypeError: one does not.
-    """
-    for name, hint in get_type_hints(type(record)).items():
-        if not _fits(getattr(record, name), hint):
-            raise TypeError(f"{name} is no {getattr(hint, '__name__', hint)}")
-    return record
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    kind, inner = get_origin(hint) or hint, get_args(hint)
-    if kind in {Union, UnionType}:
-        return any(_fits(value, one) for one in inner)
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    looked_at = isinstance(kind, type) and kind is not Any
-    if not looked_at or not isinstance(value, kind):
-        return not looked_at
-    if isinstance(value, dict):
-        return all(_fits(key, inner[0]) and _fits(one, inner[1]) for key, one in value.items())
-    if isinstance(value, (list, tuple)):
-        return all(_fits(one, inner[0]) for one in value)
-    return not is_dataclass(value) or typed(value) is value
 
 
 def read_or_none(path: Path, read: Callable[[Path], Read], then: str = "made again") -> Read | None:

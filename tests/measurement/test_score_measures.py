@@ -14,9 +14,10 @@ from bisector.measurement.class_scores import ClassScores
 from bisector.measurement.classes import ClassMeasure, affordable_equal_count, choose_equal_count, fewest_rows
 from bisector.measurement.measure import measure
 from bisector.measurement.measurement import Measurement
-from bisector.measurement.score_measures import AMOUNT, COUNT, EQUAL, measure_scores, read_score_measures
+from bisector.measurement.score_measures import AMOUNT, COUNT, EQUAL, ScoreMeasure, measure_scores
 from bisector.measurement.small_classes import small_note
 from bisector.metrics.bias import bias, bias_corrected
+from bisector.records import from_json, to_json
 
 NOTHING = math.nan
 
@@ -182,11 +183,8 @@ def test_an_infinite_f_is_read_as_it_was_written() -> None:
     assert one is not None
     endless = replace(one, adds=replace(one.adds, f=math.inf, p=0.0))
     unknown = replace(one, adds=replace(one.adds, f=NOTHING, p=NOTHING))
-    record = asdict(replace(score, relationships=[endless, unknown]))
-    for each in record["relationships"]:  # as JSON has it
-        adds = each["adds"]
-        each["adds"] = {k: v if math.isfinite(v) else None for k, v in adds.items()}
-    (read,) = read_score_measures([record])
+    record = to_json(replace(score, relationships=[endless, unknown]))
+    read = from_json(ScoreMeasure, record)
     assert read.relationships[0].adds.f == math.inf
     assert math.isnan(read.relationships[1].adds.f)
 

@@ -1,7 +1,6 @@
 """What a trial says an adjustment gains, beside the truth."""
 
 import json
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from bisector.errors import ArgumentError
 from bisector.posthoc import Adjustment, adjust
 from bisector.posthoc.trial import Trials, compare_predictions, try_adjustments
+from bisector.records import from_json, to_json
 from posthoc_cases import COUNTS, posterior_scores
 
 PRIOR = adjust(torch.zeros(1, 4), method="prior", class_counts=COUNTS)
@@ -34,7 +34,7 @@ def test_the_numbers_are_those_of_scikit_learn():
     assert found.best is trial
     (back,) = try_adjustments(scores - PRIOR.offsets, labels, {"again": Adjustment(-PRIOR.offsets)}).tried
     assert back.harms or back.gain.high <= 0
-    assert Trials.from_dict(json.loads(json.dumps(asdict(found)))) == found
+    assert from_json(Trials, json.loads(json.dumps(to_json(found)))) == found
 
 
 @pytest.mark.parametrize("kind", ["logits", "probabilities"])

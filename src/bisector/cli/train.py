@@ -67,10 +67,11 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
     import torch
 
+    from bisector.records import write_record
     from bisector.report.training import format_run
     from bisector.training.checkpoints import LAST
     from bisector.training.data import load_task, settled
-    from bisector.training.results import RESULT, read_run, write_record
+    from bisector.training.results import RESULT, read_run
     from bisector.training.spec import build_head
     from bisector.training.train import is_finished, train
 

@@ -1,20 +1,18 @@
 """The record of a measurement, and its file."""
 
-import json
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from bisector.files import read_json, reading, typed, write_whole
 from bisector.measurement.classes import ClassMeasure
 from bisector.measurement.confusion import Pair
-from bisector.measurement.duplicates import Duplicates, Group
-from bisector.measurement.label_errors import LabelErrors, Suspect
+from bisector.measurement.duplicates import Duplicates
+from bisector.measurement.label_errors import LabelErrors
 from bisector.measurement.next_step import Step, recommended
-from bisector.measurement.score_measures import ScoreMeasure, read_score_measures
+from bisector.measurement.score_measures import ScoreMeasure
 from bisector.metrics.verification import Verification
 from bisector.posthoc.trial import Trials
+from bisector.records import read_record, write_record
 
 
 @dataclass(frozen=True)
@@ -101,9 +99,7 @@ class Measurement:
         Raises:
             OSError: if the file cannot be written.
         """
-        found = None if self.verification is None else self.verification.to_dict()
-        content = _plain({**asdict(replace(self, verification=None)), "verification": found})
-        write_whole(path, json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False))
+        write_record(self, path)
 
     @classmethod
     def read(cls, path: Path) -> "Measurement":
@@ -113,48 +109,4 @@ class Measurement:
             DamagedFileError: if it is no such file.
             OSError: if it cannot be read.
         """
-        with reading(f"measurement: {path} is not one that bisector wrote"):
-            return typed(_measurement(read_json(path)))
-
-
-_CLASS_NUMBERS = ("amount", "accuracy", "loss", "equal_amount", "error_bound", "error_estimate")
-
-
-def _measurement(content: dict[str, Any]) -> Measurement:
-    errors, duplicates = content["label_errors"], content["duplicates"]
-    parts = {
-        "classes": [ClassMeasure(**_numbers(one, _CLASS_NUMBERS)) for one in content["classes"]],
-        "confused": [Pair(**_numbers(pair, ("share", "degrees"))) for pair in content["confused"]],
-        "nearest": [Pair(**_numbers(pair, ("share", "degrees"))) for pair in content["nearest"]],
-        "label_errors": None
-        if errors is None
-        else LabelErrors(
-            **{**_numbers(errors, ("agreement",)), "suspects": [Suspect(**one) for one in errors["suspects"]]}
-        ),
-        "duplicates": None
-        if duplicates is None
-        else Duplicates(**{**duplicates, "groups": [Group(**one) for one in duplicates["groups"]]}),
-        "verification": None
-        if content["verification"] is None
-        else Verification.from_dict(content["verification"]),
-        "steps": [Step(**step) for step in content["steps"]],
-        "scores": read_score_measures(content.get("scores", ())),
-        "trials": None if content.get("trials") is None else Trials.from_dict(content["trials"]),
-    }
-    content = {key: value for key, value in content.items() if key != "correlations"}  # of older files
-    return Measurement(**{**content, **parts})
-
-
-def _numbers(record: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
-    """The record with NaN where a number is null."""
-    return {key: math.nan if value is None and key in keys else value for key, value in record.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
+        return read_record(cls, path, f"measurement: {path} is not one that bisector wrote")

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +10,6 @@ from torch import Tensor
 from bisector.measurement.class_scores import ClassScores
 from bisector.measurement.classes import ClassMeasure, fewest_rows
 from bisector.metrics.bias import bias, bias_corrected
-from bisector.statistics.bootstrap import Estimate
 from bisector.statistics.regression import NestedRegression, nested_regression
 from bisector.statistics.relation import Relation, relate
 
@@ -166,39 +164,3 @@ def _variance(values: Tensor, percent: bool) -> float:
 
 def _column(values: Sequence[float]) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
-
-
-def read_score_measures(content: Sequence[dict[str, Any]]) -> list[ScoreMeasure]:
-    """The scores of a file of JSON, where NaN is null."""
-    return [_score(one) for one in content]
-
-
-def _score(one: dict[str, Any]) -> ScoreMeasure:
-    numbers = _numbers(one, ("bias", "bias_corrected"))
-    values = [math.nan if value is None else value for value in one["values"]]
-    related = [
-        Relationship(
-            each["quantity"],
-            each["given"],
-            Relation(
-                each["relation"]["rows"],
-                *(
-                    Estimate(**_numbers(each["relation"][kind], ("value", "low", "high")))
-                    for kind in ("pearson", "spearman", "partial")
-                ),
-            ),
-            _adds(each["adds"]),
-        )
-        for each in one["relationships"]
-    ]
-    return ScoreMeasure(**{**numbers, "values": values, "relationships": related})
-
-
-def _adds(record: dict[str, Any]) -> NestedRegression:
-    # F of a fit that leaves nothing is infinite, which JSON lacks; what has a p has an F.
-    record = {**record, "f": math.inf} if record["f"] is None and record["p"] is not None else record
-    return NestedRegression(**_numbers(record, ("r2_base", "r2_full", "f", "p")))
-
-
-def _numbers(record: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
-    return {key: math.nan if value is None and key in keys else value for key, value in record.items()}

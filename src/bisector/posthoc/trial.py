@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -75,24 +75,6 @@ class Trials:
         """Of the adjustments that help, the one that gains most; None where none helps."""
         helping = [trial for trial in self.tried if trial.helps]
         return max(helping, key=lambda trial: trial.gain.value) if helping else None
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> "Trials":
-        """The trials of a file of JSON, where NaN is null."""
-        numbers = {key: _known(content[key]) for key in ("balanced_accuracy", "accuracy")}
-        tried = tuple(
-            Trial(
-                one["name"],
-                _known(one["balanced_accuracy"]),
-                _known(one["accuracy"]),
-                *(
-                    Estimate(**{key: _known(value) for key, value in one[gain].items()})
-                    for gain in ("gain", "accuracy_gain")
-                ),
-            )
-            for one in content["tried"]
-        )
-        return cls(**{**content, **numbers, "tried": tried, "not_tried": tuple(content["not_tried"])})
 
 
 def try_adjustments(
@@ -198,7 +180,3 @@ def _gains(before: Tensor, after: Sequence[Tensor], labels: Tensor, seed: int) -
         return torch.cat([torch.stack(balanced, 1), weights @ difference.T / weights.sum(1, keepdim=True)], 1)
 
     return bootstrap_intervals(gains, len(labels), level=1 - (1 - _LEVEL) / len(after), seed=seed)
-
-
-def _known(value: float | None) -> float:
-    return math.nan if value is None else value

@@ -1,12 +1,14 @@
 """How much one quantity adds to others in explaining a score: nested least squares."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bisector.errors import missing_extra, require
+from bisector.records import fields_from_json
 from bisector.statistics.correlation import partial_correlation
 
 
@@ -32,6 +34,12 @@ class NestedRegression:
     def gain(self) -> float:
         """What the added quantity explains beyond the others; never negative, and above 0 by chance alone."""
         return self.r2_full - self.r2_base
+
+    @classmethod
+    def from_dict(cls, content: Any) -> "NestedRegression":
+        """What JSON holds of one: F of a fit that leaves nothing is infinite, for which JSON has no word."""
+        found: NestedRegression = fields_from_json(cls, content)
+        return found if math.isnan(found.p) or not math.isnan(found.f) else replace(found, f=math.inf)
 
 
 def nested_regression(

@@ -13,12 +13,13 @@ import torch
 from bisector._version import __version__
 from bisector.data.dataset import Dataset
 from bisector.files import read_or_none
+from bisector.records import write_record
 from bisector.training.checkpoints import BEST, LAST, remove_damaged
 from bisector.training.data import load_task
 from bisector.training.evaluate import embed
 from bisector.training.module import Classifier
 from bisector.training.recipe import Machine, Recipe, Task
-from bisector.training.results import RESULT, Plane, Run, read_plane, read_run, write_record
+from bisector.training.results import RESULT, Plane, Run, read_plane, read_run
 from bisector.training.train import train
 
 PLANE_EPOCHS = 3  # how many times as long a two-dimensional embedding is trained

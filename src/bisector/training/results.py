@@ -1,12 +1,10 @@
 """What a comparison of heads leaves behind: plain numbers, read and written as JSON."""
 
-import json
-import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bisector.files import read_json, reading, typed, write_whole
+from bisector.records import read_record, write_record
 
 RESULT = "result.json"  # of one training, in its folder
 
@@ -85,62 +83,21 @@ class Comparison:
             DamagedFileError: it is no such file.
             OSError: it cannot be read.
         """
-        with reading(f"results: got {path}; expected the comparison.json of bisector compare"):
-            raw = read_json(path)
-            runs = [_run(run) for run in raw.pop("runs")]
-            planes = [_plane(plane) for plane in raw.pop("planes")]
-            return typed(cls(runs=runs, planes=planes, **raw))
-
-
-def write_record(record: Run | Plane | Comparison, path: Path) -> None:
-    """Write as JSON, whole or not at all; numbers that are not finite become null."""
-    write_whole(path, json.dumps(_finite(asdict(record)), indent=1, allow_nan=False) + "\n")
+        return read_record(
+            cls, path, f"results: got {path}; expected the comparison.json of bisector compare"
+        )
 
 
 def read_run(path: Path) -> Run:
-    """Read the `Run` that `write_record` wrote; null becomes NaN where a number belongs.
+    """Read the `Run` of a training; null becomes NaN where a number belongs.
 
     Raises:
         DamagedFileError: it is no such file.
         OSError: it cannot be read.
     """
-    with reading(f"result: got {path}; expected the result of a training"):
-        return _run(read_json(path))
+    return read_record(Run, path, f"result: got {path}; expected the result of a training")
 
 
 def read_plane(path: Path) -> Plane:
-    """Read the `Plane` that `write_record` wrote; raises as `read_run`."""
-    with reading(f"result: got {path}; expected the result of a training"):
-        return _plane(read_json(path))
-
-
-def _run(record: Any) -> Run:
-    return typed(Run(**_restored(record)))
-
-
-def _plane(record: Any) -> Plane:
-    return typed(Plane(**_restored(record)))
-
-
-def _finite(value: Any) -> Any:
-    """Replace NaN and infinities, which JSON has no word for, by None."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and value - value != 0:
-        return None
-    return value
-
-
-def _restored(record: dict[str, Any]) -> dict[str, Any]:
-    return {name: value if value is None else _nan_for_null(value) for name, value in record.items()}
-
-
-def _nan_for_null(value: Any) -> Any:
-    """Put NaN where `_finite` put null; lists and the metrics hold numbers throughout."""
-    if isinstance(value, list):
-        return [_nan_for_null(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _nan_for_null(item) for key, item in value.items()}
-    return math.nan if value is None else value
+    """Read the `Plane` of a training; raises as `read_run`."""
+    return read_record(Plane, path, f"result: got {path}; expected the result of a training")

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from bisector.detection.evaluation.frequency import BOX_GROUPS, FREQUENCIES
 from bisector.errors import require
 from bisector.metrics.summary import MetricInfo
+from bisector.records import fields_from_json, fields_to_json
 
 _WHO = {
     "rare": "shown by up to 10 training images, or that the file calls rare",
@@ -139,8 +140,7 @@ class BoxScores:
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers, texts, lists and dictionaries alone, ready for JSON; null for NaN."""
-        found: dict[str, Any] = _null_for_nan(asdict(self))
-        return found
+        return fields_to_json(self)
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "BoxScores":
@@ -154,26 +154,5 @@ class BoxScores:
         needed = [one.name for one in fields(cls) if one.default is MISSING]
         missing = [name for name in needed if name not in record]
         require(not missing, "record", f"no {', '.join(missing)}", "the scores that BoxScores.to_dict wrote")
-        known: dict[str, Any] = {
-            one.name: value if value is None and one.default is None else _restored(value)
-            for one in fields(cls)
-            if one.name in record
-            for value in [record[one.name]]
-        }
-        return cls(**known)
-
-
-def _null_for_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _null_for_nan(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_null_for_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _restored(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _restored(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return tuple(_restored(item) for item in value)
-    return math.nan if value is None else value
+        found: BoxScores = fields_from_json(cls, dict(record))
+        return found
