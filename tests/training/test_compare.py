@@ -13,7 +13,7 @@ from bisector.errors import ArgumentError
 from bisector.heads import C2AM, IGAM
 from bisector.information.amount import information_amount
 from bisector.metrics.summary import summarize
-from bisector.training.cells import PLANE_EPOCHS
+from bisector.training.classifier_cell import PLANE_EPOCHS
 from bisector.training.compare import compare, plan
 from bisector.training.dry_run import estimate
 from bisector.training.recipe import Machine, Recipe, Task

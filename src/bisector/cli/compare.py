@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from tqdm import tqdm
 
     from bisector.report.outputs import write_outputs
-    from bisector.training.cells import PLANE_EPOCHS
+    from bisector.training.classifier_cell import PLANE_EPOCHS
     from bisector.training.compare import compare
 
     # The bar appears with the first epoch, so that a mistake found before is told in one line.
@@ -118,7 +118,7 @@ def _dry_run(arguments: argparse.Namespace, task: Task, recipe: Recipe, machine:
         print(f"dry run: {line}", file=sys.stderr, flush=True)
 
     tell(f"reading {task.data}")  # before what takes seconds to import
-    from bisector.report.estimates import format_estimates
+    from bisector.report.estimates import format_estimates, size_of
     from bisector.training.compare import plan
     from bisector.training.data import settled
     from bisector.training.dry_run import estimate
@@ -132,7 +132,8 @@ def _dry_run(arguments: argparse.Namespace, task: Task, recipe: Recipe, machine:
         print(f"bisector compare: {line}", file=sys.stderr)
     for line in dataset.left_out:
         print(f"left out: {line}", file=sys.stderr)
-    say(format_estimates(estimate(cells, machine, tell), cells, left, dataset, jobs))
+    estimates = estimate([cell for cell in cells if not cell.plane], machine, tell)
+    say(format_estimates(estimates, cells, left, size_of(dataset), jobs))
 
 
 def _width() -> int:

@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
             progress=progress,
         )
     runs = [DetectionRun(r.head, r.seed, r.scores, found, classified=r.classified) for r, found in compared]
-    truth = splits.validation if splits.test is None else splits.test
+    truth = splits.truth
     title = f"{', '.join(heads)} on {truth.name}"
     took = duration(sum(result.seconds for result, _ in compared))
     say("\n".join([title, "", format_scores([(run.name, run.scores) for run in runs]), ""]))

@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from bisector.detection.evaluation import read_detections
     from bisector.detection.results import BoxResult
     from bisector.detection.spec import require_head
-    from bisector.detection.train import is_finished, train_detector
+    from bisector.detection.train import Detection
     from bisector.report.detection_run import DetectionRun
     from bisector.report.estimates import duration
     from bisector.training.checkpoints import LAST
@@ -68,9 +68,11 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     splits = load_box_task(task, arguments.seed)
     if _rank() == 0:
         tell_left_out(splits, "train")
-    how = {"seed": arguments.seed, "machine": machine, "folder": out, "trainer": _trainer_options(arguments)}
-    truth = splits.validation if splits.test is None else splits.test
-    finished = is_finished(splits, task, arguments.head, recipe, **how)
+    experiment = Detection(
+        splits=splits, task=task, head=arguments.head, recipe=recipe, seed=arguments.seed, machine=machine
+    )
+    options, truth = _trainer_options(arguments), splits.truth
+    finished = experiment.is_finished(out, options)
     stored = read_or_none(out / DETECTIONS, partial(read_detections, truth=truth)) if finished else None
     if stored is not None:
         result, found = BoxResult.read(out / RESULT), stored
@@ -78,7 +80,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         (out / RESULT).unlink(missing_ok=True)  # of a shorter training
         if _rank() == 0 and (out / LAST).is_file():
             print(f"going on with the training in {out}", file=sys.stderr)
-        _, result, found = train_detector(splits, task, arguments.head, recipe, **how)
+        _, result, found = experiment.run(out, options)
         if _rank() != 0:
             return
     title = f"{result.head} on {truth.name}, seed {result.seed}: {result.model}"

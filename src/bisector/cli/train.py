@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from bisector.training.data import load_task, settled
     from bisector.training.results import RESULT, read_run
     from bisector.training.spec import build_head
-    from bisector.training.train import is_finished, train
+    from bisector.training.train import Classification
 
     build_head(parsed.head, 8, 4, torch.ones(4))  # a wrong option is told before anything is read
     task, chosen = settled(task, recipe)
@@ -82,14 +82,17 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         print(f"bisector train: {line}", file=sys.stderr)
     for line in dataset.left_out if _rank() == 0 else ():
         print(f"left out: {line}", file=sys.stderr)
-    how = {"seed": parsed.seed, "machine": machine, "folder": out, "trainer": _trainer_options(parsed, out)}
-    if is_finished(dataset, task, parsed.head, recipe, **how):
+    experiment = Classification(
+        dataset=dataset, task=task, head=parsed.head, recipe=recipe, seed=parsed.seed, machine=machine
+    )
+    options = _trainer_options(parsed, out)
+    if experiment.is_finished(out, options):
         done = read_run(out / RESULT)
     else:
         (out / RESULT).unlink(missing_ok=True)  # of a shorter training
         if _rank() == 0 and (out / LAST).is_file():
             print(f"going on with the training in {out}", file=sys.stderr)
-        _, done = train(dataset, task, parsed.head, recipe, **how)
+        _, done, _ = experiment.run(out, options)
         if _rank() != 0:
             return
         write_record(done, out / RESULT)

@@ -1,6 +1,5 @@
 """A detector that was trained here, built again from its checkpoint alone."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from bisector.detection.module import Detector
 from bisector.detection.recipe import BoxRecipe, BoxTask
 from bisector.errors import require
 from bisector.files import reading
-from bisector.training.checkpoints import BEST, LAST, read_checkpoint
+from bisector.training.checkpoints import BEST, LAST, epochs_done, read_checkpoint
 from bisector.training.recipe import Machine
 
 WRITER = "bisector detect train"
@@ -88,15 +87,13 @@ def describe(
     trainer: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return the plain values from which `load_detector` builds the model again, and all its result depends on."""
-    parts = [splits.train, splits.validation, *([splits.test] if splits.test is not None else [])]
-    fingerprint = hashlib.sha256("".join(part.fingerprint() for part in parts).encode()).hexdigest()[:16]
     limit = LVIS_DETECTIONS if splits.train.style == "lvis" else None
     return {
         "kind": "detector",
         "trainer": dict(trainer),
         "precision": machine.precision,
         "devices": machine.devices,
-        "fingerprint": fingerprint,
+        "fingerprint": splits.fingerprint(),
         "task": asdict(task),
         "recipe": asdict(recipe),
         "head": head,
@@ -173,14 +170,14 @@ def load_detector(path: Path) -> TrainedDetector:
     require(last.is_file(), "model", str(path), "a checkpoint, or the folder of a training that holds one")
     place, stored = last, read_checkpoint("model", last, WRITER)
     with reading(f"model: got {last}; expected a checkpoint that {WRITER} wrote"):
-        description, done = stored["bisector"], _epochs(stored)
+        description, done = stored["bisector"], epochs_done(stored)
         task, recipe = BoxTask(**description["task"]), BoxRecipe(**description["recipe"])
         if path.is_dir() and recipe.select == "best" and (path / BEST).is_file():
             place = path / BEST
             stored = read_checkpoint("model", place, WRITER)
         model = build_model(description, fixed=stored["bisector"]["fixed"])
         model.load_state_dict(stored["state_dict"])
-        epochs = _epochs(stored)
+        epochs = epochs_done(stored)
         low, high = description.get("pixel_range", (0, 0))
     ended = last.name == BEST or done >= recipe.epochs
     return TrainedDetector(
@@ -199,11 +196,6 @@ def load_detector(path: Path) -> TrainedDetector:
         path=place,
         pixel_range=(low, high) if low < high else None,
     )
-
-
-def _epochs(stored: Mapping[str, Any]) -> int:
-    """How many epochs were finished: one that `Checkpoints` cut into is none."""
-    return len(stored["callbacks"]["EpochLog"]["rows"])
 
 
 def with_fixed(description: Mapping[str, Any], model: Detector) -> dict[str, Any]:

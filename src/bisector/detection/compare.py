@@ -1,76 +1,59 @@
 """Detectors with several heads on the same pictures: trained side by side, each kept in a folder of its own."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from bisector.cores import require_tasks
 from bisector.data.boxes import BoxSplits
 from bisector.detection.data import load_box_task
 from bisector.detection.evaluation import Detections, read_detections, write_detections
+from bisector.detection.module import Detector
 from bisector.detection.recipe import BoxRecipe, BoxTask
 from bisector.detection.results import BoxResult
 from bisector.detection.spec import require_head
-from bisector.detection.train import is_finished, train_detector
-from bisector.errors import require, require_integer
-from bisector.files import read_or_none
-from bisector.training.checkpoints import remove_damaged
-from bisector.training.processes import Order, default_jobs, train_cells
+from bisector.detection.train import Detection
+from bisector.errors import require
+from bisector.training.cells import Cell, require_heads
+from bisector.training.experiment import Experiment
+from bisector.training.processes import Order, default_jobs, run_cells
 from bisector.training.recipe import Machine
 from bisector.training.results import RESULT
 
 DETECTIONS = "detections.json"
 
-_QUIET = {"enable_progress_bar": False}  # of Lightning; epochs are told by the parent
-
 
 @dataclass(frozen=True)
-class BoxCell:
-    """One training of a comparison.
-
-    Args:
-        task: the pictures and their boxes.
-        head: spec of the head.
-        recipe: how to train.
-        seed: of data and training.
-    """
+class BoxCell(Cell[Detector, BoxResult]):
+    """One training of a comparison of detectors."""
 
     task: BoxTask
-    head: str
     recipe: BoxRecipe
-    seed: int
 
-    def place(self, folder: Path) -> Path:
-        """The folder of this training in that of all."""
-        words = re.sub(r"[^\w.=-]+", "-", self.head)
-        return folder / f"{words}-seed{self.seed}"
+    def experiment(self, machine: Machine) -> Experiment[Detector, BoxResult]:
+        """Return the training, its data loaded."""
+        return Detection(
+            splits=_data(self.task, self.seed),
+            task=self.task,
+            head=self.head,
+            recipe=self.recipe,
+            seed=self.seed,
+            machine=machine,
+        )
 
-    def train(
-        self, folder: Path | None, machine: Machine, progress: Callable[[int], None], *, keep: bool = True
-    ) -> BoxResult:
-        """Train and score, or read the result of a training that was done.
+    def read(self, folder: Path) -> BoxResult:
+        """Read the result; the detections are read too, whether they are whole."""
+        self.detections(folder)
+        return BoxResult.read(folder / RESULT)
 
-        Raises:
-            ArgumentError: the folder holds a training with other settings, or the data cannot be used.
-        """
-        assert folder is not None  # detections are read from it
-        own = self.place(folder)
-        splits = _data(self.task, self.seed)
-        truth = splits.validation if splits.test is None else splits.test
-        remove_damaged(own)
-        how: dict[str, Any] = {"seed": self.seed, "machine": machine, "folder": own, "trainer": _QUIET}
-        finished = is_finished(splits, self.task, self.head, self.recipe, **how)
-        if finished and read_or_none(own / DETECTIONS, partial(read_detections, truth=truth)) is not None:
-            progress(self.recipe.epochs)
-            return BoxResult.read(own / RESULT)
-        (own / RESULT).unlink(missing_ok=True)  # of a shorter training
-        _, result, found = train_detector(splits, self.task, self.head, self.recipe, progress=progress, **how)
-        write_detections(own / DETECTIONS, truth, found)
-        result.write(own / RESULT)  # last: whoever finds it finds all the rest
-        return result
+    def detections(self, folder: Path) -> list[Detections]:
+        """Read what was detected in the part that is scored."""
+        return read_detections(folder / DETECTIONS, _data(self.task, self.seed).truth)
+
+    def keep_beside(self, folder: Path, beside: list[Detections]) -> None:
+        """Write the detections."""
+        write_detections(folder / DETECTIONS, _data(self.task, self.seed).truth, beside)
 
 
 def compare_detectors(
@@ -106,26 +89,21 @@ def compare_detectors(
         ArgumentError: an argument is not legal, or the data cannot be used.
     """
     recipe, machine = recipe or BoxRecipe(), machine or Machine()
-    alone = "1: a comparison runs its trainings side by side instead"
-    require(machine.devices == 1, "devices", machine.devices, alone)
     require(bool(heads), "heads", "none", "at least one")
+    require_heads(heads, seeds, machine)
     for head in heads:
-        require(heads.count(head) == 1, "heads", f"{head!r} twice", "each head once")
         require_head(head)
-    require_integer("seeds", seeds, least=1)
     jobs = default_jobs(machine) if jobs is None else require_tasks("jobs", jobs)
-    cells = [BoxCell(task, head, recipe, seed) for seed in range(seeds) for head in heads]
-    told = progress or (lambda what, epochs: None)
-    anything: Sequence[Any] = cells  # to the pool a cell is what has a head, a seed and `train`
-    results: dict[Any, Any] = dict(train_cells(anything, Order(folder, machine), jobs, told))
-    splits = _data(task, 0)
-    truth = splits.validation if splits.test is None else splits.test
+    known = _data(task, 0).fingerprint()
+    cells = [
+        BoxCell(task, head, recipe, seed, machine.precision, known) for seed in range(seeds) for head in heads
+    ]
+    results: list[BoxResult] = run_cells(
+        cells, Order(folder, machine, keep=True), jobs, progress or (lambda what, epochs: None)
+    )
     return [
-        (
-            results[cell],
-            read_detections(cell.place(folder) / DETECTIONS, truth) if cell.seed == 0 else [],
-        )
-        for cell in cells
+        (result, cell.detections(folder / cell.key) if cell.seed == 0 else [])
+        for cell, result in zip(cells, results, strict=True)
     ]
 
 

@@ -1,7 +1,6 @@
 """Detector: a torchvision R-CNN with a head of ours as a LightningModule."""
 
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,26 +8,14 @@ import torch
 from torch import Tensor
 
 from bisector.data.boxes import BoxSet
-from bisector.data.keyed import keyed_seed
 from bisector.detection.batches import BoxBatch, pixels
 from bisector.detection.evaluation import Detections, evaluate_boxes
 from bisector.detection.predict import detections_of, gathered
-from bisector.errors import missing_extra
-from bisector.heads import IGAM
 from bisector.training.divergence import DivergedError, diverged
-from bisector.training.guide import InformationGuide
-from bisector.training.schedules import schedule
-
-try:
-    import lightning
-except ImportError as error:
-    raise missing_extra("lightning", "train") from error
-
-HEAD = "network.roi_heads.box_predictor.head"
-"""Where `InformationGuide` finds the head."""
+from bisector.training.head_module import HeadModule
 
 
-class Detector(lightning.LightningModule):
+class Detector(HeadModule):
     """A detector with a head of ours, trained by the losses that torchvision returns.
 
     Each training step returns the loss, its parts, and the embeddings and labels that the head measures, detached,
@@ -49,6 +36,8 @@ class Detector(lightning.LightningModule):
         truth: the validation part; nothing is logged of it if None.
     """
 
+    head_path = "network.roi_heads.box_predictor.head"
+
     def __init__(
         self,
         network: Any,
@@ -61,28 +50,18 @@ class Detector(lightning.LightningModule):
         seed: int | None = None,
         truth: BoxSet | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            optimizer=optimizer,
+            schedule=schedule,
+            seed=seed,
+        )
         self.network = network
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.optimizer = optimizer
-        self.schedule = schedule
         self.clip_norm = clip_norm
-        self.seed = seed
         self.truth = truth
         self._found: list[Detections] = []
         self._files: list[str] = []  # of the batch, for messages
-
-    @property
-    def measures(self) -> bool:
-        """Whether the head is an IGAM with a meter, which `InformationGuide` feeds."""
-        head = self.network.roi_heads.head
-        return isinstance(head, IGAM) and head.information is not None
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Make the random numbers of this step a function of the seed and the step."""
-        if self.seed is not None:
-            torch.manual_seed(keyed_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
 
     def training_step(self, batch: BoxBatch, batch_idx: int) -> dict[str, Any]:
         """Return the loss, its parts, and what the head measures.
@@ -150,29 +129,19 @@ class Detector(lightning.LightningModule):
         values = {name: torch.tensor(0.0 if math.isnan(ap) else ap) for name, ap in named.items()}
         self.log_dict(values, prog_bar=True, batch_size=1)
 
-    def on_fit_start(self) -> None:
-        """Warn of an IGAM head that nobody feeds."""
-        guided = any(isinstance(callback, InformationGuide) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
-        if self.measures and not guided:
-            message = (
-                "the IGAM head has a meter, but no InformationGuide is among the Trainer's callbacks: its "
-            )
-            warnings.warn(message + "margins will not change", RuntimeWarning, stacklevel=2)
-
-    def configure_optimizers(self) -> Any:
-        """Return the optimizer and its schedule over the whole training."""
+    def make_optimizer(self, **rates: Any) -> torch.optim.Optimizer:
+        """Return the optimizer of what is not fixed."""
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        rates: dict[str, Any] = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
-        optimizer: torch.optim.Optimizer
         if self.optimizer == "sgd":
-            optimizer = torch.optim.SGD(parameters, momentum=0.9, **rates)
-        else:
-            optimizer = torch.optim.AdamW(parameters, **rates)
-        steps = self.trainer.estimated_stepping_batches
-        if steps == math.inf:  # trained for a time, not for a number of steps: there is no cycle to plan
-            return optimizer
-        rate = torch.optim.lr_scheduler.LambdaLR(optimizer, _factor(self.schedule, int(steps)))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
+            return torch.optim.SGD(parameters, momentum=0.9, **rates)
+        return torch.optim.AdamW(parameters, **rates)
+
+    def factor(self, steps: int) -> Callable[[int], float]:
+        """Return the factor of the learning rate for every step: detectors stand no full step at the start."""
+        if self.schedule != "constant":
+            return super().factor(steps)
+        rising = max(1, min(500, round(0.05 * steps)))
+        return lambda step: min(1.0, (step + 1) / rising)
 
     def _require_finite(self, loss: Tensor, parts: Mapping[str, Tensor]) -> None:
         """Raise in every process where the loss of any is not finite: the others would wait for it in vain."""
@@ -188,11 +157,3 @@ class Detector(lightning.LightningModule):
             f"epoch {self.current_epoch}, step {self.global_step}, with {', '.join(map(str, self._files))}"
         )
         return diverged(self, what, f"{got} in {where}")
-
-
-def _factor(name: str, steps: int) -> Callable[[int], float]:
-    """Return the factor of the learning rate for every step: detectors stand no full step at the start."""
-    if name != "constant":
-        return schedule(name, steps)
-    rising = max(1, min(500, round(0.05 * steps)))
-    return lambda step: min(1.0, (step + 1) / rising)

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from bisector.data.dataset import Dataset
-from bisector.training.cells import Cell
 from bisector.training.dry_run import Estimate
+from bisector.training.processes import AnyCell
 
 
 def format_estimates(
-    estimates: Sequence[Estimate], cells: Sequence[Cell], left: Sequence[Cell], dataset: Dataset, jobs: int
+    estimates: Sequence[Estimate], cells: Sequence[AnyCell], left: Sequence[AnyCell], data: str, jobs: int
 ) -> str:
     """Return the table of a dry run and its sum.
 
@@ -16,12 +16,12 @@ def format_estimates(
         estimates: one a head.
         cells: of the comparison.
         left: those of them that are not done yet.
-        dataset: of seed 0.
+        data: what there is to train on, in a line.
         jobs: trainings at a time.
     """
     width = max(len(e.head) for e in estimates)
     lines = [
-        size_of(dataset),
+        data,
         "",
         f"{'Head':<{width}}  {'Parameters':>11}  {'Steps':>9}  {'ms a step':>9}  {'A training':>10}  {'Memory':>9}",
     ]

@@ -3,54 +3,62 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import torch
+from typing import Any, Generic
 
 from bisector._version import __version__
-from bisector.data.dataset import Dataset
+from bisector.errors import require, require_integer
 from bisector.files import read_or_none
 from bisector.records import write_record
 from bisector.training.checkpoints import BEST, LAST, remove_damaged
-from bisector.training.data import load_task
-from bisector.training.evaluate import embed
-from bisector.training.module import Classifier
-from bisector.training.recipe import Machine, Recipe, Task
-from bisector.training.results import RESULT, Plane, Run, read_plane, read_run
-from bisector.training.train import train
-
-PLANE_EPOCHS = 3  # how many times as long a two-dimensional embedding is trained
+from bisector.training.experiment import Experiment, Model, Result
+from bisector.training.recipe import Machine
+from bisector.training.results import RESULT
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One training of a comparison.
+class Cell(ABC, Generic[Model, Result]):
+    """One training of a comparison. A kind of model is a subclass.
 
     Args:
-        task: what it is trained on.
+        task: a record of what it is trained on.
         head: spec of the head.
-        recipe: how.
+        recipe: a record of how to train.
         seed: of data and training.
-        plane: whether it is trained with a two-dimensional embedding, to be drawn.
         precision: of the training.
         fingerprint: of the data; a cell of other data is another cell.
     """
 
-    task: Task
+    task: Any
     head: str
-    recipe: Recipe
+    recipe: Any
     seed: int
-    plane: bool = False
     precision: str = "32-true"
     fingerprint: str = ""
+
+    @abstractmethod
+    def experiment(self, machine: Machine) -> Experiment[Model, Result]:
+        """Return the training, its data loaded."""
+
+    @abstractmethod
+    def read(self, folder: Path) -> Result:
+        """Read what the training left in its folder."""
+
+    def keep_beside(self, folder: Path, beside: Any) -> None:
+        """Write what came out beside the result."""
+
+    def record(self, experiment: Experiment[Model, Result], model: Model, result: Result) -> Result:
+        """Return what is kept of the training."""
+        return result
 
     @property
     def epochs(self) -> int:
         """How many epochs it is trained for."""
-        return self.recipe.epochs * (PLANE_EPOCHS if self.plane else 1)
+        epochs: int = self.recipe.epochs
+        return epochs
 
     @property
     def key(self) -> str:
@@ -61,18 +69,18 @@ class Cell:
         text = json.dumps(depends, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         words = re.sub(r"[^\w.=-]+", "-", self.head)[:60]
-        return f"{words}-seed{self.seed}{'-plane' if self.plane else ''}-{digest}"
+        return f"{words}-seed{self.seed}{self._kind()}-{digest}"
 
-    def done(self, cells: Path | None, *, keep: bool = False) -> Run | Plane | None:
+    def done(self, cells: Path | None, *, keep: bool = False) -> Result | None:
         """Return the result, if it is there already, and the checkpoint too if that is to be kept."""
-        if cells is None or (keep and not (cells / self.key / LAST).is_file()):
+        own = None if cells is None else cells / self.key
+        if own is None or not (own / RESULT).is_file() or (keep and not (own / LAST).is_file()):
             return None
-        read: Callable[[Path], Run | Plane] = read_plane if self.plane else read_run
-        return read_or_none(cells / self.key / RESULT, read)
+        return read_or_none(own / RESULT, lambda path: self.read(path.parent))
 
     def train(
         self, cells: Path | None, machine: Machine, progress: Callable[[int], None], *, keep: bool = False
-    ) -> Run | Plane:
+    ) -> Result:
         """Train it, or go on with it, and keep the result.
 
         Args:
@@ -81,46 +89,34 @@ class Cell:
             progress: told after every epoch.
             keep: whether the checkpoints stay when the result is there.
         """
-        dataset = _load(self.task, self.seed, self.recipe.backbone, self.fingerprint)
-        folder = None if cells is None else cells / self.key
-        remove_damaged(folder)
-        recipe = self.recipe
-        if self.plane:  # ten classes find their places on a circle slowly
-            recipe = replace(recipe, embedding_dim=2, epochs=self.epochs)
-        model, result = train(
-            dataset,
-            self.task,
-            self.head,
-            recipe,
-            seed=self.seed,
-            machine=machine,
-            folder=folder,
-            progress=progress,
-        )
-        record: Run | Plane = _plane(model, dataset, self.head) if self.plane else result
-        if folder is not None:
-            write_record(record, folder / RESULT)
+        own = None if cells is None else cells / self.key
+        remove_damaged(own)
+        experiment = self.experiment(machine)
+        model, result, beside = experiment.run(own, progress=progress)
+        record = self.record(experiment, model, result)
+        if own is not None:
+            self.keep_beside(own, beside)
+            write_record(record, own / RESULT)  # last: whoever finds it finds all the rest
             for name in () if keep else (LAST, BEST):
-                (folder / name).unlink(missing_ok=True)
+                (own / name).unlink(missing_ok=True)
         return record
 
+    def _kind(self) -> str:
+        """What tells cells of one head and seed apart, for people."""
+        return ""
 
-@lru_cache(maxsize=1)
-def _load(task: Task, seed: int, backbone: str, fingerprint: str) -> Dataset:
-    return load_task(task, seed, backbone)
 
+def require_heads(heads: Sequence[str], seeds: int, machine: Machine, name: str = "heads") -> None:
+    """Raise `ArgumentError` for what no comparison can do.
 
-def _plane(model: Classifier, dataset: Dataset, spec: str) -> Plane:
-    head = model.head
-    points, predictions = embed(model, dataset.test)
-    # Without a bias, the regions of inner products are still no arcs: the lengths of the vectors count.
-    flat = torch.zeros(head.num_classes) if head.score == "dot" else None
-    bias = flat if head.bias is None else head.bias.detach()
-    return Plane(
-        head=spec,
-        points=points.tolist(),
-        labels=dataset.test.labels.tolist(),
-        weights=head.weight.tolist(),
-        accuracy=float((predictions == dataset.test.labels).float().mean()),
-        bias=None if bias is None else bias.tolist(),
-    )
+    Args:
+        heads: specs.
+        seeds: how many.
+        machine: with which means.
+        name: of the argument.
+    """
+    alone = "1: a comparison runs its trainings side by side instead"
+    require(machine.devices == 1, "devices", machine.devices, alone)
+    for spec in heads:
+        require(heads.count(spec) == 1, name, f"{spec!r} twice", "each head once")
+    require_integer("seeds", seeds, least=1)

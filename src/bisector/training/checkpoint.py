@@ -13,7 +13,7 @@ from bisector.data.images import PixelRange
 from bisector.errors import require
 from bisector.files import reading
 from bisector.networks.backbones import build_backbone
-from bisector.training.checkpoints import BEST, LAST, read_checkpoint
+from bisector.training.checkpoints import BEST, LAST, epochs_done, read_checkpoint
 from bisector.training.module import Classifier
 from bisector.training.recipe import Machine, Recipe, Task
 from bisector.training.spec import build_head
@@ -33,6 +33,7 @@ class Trained:
         shape: of one example.
         train_counts: (C,) training instances.
         path: of the checkpoint.
+        epochs: that were finished when the checkpoint was written.
         pixel_range: the values of deep pixels that became 0 and 255; None without such images.
     """
 
@@ -45,6 +46,7 @@ class Trained:
     shape: tuple[int, ...]
     train_counts: Tensor
     path: Path
+    epochs: int
     pixel_range: PixelRange | None = None
 
 
@@ -121,6 +123,7 @@ def load_trained(path: Path) -> Trained:
             stored = read_checkpoint("model", place)
         model = build_model(description, pretrained=False)
         model.load_state_dict(stored["state_dict"])
+        epochs = epochs_done(stored)
         low, high = description.get("pixel_range", (0, 0))
     return Trained(
         model=model.eval(),
@@ -132,5 +135,6 @@ def load_trained(path: Path) -> Trained:
         shape=tuple(description["shape"]),
         train_counts=torch.tensor(description["train_counts"]),
         path=place,
+        epochs=epochs,
         pixel_range=(low, high) if low < high else None,
     )

@@ -59,6 +59,11 @@ def read_checkpoint(name: str, path: Path, writer: str = "bisector") -> dict[str
         return stored
 
 
+def epochs_done(stored: dict[str, Any]) -> int:
+    """Return how many epochs were finished when a checkpoint was written: one that it cut into is none."""
+    return len(stored["callbacks"]["EpochLog"]["rows"])
+
+
 def resumable(folder: Path | None) -> tuple[Path | None, dict[str, Any]]:
     """Return the checkpoint from which a training goes on, and its description; None where there is none.
 

@@ -9,11 +9,12 @@ from bisector._version import __version__
 from bisector.cores import require_tasks
 from bisector.data.dataset import Dataset
 from bisector.data.fingerprint import fingerprint
-from bisector.errors import require, require_integer
+from bisector.errors import require
 from bisector.networks.backbones import build_backbone
-from bisector.training.cells import PLANE_EPOCHS, Cell
+from bisector.training.cells import require_heads
+from bisector.training.classifier_cell import PLANE_EPOCHS, ClassifierCell
 from bisector.training.data import augmentation_of, load_task, settled
-from bisector.training.processes import Order, Progress, default_jobs, train_cells
+from bisector.training.processes import Order, Progress, default_jobs, run_cells
 from bisector.training.recipe import Machine, Recipe, Task
 from bisector.training.results import Comparison, Plane, Run
 from bisector.training.spec import build_head
@@ -27,7 +28,7 @@ def plan(
     planes: Sequence[str] = (),
     recipe: Recipe | None = None,
     machine: Machine | None = None,
-) -> tuple[list[Cell], Dataset]:
+) -> tuple[list[ClassifierCell], Dataset]:
     """Check everything and return the cells of a comparison, seed by seed, with the data of seed 0.
 
     Args:
@@ -43,13 +44,9 @@ def plan(
     """
     recipe = Recipe() if recipe is None else recipe
     machine = Machine() if machine is None else machine
-    alone = "1: a comparison runs its trainings side by side instead"
-    require(machine.devices == 1, "devices", machine.devices, alone)
-    require_integer("seeds", seeds, least=1)
     require(bool(heads), "heads", "none", "at least one head")
-    for name, specs in (("heads", heads), ("planes", planes)):
-        for spec in specs:
-            require(specs.count(spec) == 1, name, f"{spec!r} twice", "each head once")
+    require_heads(heads, seeds, machine)
+    require_heads(planes, seeds, machine, "planes")
     task, _ = settled(task, recipe)
     first = load_task(task, 0, recipe.backbone)
     augmentation_of(first, recipe.augment)  # refuses a word that names none
@@ -60,7 +57,11 @@ def plan(
         require(drawn, "planes", repr(spec), "heads with one vector a class")
     require(not (planes and first.open_set), "planes", ",".join(planes), "none, with the open-set split")
     cell = partial(
-        Cell, task, recipe=recipe, precision=machine.precision, fingerprint=fingerprint(task.data, first)
+        ClassifierCell,
+        task,
+        recipe=recipe,
+        precision=machine.precision,
+        fingerprint=fingerprint(task.data, first),
     )
     cells = [cell(head=spec, seed=seed) for seed in range(seeds) for spec in heads]
     return cells + [cell(head=spec, seed=0, plane=True) for spec in planes], first
@@ -118,12 +119,7 @@ def compare(
     jobs = default_jobs(machine) if jobs is None else require_tasks("jobs", jobs)
     for line in filter(None, [settled(task, recipe)[1], *first.notes]):
         tell(line)
-    results = {cell: result for cell in cells if (result := cell.done(folder, keep=keep)) is not None}
-    for cell in results:
-        told(f"{cell.head}, seed {cell.seed}", cell.epochs)
-    left = [cell for cell in cells if cell not in results]
-    results.update(train_cells(left, Order(folder, machine, keep), jobs, told))
-    ordered = [results[cell] for cell in cells]
+    ordered = run_cells(cells, Order(folder, machine, keep), jobs, told)
     # Those that the accuracies are of: unseen classes have none.
     tested = first.validation_counts if first.open_set else first.test_counts
     return Comparison(

@@ -3,26 +3,29 @@
 import multiprocessing
 import os
 import resource
+import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from bisector.errors import ArgumentError, require
-from bisector.heads import IGAM
-from bisector.training.cells import Cell
-from bisector.training.checkpoint import build_model, describe
-from bisector.training.data import augmentation_of, load_task
-from bisector.training.evaluate import EVALUATION_BATCH
-from bisector.training.loader import TrainingBatches, plain_batches
+from bisector.errors import ArgumentError, missing_extra, require
+from bisector.training.guide import InformationGuide
 from bisector.training.parents import leave_with
+from bisector.training.processes import AnyCell
 from bisector.training.recipe import Machine
+from bisector.training.runner import fit, make_trainer, quiet_lightning
+
+try:
+    import lightning
+except ImportError as error:
+    raise missing_extra("lightning", "train") from error
 
 WARM_UP, STEPS = 3, 12
 
@@ -49,9 +52,9 @@ class Estimate:
 
 
 def estimate(
-    cells: Sequence[Cell], machine: Machine, tell: Callable[[str], None] = lambda line: None
+    cells: Sequence[AnyCell], machine: Machine, tell: Callable[[str], None] = lambda line: None
 ) -> list[Estimate]:
-    """Return what one cell of each head takes, planes apart, measured one after the other.
+    """Return what one cell of each head takes, measured one after the other.
 
     The refresh of an IGAM head and the writing of checkpoints are not in it; trainings side by side share the
     memory's bandwidth and take longer than one alone.
@@ -65,8 +68,8 @@ def estimate(
         ArgumentError: the process of a head was killed, as the system does when memory runs out.
     """
     context = multiprocessing.get_context("spawn")
-    firsts = {cell.head: cell for cell in reversed(cells) if not cell.plane}
-    heads = list(dict.fromkeys(cell.head for cell in cells if not cell.plane))
+    firsts = {cell.head: cell for cell in reversed(cells)}
+    heads = list(dict.fromkeys(cell.head for cell in cells))
     found = []
     for number, head in enumerate(heads, 1):
         tell(f"{number} of {len(heads)}: {head}, at most {WARM_UP + STEPS} steps in a process of its own")
@@ -83,54 +86,73 @@ def estimate(
     return found
 
 
-def _measure(cell: Cell, machine: Machine) -> Estimate:
+def _measure(cell: AnyCell, machine: Machine) -> Estimate:
     torch.set_num_threads(machine.threads)
-    task, recipe = cell.task, cell.recipe
-    dataset = load_task(task, cell.seed, recipe.backbone)
     cuda = machine.accelerator != "cpu" and torch.cuda.is_available()
     asked = machine.accelerator not in {"gpu", "cuda"} or cuda
     require(asked, "accelerator", repr(machine.accelerator), "cpu: this machine has no GPU")
-    device = torch.device("cuda" if cuda else "cpu")
-    description = describe(task, recipe, cell.head, cell.seed, dataset, machine=machine)
-    model = build_model(description, pretrained=False).to(device)
-    half = torch.float16 if machine.precision.startswith("16") else torch.bfloat16
-    policy = augmentation_of(dataset, recipe.augment)
-    batches = TrainingBatches(dataset.train, recipe.batch_size, seed=0, augmentation=policy)
-    optimizer = torch.optim.AdamW(model.parameters())
-    meter = model.head if isinstance(model.head, IGAM) and model.head.information is not None else None
-    times = []
-    iterator = iter(batches)
-    for _ in range(min(WARM_UP + STEPS, len(batches))):
-        start = time.perf_counter()
-        inputs, labels = (part.to(device) for part in next(iterator))
-        with torch.autocast(device.type, half, enabled=machine.precision.endswith("mixed")):
-            embeddings = model.backbone(inputs)
-            loss = model.head(embeddings, labels)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        if meter is not None:
-            meter.observe(embeddings.detach(), labels)
-        loss.item()  # waits for the device
-        times.append(time.perf_counter() - start)
-    step = sorted(times[WARM_UP:] or times)[len(times[WARM_UP:] or times) // 2]
-    model.eval()
-    start = time.perf_counter()
-    seen = 0
-    with torch.no_grad():
-        for inputs, _ in islice(plain_batches(dataset.train, EVALUATION_BATCH), 2):
-            model(inputs.to(device)).cpu()
-            seen += len(inputs)
-    example = (time.perf_counter() - start) / max(seen, 1)
-    evaluated = recipe.epochs * len(dataset.validation) + len(dataset.train) + len(dataset.test)
+    drawn = {name: False for name in ("pretrained", "pretrained_backbone") if hasattr(cell.recipe, name)}
+    experiment = replace(cell, recipe=replace(cell.recipe, **drawn)).experiment(machine)
+    experiment.check()
+    with quiet_lightning():
+        model = experiment.model(experiment.describe({}), {})
+        batches, watch = experiment.batches(), _Stopwatch()
+        guide = [InformationGuide(head=model.head_path)] if model.measures else []
+        few = {"max_steps": WARM_UP + STEPS, "limit_val_batches": 2, "check_val_every_n_epoch": 1}
+        options = {**experiment.trainer_options(), **few}
+        trainer = make_trainer(1, machine, [*guide, *experiment.callbacks(), watch], options)
+        fit(trainer, model, batches, None)
+        steps = experiment.recipe.epochs * len(batches.train_dataloader())
+        watch.begin()
+        trainer.validate(model, datamodule=batches, verbose=False)
+    step = statistics.median(watch.steps[WARM_UP:] or watch.steps)
+    example = sum(watch.evaluations) / max(1, watch.evaluated)
     return Estimate(
         head=cell.head,
         parameters=sum(p.numel() for p in model.parameters()),
-        steps=recipe.epochs * len(batches),
+        steps=steps,
         step_seconds=step,
-        seconds=recipe.epochs * len(batches) * step + evaluated * example,
+        seconds=steps * step + experiment.looked_at() * example,
         memory=torch.cuda.max_memory_allocated() if cuda else _peak_of_process(),
     )
+
+
+class _Stopwatch(lightning.Callback):
+    """Times steps, from one batch to the end of the step, and evaluations of batches."""
+
+    def __init__(self) -> None:
+        self.steps: list[float] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget the evaluations."""
+        self.evaluations: list[float] = []
+        self.evaluated = 0
+        self._start = time.perf_counter()
+
+    def on_train_epoch_start(self, *arguments: Any) -> None:
+        """Start."""
+        self._start = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Note a step; the loss waits for the device."""
+        outputs["loss"].item()
+        now = time.perf_counter()
+        self.steps.append(now - self._start)
+        self._start = now
+
+    def on_validation_batch_start(self, *arguments: Any, **others: Any) -> None:
+        """Start."""
+        self._start = time.perf_counter()
+
+    def on_validation_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *others: Any
+    ) -> None:
+        """Note an evaluation."""
+        self.evaluations.append(time.perf_counter() - self._start)
+        self.evaluated += len(batch[0])
 
 
 def _peak_of_process() -> int:

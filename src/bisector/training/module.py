@@ -1,31 +1,21 @@
 """Classifier: a backbone and a head as a LightningModule."""
 
-import math
-import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bisector.data.keyed import keyed_seed
 from bisector.engine.placement import is_sharded
-from bisector.errors import missing_extra, require
-from bisector.heads import IGAM, Head
+from bisector.errors import require
+from bisector.heads import Head
 from bisector.optim.rowwise_adamw import RowwiseAdamW
 from bisector.training.divergence import diverged
-from bisector.training.guide import InformationGuide
-from bisector.training.schedules import schedule
-
-try:
-    import lightning
-except ImportError as error:
-    raise missing_extra("lightning", "train") from error
-
+from bisector.training.head_module import HeadModule
 
 _LOSSES = 50  # after so many steps they are looked at
 
 
-class Classifier(lightning.LightningModule):
+class Classifier(HeadModule):
     """A backbone that makes embeddings and a head that makes its loss of them.
 
     Each training step returns the loss together with the embeddings and labels, detached, for callbacks such as
@@ -60,28 +50,24 @@ class Classifier(lightning.LightningModule):
         schedule: str = "one-cycle",
         seed: int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            optimizer=optimizer,
+            schedule=schedule,
+            seed=seed,
+        )
         decays = optimizer == "sgd" and weight_decay != 0 and head.sample < 1 and head.sparse
         got = f"{weight_decay} with optimizer='sgd' and the sparse gradients of sampled classes"
         require(not decays, "weight_decay", got, "0, or optimizer='adamw', or a head with sparse=False")
         self.backbone = backbone
         self.head = head
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.optimizer = optimizer
-        self.schedule = schedule
-        self.seed = seed
         self._outcomes: Tensor | None = None  # (2, C): right and all, of the validation so far
         self._losses: list[Tensor] = []  # of the steps since they were last looked at
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return the (B, C) logits for inference."""
         return self.head.logits(self.backbone(inputs))
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Make the random numbers of this step a function of the seed and the step."""
-        if self.seed is not None:
-            torch.manual_seed(keyed_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Return the loss, and what it was computed from."""
@@ -119,33 +105,15 @@ class Classifier(lightning.LightningModule):
         }
         self.log_dict(found, prog_bar=True)
 
-    def on_fit_start(self) -> None:
-        """Warn of an IGAM head that nobody feeds."""
-        guided = any(isinstance(callback, InformationGuide) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
-        if isinstance(self.head, IGAM) and self.head.information is not None and not guided:
-            message = (
-                "the IGAM head has a meter, but no InformationGuide is among the Trainer's callbacks: its "
-            )
-            warnings.warn(message + "margins will not change", RuntimeWarning, stacklevel=2)
-
-    def configure_optimizers(self) -> Any:
-        """Return the optimizer and its schedule over the whole training."""
+    def make_optimizer(self, **rates: Any) -> torch.optim.Optimizer:
+        """Return the optimizer; of sampled classes the one that leaves the others alone."""
         if self.head.sample < 1 and self.trainer.world_size > 1 and not is_sharded(self.head.weight):
             self.head.sparse = False
-        rates: dict[str, Any] = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
-        optimizer: torch.optim.Optimizer
         if self.optimizer == "sgd":
-            optimizer = torch.optim.SGD(self.parameters(), momentum=0.9, nesterov=True, **rates)
-        elif self.head.sample < 1:
-            optimizer = RowwiseAdamW(self._by_class_and_others(), **rates)
-        else:
-            optimizer = torch.optim.AdamW(self.parameters(), **rates)
-        steps = self.trainer.estimated_stepping_batches
-        if steps == math.inf:  # trained for a time, not for a number of steps: there is no cycle to plan
-            return optimizer
-        factor = schedule(self.schedule, int(steps))
-        rate = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": rate, "interval": "step"}}
+            return torch.optim.SGD(self.parameters(), momentum=0.9, nesterov=True, **rates)
+        if self.head.sample < 1:
+            return RowwiseAdamW(self._by_class_and_others(), **rates)
+        return torch.optim.AdamW(self.parameters(), **rates)
 
     def _require_finite(self, loss: Tensor, batch: int) -> None:
         """Raise in every process where a loss is not finite in any: the others would wait for it in vain."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -21,8 +21,8 @@ from bisector.errors import ArgumentError
 from bisector.training.cells import Cell
 from bisector.training.parents import leave_with
 from bisector.training.recipe import Machine
-from bisector.training.results import Plane, Run
 
+AnyCell: TypeAlias = Cell[Any, Any]
 Progress = Callable[[str, int], None]
 """``(what is being trained, epochs done since the last call)``."""
 
@@ -49,9 +49,28 @@ def default_jobs(machine: Machine) -> int:
     return max(1, available_cores() // machine.threads)
 
 
+def run_cells(cells: Sequence[AnyCell], order: Order, jobs: int, progress: Progress) -> list[Any]:
+    """Return the results of the cells in their order; those that are done already are not trained again.
+
+    Args:
+        cells: of a comparison.
+        order: how they are trained.
+        jobs: trainings at a time.
+        progress: told after every epoch, and at once of what is done.
+
+    Raises:
+        ArgumentError: as `train_cells`.
+    """
+    results = {cell: done for cell in cells if (done := cell.done(order.cells, keep=order.keep)) is not None}
+    for cell in results:
+        progress(f"{cell.head}, seed {cell.seed}", cell.epochs)
+    results.update(train_cells([cell for cell in cells if cell not in results], order, jobs, progress))
+    return [results[cell] for cell in cells]
+
+
 def train_cells(
-    cells: Sequence[Cell], order: Order, jobs: int, progress: Progress
-) -> Iterator[tuple[Cell, Run | Plane]]:
+    cells: Sequence[AnyCell], order: Order, jobs: int, progress: Progress
+) -> Iterator[tuple[AnyCell, Any]]:
     """Train the cells, so many at a time, and return them as they are done.
 
     Raises:
@@ -103,7 +122,7 @@ def _without_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _train(cell: Cell, order: Order, progress: Progress) -> Run | Plane:
+def _train(cell: AnyCell, order: Order, progress: Progress) -> Any:
     what = f"{cell.head}, seed {cell.seed}"
     return cell.train(order.cells, order.machine, lambda epochs: progress(what, epochs), keep=order.keep)
 
@@ -111,7 +130,7 @@ def _train(cell: Cell, order: Order, progress: Progress) -> Run | Plane:
 _reports: "Queue[tuple[str, int] | None]"  # of this process, in a worker
 
 
-def _train_here(cell: Cell, order: Order) -> Run | Plane:
+def _train_here(cell: AnyCell, order: Order) -> Any:
     return _train(cell, order, lambda what, epochs: _reports.put((what, epochs)))
 
 

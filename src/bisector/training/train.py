@@ -1,36 +1,91 @@
-"""One training, from data to result: killed at any moment and started again, it leaves the same result."""
+"""Train a classifier: one head on one data set."""
 
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bisector.data.dataset import Dataset
-from bisector.errors import missing_extra, require, require_integer
-from bisector.files import read_or_none, write_whole
-from bisector.heads import IGAM
+from bisector.errors import missing_extra
 from bisector.training.checkpoint import build_model, describe, load_trained
-from bisector.training.checkpoints import BEFORE, BEST, Checkpoints, resumable
 from bisector.training.data import DataModule
-from bisector.training.divergence import DivergedError, require_finite
-from bisector.training.epoch_log import EpochLog
 from bisector.training.evaluate import evaluate
-from bisector.training.guide import InformationGuide
+from bisector.training.experiment import Ended, Experiment
 from bisector.training.module import Classifier
 from bisector.training.recipe import Machine, Recipe, Task
-from bisector.training.results import RESULT, Run, read_run
-from bisector.training.runner import Clock, Progress, fit, make_trainer, quiet_lightning
-from bisector.training.settings import SETTINGS, check_settings, noted_options
+from bisector.training.results import Run, read_run
+from bisector.training.runner import Progress
 
 try:
     import lightning
     from lightning.pytorch.callbacks import EarlyStopping
 except ImportError as error:
     raise missing_extra("lightning", "train") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification(Experiment[Classifier, Run]):
+    """The training of a classifier.
+
+    Args:
+        dataset: what `task` names, loaded with `seed`.
+    """
+
+    dataset: Dataset
+    task: Task
+    recipe: Recipe
+    monitor = "val/balanced_accuracy"
+
+    def describe(self, trainer: Mapping[str, str]) -> dict[str, Any]:
+        """Return plain values from which the model is built again, and on which its result depends."""
+        return describe(
+            self.task, self.recipe, self.head, self.seed, self.dataset, machine=self.machine, trainer=trainer
+        )
+
+    def model(self, description: dict[str, Any], begun: Mapping[str, Any]) -> Classifier:
+        """Return the untrained classifier."""
+        return build_model(description, pretrained=self.recipe.pretrained and not begun)
+
+    def batches(self) -> lightning.LightningDataModule:
+        """Return the data as the Trainer takes them."""
+        recipe = self.recipe
+        return DataModule(
+            self.dataset,
+            recipe.batch_size,
+            seed=self.seed,
+            augmentation=recipe.augment,
+            workers=self.machine.workers,
+        )
+
+    def class_names(self) -> Sequence[str]:
+        """Return the names of the classes."""
+        return self.dataset.class_names
+
+    def callbacks(self) -> list[lightning.Callback]:
+        """Return what stops the training early, if that is asked for."""
+        return [] if self.recipe.patience is None else [_EarlyStopping(self.recipe.patience)]
+
+    def best(self, path: Path) -> tuple[Classifier, int]:
+        """Load the best epoch."""
+        trained = load_trained(path)
+        return trained.model, trained.epochs
+
+    def evaluate(self, model: Classifier, ended: Ended) -> tuple[Run, None]:
+        """Return what a comparison keeps; nothing is beside it."""
+        history = [info.amount.tolist() for info in ended.history]
+        run = evaluate(
+            model, self.dataset, self.head, self.seed, history=history, workers=self.machine.workers
+        )
+        return run, None
+
+    def looked_at(self) -> int:
+        """Return how many examples are evaluated beside the steps of a training."""
+        data = self.dataset
+        return self.recipe.epochs * len(data.validation) + len(data.train) + len(data.test)
+
+    def read(self, path: Path) -> Run:
+        """Read the result that a training left."""
+        return read_run(path)
 
 
 def train(
@@ -47,8 +102,7 @@ def train(
 ) -> tuple[Classifier, Run]:
     """Train one head on a data set and evaluate it.
 
-    With a folder, everything is kept there (``last.ckpt``, ``best.ckpt``, ``metrics.csv``, ``amounts.csv``,
-    ``settings.json``), and a training of the same settings that was begun there is gone on with.
+    With a folder, everything is kept there, and a training that was begun there is gone on with (`Experiment.run`).
     Whatever is random is a function of (seed, epoch, index), so that on the CPU the result is bit by bit that of a
     training that was never interrupted.
 
@@ -70,81 +124,11 @@ def train(
         ArgumentError: an option is not legal, or the folder holds a training with other settings.
         DivergedError: the loss, a weight or an embedding is not finite.
     """
-    machine = Machine() if machine is None else machine
-    given = dict(trainer or {})
-    # Lightning divides by it.
-    require_integer("trainer.accumulate_grad_batches", given.get("accumulate_grad_batches", 1), least=1)
-    description = describe(task, recipe, head, seed, dataset, machine=machine, trainer=noted_options(given))
-    check_settings(folder, description)
-    kept = recipe.select == "last" or folder is not None
-    require(kept, "select", "'best' without a folder", "a folder, where the best weights are kept")
-    last, _ = resumable(folder)
-    with quiet_lightning(), _named(head, seed):
-        torch.set_num_threads(machine.threads)
-        model = build_model(description, pretrained=recipe.pretrained and last is None)
-        guide, log = InformationGuide(), EpochLog(folder, dataset.class_names)
-        guided = isinstance(model.head, IGAM) and model.head.information is not None
-        clock = Clock(progress or (lambda epochs: None))
-        callbacks: list[lightning.Callback] = [*([guide] if guided else []), log, clock]
-        if recipe.patience is not None:
-            callbacks.append(_EarlyStopping(recipe.patience))
-        if folder is not None:
-            callbacks.append(Checkpoints(folder, machine.checkpoint_steps, description))
-        runner = make_trainer(recipe.epochs, machine, callbacks, given)
-        batches = DataModule(
-            dataset, recipe.batch_size, seed=seed, augmentation=recipe.augment, workers=machine.workers
-        )
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_whole(folder / SETTINGS, json.dumps(description, indent=1) + "\n")
-        fit(runner, model, batches, last)
-        require_finite(model, "weights", [*model.parameters(), *model.buffers()])
-        if recipe.select == "best" and folder is not None and (folder / BEST).is_file():
-            model = load_trained(folder / BEST).model
-        model = (
-            model.to(runner.strategy.root_device).float().eval()
-        )  # as it is loaded, whatever it was trained in
-        run = evaluate(
-            model,
-            dataset,
-            head,
-            seed,
-            history=[info.amount.tolist() for info in guide.history],
-            workers=machine.workers,
-        )
-    if folder is not None:
-        (folder / BEFORE).unlink(missing_ok=True)
-    return model.cpu(), replace(run, seconds=clock.seconds, epochs=len(log.rows))
-
-
-@contextmanager
-def _named(head: str, seed: int) -> Iterator[None]:
-    """Say which training diverged: there may be many at a time."""
-    try:
-        yield
-    except DivergedError as error:
-        raise DivergedError(f"{head}, seed {seed}: {error}") from None
-
-
-def is_finished(
-    dataset: Dataset,
-    task: Task,
-    head: str,
-    recipe: Recipe,
-    *,
-    seed: int,
-    machine: Machine,
-    folder: Path,
-    trainer: Mapping[str, Any],
-) -> bool:
-    """Say whether the folder holds the result of this very training.
-
-    Raises:
-        ArgumentError: the folder holds a training with other settings.
-    """
-    noted = noted_options(dict(trainer))
-    description = describe(task, recipe, head, seed, dataset, machine=machine, trainer=noted)
-    return check_settings(folder, description) and read_or_none(folder / RESULT, read_run) is not None
+    experiment = Classification(
+        dataset=dataset, task=task, head=head, recipe=recipe, seed=seed, machine=machine or Machine()
+    )
+    model, run, _ = experiment.run(folder, trainer, progress)
+    return model, run
 
 
 class _EarlyStopping(EarlyStopping):

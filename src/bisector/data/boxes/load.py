@@ -89,16 +89,15 @@ def load_boxes(
 
 def _give_scale(splits: BoxSplits, pixel_range: PixelRange | None) -> None:
     """Bring all pictures of more than 8 bits to 8 by one scale."""
-    parts = [splits.train, splits.validation, *([] if splits.test is None else [splits.test])]
     files = dict.fromkeys(
         Path(part.root) / picture.file
-        for part in parts
+        for part in splits.parts
         if part.root is not None
         for picture in part
         if not picture.file.lower().endswith(_EIGHT_BITS)
     )
     found, told = common_range([str(file) for file in files], [str(file) for file in files], pixel_range)
-    for part in parts:
+    for part in splits.parts:
         part.pixel_range = found
     if told:
         splits.train.left_out += (f"{splits.train.name}: {told}",)

@@ -1,5 +1,6 @@
 """The parts of a detection data set."""
 
+import hashlib
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,20 @@ class BoxSplits:
     train: BoxSet
     validation: BoxSet
     test: BoxSet | None = None
+
+    @property
+    def parts(self) -> tuple[BoxSet, ...]:
+        """Those that there are."""
+        return (self.train, self.validation, *([] if self.test is None else [self.test]))
+
+    @property
+    def truth(self) -> BoxSet:
+        """The part by which a training is scored: test, or validation where there is no other."""
+        return self.validation if self.test is None else self.test
+
+    def fingerprint(self) -> str:
+        """A digest of the pictures, boxes and files of all parts."""
+        return hashlib.sha256("".join(part.fingerprint() for part in self.parts).encode()).hexdigest()[:16]
 
 
 def drawn_validation(boxes: BoxSet, seed: int) -> tuple[BoxSet, BoxSet]:
