@@ -39,7 +39,10 @@ def test_heads_are_compared_and_kept(scenes: str, tmp_path: Path, capsys: pytest
     assert main(typed) == 0
     said = capsys.readouterr().out
     kept = sorted(path.name for path in (out / "cells").iterdir())
-    begin = ["igam-preset=paper-seed0-", "linear-softmax-seed0-"]  # and a digest of what the result depends on
+    begin = [
+        "igam-preset=paper-seed0-",
+        "linear-softmax-seed0-",
+    ]  # and a digest of what the result depends on
     assert [name.startswith(word) for name, word in zip(kept, begin, strict=True)] == [True, True]
     for name in kept:
         result = BoxResult.read(out / "cells" / name / "result.json")

@@ -8,8 +8,12 @@ import argparse
 import os
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from bisector.cli.config import add_config
+from bisector.cli.dry_run import dry_run
 from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
 from bisector.cores import require_tasks
@@ -39,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that the demo has too."""
+    add_config(parser)
     parser.add_argument("--seeds", type=int, default=3, help="how often each head is trained (default: 3)")
     parser.add_argument(
         "--jobs", type=int, default=None, help="trainings at a time (default: one a GPU, or as many as cores)"
@@ -73,7 +78,8 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     if arguments.jobs is not None:
         require_tasks("jobs", arguments.jobs)
     if arguments.dry_run:
-        _dry_run(arguments, task, recipe, machine)
+        read = partial(_plan, arguments, task, recipe, machine)
+        dry_run(task.data, read, cells=arguments.out / "cells", machine=machine, jobs=arguments.jobs)
         return
     out: Path = arguments.out
     require_folder(out)
@@ -113,27 +119,18 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     say(write_outputs(comparison, out, width=_width()))
 
 
-def _dry_run(arguments: argparse.Namespace, task: Task, recipe: Recipe, machine: Machine) -> None:
-    def tell(line: str) -> None:
-        print(f"dry run: {line}", file=sys.stderr, flush=True)
-
-    tell(f"reading {task.data}")  # before what takes seconds to import
-    from bisector.report.estimates import format_estimates, size_of
+def _plan(arguments: argparse.Namespace, task: Task, recipe: Recipe, machine: Machine) -> Any:
+    from bisector.report.estimates import size_of
     from bisector.training.compare import plan
     from bisector.training.data import settled
-    from bisector.training.dry_run import estimate
-    from bisector.training.processes import default_jobs
 
     heads, planes = _names(arguments.heads), _names(arguments.planes)
     cells, dataset = plan(task, heads, seeds=arguments.seeds, planes=planes, recipe=recipe, machine=machine)
-    jobs = default_jobs(machine) if arguments.jobs is None else arguments.jobs
-    left = [cell for cell in cells if cell.done(arguments.out / "cells") is None]
     for line in filter(None, [settled(task, recipe)[1], *dataset.notes]):
         print(f"bisector compare: {line}", file=sys.stderr)
     for line in dataset.left_out:
         print(f"left out: {line}", file=sys.stderr)
-    estimates = estimate([cell for cell in cells if not cell.plane], machine, tell)
-    say(format_estimates(estimates, cells, left, size_of(dataset), jobs))
+    return cells, size_of(dataset)
 
 
 def _width() -> int:

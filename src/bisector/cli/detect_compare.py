@@ -7,11 +7,16 @@ train` keeps it: the same command, started again after it was interrupted, goes 
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from bisector.cli.config import add_config
 from bisector.cli.detect_options import PAGE, add_data, tell_left_out
+from bisector.cli.dry_run import dry_run
 from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
+from bisector.cores import require_tasks
 from bisector.detection.recipe import BoxRecipe, BoxTask
 from bisector.head_names import HEAD_CLASSES
 from bisector.training.recipe import Machine
@@ -30,11 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that the demo has too."""
+    add_config(parser)
     parser.add_argument(
         "--seeds", type=int, default=1, help="how often each head is trained (default: %(default)s)"
     )
     parser.add_argument(
         "--jobs", type=int, default=None, help="trainings at a time (default: one a GPU, or as many as cores)"
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="train each head for some steps, say what all would take in time and memory, and stop",
     )
     parser.add_argument(
         "--out",
@@ -51,6 +62,12 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     task, recipe = record_of(BoxTask, arguments), record_of(BoxRecipe, arguments)
     machine, out = record_of(Machine, arguments), arguments.out
     heads = [head.strip() for head in arguments.heads.split(",") if head.strip()]
+    if arguments.jobs is not None:
+        require_tasks("jobs", arguments.jobs)
+    if arguments.dry_run:
+        read = partial(_plan, arguments, task, heads, recipe, machine)
+        dry_run(task.data, read, cells=out / "cells", machine=machine, jobs=arguments.jobs, keep=True)
+        return
     require_folder(out)
 
     from tqdm import tqdm
@@ -105,3 +122,15 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         say(f"No page: {error}")
     else:
         say(f"The page: {page}")
+
+
+def _plan(
+    arguments: argparse.Namespace, task: BoxTask, heads: list[str], recipe: BoxRecipe, machine: Machine
+) -> Any:
+    from bisector.detection.compare import plan
+
+    cells, splits = plan(task, heads, seeds=arguments.seeds, recipe=recipe, machine=machine)
+    tell_left_out(splits, "compare")
+    names = ("train", "validation", "test")
+    parts = ", ".join(f"{len(part):,} {name}" for name, part in zip(names, splits.parts, strict=False))
+    return cells, f"{splits.train.name}: {len(splits.train.class_names):,} classes; pictures: {parts}"

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bisector.cli.config import add_config
 from bisector.cli.detect_options import DETECTIONS, add_data, finish, task_of, tell_left_out
 from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
@@ -22,6 +23,7 @@ from bisector.training.recipe import Machine
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bisector detect train``."""
+    add_config(parser)
     add_data(parser, required=True)
     parser.add_argument(
         "--head",

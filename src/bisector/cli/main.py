@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from bisector._version import __version__
 from bisector.cli import adjust, bench, compare, demo, detect, embed, measure, report, train
+from bisector.cli.config import with_config
 from bisector.cli.output import with_nearest
 from bisector.errors import ArgumentError, MissingExtraError, brief
 
@@ -49,7 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["train"]:  # jsonargparse reads its words, with the Trainer's options among them
         parsed = argparse.Namespace(command="train", words=words[1:])
     else:
-        parsed, unknown = parser.parse_known_args(words)
+        try:
+            read = _configured(parser, words)
+        except (ArgumentError, MissingExtraError, OSError) as error:
+            _tell(" ".join(["bisector", *words[: 1 + (words[0] == "detect")]]), str(error))
+            return 2
+        parsed, unknown = parser.parse_known_args(read)
         if unknown:
             _innermost(parser, parsed).error(f"unrecognized arguments: {' '.join(unknown)}")
     name = " ".join([parsed.command, *([parsed.action] if parsed.command == "detect" else [])])
@@ -66,6 +72,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _tell(f"bisector {name}", f"interrupted{again}")
         return 130
     return 0
+
+
+def _configured(parser: argparse.ArgumentParser, words: list[str]) -> list[str]:
+    """Return the words with those of a file that is given with --config."""
+    if not words or "--config" not in " ".join(words):
+        return words
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            inner = action.choices.get(words[0])
+            return words if inner is None else [words[0], *_configured(inner, words[1:])]
+    return with_config(parser, words)
 
 
 def _innermost(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> argparse.ArgumentParser:

@@ -56,6 +56,26 @@ class BoxCell(Cell[Detector, BoxResult]):
         write_detections(folder / DETECTIONS, _data(self.task, self.seed).truth, beside)
 
 
+def plan(
+    task: BoxTask, heads: Sequence[str], *, seeds: int = 1, recipe: BoxRecipe, machine: Machine
+) -> tuple[list[BoxCell], BoxSplits]:
+    """Check everything and return the cells of a comparison, seed by seed, with the data of seed 0.
+
+    Raises:
+        ArgumentError: an argument is not legal, or the data cannot be used.
+    """
+    require(bool(heads), "heads", "none", "at least one")
+    require_heads(heads, seeds, machine)
+    for head in heads:
+        require_head(head)
+    splits = _data(task, 0)
+    known = splits.fingerprint()
+    cells = [
+        BoxCell(task, head, recipe, seed, machine.precision, known) for seed in range(seeds) for head in heads
+    ]
+    return cells, splits
+
+
 def compare_detectors(
     task: BoxTask,
     heads: Sequence[str],
@@ -89,15 +109,8 @@ def compare_detectors(
         ArgumentError: an argument is not legal, or the data cannot be used.
     """
     recipe, machine = recipe or BoxRecipe(), machine or Machine()
-    require(bool(heads), "heads", "none", "at least one")
-    require_heads(heads, seeds, machine)
-    for head in heads:
-        require_head(head)
     jobs = default_jobs(machine) if jobs is None else require_tasks("jobs", jobs)
-    known = _data(task, 0).fingerprint()
-    cells = [
-        BoxCell(task, head, recipe, seed, machine.precision, known) for seed in range(seeds) for head in heads
-    ]
+    cells, _ = plan(task, heads, seeds=seeds, recipe=recipe, machine=machine)
     results: list[BoxResult] = run_cells(
         cells, Order(folder, machine, keep=True), jobs, progress or (lambda what, epochs: None)
     )

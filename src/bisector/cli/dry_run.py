@@ -1,0 +1,47 @@
+"""What `--dry-run` says of a comparison, of classifiers or of detectors."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bisector.cli.output import say
+from bisector.training.recipe import Machine
+
+if TYPE_CHECKING:
+    from bisector.training.processes import AnyCell
+
+
+def dry_run(
+    data: str,
+    plan: "Callable[[], tuple[Sequence[AnyCell], str]]",
+    *,
+    cells: Path,
+    machine: Machine,
+    jobs: int | None,
+    keep: bool = False,
+) -> None:
+    """Train each head for some steps, and say what all trainings would take.
+
+    Args:
+        data: what is read, for people.
+        plan: returns the trainings, and in a line what there is to train on.
+        cells: the folder of those that are done.
+        machine: with which means.
+        jobs: trainings at a time; as many as the machine has room for if None.
+        keep: whether a training is done only with its checkpoints.
+    """
+
+    def tell(line: str) -> None:
+        print(f"dry run: {line}", file=sys.stderr, flush=True)
+
+    tell(f"reading {data}")  # before what takes seconds to import
+    from bisector.report.estimates import format_estimates
+    from bisector.training.dry_run import estimate
+    from bisector.training.processes import default_jobs
+
+    planned, told = plan()
+    left = [cell for cell in planned if cell.done(cells, keep=keep) is None]
+    ordinary = [cell for cell in planned if cell.epochs == cell.recipe.epochs]
+    at_a_time = default_jobs(machine) if jobs is None else jobs
+    say(format_estimates(estimate(ordinary, machine, tell), planned, left, told, at_a_time))
