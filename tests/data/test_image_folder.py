@@ -385,3 +385,41 @@ def test_photographs(real_data):
     whole = np.asarray(Image.open(files[3]).convert("RGB"), np.float32) / 255  # 640 x 480
     block = whole[:, 80:560].reshape(48, 10, 48, 10, 3).mean((1, 3)).transpose(2, 0, 1)
     assert (read.examples.batch(torch.tensor([3]))[0] - torch.from_numpy(block)).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("kind", ["alike", "unequal", "deep"])
+def test_decoded_images_are_kept_and_found_again(tmp_path, kind, monkeypatch):
+    draw = np.random.default_rng(0)
+    for label in "ab":
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(6):
+            high, dtype = (4096, np.uint16) if kind == "deep" else (256, np.uint8)
+            side = 9 + number if kind == "unequal" else 9
+            pixels = draw.integers(0, high, (side, 9), dtype=dtype)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
+    (tmp_path / "photos" / "a" / "broken.png").write_text("no image")
+    folder, kept = tmp_path / "photos", tmp_path / "decoded"
+    plain = load(folder, seed=1)
+    first = load(folder, seed=0, decoded=kept)
+    files = sorted(kept.iterdir())
+    assert [file.suffix for file in files] == [".json", ".npy"]
+    monkeypatch.setattr("bisector.data.image_examples.decode_image", None)  # nobody decodes any more
+    again = load(folder, seed=1, decoded=kept)
+    for part in ("train", "validation", "test"):
+        examples, expected = getattr(again, part).examples, getattr(plain, part).examples
+        every = torch.arange(len(expected))
+        assert torch.equal(examples.batch(every), expected.batch(every))
+        assert [examples.name(i) for i in every] == [expected.name(i) for i in every]
+    assert (again.left_out, again.notes, again.pixel_range) == (
+        plain.left_out,
+        plain.notes,
+        plain.pixel_range,
+    )
+    assert first.left_out == plain.left_out
+    monkeypatch.undo()
+    files[1].write_bytes(files[1].read_bytes()[:-50])  # damaged: decoded again
+    mended = load(folder, seed=1, decoded=kept).train.examples
+    assert torch.equal(mended.batch(torch.arange(3)), plain.train.examples.batch(torch.arange(3)))
+    (folder / "a" / "0.png").write_bytes((folder / "b" / "0.png").read_bytes())  # other images, other files
+    load(folder, seed=1, decoded=kept)
+    assert len(list(kept.glob("*.npy"))) == 2

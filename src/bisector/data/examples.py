@@ -55,6 +55,11 @@ class InMemory:
         """Of one example."""
         return tuple(self._values.shape[1:])
 
+    @property
+    def values(self) -> Tensor:
+        """All that is held, of which these examples may be a part."""
+        return self._values
+
     def __len__(self) -> int:
         return len(self._positions)
 

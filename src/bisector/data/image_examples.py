@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -131,17 +133,28 @@ class ReadImages(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """How a data set is read: the column of labels in a table, and the arguments of `read_images`."""
+    """How a data set is read: the column of labels in a table, and the arguments of `read_images`.
+
+    With a folder for decoded images, these are kept there and found there again.
+    """
 
     image_size: int | None = None
     memory: int = MEMORY
     largest: int | None = None
     pixel_range: PixelRange | None = None
     label: str | None = None
+    decoded: Path | None = None
 
     def images(self, images: "Sequence[Encoded]", names: Sequence[str]) -> "ReadImages":
         """Read these images so."""
-        return read_images(images, names, **{k: v for k, v in self._asdict().items() if k != "label"})
+        others = {"label", "decoded"}
+        options = {name: value for name, value in self._asdict().items() if name not in others}
+        read = partial(read_images, images, names, **options)
+        if self.decoded is None:
+            return read()
+        from bisector.data.decoded import decoded_once
+
+        return decoded_once(self.decoded, images, names, options, read)
 
 
 def read_images(

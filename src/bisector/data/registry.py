@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from os import PathLike, fspath
+from pathlib import Path
 
 from bisector.data.dataset import Dataset, Part
 from bisector.data.image_examples import MEMORY, Reading
@@ -54,6 +55,7 @@ def load(
     largest: int | None = None,
     pixel_range: PixelRange | None = None,
     label: str | None = None,
+    decoded: Path | None = None,
 ) -> Dataset:
     """Load a data set by name or path, divide it, and thin its training part to a long tail.
 
@@ -75,6 +77,7 @@ def load(
         pixel_range: the values of pixels of more than 8 bits that become 0 and 255, as a model was trained with;
             the data's own (`images.range_of`) if None.
         label: the column of labels in a table, Parquet of images too; the one with a usual name if None.
+        decoded: a folder in which decoded images are kept, for whoever reads the same images again.
 
     Raises:
         ArgumentError: for an unknown name, with the nearest known one, a path where nothing is recognised, an
@@ -92,7 +95,7 @@ def load(
     divide = SPLITS[require_choice("split", split, SPLITS)]
     if image_size is not None:
         require_integer("image_size", image_size, least=1)
-    reading = Reading(image_size, memory, largest, pixel_range, label)
+    reading = Reading(image_size, memory, largest, pixel_range, label, decoded)
     named = data in _SPLIT_ALREADY or data in _READERS
     require(label is None or not named, "label", f"{label!r} with {data}", "none: its labels are known")
     if data in _SPLIT_ALREADY:

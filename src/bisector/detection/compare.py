@@ -31,7 +31,7 @@ class BoxCell(Cell[Detector, BoxResult]):
     task: BoxTask
     recipe: BoxRecipe
 
-    def experiment(self, machine: Machine) -> Experiment[Detector, BoxResult]:
+    def experiment(self, machine: Machine, cells: Path | None = None) -> Experiment[Detector, BoxResult]:
         """Return the training, its data loaded."""
         return Detection(
             splits=_data(self.task, self.seed),

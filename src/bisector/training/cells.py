@@ -40,8 +40,8 @@ class Cell(ABC, Generic[Model, Result]):
     fingerprint: str = ""
 
     @abstractmethod
-    def experiment(self, machine: Machine) -> Experiment[Model, Result]:
-        """Return the training, its data loaded."""
+    def experiment(self, machine: Machine, cells: Path | None = None) -> Experiment[Model, Result]:
+        """Return the training, its data loaded; what all cells can share is kept beside the folder of theirs."""
 
     @abstractmethod
     def read(self, folder: Path) -> Result:
@@ -91,7 +91,7 @@ class Cell(ABC, Generic[Model, Result]):
         """
         own = None if cells is None else cells / self.key
         remove_damaged(own)
-        experiment = self.experiment(machine)
+        experiment = self.experiment(machine, cells)
         model, result, beside = experiment.run(own, progress=progress)
         record = self.record(experiment, model, result)
         if own is not None:

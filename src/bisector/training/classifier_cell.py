@@ -37,13 +37,13 @@ class ClassifierCell(Cell[Classifier, Any]):
         """How many epochs it is trained for."""
         return self.recipe.epochs * (PLANE_EPOCHS if self.plane else 1)
 
-    def experiment(self, machine: Machine) -> Experiment[Classifier, Run]:
+    def experiment(self, machine: Machine, cells: Path | None = None) -> Experiment[Classifier, Run]:
         """Return the training, its data loaded."""
         recipe = self.recipe
         if self.plane:  # ten classes find their places on a circle slowly
             recipe = replace(recipe, embedding_dim=2, epochs=self.epochs)
         return Classification(
-            dataset=_load(self.task, self.seed, self.recipe.backbone, self.fingerprint),
+            dataset=_load(self.task, self.seed, self.recipe.backbone, self.fingerprint, cells),
             task=self.task,
             head=self.head,
             recipe=recipe,
@@ -64,8 +64,13 @@ class ClassifierCell(Cell[Classifier, Any]):
 
 
 @lru_cache(maxsize=1)  # cells come seed by seed, and all heads of a seed have the same data
-def _load(task: Task, seed: int, backbone: str, fingerprint: str) -> Dataset:
-    return load_task(task, seed, backbone)
+def _load(task: Task, seed: int, backbone: str, fingerprint: str, cells: Path | None) -> Dataset:
+    return load_task(task, seed, backbone, decoded_beside(cells))
+
+
+def decoded_beside(cells: Path | None) -> Path | None:
+    """Return the folder in which a comparison keeps decoded images while it lasts."""
+    return None if cells is None else cells.with_name("decoded")
 
 
 def _plane(model: Classifier, dataset: Dataset, spec: str) -> Plane:

@@ -1,5 +1,6 @@
 """Train several heads on the same data by the same recipe, several times, and say what came out."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -12,7 +13,7 @@ from bisector.data.fingerprint import fingerprint
 from bisector.errors import require
 from bisector.networks.backbones import build_backbone
 from bisector.training.cells import require_heads
-from bisector.training.classifier_cell import PLANE_EPOCHS, ClassifierCell
+from bisector.training.classifier_cell import PLANE_EPOCHS, ClassifierCell, decoded_beside
 from bisector.training.data import augmentation_of, load_task, settled
 from bisector.training.processes import Order, Progress, default_jobs, run_cells
 from bisector.training.recipe import Machine, Recipe, Task
@@ -28,6 +29,7 @@ def plan(
     planes: Sequence[str] = (),
     recipe: Recipe | None = None,
     machine: Machine | None = None,
+    decoded: Path | None = None,
 ) -> tuple[list[ClassifierCell], Dataset]:
     """Check everything and return the cells of a comparison, seed by seed, with the data of seed 0.
 
@@ -38,6 +40,7 @@ def plan(
         planes: heads to train once more with a two-dimensional embedding, for drawing.
         recipe: how to train; the default one if None.
         machine: with which means; the defaults if None.
+        decoded: a folder in which decoded images are kept for the trainings.
 
     Raises:
         ArgumentError: a name, an option or a number is not legal.
@@ -48,7 +51,7 @@ def plan(
     require_heads(heads, seeds, machine)
     require_heads(planes, seeds, machine, "planes")
     task, _ = settled(task, recipe)
-    first = load_task(task, 0, recipe.backbone)
+    first = load_task(task, 0, recipe.backbone, decoded)
     augmentation_of(first, recipe.augment)  # refuses a word that names none
     dim = build_backbone(recipe.backbone, first.shape, recipe.embedding_dim).embedding_dim
     for spec in (*heads, *planes):
@@ -112,7 +115,10 @@ def compare(
     recipe = Recipe() if recipe is None else recipe
     machine = Machine() if machine is None else machine
     told = progress or (lambda what, epochs: None)
-    cells, first = plan(task, heads, seeds=seeds, planes=planes, recipe=recipe, machine=machine)
+    decoded = decoded_beside(folder)
+    cells, first = plan(
+        task, heads, seeds=seeds, planes=planes, recipe=recipe, machine=machine, decoded=decoded
+    )
     require(
         baseline in {"", *heads}, "baseline", repr(baseline), f"one of the heads compared: {', '.join(heads)}"
     )
@@ -120,6 +126,8 @@ def compare(
     for line in filter(None, [settled(task, recipe)[1], *first.notes]):
         tell(line)
     ordered = run_cells(cells, Order(folder, machine, keep), jobs, told)
+    if decoded is not None:
+        shutil.rmtree(decoded, ignore_errors=True)
     # Those that the accuracies are of: unseen classes have none.
     tested = first.validation_counts if first.open_set else first.test_counts
     return Comparison(

@@ -1,6 +1,7 @@
 """DataModule: the batches of a data set, for the Trainer."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from bisector.data.augmentation import POLICIES
@@ -58,8 +59,8 @@ def settled(task: Task, recipe: Recipe) -> tuple[Task, str]:
     )
 
 
-def load_task(task: Task, seed: int, backbone: str = "auto") -> Dataset:
-    """Load what a task names, for a backbone.
+def load_task(task: Task, seed: int, backbone: str = "auto", decoded: Path | None = None) -> Dataset:
+    """Load what a task names, for a backbone; decoded images are kept in a folder, if one is given.
 
     Images of one size keep it up to `LARGEST_SIZE`, or up to the size that a network of a library was made for.
     Classes without an example to test on, and an empty validation part, are among the notes.
@@ -76,6 +77,7 @@ def load_task(task: Task, seed: int, backbone: str = "auto") -> Dataset:
         split=task.split,
         image_size=task.image_size,
         largest=largest,
+        decoded=decoded,
     )
     return replace(data, notes=(*data.notes, *_require_held_out(data)))
 

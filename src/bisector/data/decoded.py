@@ -1,0 +1,87 @@
+"""Decoded images kept in a file: the trainings of a comparison decode them once, and share their memory."""
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bisector.data.examples import InMemory
+from bisector.data.image_examples import ReadImages
+from bisector.data.images import Encoded, PixelRange
+from bisector.files import read_or_none, reading, whole_file
+from bisector.records import read_record, write_record
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What is known of the images beside their pixels."""
+
+    readable: list[int]
+    left_out: list[str]
+    notes: list[str]
+    pixel_range: PixelRange | None
+
+
+def decoded_once(
+    folder: Path,
+    images: Sequence[Encoded],
+    names: Sequence[str],
+    options: Mapping[str, Any],
+    read: Callable[[], ReadImages],
+) -> ReadImages:
+    """Return what `read` returns, from the folder if it was left there; else leave it there.
+
+    Pixels are mapped into memory, which all processes that do so share. Images that are too many for the memory,
+    and are decoded batch by batch, are not kept.
+
+    Args:
+        folder: for the files.
+        images: paths or contents of files; they are the same if names, sizes and times, or contents, are.
+        names: of the images.
+        options: on which the pixels depend.
+        read: decodes the images.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    place = folder / _key(images, options)
+    kept = read_or_none(place.with_suffix(".json"), lambda path: _mapped(path, names), "decoded again")
+    if kept is not None:
+        return kept
+    found = read()
+    if not isinstance(found.examples, InMemory):
+        return found
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(place.with_suffix(".npy")) as file:
+        np.save(file, found.examples.values.numpy())
+    about = _Kept(found.readable.tolist(), found.left_out, found.notes, found.pixel_range)
+    write_record(about, place.with_suffix(".json"))  # last: whoever finds it finds the pixels
+    return _mapped(place.with_suffix(".json"), names)
+
+
+def _mapped(path: Path, names: Sequence[str]) -> ReadImages:
+    complaint = f"decoded: got {path}; expected what was kept of decoded images"
+    kept = read_record(_Kept, path, complaint)
+    with reading(complaint):
+        pixels = np.load(path.with_suffix(".npy"), mmap_mode="c")
+        values = torch.from_numpy(pixels)
+        if len(values) != len(kept.readable):
+            raise ValueError(f"{len(values)} images, not {len(kept.readable)}")
+    examples = InMemory(values, [names[index] for index in kept.readable])
+    return ReadImages(examples, torch.tensor(kept.readable), kept.left_out, kept.notes, kept.pixel_range)
+
+
+def _key(images: Sequence[Encoded], options: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(repr(sorted(options.items())).encode())
+    for image in images:
+        if isinstance(image, bytes):
+            digest.update(hashlib.sha256(image).digest())
+        else:
+            state = Path(image).stat()
+            digest.update(os.fsencode(f"\n{image} {state.st_size} {state.st_mtime_ns}"))
+    return digest.hexdigest()[:16]
