@@ -18,6 +18,7 @@ from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
 from bisector.cores import require_tasks
 from bisector.detection.recipe import BoxRecipe, BoxTask
+from bisector.errors import require
 from bisector.head_names import HEAD_CLASSES
 from bisector.training.recipe import Machine
 
@@ -38,6 +39,9 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     parser.add_argument(
         "--seeds", type=int, default=1, help="how often each head is trained (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--baseline", default="", help="the head from which differences are taken (default: the first)"
     )
     parser.add_argument(
         "--jobs", type=int, default=None, help="trainings at a time (default: one a GPU, or as many as cores)"
@@ -64,6 +68,9 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     heads = [head.strip() for head in arguments.heads.split(",") if head.strip()]
     if arguments.jobs is not None:
         require_tasks("jobs", arguments.jobs)
+    named = arguments.baseline in {"", *heads}
+    legal = f"one of the heads compared: {', '.join(heads)}"
+    require(named, "baseline", repr(arguments.baseline), legal)
     if arguments.dry_run:
         read = partial(_plan, arguments, task, heads, recipe, machine)
         dry_run(task.data, read, cells=out / "cells", machine=machine, jobs=arguments.jobs, keep=True)
@@ -74,10 +81,11 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
     from bisector.detection.compare import compare_detectors
     from bisector.detection.data import load_box_task
+    from bisector.detection.evaluation.compared import compare_scores
     from bisector.errors import MissingExtraError
     from bisector.report.detection_page import write_detection_page
     from bisector.report.detection_run import DetectionRun
-    from bisector.report.detection_text import format_scores
+    from bisector.report.detection_text import format_compared, format_scores
     from bisector.report.estimates import duration
 
     splits = load_box_task(task, 0)  # also fetches, once, what the trainings need
@@ -109,6 +117,9 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     title = f"{', '.join(heads)} on {truth.name}"
     took = duration(sum(result.seconds for result, _ in compared))
     say("\n".join([title, "", format_scores([(run.name, run.scores) for run in runs]), ""]))
+    if arguments.seeds > 1:
+        scored = [(result.head, result.seed, result.scores) for result, _ in compared]
+        say(f"{format_compared(compare_scores(scored, arguments.baseline or None))}\n")
     for result, _ in compared:
         line = f"{result.head}, seed {result.seed}: trained and scored in {duration(result.seconds)}"
         if result.classified is not None:
