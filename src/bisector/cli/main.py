@@ -1,19 +1,13 @@
 """`bisector`: parse the command line, run a command, tell a user's mistake in one line."""
 
 import argparse
-import difflib
-import os
-import re
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NoReturn
 
 from bisector._version import __version__
 from bisector.cli import adjust, bench, compare, demo, detect, embed, measure, report, train
-from bisector.cli.output import with_nearest
-from bisector.errors import ArgumentError, MissingExtraError, brief
+from bisector.cli.program import Parser, exit_code
 
 COMMANDS = {
     "demo": demo,
@@ -36,12 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: what follows ``bisector``; those of the process if None.
     """
-    parser = _Parser(
+    parser = Parser(
         prog="bisector",
         description="Margin-based classification that is fair to every class.",
     )
     parser.add_argument("--version", action="version", version=f"bisector {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
     for name, command in COMMANDS.items():
         summary = (command.__doc__ or "").partition("\n")[0]
         command.add_arguments(commands.add_parser(name, help=summary, description=summary))
@@ -53,19 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if unknown:
             _innermost(parser, parsed).error(f"unrecognized arguments: {' '.join(unknown)}")
     name = " ".join([parsed.command, *([parsed.action] if parsed.command == "detect" else [])])
-    try:
-        COMMANDS[parsed.command].run(parsed, command=shlex.join(["bisector", *words]))
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read the table has gone, as `| head` does; the files are written
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ArgumentError, MissingExtraError, OSError) as error:
-        _tell(f"bisector {name}", str(error))
-        return 2
-    except KeyboardInterrupt:
-        again = "; the same command goes on where it was" if name in RESUMED else ""
-        _tell(f"bisector {name}", f"interrupted{again}")
-        return 130
-    return 0
+    typed = shlex.join(["bisector", *words])
+    again = "; the same command goes on where it was" if name in RESUMED else ""
+    return exit_code(
+        f"bisector {name}",
+        lambda: COMMANDS[parsed.command].run(parsed, command=typed),
+        interrupted=f"interrupted{again}",
+    )
 
 
 def _innermost(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> argparse.ArgumentParser:
@@ -74,29 +62,3 @@ def _innermost(parser: argparse.ArgumentParser, parsed: argparse.Namespace) -> a
         if isinstance(action, argparse._SubParsersAction):
             return _innermost(action.choices[getattr(parsed, action.dest)], parsed)
     return parser
-
-
-def _tell(program: str, message: str) -> None:
-    print(f"{program}: error: {brief(' '.join(message.split()))}", file=sys.stderr)
-
-
-class _Parser(argparse.ArgumentParser):
-    """An argument parser whose complaint is one line, with the nearest legal word; it takes no abbreviations."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **{**options, "allow_abbrev": False})
-
-    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
-        # Path("") is the folder that one is in: what a variable of the shell that is not set would ask for.
-        if action.type is Path and not arg_string:
-            raise argparse.ArgumentError(action, "got ''; expected a path")
-        return super()._get_value(action, arg_string)
-
-    def error(self, message: str) -> NoReturn:
-        wrong = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
-        if wrong:
-            near = difflib.get_close_matches(wrong[1], re.findall(r"[\w-]+", wrong[2]), n=1)
-            message += f"; did you mean {near[0]!r}?" if near else ""
-        message = with_nearest(message, [flag for action in self._actions for flag in action.option_strings])
-        _tell(self.prog, message)
-        sys.exit(2)
