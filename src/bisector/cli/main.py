@@ -21,7 +21,7 @@ COMMANDS = {
     "bench": bench,
 }
 
-RESUMED = ("demo", "train", "compare", "detect train", "detect compare", "detect demo")
+RESUMED = ("demo", "train", "compare", "detect train", "detect compare")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

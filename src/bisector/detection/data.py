@@ -20,7 +20,7 @@ def load_box_task(task: BoxTask, seed: int, *, need_images: bool = True) -> BoxS
 
     Args:
         task: the data.
-        seed: decides what is drawn: a validation part, the long tail, scenes.
+        seed: decides what is drawn: a validation part, the long tail, what a plugin draws.
         need_images: whether image files must be there; without them boxes can only be scored against.
 
     Raises:
