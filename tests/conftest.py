@@ -1,7 +1,55 @@
+import io
+import os
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 
 @pytest.fixture(autouse=True)
 def _same_random_numbers_in_every_run() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of real data sets; tests that need one are skipped where it is absent."""
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("BISECTOR_DATA") or beside)
+    if not folder.is_dir():
+        pytest.skip(f"no real data: set BISECTOR_DATA, or put them into {beside}")
+    return folder
+
+
+@pytest.fixture
+def no_data(monkeypatch, tmp_path):
+    """A user who has no data sets, and an empty cache."""
+    monkeypatch.delenv("BISECTOR_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "bisector"
+
+
+@pytest.fixture
+def paint():
+    """Writes an image of one colour: `paint(path, size, colour, mode, **options of Pillow's save)`."""
+
+    def painted(path, size=(8, 8), colour=(200, 100, 50), mode="RGB", **options):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new(mode, size, colour).save(path, **options)
+        return path
+
+    return painted
+
+
+@pytest.fixture
+def encode():
+    """Encodes an array (height, width[, 3]) without loss."""
+
+    def encoded(pixels, kind="PNG", **options):
+        stream = io.BytesIO()
+        Image.fromarray(np.asarray(pixels, np.uint8)).save(stream, kind, **options)
+        return stream.getvalue()
+
+    return encoded

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bisector.benchmarks.amounts import Row, class_sizes, compare_amounts, volume_of_package
-from bisector.cli.main import main
+from benchmarks.amounts import Row, class_sizes, compare_amounts, main, volume_of_package
 
 NONE = "perceptual-manifold-geometry, none"
 
@@ -66,12 +65,12 @@ def test_sizes_are_even_by_their_logarithm() -> None:
 
 
 def test_the_files_hold_what_was_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["bench", "amounts", "--dims", "4,9", "--classes", "3", "--most", "40", "--repeats", "2"]
+    words = ["--dims", "4,9", "--classes", "3", "--most", "40", "--repeats", "2"]
     assert main([*words, "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     found = json.loads((tmp_path / "amounts.json").read_text(encoding="utf-8"))
     page = (tmp_path / "amounts.md").read_text(encoding="utf-8")
-    assert f"$ bisector {' '.join(words)}\n" in page
+    assert f"$ python -m benchmarks.amounts {' '.join(words)}\n" in page
     assert [run["dim"] for run in found["dims"]] == [4, 9]
     for run in found["dims"]:
         assert f"p = {run['dim']}: 3 classes of 20 to 40 rows, 88 in all" in printed
@@ -94,7 +93,7 @@ def test_the_files_hold_what_was_printed(tmp_path: Path, capsys: pytest.CaptureF
     ],
 )
 def test_a_mistake_is_one_line(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "amounts", *words]) == 2
+    assert main(words) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1, said
     assert told in said

@@ -1,14 +1,12 @@
-"""`bisector bench detector`: what IGAM costs a detector, at a size that takes seconds."""
+"""`python -m benchmarks.detector`: what IGAM costs a detector, at a size that takes seconds."""
 
 import json
 
 import pytest
 
-from bisector.cli.main import main
+from benchmarks.detector import main, measure_machinery
 
 SMALL = [
-    "bench",
-    "detector",
     "--model",
     "fasterrcnn_mobilenet_v3_large_320_fpn",
     "--size",
@@ -36,8 +34,6 @@ def test_the_tables_say_what_was_timed(tmp_path, capsys):
 
 
 def test_a_meter_keeps_to_its_budget():
-    from bisector.benchmarks.detector import measure_machinery
-
     held = measure_machinery(8, 256, rows=6000, budget=2**20)
     assert held.held <= 2**20
     assert held.sketched > 0

@@ -4,8 +4,7 @@ from statistics import median
 
 import pytest
 
-from bisector.benchmarks.guide import Epoch, GuideRun, _Training, measure_guide
-from bisector.cli.main import main
+from benchmarks.guide import Epoch, GuideRun, _Training, main, measure_guide
 from bisector.data.registry import load
 from bisector.training.recipe import Recipe
 
@@ -54,12 +53,12 @@ def test_heads_without_a_guide_take_turns_too() -> None:
 
 
 def test_the_files_hold_what_was_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["bench", "guide", "--data", "digits", "--steps", "2", "--repeats", "3", "--batch-size", "32"]
+    words = ["--data", "digits", "--steps", "2", "--repeats", "3", "--batch-size", "32"]
     assert main([*words, "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     found = json.loads((tmp_path / "guide.json").read_text(encoding="utf-8"))
     page = (tmp_path / "guide.md").read_text(encoding="utf-8")
-    assert f"$ bisector {' '.join(words)}\n" in page
+    assert f"$ python -m benchmarks.guide {' '.join(words)}\n" in page
     for text in (printed, page):
         assert "digits: 2 steps of 32, D = 128" in text
     assert len(found["plain"]) == len(found["guided"]) == 3
@@ -82,7 +81,7 @@ def test_the_files_hold_what_was_printed(tmp_path: Path, capsys: pytest.CaptureF
 )
 def test_a_mistake_is_one_line(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     data = [] if "--data" in words else ["--data", "digits"]
-    assert main(["bench", "guide", *data, *words]) == 2
+    assert main([*data, *words]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1, said
     assert told in said

@@ -11,16 +11,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisector.benchmarks.exact import exact_amount
-from bisector.benchmarks.long_tail import LVIS_INSTANCES, lvis_like_counts
-from bisector.benchmarks.memory import forget_process_peak, process_bytes, process_peak_bytes
-from bisector.benchmarks.meter import cheapest_queue
-from bisector.benchmarks.meter_check import Check
-from bisector.benchmarks.spectra import ROW_GROUP, ClassSpectra, write_embeddings
-from bisector.cli.main import main
+from benchmarks.exact import exact_amount
+from benchmarks.growth import forget_process_peak, process_bytes
+from benchmarks.long_tail import LVIS_INSTANCES, lvis_like_counts
+from benchmarks.meter import main
+from benchmarks.meter_check import Check
+from benchmarks.meter_run import cheapest_queue
+from benchmarks.spectra import ROW_GROUP, ClassSpectra, write_embeddings
+from bisector.benchmarks.memory import process_peak_bytes
 from bisector.information.memory import memory_need
 
-SMALL = ["bench", "meter", "--rows", "3000", "--dim", "24", "--classes", "40", "--checked", "5"]
+REPOSITORY = Path(__file__).parents[2]
+SMALL = ["--rows", "3000", "--dim", "24", "--classes", "40", "--checked", "5"]
 
 
 @given(st.integers(1, 2000), st.integers(0, 10**7))
@@ -103,13 +105,14 @@ def test_a_bound_allows_for_rounding_and_no_more() -> None:
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system has no such file")
 def test_a_peak_is_forgotten_and_counted_anew() -> None:
     code = (
-        "import torch; from bisector.benchmarks.memory import *\n"
-        "from bisector.benchmarks.memory import forget_process_peak, process_bytes, process_peak_bytes\n"
+        "import torch; from bisector.benchmarks.memory import process_peak_bytes\n"
+        "from benchmarks.growth import forget_process_peak, process_bytes\n"
         "torch.ones(2**26); before = process_bytes(); high = process_peak_bytes()\n"
         "assert forget_process_peak(); low = process_peak_bytes()\n"
         "torch.ones(2**24); print(high - before, low - before, process_peak_bytes() - before)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    program = [sys.executable, "-c", code]
+    done = subprocess.run(program, capture_output=True, text=True, check=False, cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     high, low, again = (int(word) / 2**20 for word in done.stdout.split())
     assert high > 200  # 256 MiB came and went
@@ -128,9 +131,8 @@ def test_the_files_hold_what_was_measured(tmp_path: Path, capsys: pytest.Capture
     found = json.loads((tmp_path / "found" / "meter.json").read_text(encoding="utf-8"))
     page = (tmp_path / "found" / "meter.md").read_text(encoding="utf-8")
     assert str(tmp_path) not in page
-    assert (
-        "$ bisector bench meter --rows 3000 --dim 24 --classes 40 --checked 5 --shrinkages none,oas\n" in page
-    )
+    command = "python -m benchmarks.meter --rows 3000 --dim 24 --classes 40 --checked 5 --shrinkages none,oas"
+    assert f"$ {command}\n" in page
     assert "3,000 embeddings of 24 dimensions, 40 classes" in printed
     assert found["rows"] == 3000
     assert found["share"] == pytest.approx(3000 * 24**2 / found["update_seconds"] / found["product_rate"])
@@ -183,7 +185,7 @@ def test_the_files_hold_what_was_measured(tmp_path: Path, capsys: pytest.Capture
     ],
 )
 def test_a_mistake_is_one_line(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "meter", *words]) == 2
+    assert main(words) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1, said
     assert told in said

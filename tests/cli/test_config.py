@@ -84,9 +84,24 @@ def test_a_dry_run_tells_what_detectors_take(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_detectors_are_compared_with_a_baseline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = {**TINY, "data": str(write_voc(tmp_path / "voc")), "heads": "igam,linear", "epochs": 1, "jobs": 1}
-    words = ["detect", "compare", "--config", yaml(tmp_path / "c.yaml", options), "--out", str(tmp_path / "out")]
+    options = {
+        **TINY,
+        "data": str(write_voc(tmp_path / "voc")),
+        "heads": "igam,linear",
+        "epochs": 1,
+        "jobs": 1,
+    }
+    words = [
+        "detect",
+        "compare",
+        "--config",
+        yaml(tmp_path / "c.yaml", options),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert main([*words, "--seeds", "2", "--baseline", "linear"]) == 0
     assert "Difference from Linear, seed by seed (95% interval)" in capsys.readouterr().out
     assert main([*words, "--baseline", "arcface"]) == 2
-    assert "baseline: got 'arcface'; expected one of the heads compared: igam, linear" in capsys.readouterr().err
+    assert (
+        "baseline: got 'arcface'; expected one of the heads compared: igam, linear" in capsys.readouterr().err
+    )

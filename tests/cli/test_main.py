@@ -31,7 +31,7 @@ def bisector(*words: str, cwd: Path | None = None) -> subprocess.CompletedProces
 def bare_commands() -> list[list[str]]:
     """Every command, action and benchmark, by its words."""
     actions = [["detect", action] for action in detect.ACTIONS]
-    return [[], *([name] for name in COMMANDS), *actions, ["bench", "losses"], ["bench", "meter"]]
+    return [[], *([name] for name in COMMANDS), *actions, ["bench", "losses"], ["bench", "step"]]
 
 
 def test_help_and_typos_import_nothing_heavy() -> None:

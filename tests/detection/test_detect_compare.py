@@ -1,4 +1,4 @@
-"""`bisector detect compare` and `detect demo`, with real processes on tiny scenes."""
+"""`bisector detect compare`, with real processes on tiny scenes."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 
 from bisector.cli.main import main
 from bisector.detection.results import BoxResult
+from scene_cases import SCENES
 
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
 
@@ -24,12 +25,13 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> str:
     (folder / "night").mkdir()
     Image.new("RGB", (70, 70)).save(folder / "night" / "black.png")
     sizes = "size=64:pictures=12:validation=4:test=6:imbalance=2"
-    return f"scenes:objects={folder / 'discs'}:backgrounds={folder / 'night'}:{sizes}"
+    return f"{SCENES}:objects={folder / 'discs'}:backgrounds={folder / 'night'}:{sizes}"
 
 
 def words(scenes: str, out: Path, *more: str) -> list[str]:
-    tiny = ["--image-size", "64", "--epochs", "1", "--batch-size", "6", "--accelerator", "cpu"]
-    return ["detect", "demo", "--data", scenes, *tiny, "--out", str(out), *more]
+    tiny = ["--model", "small-fpn", "--image-size", "64", "--batch-size", "6", "--accelerator", "cpu"]
+    brief = ["--epochs", "1", "--validate-every", "4", "--learning-rate", "0.04", "--no-flip"]
+    return ["detect", "compare", "--data", scenes, "--heads", "igam", *tiny, *brief, "--out", str(out), *more]
 
 
 @pytest.mark.slow
@@ -82,6 +84,6 @@ def test_mistakes_are_told_in_one_line(
         code = left.code
     assert code == 2
     said = capsys.readouterr().err
-    assert said == f"bisector detect demo: error: {said.split('error: ', 1)[1]}"
+    assert said == f"bisector detect compare: error: {said.split('error: ', 1)[1]}"
     assert told in said
     assert said.count("\n") == 1

@@ -69,21 +69,15 @@ def total_bytes() -> int | None:
 
 def process_peak_bytes() -> int | None:
     """Return the most memory that this process has had so far, libraries included, or None if it is not told."""
-    return _field(Path("/proc/self/status"), "VmHWM")
+    return bytes_in(Path("/proc/self/status"), "VmHWM")
 
 
-def process_bytes() -> int | None:
-    """Return the memory that this process has now, libraries included, or None if it is not told."""
-    return _field(Path("/proc/self/status"), "VmRSS")
-
-
-def forget_process_peak() -> bool:
-    """Let `process_peak_bytes` count from now on; say whether the system could."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
+def bytes_in(file: Path, name: str) -> int | None:
+    """Return the bytes in a line such as ``MemTotal:   24 kB`` of a file of the system, or None without it."""
+    if not file.exists():
+        return None
+    lines = (line.split() for line in file.read_text().splitlines())
+    return next((1024 * int(words[1]) for words in lines if words and words[0] == f"{name}:"), None)
 
 
 def binary(size: float) -> str:
@@ -96,15 +90,7 @@ def binary(size: float) -> str:
 
 
 def _meminfo(field: str) -> int | None:
-    return _field(Path("/proc/meminfo"), field)
-
-
-def _field(file: Path, name: str) -> int | None:
-    """Return the bytes of a line such as ``MemTotal:   24 kB``."""
-    if not file.exists():
-        return None
-    lines = (line.split() for line in file.read_text().splitlines())
-    return next((1024 * int(words[1]) for words in lines if words and words[0] == f"{name}:"), None)
+    return bytes_in(Path("/proc/meminfo"), field)
 
 
 def _left_to_group() -> int | None:

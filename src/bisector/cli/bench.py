@@ -1,8 +1,7 @@
-"""Time the losses and the meters and count their memory, beside others' and beside the bare matrix products.
+"""Time the losses and count their memory, beside others' and beside the bare matrix products.
 
 `bench losses` prints one table a size, and writes losses.md and losses.json where --out says; `bench step`
-times whole training steps of one head; `bench meter`, `amounts`, `guide` and `detector`
-are in bench_information.py.
+times whole training steps of one head.
 """
 
 import argparse
@@ -10,9 +9,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bisector.cli import bench_information
-from bisector.cli.bench_information import progress
-from bisector.cli.output import require_folder, say
+from bisector.cli.output import progress, require_folder, say
 from bisector.cores import require_tasks
 from bisector.errors import require, require_choice, require_integer, require_number
 
@@ -60,7 +57,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     step.add_argument("--optimizer", choices=OPTIMIZERS, default="adam", help="default: %(default)s")
     _add_common(step, repeats=3)
-    bench_information.add_arguments(benchmarks)
 
 
 def _add_common(parser: argparse.ArgumentParser, repeats: int) -> None:
@@ -74,8 +70,7 @@ def _add_common(parser: argparse.ArgumentParser, repeats: int) -> None:
 
 def run(arguments: argparse.Namespace, command: str) -> None:
     """Run a benchmark and print what it found."""
-    if hasattr(arguments, "repeats"):
-        require_integer("--repeats", arguments.repeats, least=1)
+    require_integer("--repeats", arguments.repeats, least=1)
     if arguments.threads is not None:
         require_tasks("--threads", arguments.threads)
     if getattr(arguments, "out", None) is not None:
@@ -84,15 +79,10 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
     from bisector.benchmarks.timing import threads
 
-    cuda = getattr(arguments, "device", "cpu") != "cuda" or torch.cuda.is_available()
+    cuda = arguments.device != "cuda" or torch.cuda.is_available()
     require(cuda, "--device", "'cuda'", "cpu: this machine has no GPU that PyTorch can use")
     with threads(arguments.threads):
-        if arguments.benchmark == "losses":
-            _losses(arguments)
-        elif arguments.benchmark == "step":
-            _step(arguments)
-        else:
-            bench_information.run(arguments, command)
+        RUN[arguments.benchmark](arguments)
 
 
 def _budget(arguments: argparse.Namespace) -> "MemoryBudget":
@@ -166,3 +156,6 @@ def _step(arguments: argparse.Namespace) -> None:
         repeats=arguments.repeats,
     )
     say(f"{arguments.head}, {arguments.size}, {arguments.optimizer}, sample {arguments.sample:g}: {taken}")
+
+
+RUN = {"losses": _losses, "step": _step}

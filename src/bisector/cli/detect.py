@@ -6,7 +6,6 @@ from typing import Any
 from bisector.cli import (
     detect_adjust,
     detect_compare,
-    detect_demo,
     detect_evaluate,
     detect_measure,
     detect_train,
@@ -18,7 +17,6 @@ ACTIONS: dict[str, Any] = {
     "evaluate": detect_evaluate,
     "measure": detect_measure,
     "adjust": detect_adjust,
-    "demo": detect_demo,
 }
 
 

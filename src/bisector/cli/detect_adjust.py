@@ -26,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bisector detect adjust``."""
     parser.add_argument("results", type=Path, metavar="RESULTS.json", help="in COCO's format")
     add_data(parser, required=True)
-    parser.add_argument("--seed", type=int, default=0, help="that draws scenes or a long tail (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="that draws a long tail or a plugin's pictures (default: 0)"
+    )
     parser.add_argument(
         "--counts",
         type=Path,

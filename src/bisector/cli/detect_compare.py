@@ -31,11 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help=f"names, with options after colons, separated by commas ({', '.join(HEAD_CLASSES)})",
     )
-    add_shared_arguments(parser)
-
-
-def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that the demo has too."""
     add_config(parser)
     parser.add_argument(
         "--seeds", type=int, default=1, help="how often each head is trained (default: %(default)s)"

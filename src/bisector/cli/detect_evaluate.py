@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed",
         type=int,
-        help="that draws a validation part or scenes (default: that of the training, or 0)",
+        help="that draws a validation part or a plugin's pictures (default: that of the training, or 0)",
     )
     parser.add_argument(
         "--adjust",

@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser, required=False)
     parser.add_argument("--part", default="all", choices=("all", *PARTS), help="of the data (default: all)")
     parser.add_argument(
-        "--seed", type=int, help="that draws a validation part or scenes (default: the training's)"
+        "--seed",
+        type=int,
+        help="that draws a validation part or a plugin's pictures (default: the training's)",
     )
     add_machine(parser)
     parser.add_argument(

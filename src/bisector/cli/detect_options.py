@@ -22,12 +22,11 @@ if TYPE_CHECKING:
 DETECTIONS, PAGE = "detections.json", "detections.html"
 
 
-def add_data(parser: argparse.ArgumentParser, *, required: bool, default: str | None = None) -> None:
+def add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:
     """Add the flags that name the data."""
-    helped = "folder of Pascal VOC, COCO or LVIS; file.json; or scenes:option=value:..."
+    helped = "folder of Pascal VOC, COCO or LVIS; file.json; or plugin.py:option=value:..."
     trained = "" if required else " (default for a model of ours: what it was trained on)"
-    shown = trained if default is None else " (default: %(default)s)"
-    parser.add_argument("--data", required=required, default=default, help=helped + shown)
+    parser.add_argument("--data", required=required, help=helped + trained)
     add_options(parser, BoxTask, without=("data",))
 
 

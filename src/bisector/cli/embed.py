@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bisector.cli.output import require_folder
 from bisector.data.names import DATA_SETS
 from bisector.data.places import resolvable
+from bisector.data.plugins import plugin_of
 from bisector.errors import ArgumentError, require
 from bisector.measurement.command import quoted
 
@@ -157,7 +158,8 @@ def _load(source: "Source", arguments: argparse.Namespace) -> "tuple[Dataset, di
         "image_size": size,
         "label": arguments.label or (trained.task.label if trained is not None and own else None),
     }
-    files = name not in DATA_SETS and Path(name).exists() and not is_embeddings(name)
+    by_name = name in DATA_SETS or plugin_of(name) is not None
+    files = not by_name and Path(name).exists() and not is_embeddings(name)
     if size is None and source.input_size is not None and files:
         height, width = source.input_size
         # Not recorded: it is the model's, and the next one may have another. Where a training has sides of unequal

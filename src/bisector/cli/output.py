@@ -28,6 +28,12 @@ def say(text: str) -> None:
     print(text)
 
 
+def progress(text: str) -> None:
+    """Show one passing line to whoever sits at a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
 def with_nearest(complaint: str, flags: Sequence[str]) -> str:
     """Add the flag that was probably meant to a complaint about one that there is not.
 

@@ -9,6 +9,7 @@ import torch
 
 from bisector.data.dataset import Dataset
 from bisector.data.places import files_below
+from bisector.data.plugins import plugin_of
 
 _SAMPLED = 64  # examples of each part that are looked at
 
@@ -17,14 +18,18 @@ def fingerprint(data: str, dataset: Dataset) -> str:
     """Return a digest of the files under a path and of what was read from them.
 
     Of the files it takes names, sizes and times; of what was read, also of a data set by name, the labels and some
-    examples of each part. No file is read again: a million of them take seconds.
+    examples of each part. No file is read again: a million of them take seconds. Of a plugin it takes the text of
+    its file, and its options.
 
     Args:
         data: name or path, as the user gave it.
         dataset: what was loaded.
     """
     digest = hashlib.sha256(repr((dataset.class_names, dataset.test_names, dataset.shape)).encode())
-    for file, name in _files(data):
+    plugin = plugin_of(data)
+    if plugin is not None:
+        digest.update(plugin.file.read_bytes() + repr(plugin.options).encode())
+    for file, name in () if plugin else _files(data):
         state = file.stat()
         digest.update(os.fsencode(f"\n{name} {state.st_size} {state.st_mtime_ns}"))
     for part in (dataset.train, dataset.validation, dataset.test):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bisector.errors import ArgumentError
 
-DATA_SETS = ("digits", "fashion-mnist", "cifar10", "cifar100", "glyphs")
+DATA_SETS = ("digits", "fashion-mnist", "cifar10", "cifar100")
 """The names that `bisector.data.registry.load` knows."""
 
 
@@ -16,7 +16,7 @@ def require_data_name(data: str) -> None:
     >>> require_data_name("digit")
     Traceback (most recent call last):
     bisector.errors.ArgumentError: data: got 'digit'; did you mean 'digits'? expected one of digits, fashion-mnist,
-    cifar10, cifar100, glyphs, or a path, but nothing is at that path
+    cifar10, cifar100, or a path, but nothing is at that path
     """
     if data not in DATA_SETS and re.fullmatch(r"[\w-]+", data) and not Path(data).exists():
         raise unknown_data(data, "nothing is at that path")

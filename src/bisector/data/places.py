@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from bisector.data.names import DATA_SETS
+from bisector.data.plugins import plugin_of
 from bisector.errors import ArgumentError, missing_extra
 
 DATA_FOLDER = "BISECTOR_DATA"
@@ -17,16 +18,19 @@ def resolvable(data: str) -> str:
     """Return words for data that mean the same from every folder: a path from the root; a name or URL as it is.
 
     Args:
-        data: as the user typed it: a name, a path, two paths with a comma between, a URL. What is none of these is
-            returned as it is.
+        data: as the user typed it: a name, a path, a Python file with options, two paths with a comma between, a
+            URL. What is none of these is returned as it is.
 
-    >>> resolvable("digits"), resolvable("s3://bucket/table"), resolvable("scenes:size=64")
-    ('digits', 's3://bucket/table', 'scenes:size=64')
+    >>> resolvable("digits"), resolvable("s3://bucket/table")
+    ('digits', 's3://bucket/table')
     >>> resolvable(".") == str(Path.cwd())
     True
     """
     if data in DATA_SETS:
         return data
+    plugin = plugin_of(data)
+    if plugin is not None and plugin.file.is_file():
+        return ":".join([str(plugin.file.absolute()), *map("=".join, plugin.options.items())])
     whole = [data] if Path(data).expanduser().exists() else data.split(",")
     paths = [Path(word).expanduser() for word in whole]
     there = all(word and path.exists() for word, path in zip(whole, paths, strict=True))

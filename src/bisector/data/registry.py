@@ -10,6 +10,7 @@ from bisector.data.image_examples import MEMORY, Reading
 from bisector.data.images import PixelRange
 from bisector.data.named import cifar10_source, cifar100_source, fashion_mnist_source
 from bisector.data.names import unknown_data
+from bisector.data.plugins import plugin_of
 from bisector.data.recognition import read_path, what_is_there
 from bisector.data.resized import Resized
 from bisector.data.source import Source, source_of
@@ -29,18 +30,11 @@ def _digits(imbalance: float, seed: int, image_size: int | None) -> Dataset:
     return _resized(digits(imbalance=imbalance, seed=seed), image_size)
 
 
-def _glyphs(reading: Reading) -> Source:
-    from bisector.data.glyphs import glyph_source
-
-    return glyph_source(image_size=reading.image_size)
-
-
 _SPLIT_ALREADY: Mapping[str, SplitAlready] = {"digits": _digits}
 _READERS: Mapping[str, Reader] = {
     "fashion-mnist": fashion_mnist_source,
     "cifar10": cifar10_source,
     "cifar100": cifar100_source,
-    "glyphs": _glyphs,
 }
 
 
@@ -65,7 +59,8 @@ def load(
     that is called like a data set is meant by "./digits".
 
     Args:
-        data: one of `bisector.data.names.DATA_SETS`, or a path.
+        data: one of `bisector.data.names.DATA_SETS`, a path, or a Python file that makes the data set
+            (`bisector.data.plugins`).
         imbalance: training count of the commonest class over that of the rarest; 1 leaves the counts as they are.
         seed: decides the split, which classes are rare, and what is kept of them.
         split: "standard" (`standard_split`) or "open-set" (`open_set_split`).
@@ -87,7 +82,7 @@ def load(
     >>> load("digit")
     Traceback (most recent call last):
     bisector.errors.ArgumentError: data: got 'digit'; did you mean 'digits'? expected one of digits, fashion-mnist,
-    cifar10, cifar100, glyphs, or a path, but nothing is at that path
+    cifar10, cifar100, or a path, but nothing is at that path
     """
     require_number("imbalance", imbalance, least=1)
     require(require_integer("seed", seed, least=0) < 2**32, "seed", seed, "an integer below 2^32")
@@ -96,8 +91,14 @@ def load(
     if image_size is not None:
         require_integer("image_size", image_size, least=1)
     reading = Reading(image_size, memory, largest, pixel_range, label, decoded)
+    plugin = plugin_of(data)
     named = data in _SPLIT_ALREADY or data in _READERS
-    require(label is None or not named, "label", f"{label!r} with {data}", "none: its labels are known")
+    require(
+        label is None or not (named or plugin),
+        "label",
+        f"{label!r} with {data}",
+        "none: its labels are known",
+    )
     if data in _SPLIT_ALREADY:
         make = _SPLIT_ALREADY[data]
         if split == "standard":
@@ -105,6 +106,8 @@ def load(
         source = source_of(make(1.0, seed, image_size))
     elif data in _READERS:
         source = _READERS[data](reading)
+    elif plugin is not None:
+        source = plugin.call("load_source", Source, reading)
     else:
         source = _read(data, reading)
     return _resized(divide(data, source, imbalance=imbalance, seed=seed), image_size)

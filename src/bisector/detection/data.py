@@ -23,7 +23,7 @@ def load_box_task(
 
     Args:
         task: the data.
-        seed: decides what is drawn: a validation part, the long tail, scenes.
+        seed: decides what is drawn: a validation part, the long tail, what a plugin draws.
         need_images: whether image files must be there; without them boxes can only be scored against.
         pixel_range: the scale of pixels of more than 8 bits, where a model was trained with it.
 

@@ -30,7 +30,7 @@ class BoxTask:
         ArgumentError: a value is out of its range.
     """
 
-    data: str = _option("", "folder of Pascal VOC, COCO or LVIS; file.json; or scenes:option=value:...")
+    data: str = _option("", "folder of Pascal VOC, COCO or LVIS; file.json; or plugin.py:option=value:...")
     images: str | None = _option(None, "folder of the pictures of a file.json")
     validation: str | None = _option(None, "file.json with the boxes of the validation part")
     validation_images: str | None = _option(None, "folder of its pictures, where it is another one")
@@ -39,7 +39,7 @@ class BoxTask:
     )
 
     def __post_init__(self) -> None:
-        require(bool(self.data), "data", repr(self.data), "a folder, a file.json, or scenes:option=value:...")
+        require(bool(self.data), "data", repr(self.data), "a folder, a file.json, or a plugin.py")
         object.__setattr__(self, "data", self.data.rstrip("/") or self.data)  # photos/ is photos
         for name in ("data", "images", "validation", "validation_images"):
             given = getattr(self, name)

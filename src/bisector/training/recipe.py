@@ -26,7 +26,9 @@ class Task:
         ArgumentError: a value is out of its range.
     """
 
-    data: str = _option("digits", "name of a data set, or the path of a folder or file")
+    data: str = _option(
+        "digits", "name of a data set, path of a folder or file, or plugin.py:option=value:..."
+    )
     imbalance: float = _option(1.0, "instances of the commonest class over those of the rarest; 1 leaves all")
     split: str = _option("standard", "standard, or open-set: test on classes that are never trained on")
     image_size: int | None = _option(None, "side to which images of a folder or Parquet file are resized")

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from bisector.data.boxes import load_boxes
 from bisector.errors import ArgumentError
@@ -258,10 +258,8 @@ def test_options_that_a_kind_of_data_does_not_have(voc):
     folder = voc({"train": {"a": [("dog", (1, 1, 5, 5), 0)]}, "val": {"b": []}})
     with pytest.raises(ArgumentError, match=r"images: got 'x'; expected none: a VOC folder has its own"):
         load_boxes(str(folder), images="x")
-    with pytest.raises(ArgumentError, match="validation: got 'x'; expected none: scenes has its own"):
-        load_boxes("scenes:classes=3", validation="x")
-    with pytest.raises(ArgumentError, match=r"imbalance: scenes have their own; expected scenes:imbalance="):
-        load_boxes("scenes", imbalance=10)
+    with pytest.raises(ArgumentError, match="validation: got 'x'; expected none: a plugin has its own"):
+        load_boxes("plugin.py:classes=3", validation="x")
 
 
 def test_a_long_tail_changes_training_alone(coco, tmp_path):
@@ -321,19 +319,3 @@ def test_the_truth_is_json(coco):
     path = coco()
     truth = load_boxes(str(path), validation=str(path)).validation.coco()
     assert json.loads(json.dumps(truth)) == truth
-
-
-def test_ids_of_scenes_are_different_in_every_part(paint, tmp_path):
-    for name, colour in (("red", (255, 0, 0, 255)), ("blue", (0, 0, 255, 255))):
-        (tmp_path / "things" / name).mkdir(parents=True)
-        for number in range(4):
-            disc = Image.new("RGBA", (40, 40))
-            ImageDraw.Draw(disc).ellipse((4, 8, 35, 33), fill=colour)
-            disc.save(tmp_path / "things" / name / f"{number}.png")
-    paint(tmp_path / "places" / "grey.png", (90, 90))
-    spec = f"scenes:objects={tmp_path / 'things'}:backgrounds={tmp_path / 'places'}:size=64:classes=2"
-    splits = load_boxes(f"{spec}:pictures=5:validation=3:test=4")
-    parts = (splits.train, splits.validation, splits.test)
-    assert [p.id for part in parts for p in part] == list(range(1, 13))
-    assert [part[0].file for part in parts] == ["train/000001", "validation/000001", "test/000001"]
-    assert splits.test.subset([2]).image(0).equal(splits.test.image(2))

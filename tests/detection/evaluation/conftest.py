@@ -1,8 +1,6 @@
 import contextlib
 import io
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,16 +10,6 @@ from bisector.data.boxes import BoxSet, Picture
 from bisector.detection.evaluation import Detections, write_detections
 
 SIDE = 500
-
-
-@pytest.fixture(scope="session")
-def real_data():
-    """The folder of real data sets; tests that need one are skipped where it is absent."""
-    beside = Path(__file__).parents[4] / "shared" / "data"
-    folder = Path(os.environ.get("BISECTOR_DATA") or beside)
-    if not folder.is_dir():
-        pytest.skip(f"no real data: set BISECTOR_DATA, or put them into {beside}")
-    return folder
 
 
 def boxes_near(boxes, chance, spread):

@@ -17,7 +17,7 @@ SUBFOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val
 _LEGAL = (
     "a Pascal VOC folder (Annotations, ImageSets, JPEGImages; annotations and images; or XML beside pictures), a "
     "folder with COCO or LVIS json files "
-    "(instances_train*.json, lvis*train*.json), one of these files, or scenes"
+    "(instances_train*.json, lvis*train*.json), one of these files, or a Python file that makes a data set"
 )
 
 

@@ -14,6 +14,7 @@ from bisector.data.boxes.voc import voc_boxes
 from bisector.data.boxes.voc_file import VocFiles, parse_voc, voc_class_names
 from bisector.data.image_examples import common_range
 from bisector.data.images import PixelRange
+from bisector.data.plugins import plugin_of
 from bisector.errors import ArgumentError, require_integer, require_number
 
 _EIGHT_BITS = (".jpg", ".jpeg", ".jpe", ".jfif")  # which need not be looked into
@@ -31,7 +32,7 @@ def load_boxes(
     need_images: bool = True,
     pixel_range: PixelRange | None = None,
 ) -> BoxSplits:
-    """Load a detection data set: a Pascal VOC folder, COCO or LVIS files, or composed scenes.
+    """Load a detection data set: a Pascal VOC folder, COCO or LVIS files, or what a Python file makes.
 
     A VOC folder is divided by its lists: train.txt and val.txt, else trainval.txt, and test.txt; without any, by
     the subfolders train, valid and test of its annotations. Two years of VOC are not read as one (VOC07+12). A
@@ -41,12 +42,12 @@ def load_boxes(
     later one. Pictures of more than 8 bits are brought to 8 by one scale for all parts, which is told too.
 
     Args:
-        data: a folder, a json file, or "scenes:option=value:..." (see `bisector.data.boxes.scenes`).
+        data: a folder, a json file, or a Python file with options (`bisector.data.plugins`).
         images: the folder of the json file's images, where it is not in a usual place.
         validation: another json file, for validation.
         validation_images: the folder of its images; None: looked for as those of `data` are; where `images` is
             given, in the folder of the validation part (val2017) in it or beside it, then in `images` itself.
-        seed: decides what is drawn: a validation part, the long tail, scenes.
+        seed: decides what is drawn: a validation part, the long tail, what a plugin draws.
         imbalance: boxes of the commonest class over those of the rarest in the training part, which is thinned to a
             long tail in the style of COCO-LT (see `long_tailed`); 1 leaves it as it is.
         skip_missing: leave out pictures whose image file is missing, and tell; otherwise that is an error.
@@ -61,15 +62,12 @@ def load_boxes(
     """
     require_number("imbalance", imbalance, least=1)
     require_integer("seed", seed, least=0)
-    if data.partition(":")[0] == "scenes" and not Path(data).exists():
-        _require_none("scenes", images=images, validation=validation, validation_images=validation_images)
-        if imbalance != 1:
-            raise ArgumentError("imbalance: scenes have their own; expected scenes:imbalance=...")
-        from bisector.data.boxes.scenes import load_scenes
-
-        return load_scenes(data, seed)
-    path = require_data(data)
-    if path.is_dir() and (folder := find_voc(path)):
+    plugin = plugin_of(data)
+    path = require_data(data) if plugin is None else plugin.file
+    if plugin is not None:
+        _require_none("a plugin", images=images, validation=validation, validation_images=validation_images)
+        splits = plugin.call("load_boxes", BoxSplits, seed)
+    elif path.is_dir() and (folder := find_voc(path)):
         _require_none(
             "a VOC folder", images=images, validation=validation, validation_images=validation_images
         )

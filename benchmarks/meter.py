@@ -1,18 +1,72 @@
-"""What streaming a table took, as tables."""
+"""A meter that streams stored embeddings: its speed, its memory, and how right its amounts are."""
 
+import argparse
+import sys
+import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict
 from math import isnan, nan
+from multiprocessing import get_context
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 
+from benchmarks.long_tail import lvis_like_counts
+from benchmarks.meter_check import ROUNDING, Check
+from benchmarks.meter_run import QUEUE, Computed, MeterRun, measure_meter
+from benchmarks.script import Script, listed
+from benchmarks.spectra import write_embeddings
+from benchmarks.tables import Table, seconds
 from bisector.benchmarks.memory import binary
-from bisector.benchmarks.meter import QUEUE, Computed, MeterRun
-from bisector.benchmarks.meter_check import ROUNDING, Check
-from bisector.benchmarks.tables import Table, seconds
+from bisector.cli.measure import size_in_bytes
+from bisector.cli.output import progress
+from bisector.errors import require_choice, require_integer
+from bisector.statistics.shrinkage import SHRINKAGES
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the script; return the exit code."""
+    script = Script("meter", "a meter that streams stored embeddings: speed, memory and errors")
+    add = script.parser.add_argument
+    add("--rows", type=int, default=1_000_000, help="embeddings (default: %(default)s)")
+    add("--dim", type=int, default=256, help="their dimension (default: %(default)s)")
+    add("--classes", type=int, default=1203, help="sized as in LVIS (default: %(default)s)")
+    add("--memory-budget", metavar="BYTES", help="of the meter, as 2GiB (default: no limit)")
+    add("--shrinkages", default="oas,quadratic-inverse", help="commas between (default: %(default)s)")
+    add("--checked", type=int, default=40, help="classes of a form to compute anew (default: %(default)s)")
+    add("--seed", type=int, default=0, help="of the embeddings (default: %(default)s)")
+    add("--folder", type=Path, help="where the table is written and kept (default: a temporary one)")
+
+    def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+        require_integer("--dim", arguments.dim, least=1)
+        require_integer("--checked", arguments.checked, least=1)
+        budget = None if arguments.memory_budget is None else size_in_bytes(arguments.memory_budget)
+        names = listed(arguments.shrinkages, "--shrinkages")
+        shrinkages = [require_choice("--shrinkages", name, SHRINKAGES) for name in names]
+        counts = lvis_like_counts(arguments.rows, arguments.classes)
+        script.begin()
+        kept = arguments.folder
+        with nullcontext(kept) if kept else tempfile.TemporaryDirectory(prefix="bisector-bench-") as folder:
+            name = f"{arguments.rows}x{arguments.dim}x{arguments.classes}-seed{arguments.seed}.parquet"
+            path = Path(folder) / name
+            if not path.is_file():
+                progress(f"writing {arguments.rows:,} embeddings")
+                # In another process, so that what it takes is not counted here.
+                with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as writer:
+                    writer.submit(write_embeddings, path, counts, arguments.dim, arguments.seed).result()
+            found = measure_meter(
+                path, shrinkages=shrinkages, budget=budget, checked=arguments.checked, progress=progress
+            )
+        for table in meter_tables(found):
+            script.show(table)
+        return meter_record(found)
+
+    return script.main(measure, words)
 
 
 def meter_tables(run: MeterRun) -> list[Table]:
@@ -155,3 +209,7 @@ def _largest(values: Iterable[float]) -> float:
 
 def _number(value: float) -> str:
     return "–" if isnan(value) else "0" if value == 0 else f"{value:.2g}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

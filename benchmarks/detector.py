@@ -1,25 +1,28 @@
 """What IGAM costs a detector: training steps of a torchvision R-CNN, plain and with the head attached, in turns."""
 
+import argparse
+import re
+import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bisector.benchmarks.long_tail import LVIS_INSTANCES, lvis_like_counts
-from bisector.benchmarks.memory import (
-    forget_process_peak,
-    peak_extra_bytes,
-    process_bytes,
-    process_peak_bytes,
-)
+from benchmarks.growth import growth
+from benchmarks.long_tail import LVIS_INSTANCES, lvis_like_counts
+from benchmarks.script import Script
+from benchmarks.tables import Table, seconds
+from bisector.benchmarks.memory import binary, peak_extra_bytes
 from bisector.benchmarks.timing import wait
+from bisector.cli.measure import size_in_bytes
+from bisector.cli.output import progress
 from bisector.detection.attaching import attach
 from bisector.detection.models import build_detector
-from bisector.errors import require_integer
+from bisector.errors import ArgumentError, require, require_integer
 from bisector.heads import IGAM
 from bisector.information.meter import InformationMeter
 
@@ -107,6 +110,61 @@ class Machinery:
     refresh_seconds: float
 
 
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the script; return the exit code."""
+    script = Script(
+        "detector", "what IGAM costs a training step of a torchvision R-CNN, and its memory at LVIS's size"
+    )
+    add = script.parser.add_argument
+    add("--model", default="fasterrcnn_resnet50_fpn", help="default: %(default)s")
+    add("--classes", type=int, default=91, help="with the background (default: %(default)s)")
+    add("--size", default="800x1066", help="of the images, HEIGHTxWIDTH (default: %(default)s)")
+    add("--images", type=int, default=2, help="of a step (default: %(default)s)")
+    add("--repeats", type=int, default=5, help="pairs of steps (default: %(default)s)")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+    add(
+        "--machinery",
+        default="1204x1024",
+        metavar="CxD",
+        help="classes with the background, and dimensions, whose memory is measured; 0 for none "
+        "(default: %(default)s)",
+    )
+    add("--rows", type=int, help="of its epoch (default: the boxes of LVIS's training part)")
+    add("--memory-budget", metavar="SIZE", help="of its meter, as 2GiB (default: no limit)")
+
+    def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+        script.begin(arguments.device)
+        height, width = _pair("--size", arguments.size)
+        machinery = None if arguments.machinery == "0" else _pair("--machinery", arguments.machinery)
+        for name, least in (("classes", 3), ("images", 1)):
+            require_integer(f"--{name}", getattr(arguments, name), least=least)
+        if machinery is not None:
+            legal = "3 classes and 3 dimensions, or more"
+            require(min(machinery) > 2, "--machinery", arguments.machinery, legal)
+            if arguments.rows is not None:
+                require_integer("--rows", arguments.rows, least=machinery[0])
+        budget = None if arguments.memory_budget is None else size_in_bytes(arguments.memory_budget)
+        run = measure_detector(
+            arguments.model,
+            classes=arguments.classes,
+            size=(height, width),
+            images=arguments.images,
+            repeats=arguments.repeats,
+            device=arguments.device,
+            progress=progress,
+        )
+        held = None
+        if machinery is not None:
+            rows = LVIS_INSTANCES if arguments.rows is None else arguments.rows
+            held = measure_machinery(*machinery, rows=rows, budget=budget, progress=progress)
+        script.show(detector_table(run))
+        if held is not None:
+            script.show(machinery_table(held))
+        return detector_record(run, held)
+
+    return script.main(measure, words)
+
+
 def measure_detector(
     model: str,
     *,
@@ -179,22 +237,21 @@ def measure_machinery(
     head = IGAM(dim, classes, background=0, information=information)
     draw = torch.Generator().manual_seed(1)
     tilt = torch.rand(dim, generator=draw)
-    forget_process_peak()
-    before, seconds = process_bytes(), 0.0
+    grown, taken = growth(), 0.0
     for start in range(0, rows, 4096):
         progress(f"{start:,} of {rows:,} embeddings")
         mine = labels[start : start + 4096]
         embeddings = torch.randn(len(mine), dim, generator=draw).mul_(tilt).relu_()
         begin = time.perf_counter()
         head.observe(embeddings, mine)
-        seconds += time.perf_counter() - begin
+        taken += time.perf_counter() - begin
     meter = head.information
     assert isinstance(meter, InformationMeter)
     held = meter.nbytes
     begin = time.perf_counter()
     info = head.refresh()
     refresh = time.perf_counter() - begin
-    peak = process_peak_bytes()
+    process = grown()
     x = torch.randn(512, dim, requires_grad=True)
     y = torch.randint(classes, (512,))
     scratch = peak_extra_bytes(lambda: head(x, y).backward())
@@ -204,10 +261,10 @@ def measure_machinery(
         rows=rows,
         budget=budget,
         held=held,
-        process=None if peak is None or before is None else peak - before,
+        process=process,
         loss=scratch,
         sketched=sum(form == "sketch" for form in info.form),
-        observe_seconds=seconds,
+        observe_seconds=taken,
         refresh_seconds=refresh,
     )
 
@@ -291,3 +348,56 @@ def _batch(
 def _now(device: torch.device) -> float:
     wait(device)
     return time.perf_counter()
+
+
+def detector_table(run: DetectorRun) -> Table:
+    """Return the steps of both models, and the parts that differ."""
+    rows = []
+    for name, steps in (("torchvision", run.plain), ("with IGAM", run.attached)):
+        whole, classify = (median(getattr(step, part) for step in steps) for part in ("whole", "classify"))
+        observe = run.observe if steps is run.attached else 0.0
+        share = f"{median(run.overheads):+.1%}" if steps is run.attached else "–"
+        rows.append([name, seconds(whole), share, seconds(classify), seconds(observe)])
+    pairs = ", ".join(f"{overhead:+.1%}" for overhead in run.overheads)
+    height, width = run.size
+    notes = [
+        f"Medians of {len(run.plain)} steps of each, in turns, after one that warms up; pair by pair: {pairs}.",
+        f"Measured apart, what differs (classification and meter) makes {run.parts:+.2%} of the plain step.",
+        f"The meter: mean of 300 steps of {run.observed} objects, once 300 are in it; its refresh, once an epoch, "
+        f"took {seconds(run.refresh)} s.",
+    ]
+    title = f"{run.model}, {run.classes} classes: {run.images} images of {height} x {width}, {run.rois} boxes"
+    return Table(title, ["training step", "seconds", "", "classification", "meter"], rows, notes)
+
+
+def machinery_table(found: Machinery) -> Table:
+    """Return the memory of all that IGAM adds."""
+    rows = [
+        ["the meter's tensors after an epoch", binary(found.held)],
+        ["scratch of one loss with gradients, 512 boxes", binary(found.loss)],
+        ["classes held approximately", f"{found.sketched:,}"],
+        ["observe, all rows", seconds(found.observe_seconds)],
+        ["refresh, once an epoch", seconds(found.refresh_seconds)],
+    ]
+    if found.process is not None:
+        rows.insert(1, ["the process at its peak, more than before", binary(found.process)])
+    limit = "no limit" if found.budget is None else f"a budget of {binary(found.budget)}"
+    title = f"{found.classes:,} classes x {found.dim:,} dimensions, {found.rows:,} embeddings, {limit}"
+    return Table(title, ["IGAM's machinery", ""], rows)
+
+
+def detector_record(run: DetectorRun, machinery: Machinery | None) -> dict[str, Any]:
+    """Return everything as builtins, for JSON."""
+    found = {**asdict(run), "overheads": run.overheads, "parts": run.parts}
+    return {"step": found, "machinery": None if machinery is None else asdict(machinery)}
+
+
+def _pair(name: str, text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)x(\d+)", text)
+    if found is None or not int(found[1]) or not int(found[2]):
+        raise ArgumentError(f"{name}: got {text!r}; expected two numbers such as 800x1066")
+    return int(found[1]), int(found[2])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

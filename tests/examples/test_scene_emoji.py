@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bisector.data.boxes.scenes import load_scenes
-from bisector.data.boxes.scenes.emoji import VENDORS, emoji_files
 from bisector.errors import ArgumentError
+from scene_cases import load_scenes
+from scenes.emoji import VENDORS, emoji_files
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for npm is a shell script")
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bisector.benchmarks.exact import exact_amount
+from benchmarks.exact import exact_amount
 from bisector.data.stored import StoredEmbeddings
 from bisector.information.reading import ClassInformation
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from bisector.data.fonts import FONT_PACKAGES, Design, distinct_designs, draw, font_files
-from bisector.data.glyphs import KANJI, glyph_source, glyphs
+from bisector.data.registry import load
 from bisector.errors import ArgumentError
+from kanji import FONT_PACKAGES, KANJI, Design, distinct_designs, draw, font_files, kanji
 
+PLUGIN = Path(__file__).parents[2] / "examples" / "kanji.py"
 SAMPLE = KANJI[::40]
 SIZE = 24
 
@@ -107,7 +108,7 @@ def test_a_font_without_kanji_is_not_worth_a_word(designs: list[Design]) -> None
 
 
 def test_the_data_set(folder: Path, cache: Path, designs: list[Design]) -> None:
-    source = glyph_source(image_size=12, folders=[folder])
+    source = kanji(image_size=12, folders=[folder])
     assert source.class_names == KANJI
     assert source.examples.shape == (1, 12, 12)
     assert len(source.examples) >= 0.95 * 6 * 2965
@@ -124,7 +125,7 @@ def test_the_data_set(folder: Path, cache: Path, designs: list[Design]) -> None:
     stored = list(cache.glob("glyphs-*.npz"))
     assert len(stored) == 1
     written = stored[0].stat().st_mtime_ns
-    again = glyph_source(image_size=12, folders=[folder])
+    again = kanji(image_size=12, folders=[folder])
     assert torch.equal(again.examples.batch(torch.arange(500)), batch)
     assert torch.equal(again.labels, source.labels)
     assert again.left_out == source.left_out
@@ -136,27 +137,27 @@ def test_other_fonts_are_drawn_anew(folder: Path, cache: Path, tmp_path: Path) -
     fewer.mkdir()
     for file in font_files([folder])[:5]:
         shutil.copy(file, fewer)
-    glyph_source(image_size=8, folders=[fewer])
-    glyph_source(image_size=9, folders=[fewer])
+    kanji(image_size=8, folders=[fewer])
+    kanji(image_size=9, folders=[fewer])
     next(fewer.iterdir()).unlink()
-    with pytest.raises(
-        ArgumentError, match=r"glyphs with 4 font designs .* apt-get install fonts-"
-    ) as caught:
-        glyph_source(image_size=8, folders=[fewer])
+    with pytest.raises(ArgumentError, match=r"kanji with 4 font designs .* apt-get install fonts-") as caught:
+        kanji(image_size=8, folders=[fewer])
     assert "\n" not in str(caught.value)
     assert len(list(cache.iterdir())) == 2
 
 
 def test_processes_that_begin_together_get_the_same(folder: Path, cache: Path) -> None:
     code = (
-        "import sys, hashlib; from pathlib import Path; from bisector.data.glyphs import glyph_source\n"
-        "source = glyph_source(image_size=8, folders=[Path(sys.argv[1])])\n"
+        "import sys, hashlib; from pathlib import Path; from kanji import kanji\n"
+        "source = kanji(image_size=8, folders=[Path(sys.argv[1])])\n"
         "import torch\n"
         "pixels = source.examples.batch(torch.arange(len(source.labels)))\n"
         "print(hashlib.sha256(pixels.numpy().tobytes()).hexdigest())"
     )
     command = [sys.executable, "-c", code, str(folder)]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=PLUGIN.parent) for _ in range(2)
+    ]
     said = [process.communicate(timeout=120)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0]
     assert said[0] == said[1] != ""
@@ -166,13 +167,13 @@ def test_processes_that_begin_together_get_the_same(folder: Path, cache: Path) -
 @pytest.mark.parametrize(("size", "told"), [(7, "of at least 8"), (97, "of at most 96"), (9.5, "an integer")])
 def test_sizes_that_are_not_legal(size: int, told: str) -> None:
     with pytest.raises(ArgumentError, match=f"image_size: got {size}; expected .*{told}"):
-        glyph_source(image_size=size)
+        kanji(image_size=size)
 
 
 @pytest.mark.slow
 def test_all_designs_of_this_computer(designs: list[Design], cache: Path) -> None:
     """The parts never share an image."""
-    data = glyphs(imbalance=4, seed=1)
+    data = load(PLUGIN, imbalance=4, seed=1)
     parts = [data.train, data.validation, data.test]
     drawn = [Counter(part.examples.name(row) for row in range(len(part))) for part in parts]
     together = sum(drawn, Counter())

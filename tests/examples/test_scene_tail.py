@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from PIL import Image
 
-from bisector.data.boxes.scenes import load_scenes
-from bisector.data.boxes.scenes.tail import deal, picture_sizes, tail_counts
 from bisector.errors import ArgumentError
+from scene_cases import load_scenes
+from scenes.layout import deal, picture_sizes, tail_counts
 
 
 @settings(deadline=None, max_examples=60)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from bisector.data.boxes.scenes import load_scenes
+from bisector.data.boxes import load_boxes
 from bisector.errors import ArgumentError
+from scene_cases import SCENES, load_scenes
 
 CHANNEL = {"red": 0, "green": 1, "blue": 2}
 
@@ -71,12 +72,12 @@ def test_of_every_object_enough_is_seen(shapes: Path, night: Path) -> None:
 def test_the_same_in_another_process(shapes: Path, noise: Path) -> None:
     words = spec(shapes, noise, "flip=yes")
     code = (
-        "import sys, hashlib; from bisector.data.boxes.scenes import load_scenes\n"
-        "part = load_scenes(sys.argv[1], 3).test\n"
+        "import sys, hashlib; from bisector.data.boxes import load_boxes\n"
+        "part = load_boxes(sys.argv[1], seed=3).test\n"
         "pixels = b''.join(part.image(i).numpy().tobytes() for i in reversed(range(len(part))))\n"
         "print(part.fingerprint(), hashlib.sha256(pixels).hexdigest())\n"
     )
-    command = [sys.executable, "-c", code, words]
+    command = [sys.executable, "-c", code, words.replace("scenes", SCENES, 1)]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     part = load_scenes(words, 3).test
     pixels = b"".join(part.image(i).numpy().tobytes() for i in reversed(range(len(part))))
@@ -141,3 +142,22 @@ def test_backgrounds_that_are_not_there(shapes: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no image")
     with pytest.raises(ArgumentError, match="backgrounds: got no image that can be read in"):
         load_scenes(f"scenes:objects={shapes}:backgrounds={tmp_path}")
+
+
+def test_ids_are_different_in_every_part(shapes: Path, noise: Path) -> None:
+    words = "size=64:classes=2:pictures=5:validation=3:test=4"
+    splits = load_scenes(f"scenes:objects={shapes}:backgrounds={noise}:{words}")
+    parts = (splits.train, splits.validation, splits.test)
+    assert [picture.id for part in parts for picture in part] == list(range(1, 13))
+    assert [part[0].file for part in parts] == ["train/000001", "validation/000001", "test/000001"]
+    assert splits.test.subset([2]).image(0).equal(splits.test.image(2))
+
+
+def test_a_long_tail_of_the_command_line_thins_training_alone(shapes: Path, night: Path) -> None:
+    alone = "size=64:pictures=90:validation=9:test=9:imbalance=1:fewest=1:most=1"
+    words = f"{SCENES}:objects={shapes}:backgrounds={night}:{alone}"
+    whole, thinned = load_boxes(words), load_boxes(words, imbalance=8)
+    assert whole.train.counts.tolist() == [30, 30, 30]
+    assert sorted(thinned.train.counts.tolist()) == [4, 11, 30]
+    assert torch.equal(thinned.validation.counts, whole.validation.counts)
+    assert torch.equal(thinned.train.image(0), whole.train.image(int(thinned.train[0].id) - 1))

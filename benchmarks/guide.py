@@ -1,8 +1,10 @@
 """What IGAM's machinery costs in a training: epochs of AM-softmax and of IGAM with its guide, taking turns."""
 
+import argparse
+import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -11,8 +13,12 @@ import lightning
 import torch
 from torch import Tensor
 
+from benchmarks.script import Script
+from benchmarks.tables import Table, seconds
+from bisector.cli.output import progress, say
 from bisector.data.dataset import Dataset
-from bisector.errors import require_integer
+from bisector.data.registry import load
+from bisector.errors import ArgumentError, require_integer
 from bisector.heads import IGAM
 from bisector.networks.backbones import build_backbone
 from bisector.training.data import DataModule
@@ -79,6 +85,49 @@ class GuideRun:
             "refresh": refresh,
             "loss": overhead - observe - refresh,
         }
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the script; return the exit code."""
+    script = Script("guide", "what IGAM's guide costs a training, epoch by epoch beside AM-softmax")
+    add = script.parser.add_argument
+    add("--data", help="a data set or a path (default: fashion-mnist, or digits where that is not installed)")
+    add("--head", default="igam", help="an IGAM head (default: %(default)s)")
+    add("--embedding-dim", type=int, default=128, help="default: %(default)s")
+    add("--batch-size", type=int, default=64, help="default: %(default)s")
+    add("--steps", type=int, help="of an epoch (default: all)")
+    add("--repeats", type=int, default=5, help="epochs that count (default: %(default)s)")
+    add("--device", choices=("cpu", "cuda"), default="cpu", help="default: %(default)s")
+
+    def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+        if arguments.steps is not None:
+            require_integer("--steps", arguments.steps, least=1)
+        recipe = Recipe(embedding_dim=arguments.embedding_dim, batch_size=arguments.batch_size)
+        dataset = _dataset(arguments.data)
+        script.begin(arguments.device)
+        found = measure_guide(
+            dataset,
+            recipe,
+            guided=arguments.head,
+            repeats=arguments.repeats,
+            steps=arguments.steps,
+            accelerator=arguments.device,
+            progress=progress,
+        )
+        script.show(guide_table(found))
+        return guide_record(found)
+
+    return script.main(measure, words)
+
+
+def _dataset(data: str | None) -> Dataset:
+    try:
+        return load(data or "fashion-mnist")
+    except ArgumentError:
+        if data:
+            raise
+        say("Fashion-MNIST is not installed here: scikit-learn's digits stand in for it.")
+        return load("digits")
 
 
 def measure_guide(
@@ -218,3 +267,43 @@ class _EpochClock(lightning.Callback):
         if module.device.type == "cuda":
             torch.cuda.synchronize(module.device)
         return time.perf_counter()
+
+
+def guide_table(run: GuideRun) -> Table:
+    """Return the epochs and where the time goes."""
+    shares = run.shares()
+    base = median(epoch.whole for epoch in run.plain)
+    rows = [[f"epoch, {run.plain_head}", seconds(base), _extent([epoch.whole for epoch in run.plain]), "–"]]
+    rows.append([
+        f"epoch, {run.guided_head} with its guide",
+        seconds(median(epoch.whole for epoch in run.guided)),
+        _extent([epoch.whole for epoch in run.guided]),
+        f"{shares['overhead']:+.1%}",
+    ])  # fmt: skip
+    for name, what in (("observe", "after the steps: observe"), ("refresh", "after the epoch: refresh")):
+        taken = [getattr(epoch, name) for epoch in run.guided]
+        rows.append([what, seconds(median(taken)), _extent(taken), f"{shares[name]:+.1%}"])
+    rows.append(
+        ["the rest: the loss, and noise", seconds(shares["loss"] * base), "–", f"{shares['loss']:+.1%}"]
+    )
+    lengths = ", ".join(f"{overhead:+.1%}" for overhead in run.overheads)
+    notes = [
+        f"Medians of {len(run.plain)} epochs of each, in turns, after one that warms up; the overhead is the "
+        f"median of the pairs': {lengths}."
+    ]
+    title = f"{run.data}: {run.steps:,} steps of {run.batch_size}, D = {run.dim}"
+    return Table(title, ["", "seconds", "min … max", "of the plain epoch"], rows, notes)
+
+
+def guide_record(run: GuideRun) -> dict[str, Any]:
+    """Return everything as builtins, for JSON."""
+    epochs = {name: [vars(epoch) for epoch in getattr(run, name)] for name in ("plain", "guided")}
+    return {**vars(run), **epochs, "overheads": run.overheads, "shares": run.shares()}
+
+
+def _extent(values: list[float]) -> str:
+    return f"{seconds(min(values))} … {seconds(max(values))}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

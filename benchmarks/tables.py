@@ -56,7 +56,7 @@ def write_found(
     """
     folder.mkdir(parents=True, exist_ok=True)
     head = [
-        f"# bisector bench {name}",
+        f"# benchmarks/{name}",
         "\n".join(f"- {line}" for line in machine.lines()),
         f"```console\n$ {command}\n```",
     ]

@@ -1,12 +1,11 @@
-"""What a scene set is made of: the words of ``scenes:option=value:...``."""
+"""What a scene set is made of: the words of ``scenes.py:option=value:...``."""
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from bisector.errors import ArgumentError, require, require_choice, require_integer, require_number
-
-NAME = "scenes"
 
 
 @dataclass(frozen=True)
@@ -54,29 +53,23 @@ class SceneOptions:
         require_number("visible", self.visible, above=0, most=1)
 
 
-def read_options(spec: str) -> SceneOptions:
-    """Read ``scenes[:option=value[:option=value...]]``.
+def read_options(given: Mapping[str, str]) -> SceneOptions:
+    """Return the options whose values are given as text.
 
     Raises:
         ArgumentError: an option or a value is not legal; the nearest legal name is given.
 
-    >>> read_options("scenes:objects=birds:size=128:flip=yes").size
+    >>> read_options({"objects": "birds", "size": "128", "flip": "yes"}).size
     128
-    >>> read_options("scenes:sizes=128")
+    >>> read_options({"sizes": "128"})
     Traceback (most recent call last):
     bisector.errors.ArgumentError: option of scenes: got 'sizes'; did you mean 'size'? expected one of objects, ...
     """
-    name, *assignments = spec.strip().split(":")
-    require(name == NAME, "data", repr(spec), "scenes[:option=value...]")
     kinds = {field.name: field.type for field in fields(SceneOptions)}
-    given: dict[str, Any] = {}
-    for text in assignments:
-        option, equals, value = text.partition("=")
-        require(bool(equals and value), "data", f"{text!r} in {spec!r}", "option=value")
+    for option in given:
         require_choice("option of scenes", option, kinds)
-        require(option not in given, "data", f"{option} twice in {spec!r}", "each option once")
-        given[option] = _value(option, value, kinds[option])
-    return SceneOptions(**given)
+    values: dict[str, Any] = {option: _value(option, text, kinds[option]) for option, text in given.items()}
+    return SceneOptions(**values)
 
 
 def _value(option: str, value: str, kind: Any) -> Any:

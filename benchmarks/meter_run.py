@@ -1,16 +1,15 @@
 """A meter that streams stored embeddings: instances a second, beside the bare matrix product, and memory."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import torch
 
-from bisector.benchmarks.memory import forget_process_peak, process_bytes, process_peak_bytes
-from bisector.benchmarks.meter_check import Check, check_amounts
+from benchmarks.growth import growth
+from benchmarks.meter_check import Check, check_amounts
 from bisector.data.stored import StoredEmbeddings, open_embeddings
 from bisector.errors import require
 from bisector.information.memory import MemoryNeed, memory_need
@@ -117,13 +116,13 @@ def measure_meter(
         InformationMeter(classes, stored.dim, shrinkage=name, memory_budget=budget) for name in shrinkages
     ]
     product = _Product()
-    with _growth() as grown:
-        update, read, rows = _stream(stored, meters[0], product, progress)
-        stream_bytes = grown()
-        held = meters[0].nbytes
-        progress(f"compute, {shrinkages[0]}")
-        first = _computed(meters[0])
-        compute_bytes = grown()
+    grown = growth()
+    update, read, rows = _stream(stored, meters[0], product, progress)
+    stream_bytes = grown()
+    held = meters[0].nbytes
+    progress(f"compute, {shrinkages[0]}")
+    first = _computed(meters[0])
+    compute_bytes = grown()
     computed = [first]
     for meter in meters[1:]:
         progress(f"compute, {meter.shrinkage}")
@@ -199,19 +198,6 @@ class _Product:
     @property
     def rate(self) -> float:
         return SIDE**3 / median(self.seconds)
-
-
-@contextmanager
-def _growth() -> Iterator[Callable[[], int | None]]:
-    """Give what tells how much the process has grown at most since then, or None where the system does not tell."""
-    before = process_bytes()
-    able = forget_process_peak()
-
-    def grown() -> int | None:
-        peak = process_peak_bytes()
-        return max(0, peak - before) if able and before is not None and peak is not None else None
-
-    yield grown
 
 
 def _computed(meter: InformationMeter) -> tuple[float, float, ClassInformation]:

@@ -7,10 +7,10 @@ from hypothesis import strategies as some
 from PIL import Image
 from scipy import ndimage
 
-from bisector.data.boxes.scenes import load_scenes
-from bisector.data.boxes.scenes.cutouts import posed, read_cutout, stands_out
-from bisector.data.boxes.scenes.options import SceneOptions, read_options
 from bisector.errors import ArgumentError
+from scene_cases import SCENES, load_scenes
+from scenes.cutouts import posed, read_cutout, stands_out
+from scenes.options import SceneOptions, read_options
 
 
 def test_an_alpha_channel_is_the_mask(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_folder_of_photographs_without_alpha(tmp_path: Path, night: Path, pain
     ("spec", "told"),
     [
         ("scenes:sizes=9", "option of scenes: got 'sizes'; did you mean 'size'?"),
-        ("scenes:size", "data: got 'size' in 'scenes:size'; expected option=value"),
+        ("scenes:size", f"data: got 'size' in '{SCENES}:size'; expected option=value"),
         ("scenes:size=64:size=65", "data: got size twice"),
         ("scenes:size=big", "size: got 'big'; expected an integer"),
         ("scenes:size=8", "size: got 8; expected an integer of at least 32"),
@@ -148,7 +148,6 @@ def test_a_folder_of_photographs_without_alpha(tmp_path: Path, night: Path, pain
         ("scenes:flip=maybe", "flip: got 'maybe'; expected one of yes, no"),
         ("scenes:classes=1", "classes: got 1; expected an integer of at least 2"),
         ("scenes:objects=nowhere", "objects: got 'nowhere'; expected a folder that holds a folder of images"),
-        ("scene", "data: got 'scene'; expected scenes"),
     ],
 )
 def test_specs_that_are_not_legal(spec: str, told: str) -> None:
@@ -166,7 +165,7 @@ def test_too_few_classes(shapes: Path, tmp_path: Path) -> None:
 
 
 def test_every_option_can_be_written_as_text() -> None:
-    written = "scenes:objects=a:classes=3:brightness=0.1:flip=yes:held_out=no:imbalance=20"
-    assert read_options(written) == SceneOptions(
+    written = "objects=a:classes=3:brightness=0.1:flip=yes:held_out=no:imbalance=20"
+    assert read_options(dict(word.split("=") for word in written.split(":"))) == SceneOptions(
         objects="a", classes=3, brightness=0.1, flip=True, held_out=False, imbalance=20.0
     )

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from bisector.data.boxes.scenes.cutouts import Cutout, read_cutout
 from bisector.data.image_folder import is_image, told
 from bisector.data.keyed import keyed_permutation, keyed_seed
 from bisector.errors import ArgumentError, require
+from scenes.cutouts import Cutout, read_cutout
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,62 @@
+"""Parse a command line and run it so that a user's mistake is one line and an exit code of 2."""
+
+import argparse
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from bisector.cli.output import with_nearest
+from bisector.errors import ArgumentError, MissingExtraError, brief
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaint is one line, with the nearest legal word; it takes no abbreviations."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{**options, "allow_abbrev": False})
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        # Path("") is the folder that one is in: what a variable of the shell that is not set would ask for.
+        if action.type is Path and not arg_string:
+            raise argparse.ArgumentError(action, "got ''; expected a path")
+        return super()._get_value(action, arg_string)
+
+    def error(self, message: str) -> NoReturn:
+        """Print the complaint and exit with 2."""
+        wrong = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        if wrong:
+            near = difflib.get_close_matches(wrong[1], re.findall(r"[\w-]+", wrong[2]), n=1)
+            message += f"; did you mean {near[0]!r}?" if near else ""
+        message = with_nearest(message, [flag for action in self._actions for flag in action.option_strings])
+        _print_error(self.prog, message)
+        sys.exit(2)
+
+
+def exit_code(program: str, run: Callable[[], object], *, interrupted: str = "interrupted") -> int:
+    """Run something; return 0, or print one line and return 2 for a user's mistake, or 130 when interrupted.
+
+    Args:
+        program: with what the line begins.
+        run: what is to be done.
+        interrupted: what to say after Ctrl-C.
+    """
+    try:
+        run()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the table has gone, as `| head` does; the files are written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ArgumentError, MissingExtraError, OSError) as error:
+        _print_error(program, str(error))
+        return 2
+    except KeyboardInterrupt:
+        _print_error(program, interrupted)
+        return 130
+    return 0
+
+
+def _print_error(program: str, message: str) -> None:
+    print(f"{program}: error: {brief(' '.join(message.split()))}", file=sys.stderr)
