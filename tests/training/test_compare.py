@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
+from PIL import Image
 from sklearn.metrics import confusion_matrix
 
+from bisector.data import image_examples
+from bisector.data.images import decode_image
 from bisector.data.registry import load
 from bisector.errors import ArgumentError
 from bisector.heads import C2AM, IGAM
@@ -253,3 +256,25 @@ def test_a_dry_run_tells_time_and_memory_of_every_head() -> None:
 
 def without_seconds(found: Comparison) -> str:
     return repr([replace(run, seconds=0.0) for run in found.runs])
+
+
+def test_images_are_decoded_once_and_nothing_of_that_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = numpy.random.default_rng(0)
+    for label in ("a", "b"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(12):
+            pixels = draw.integers(0, 256, (20, 16 + number, 3), dtype=numpy.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
+    calls = []
+    monkeypatch.setattr(
+        image_examples, "decode_image", lambda *a, **k: calls.append(1) or decode_image(*a, **k)
+    )
+    task = Task(str(tmp_path / "photos"), image_size=8)
+    kept = compare(task, ["am-softmax"], jobs=1, seeds=2, recipe=SHORT, folder=tmp_path / "cells")
+    assert len(calls) == 24
+    assert len(list((tmp_path / "cells").iterdir())) == 2
+    assert without_seconds(compare(task, ["am-softmax"], jobs=1, seeds=2, recipe=SHORT)) == without_seconds(
+        kept
+    )

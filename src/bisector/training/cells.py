@@ -41,7 +41,7 @@ class Cell(ABC, Generic[Model, Result]):
 
     @abstractmethod
     def experiment(self, machine: Machine, cells: Path | None = None) -> Experiment[Model, Result]:
-        """Return the training, its data loaded; what all cells can share is kept beside the folder of theirs."""
+        """Return the training, its data loaded; what all cells can share is kept in the folder of theirs."""
 
     @abstractmethod
     def read(self, folder: Path) -> Result:

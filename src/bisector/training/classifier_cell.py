@@ -65,12 +65,12 @@ class ClassifierCell(Cell[Classifier, Any]):
 
 @lru_cache(maxsize=1)  # cells come seed by seed, and all heads of a seed have the same data
 def _load(task: Task, seed: int, backbone: str, fingerprint: str, cells: Path | None) -> Dataset:
-    return load_task(task, seed, backbone, decoded_beside(cells))
+    return load_task(task, seed, backbone, decoded_in(cells))
 
 
-def decoded_beside(cells: Path | None) -> Path | None:
+def decoded_in(cells: Path | None) -> Path | None:
     """Return the folder in which a comparison keeps decoded images while it lasts."""
-    return None if cells is None else cells.with_name("decoded")
+    return None if cells is None else cells / ".decoded"
 
 
 def _plane(model: Classifier, dataset: Dataset, spec: str) -> Plane:

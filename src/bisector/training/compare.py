@@ -13,7 +13,7 @@ from bisector.data.fingerprint import fingerprint
 from bisector.errors import require
 from bisector.networks.backbones import build_backbone
 from bisector.training.cells import require_heads
-from bisector.training.classifier_cell import PLANE_EPOCHS, ClassifierCell, decoded_beside
+from bisector.training.classifier_cell import PLANE_EPOCHS, ClassifierCell, decoded_in
 from bisector.training.data import augmentation_of, load_task, settled
 from bisector.training.processes import Order, Progress, default_jobs, run_cells
 from bisector.training.recipe import Machine, Recipe, Task
@@ -115,7 +115,7 @@ def compare(
     recipe = Recipe() if recipe is None else recipe
     machine = Machine() if machine is None else machine
     told = progress or (lambda what, epochs: None)
-    decoded = decoded_beside(folder)
+    decoded = decoded_in(folder)
     cells, first = plan(
         task, heads, seeds=seeds, planes=planes, recipe=recipe, machine=machine, decoded=decoded
     )
