@@ -293,7 +293,7 @@ KERNELS = {
     "the least, for float16 scores": {"scores": "*fp16", "K": 1, "RELAX": None, "WRAPS": False},
 }
 INTEGERS = {"start": "i32", "classes": "i32", "rows": "i32", "soft_row": "i64", "soft_class": "i32"}
-OPTIONAL = {"offset", "demand", "soft", "soft_demand", "asked", "grad_offset", "grad_scale"}
+OPTIONAL = {"offset", "demand", "soft", "soft_demand", "target_dot", "grad_offset", "grad_scale"}
 ANGLES = {"r", "r_sine", "r_cosine", "c", "c_sine", "c_cosine"}
 
 

@@ -1,7 +1,7 @@
 """The loss in chunks: the numbers of `bisector.functional.reference` without its B x C matrices."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -9,11 +9,10 @@ from torch import Tensor
 from bisector.engine.budget import MemoryBudget
 from bisector.engine.competitors import Competitors
 from bisector.engine.eager import uncompiled
-from bisector.engine.learned import leaves_behind
+from bisector.engine.placement import Shard
 from bisector.engine.rows import RowTerms
-from bisector.engine.shard import Shard
 from bisector.engine.targets import Targets
-from bisector.engine.work import Work
+from bisector.engine.walk import Walk
 from bisector.errors import require
 from bisector.functional.margins import Margin
 from bisector.functional.row_losses import Reduction, RowLoss
@@ -40,12 +39,12 @@ class Call:
 
     def targets(self, x: Tensor, weight: Tensor) -> Targets:
         """Return the B pairs of a row and its own class."""
-        dtype, scratch = self.terms.share.dtype, self.target_bytes(x, weight)
+        dtype, scratch = self.terms.row_weight.dtype, self.target_bytes(x, weight)
         return Targets(x, weight, self.labels, self.shard, self.margin, self.score, dtype, scratch)
 
     def target_bytes(self, x: Tensor, weight: Tensor) -> int:
         """Return the part of the budget that the targets take; the walk over the competitors has the rest."""
-        whole = Targets.bytes_for_all(x, weight, self.terms.share.dtype)
+        whole = Targets.bytes_for_all(x, weight, self.terms.row_weight.dtype)
         return min(self.budget.bytes_on(x.device) // 8, whole)
 
 
@@ -134,8 +133,89 @@ def _learned_in_custom(call: Call) -> list[Tensor]:
     """Return what is learned inside a user's margin, found by a call on one score."""
     assert call.margin.custom is not None
     label = call.labels[:1]
-    leaf = call.terms.share.new_zeros(1, 1).requires_grad_()
+    leaf = call.terms.row_weight.new_zeros(1, 1).requires_grad_()
     return leaves_behind(call.margin.custom(leaf.clone(), label[:, None], label), leaf)
+
+
+class Work:
+    """The numbers of one call: losses, or gradients, or both in one go."""
+
+    def __init__(self, call: Call, tensors: Any, needed: tuple[bool, ...]) -> None:
+        x, weight, learned_scale, offset, *learned = tensors
+        self.call, self.needed, self.x, self.weight = call, needed, x, weight
+        self.scale = call.scale if learned_scale is None else learned_scale.detach()
+        self.offset, self.learned = offset, learned
+        self.targets = call.targets(x, weight)
+        self.walk = Walk(
+            x,
+            weight,
+            call.labels,
+            call.terms,
+            score=call.score,
+            margin=call.margin,
+            scale=self.scale,
+            offset=offset,
+            learned=[leaf for leaf, wanted in zip(learned, needed[4:], strict=True) if wanted],
+            scratch=call.budget.bytes_on(x.device) - call.target_bytes(x, weight),
+            accumulation=call.budget.accumulation,
+            shard=call.shard,
+            products=call.products,
+            competitors=call.competitors,
+            wants=cast("tuple[bool, bool, bool, bool]", needed[:4]),
+        )
+        self.row_weight: Tensor | None = None
+        self.own_logits = call.moved.detach() * self.scale
+        if offset is not None:
+            self.own_logits = self.own_logits + self.targets.offsets(offset.detach())
+
+    def losses(self, row_weight: Tensor | None) -> Tensor:
+        """Return the (B,) losses; with the rows' weights, make the gradients on the way."""
+        self.row_weight = row_weight
+        self.nll, target_dot = self.walk.forward(self.own_logits, row_weight)
+        return self.call.terms.losses(self.nll, self.own_logits, target_dot)
+
+    def again(self, nll: Tensor, row_weight: Tensor) -> None:
+        """Make the gradients for known (B,) sums."""
+        self.nll, self.row_weight = nll, row_weight
+        self.walk.backward(self.own_logits, nll, row_weight)
+
+    def gradients(self) -> list[Tensor | None]:
+        """Return the gradients in the order of the tensors, after the targets have added theirs."""
+        assert self.row_weight is not None
+        pull = self.row_weight * self.call.terms.own_pull(self.nll)  # on the targets' logits
+        wanted = [leaf for leaf, wants in zip(self.learned, self.needed[4:], strict=True) if wants]
+        moved, first = self.call.moved, None
+        parts: list[Tensor | None] = [None] * len(wanted)
+        if moved.requires_grad:
+            first, *parts = torch.autograd.grad(  # type: ignore[assignment]
+                moved, [self.call.leaf, *wanted], pull * self.scale, retain_graph=True, allow_unused=True
+            )
+        walk = self.walk
+        more = self.targets.add_gradient(
+            torch.zeros_like(pull) if first is None else first, walk.grad_x, walk.grad_weight, wanted
+        )
+        rule = walk.competitors
+        if rule.grad_offset is not None:
+            self.targets.add_offset_gradient(pull, rule.grad_offset)
+        grad_scale = None
+        if rule.grad_scale is not None:
+            grad_scale = self.call.shard.sum(rule.grad_scale) + (pull * moved.detach()).sum()
+        learned = iter(
+            _added(part, self._everywhere(_added(a, b), leaf))
+            for part, a, b, leaf in zip(parts, more, rule.grad_learned, wanted, strict=True)
+        )
+        given = [walk.grad_x, walk.grad_weight, grad_scale, rule.grad_offset]
+        given += [next(learned) if wants else None for wants in self.needed[4:]]
+        return given
+
+    def _everywhere(self, partial: Tensor | None, like: Tensor) -> Tensor | None:
+        # All processes must take part in the sum, also one that holds no classes (and has met no margin), and one
+        # that holds all that were drawn: it cannot know this of the others.
+        return self.call.shard.sum(torch.zeros_like(like) if partial is None else partial)
+
+
+def _added(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return b if a is None else a if b is None else a + b
 
 
 class _ChunkedLoss(torch.autograd.Function):
@@ -146,20 +226,20 @@ class _ChunkedLoss(torch.autograd.Function):
         needed = tuple(wants and call.learning for wants in ctx.needs_input_grad[1:])
         work = Work(call, tensors, needed)
         now = call.reduction != "none" and any(needed)
-        rows = work.losses(call.terms.share if now else None)
+        rows = work.losses(call.terms.row_weight if now else None)
         ctx.call, ctx.needed = call, needed
         ctx.gradients = work.gradients() if now else None
-        ctx.save_for_backward(work.gap, *tensors)
-        return rows if call.reduction == "none" else (rows * call.terms.share).sum()
+        ctx.save_for_backward(work.nll, *tensors)
+        return rows if call.reduction == "none" else (rows * call.terms.row_weight).sum()
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         gradients, ctx.gradients = ctx.gradients, None  # in place: who comes again gets them made again
-        gap, *tensors = ctx.saved_tensors
+        nll, *tensors = ctx.saved_tensors
         with torch.no_grad(), torch.autocast(upstream.device.type, enabled=False):
             if gradients is None:
                 work, terms = Work(ctx.call, tensors, ctx.needed), ctx.call.terms
-                work.again(gap, upstream * (terms.kept if upstream.dim() else terms.share))
+                work.again(nll, upstream * (terms.kept if upstream.dim() else terms.row_weight))
                 gradients = work.gradients()
             else:
                 for gradient in gradients:
@@ -182,5 +262,37 @@ class _NotTwice(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> None:
-        got = "a loss in chunks, whose gradient cannot be differentiated: it was asked for twice"
+        got = "a loss in chunks, whose gradient cannot be differentiated: it was wanted twice"
         require(False, "backend", got, "'dense'")
+
+
+def leaves_behind(
+    result: Tensor,
+    leaf: Tensor,
+) -> list[Tensor]:
+    """Return the leaves that a result was computed from and that require a gradient, but for the one that is known.
+
+    A `torch.autograd.Function` passes gradients to its arguments alone; a learned number that a user's margin
+    holds must therefore become one. It is found at the root of the graph of what the margin returned.
+
+    Args:
+        result: of a computation.
+        leaf: what it was called with.
+
+    >>> import torch
+    >>> m, cosine = torch.nn.Parameter(torch.tensor(0.3)), torch.zeros(3, requires_grad=True)
+    >>> leaves_behind(cosine - m.exp(), cosine)[0] is m
+    True
+    """
+    found: dict[int, Tensor] = {}
+    seen, waiting = set(), [result.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        variable = getattr(node, "variable", None)  # only the node that accumulates a leaf's gradient has one
+        if variable is not None and variable is not leaf:
+            found[id(variable)] = variable
+        waiting.extend(next_node for next_node, _ in node.next_functions)
+    return list(found.values())

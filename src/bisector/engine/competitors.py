@@ -20,7 +20,7 @@ class Chunk:
         labels: (b,) their classes, counted from the first class that this process holds.
         largest: (b,) the largest logit so far.
         total: (b,) the sum of exp(logit - largest) over the competitors so far.
-        asked: (b,) the sum of d times logit so far.
+        target_dot: (b,) the sum of d times logit so far.
         peaks: for each block whose weights are kept, what `largest` was when they were taken.
         angles: the pairwise margin's vectors for the rows' targets.
         order: on the CPU, rows sorted by label, the sorted labels, and where each block begins among them.
@@ -30,7 +30,7 @@ class Chunk:
     labels: Tensor
     largest: Tensor
     total: Tensor
-    asked: Tensor
+    target_dot: Tensor
     angles: AngleVectors | None = None
     peaks: list[Tensor] = field(default_factory=list)
     order: tuple[Tensor, Tensor, list[int]] | None = None
@@ -115,7 +115,7 @@ class Competitors:
         if self.sub_centers > 1:
             passing += size + 8 + self.sub_centers * scores.itemsize  # the best score and its place
         if not self.terms.plain:
-            passing += 2 * size  # what is asked of each, and its share
+            passing += 2 * size  # what is wanted of each, and its weight
         if self.margin.custom is not None:
             passing += 6 * size  # the user's own; who needs more takes a smaller budget
         if self.pairwise is not None:
@@ -181,18 +181,18 @@ class Competitors:
             if weights is not scores:
                 scores.copy_(weights)
 
-    def gap(self, chunk: Chunk, own_logits: Tensor) -> Tensor:
+    def nll(self, chunk: Chunk, own_logits: Tensor) -> Tensor:
         """Return the (b,) lse - z_y: the logarithm of the sum of all exponentials, less the target's logit."""
         above = chunk.largest + self._shift() - own_logits
         confident = torch.log1p(chunk.total * above.clamp_max(0).exp())
         other = above + (chunk.total + (-above).clamp_max(0).exp()).log()
         return torch.where(above > 0, other, confident)
 
-    def asked(self, chunk: Chunk) -> Tensor:
+    def target_dot(self, chunk: Chunk) -> Tensor:
         """Return the (b,) sums over d times logit of all competitors."""
         if self.terms.plain:
-            return chunk.asked
-        return chunk.asked + self._shift() * (self.terms.mass - self.terms.own)[chunk.rows]
+            return chunk.target_dot
+        return chunk.target_dot + self._shift() * (self.terms.mass - self.terms.own)[chunk.rows]
 
     def gradient_of_weights(
         self,
@@ -202,7 +202,7 @@ class Competitors:
         start: int,
         lse: Tensor,
         mass: Tensor,
-        share: Tensor,
+        row_weight: Tensor,
     ) -> Tensor | None:
         """Take the kept weights of a block to dL/d score but for the factor s, or to less than that.
 
@@ -215,8 +215,8 @@ class Competitors:
             number: of the block.
             start: its first class.
             lse: (b,).
-            mass: (b,) share times Q.
-            share: (b,) what each row counts in the loss.
+            mass: (b,) row_weight times Q.
+            row_weight: (b,) what each row counts in the loss.
 
         Returns:
             The (b,) factors still to be multiplied, or None.
@@ -228,7 +228,9 @@ class Competitors:
                 self.grad_offset[here] += (weights @ factor).to(self.grad_offset.dtype)
             return factor
         weights.mul_(factor)
-        weights.sub_(share * self.terms.asked(chunk.rows, self._of_all(start, len(weights))))
+        weights.sub_(
+            row_weight * self.terms.competitor_targets(chunk.rows, self._of_all(start, len(weights)))
+        )
         chunk.fill_targets(weights, number, start, 0.0)
         if self.grad_offset is not None:
             self.grad_offset[here] += weights.sum(1, dtype=self.grad_offset.dtype)
@@ -243,7 +245,7 @@ class Competitors:
         work: Tensor,
         lse: Tensor,
         mass: Tensor,
-        share: Tensor,
+        row_weight: Tensor,
     ) -> None:
         """Turn the (c K, b) scores of a block, in place, into dL/d score but for the factor s; see above."""
         cosines, winners = self._cosines(scores, chunk, number, start, work)
@@ -255,7 +257,7 @@ class Competitors:
         moved, slope = self._move(result.detach(), chunk, start, work)
         pull = self._logits(moved, start, out=work[0]).sub_(lse - self._shift()).exp_().mul_(mass)
         if not self.terms.plain:
-            pull.sub_(self.terms.asked(chunk.rows, self._of_all(start, len(pull))) * share)
+            pull.sub_(self.terms.competitor_targets(chunk.rows, self._of_all(start, len(pull))) * row_weight)
         chunk.fill_targets(pull, number, start, 0.0)
         if self.grad_offset is not None:
             self.grad_offset[start : start + len(pull)] += pull.sum(1, dtype=self.grad_offset.dtype)
@@ -282,13 +284,13 @@ class Competitors:
         if self.terms.plain:
             return
         chunk.fill_targets(logits, number, start, 0.0)
-        asked = self.terms.asked(chunk.rows, self._of_all(start, len(logits)))
-        if isinstance(asked, float):
-            chunk.asked += logits.sum(0) * asked
-        elif asked.shape[1] == 1:
-            chunk.asked += asked[:, 0] @ logits
+        targets = self.terms.competitor_targets(chunk.rows, self._of_all(start, len(logits)))
+        if isinstance(targets, float):
+            chunk.target_dot += logits.sum(0) * targets
+        elif targets.shape[1] == 1:
+            chunk.target_dot += targets[:, 0] @ logits
         else:
-            chunk.asked += asked.mul_(logits).sum(0)
+            chunk.target_dot += targets.mul_(logits).sum(0)
 
     def _back_through_custom(self, leaf: Tensor, result: Tensor, pull: Tensor) -> Tensor:
         """Return the pull on the scores, given that on what the user's margin made of them."""

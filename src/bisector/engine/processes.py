@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
 
-from bisector.engine.shard import Shard
+from bisector.engine.placement import Shard
 from bisector.errors import ArgumentError, require
 
 

@@ -28,10 +28,10 @@ class RowTerms:
         row_loss: which.
         mass: (B,) Q.
         own: (B,) h.
-        everyone: what each competitor is asked for, times its class weight; 0 without smoothing.
+        everyone: what each competitor is to have, times its class weight; 0 without smoothing.
         soft: (B, C) probabilities where the labels are such.
         class_weight: (C,) or None.
-        share: (B,) weight of each row in the reduction "mean" or "sum"; 0 for ignored rows.
+        row_weight: (B,) weight of each row in the reduction "mean" or "sum"; 0 for ignored rows.
         kept: (B,) 1, or 0 for ignored rows.
     """
 
@@ -41,7 +41,7 @@ class RowTerms:
     everyone: float
     soft: Tensor | None
     class_weight: Tensor | None
-    share: Tensor
+    row_weight: Tensor
     kept: Tensor
 
     @classmethod
@@ -68,18 +68,18 @@ class RowTerms:
             mass, own = rest * each + everyone * all_weights, (rest + everyone) * each
             counted = each
         else:
-            asked = soft.sum(1, dtype=dtype) if class_weight is None else _weighted_sum(soft, class_weight)
-            mass = rest * asked + everyone * all_weights
+            wanted = soft.sum(1, dtype=dtype) if class_weight is None else _weighted_sum(soft, class_weight)
+            mass = rest * wanted + everyone * all_weights
             own = (rest * soft.gather(1, target[:, None])[:, 0].to(dtype) + everyone) * each
             counted = ones
         keep = ones if kept is None else kept.to(dtype)
         total = (counted * keep).sum()
-        share = keep / torch.where(total > 0, total, math.inf) if reduction == "mean" else keep
-        return cls(row_loss, mass, own, everyone, soft, class_weight, share, keep)
+        row_weight = keep / torch.where(total > 0, total, math.inf) if reduction == "mean" else keep
+        return cls(row_loss, mass, own, everyone, soft, class_weight, row_weight, keep)
 
     @property
     def plain(self) -> bool:
-        """Whether nothing is asked of the competitors: d is 0."""
+        """Whether the competitors are to have nothing: d is 0."""
         return self.soft is None and not self.everyone
 
     @property
@@ -87,7 +87,7 @@ class RowTerms:
         """Whether every row asks the same of a competitor, so that d is a vector over the classes."""
         return self.soft is None
 
-    def asked(
+    def competitor_targets(
         self,
         rows: slice,
         classes: slice,  # of all C
@@ -101,35 +101,35 @@ class RowTerms:
 
     def losses(
         self,
-        gap: Tensor,  # (B,) lse - z_y
+        nll: Tensor,  # (B,) lse - z_y
         own_logit: Tensor,  # (B,) z_y
         competitors: Tensor,  # (B,) the sum over d_j z_j
     ) -> Tensor:
-        """Return the (B,) losses L, 0 for ignored rows; of a confident row the gap keeps all digits."""
+        """Return the (B,) losses L, 0 for ignored rows; of a confident row the nll keeps all digits."""
         if self.row_loss.kind == "probability":
-            rows = -self.own * (-gap).exp()
+            rows = -self.own * (-nll).exp()
         elif self.plain:
-            rows = self.mass * gap
+            rows = self.mass * nll
         else:
-            rows = self.mass * gap + (self.mass - self.own) * own_logit - competitors
+            rows = self.mass * nll + (self.mass - self.own) * own_logit - competitors
         return torch.where(self.kept > 0, rows, 0)
 
     def total_pull(
         self,
-        gap: Tensor,  # (b,)
+        nll: Tensor,  # (b,)
         rows: slice = slice(None),
     ) -> Tensor:
         """Return the (b,) Q of some rows."""
-        return self.own[rows] * (-gap).exp() if self.row_loss.kind == "probability" else self.mass[rows]
+        return self.own[rows] * (-nll).exp() if self.row_loss.kind == "probability" else self.mass[rows]
 
     def own_pull(
         self,
-        gap: Tensor,  # (B,)
+        nll: Tensor,  # (B,)
     ) -> Tensor:
         """Return the (B,) derivatives of L by z_y: Q p_y - h, without the difference of nearly equal numbers."""
-        mass = self.total_pull(gap)
+        mass = self.total_pull(nll)
         rest = 0 if self.row_loss.kind == "probability" else self.mass - self.own
-        return mass * torch.expm1(-gap) + rest
+        return mass * torch.expm1(-nll) + rest
 
 
 def _weighted_sum(

@@ -6,10 +6,10 @@ from typing import Any
 from torch import Tensor
 
 from bisector.engine.dispatch import check_arguments, check_class_vector, check_shapes, margin_cross_entropy
-from bisector.engine.drawn import IGNORED, DrawnClasses, sample_classes
 from bisector.engine.eager import only_plain_calls, uncompiled
 from bisector.engine.placement import is_sharded
 from bisector.engine.row_gradient import take_rows
+from bisector.engine.sampled_classes import IGNORED, SampledClasses, sample_classes
 from bisector.errors import require, require_number
 from bisector.functional.margins import Margin
 from bisector.functional.row_losses import RowLoss
@@ -83,7 +83,7 @@ def sampled_margin_cross_entropy(
     if fraction is not None:
         classes = sample_classes(labels, len(weight), fraction, ignore_index=ignore_index)
     assert classes is not None
-    drawn = DrawnClasses.of(classes, len(weight))
+    drawn = SampledClasses.of(classes, len(weight))
     return margin_cross_entropy(
         embeddings,
         take_rows(weight, drawn.classes, sparse=sparse),

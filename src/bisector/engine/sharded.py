@@ -24,11 +24,10 @@ from bisector.checks import require_embeddings
 from bisector.engine.chunked import chunked_margin_cross_entropy
 from bisector.engine.competitors import Competitors
 from bisector.engine.dispatch import Backend, competitors_of, fastest, what_only_dense_does
-from bisector.engine.drawn import IGNORED
-from bisector.engine.drawn_together import draw_together
 from bisector.engine.eager import uncompiled
 from bisector.engine.placement import classes_here, is_sharded
 from bisector.engine.processes import JointBatch, LocalPart, ProcessShard, SummedGradient
+from bisector.engine.sampled_classes import IGNORED, draw_for_all
 from bisector.errors import ArgumentError, require
 from bisector.functional.margins import Margin
 from bisector.functional.row_losses import Reduction
@@ -93,7 +92,7 @@ def sharded_margin_cross_entropy(
         offset = LocalPart.apply(offset, shard, len(local))
     everyone = batch.gather(labels.long())
     if fraction is not None:
-        drawn, here, shard = draw_together(everyone, shard, fraction, ignore_index)
+        drawn, here, shard = draw_for_all(everyone, shard, fraction, ignore_index)
         local = local.index_select(0, here)
         offset = None if offset is None else offset.index_select(0, here)
         class_weight = None if class_weight is None else drawn.vector(class_weight)

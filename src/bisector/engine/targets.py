@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bisector.engine.shard import Shard
+from bisector.engine.placement import Shard
 from bisector.functional.cosine import unit
 from bisector.functional.margins import Margin, apply_custom
 from bisector.functional.scores import Score

@@ -106,14 +106,14 @@ class TritonCompetitors(Competitors):
         grid = self._grid(scores)
         shape = (grid[0], scores.shape[1])
         largest, total = (chunk.largest.new_empty(shape) for _ in range(2))
-        asked = None if self.terms.plain else torch.empty_like(total)
-        self._launch("statistics", grid, scores, chunk, start, largest, total, asked)
+        target_dot = None if self.terms.plain else torch.empty_like(total)
+        self._launch("statistics", grid, scores, chunk, start, largest, total, target_dot)
         highest = torch.maximum(chunk.largest, largest.amax(0))
         total.mul_(largest.sub_(highest).exp_())
         chunk.total.mul_((chunk.largest - highest).exp_()).add_(total.sum(0))
         chunk.largest = highest
-        if asked is not None:
-            chunk.asked += asked.sum(0)
+        if target_dot is not None:
+            chunk.target_dot += target_dot.sum(0)
 
     def gradient(
         self,
@@ -124,17 +124,17 @@ class TritonCompetitors(Competitors):
         work: Tensor,
         lse: Tensor,
         mass: Tensor,
-        share: Tensor,
+        row_weight: Tensor,
     ) -> None:
         """Turn the (c K, b) scores of a block, in place, into dL/d score but for the factor s."""
         if self.margin.custom is not None:
-            super().gradient(scores, chunk, number, start, work, lse, mass, share)
+            super().gradient(scores, chunk, number, start, work, lse, mass, row_weight)
             return
         grid = self._grid(scores)
         classes = len(scores) // self.sub_centers
         by_offset = None if self.grad_offset is None else lse.new_empty(grid[1], classes)
         by_scale = None if self.grad_scale is None else lse.new_empty(grid[0] * grid[1])
-        rows = ((lse - self._shift()).contiguous(), mass.contiguous(), share.contiguous())
+        rows = ((lse - self._shift()).contiguous(), mass.contiguous(), row_weight.contiguous())
         self._launch("gradient", grid, scores, chunk, start, *rows, self._constant, by_offset, by_scale)
         if self.grad_offset is not None and by_offset is not None:
             self.grad_offset[start : start + classes] += by_offset.sum(0, dtype=self.grad_offset.dtype)
@@ -142,7 +142,7 @@ class TritonCompetitors(Competitors):
             self.grad_scale += by_scale.sum()
 
     def _grid(self, scores: Tensor) -> tuple[int, int]:
-        """Return how many programs share the classes, and how many the rows."""
+        """Return how many programs divide the classes, and how many the rows."""
         classes = len(scores) // self.sub_centers
         return -(-classes // SPAN), -(-scores.shape[1] // ROWS)
 

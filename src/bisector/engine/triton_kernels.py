@@ -96,13 +96,13 @@ def _asked(
     work: tl.constexpr,
 ):
     """Return what the loss asks of each competitor: (CLASSES, 1), or (CLASSES, ROWS) with soft labels."""
-    asked = tl.load(demand + each, mask=each < classes, other=0.0)[:, None]
+    targets = tl.load(demand + each, mask=each < classes, other=0.0)[:, None]
     if soft is not None:
         # Probabilities are rows first and may be a view: any strides, more than 2^31 of them.
         place = each.to(tl.int64)[:, None] * soft_class + row.to(tl.int64)[None, :] * soft_row
         given = tl.load(soft + place, mask=inside, other=0.0).to(work)
-        asked += given * tl.load(soft_demand + each, mask=each < classes, other=0.0)[:, None]
-    return asked
+        targets += given * tl.load(soft_demand + each, mask=each < classes, other=0.0)[:, None]
+    return targets
 
 
 @triton.jit(do_not_specialize=["start", "classes"])
@@ -124,7 +124,7 @@ def statistics(
     soft_class,  # strides of soft
     largest,  # (programs, b) out
     total,  # (programs, b) out
-    asked,  # (programs, b) out, or None
+    target_dot,  # (programs, b) out, or None
     start,
     classes,
     rows,
@@ -183,8 +183,8 @@ def statistics(
     place = tl.program_id(0).to(tl.int64) * rows + row
     tl.store(largest + place, top, mask=in_rows)
     tl.store(total + place, sums, mask=in_rows)
-    if asked is not None:
-        tl.store(asked + place, demands, mask=in_rows)
+    if target_dot is not None:
+        tl.store(target_dot + place, demands, mask=in_rows)
 
 
 @triton.jit(do_not_specialize=["start", "classes"])
@@ -206,7 +206,7 @@ def gradient(
     soft_class,  # strides of soft
     lse,  # (b,) as the logits here, without the constant shift
     mass,  # (b,)
-    share,  # (b,)
+    row_weight,  # (b,)
     shift,  # () the constant margin in units of the score, or None
     grad_offset,  # (programs along b, c) out, or None
     grad_scale,  # (programs,) out, or None
@@ -220,7 +220,7 @@ def gradient(
     CLASSES: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    """Write (mass p - share d) times the margin's slope over the scores, 0 over the targets'."""
+    """Write (mass p - row_weight d) times the margin's slope over the scores, 0 over the targets'."""
     work = lse.dtype.element_ty
     row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     in_rows = row < rows
@@ -229,7 +229,7 @@ def gradient(
     row_lse = tl.load(lse + row, mask=in_rows, other=0.0)
     row_mass = tl.load(mass + row, mask=in_rows, other=0.0)
     if demand is not None:
-        row_share = tl.load(share + row, mask=in_rows, other=0.0)
+        weight_of_row = tl.load(row_weight + row, mask=in_rows, other=0.0)
     if RELAX is not None:
         r_row = tl.load(r + row, mask=in_rows, other=0.0)
         r_row_sine = tl.load(r_sine + row, mask=in_rows, other=0.0)
@@ -261,7 +261,7 @@ def gradient(
             d = _asked(
                 demand, soft, soft_demand, soft_row, soft_class, row, each, inside, first, classes, work
             )
-            pull -= d * row_share[None, :]
+            pull -= d * weight_of_row[None, :]
         pull = tl.where(inside & (each[:, None] != label[None, :]), pull, 0.0)
         if grad_offset is not None:
             place = tl.program_id(1).to(tl.int64) * classes + each

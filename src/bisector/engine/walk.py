@@ -7,10 +7,10 @@ from torch import Tensor
 
 from bisector.engine.budget import WORKSPACE, aligned
 from bisector.engine.competitors import Chunk, Competitors
+from bisector.engine.placement import Shard
 from bisector.engine.plan import plan
 from bisector.engine.products import add_product, lengths
 from bisector.engine.rows import RowTerms
-from bisector.engine.shard import Shard
 from bisector.functional.margins import Margin
 from bisector.functional.scores import Score, working_dtype
 
@@ -85,26 +85,26 @@ class Walk:
     def forward(
         self,
         own_logits: Tensor,  # (B,)
-        share: Tensor | None,  # (B,)
+        row_weight: Tensor | None,  # (B,)
     ) -> tuple[Tensor, Tensor]:
-        """Return lse - z_y and the sums of d z, (B,) each; with the rows' shares, make the gradients too."""
-        self._cut(keeping=share is not None)
+        """Return lse - z_y and the sums of d z, (B,) each; with the rows' weights, make the gradients too."""
+        self._cut(keeping=row_weight is not None)
         try:
-            return self._forth(own_logits, share)
+            return self._forth(own_logits, row_weight)
         finally:
             self.memory.give_back()
 
-    def backward(self, own_logits: Tensor, gap: Tensor, share: Tensor) -> None:
+    def backward(self, own_logits: Tensor, nll: Tensor, row_weight: Tensor) -> None:
         """Make the gradients for known (B,) sums, with the scores computed again."""
         self._cut(keeping=False)
         try:
             for chunk, x, norms in self._chunks(own_logits):
-                self._back(chunk, x, norms, own_logits, gap, share)
+                self._back(chunk, x, norms, own_logits, nll, row_weight)
         finally:
             self.memory.give_back()
 
-    def _forth(self, own_logits: Tensor, share: Tensor | None) -> tuple[Tensor, Tensor]:
-        gap, asked = torch.empty_like(own_logits), torch.empty_like(own_logits)
+    def _forth(self, own_logits: Tensor, row_weight: Tensor | None) -> tuple[Tensor, Tensor]:
+        nll, target_dot = torch.empty_like(own_logits), torch.empty_like(own_logits)
         for chunk, x, norms in self._chunks(own_logits):
             turned = self._turned(x)
             for number, start, stop in self._blocks():
@@ -112,11 +112,11 @@ class Walk:
                 work = self._work(stop - start, x)
                 self.competitors.statistics(scores, chunk, number, start, work, self.weights_kept)
             self._meet(chunk)
-            gap[chunk.rows] = self.competitors.gap(chunk, own_logits[chunk.rows])
-            asked[chunk.rows] = self.competitors.asked(chunk)
-            if share is not None:
-                self._back(chunk, x, norms, own_logits, gap, share)
-        return gap, asked
+            nll[chunk.rows] = self.competitors.nll(chunk, own_logits[chunk.rows])
+            target_dot[chunk.rows] = self.competitors.target_dot(chunk)
+            if row_weight is not None:
+                self._back(chunk, x, norms, own_logits, nll, row_weight)
+        return nll, target_dot
 
     def _cut(self, keeping: bool) -> None:
         """Decide the sizes and take the memory."""
@@ -196,7 +196,7 @@ class Walk:
         chunk.total = self.shard.sum(chunk.total * (chunk.largest - largest).exp())
         chunk.largest = largest
         if not self.terms.plain:
-            chunk.asked = self.shard.sum(chunk.asked)
+            chunk.target_dot = self.shard.sum(chunk.target_dot)
 
     def _scores(self, start: int, stop: int, turned: Tensor) -> Tensor:
         """Return the (c K, b) scores of a block, computed into its place."""
@@ -208,16 +208,22 @@ class Walk:
         return x.t().to(self.products).contiguous()
 
     def _back(
-        self, chunk: Chunk, x: Tensor, norms: Tensor | None, own_logits: Tensor, gap: Tensor, share: Tensor
+        self,
+        chunk: Chunk,
+        x: Tensor,
+        norms: Tensor | None,
+        own_logits: Tensor,
+        nll: Tensor,
+        row_weight: Tensor,
     ) -> None:
         """Turn the scores of a chunk into their gradient, block by block, and do the two products."""
-        rows, boost = chunk.rows, self._boost(share)
+        rows, boost = chunk.rows, self._boost(row_weight)
         first, last = rows.start == 0, rows.stop == len(self.x)
         if first:
             self._take_gradients()
-        share = share[rows] * boost
-        lse = own_logits[rows] + gap[rows]
-        known = lse, share * self.terms.total_pull(gap[rows], rows), share
+        row_weight = row_weight[rows] * boost
+        lse = own_logits[rows] + nll[rows]
+        known = lse, row_weight * self.terms.total_pull(nll[rows], rows), row_weight
         pulled = torch.zeros_like(x)
         by_row = (x * self.scale).to(self.products)
         turned = None if self.keep else self._turned(x)
@@ -269,9 +275,9 @@ class Walk:
         radial = (gradient * unit).sum(1, keepdim=True)
         gradient.addcmul_(unit, radial, value=-1).div_(norms * boost)
 
-    def _boost(self, share: Tensor) -> float | Tensor:
+    def _boost(self, row_weight: Tensor) -> float | Tensor:
         """Return a power of two that keeps the pulls on the scores from vanishing in float16; 1 elsewhere."""
         if self.products != torch.float16:
             return 1.0
-        largest = (share * self.terms.mass).abs().max()
+        largest = (row_weight * self.terms.mass).abs().max()
         return torch.where(largest > 0, torch.exp2(torch.floor(8 - torch.log2(largest))), 1.0)

@@ -1,12 +1,14 @@
-"""The classes that one step takes: how they are drawn, and what is what where there are no others."""
+"""Sampled classes: how those of a step are drawn, by one process or for several, and their margins and labels."""
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from bisector.checks import require_classes
+from bisector.engine.processes import ProcessShard
 from bisector.errors import require, require_number
 from bisector.functional.margins import CustomMargin, Margin, PairwiseMargin, TargetRule
 
@@ -59,7 +61,7 @@ def sample_classes(
 
 
 @dataclass(frozen=True, eq=False)
-class DrawnClasses:
+class SampledClasses:
     """The classes of one step, and what numbers labels, vectors and margins have where these are all there are.
 
     Attributes:
@@ -69,7 +71,7 @@ class DrawnClasses:
     classes: Tensor
 
     @classmethod
-    def of(cls, classes: Tensor, num_classes: int) -> "DrawnClasses":
+    def of(cls, classes: Tensor, num_classes: int) -> "SampledClasses":
         """Check the classes.
 
         Raises:
@@ -86,7 +88,7 @@ class DrawnClasses:
         labels: Tensor,  # (B,)
         ignore_index: int,
     ) -> Tensor:
-        """Return the (B,) positions of the labels among the drawn classes, `IGNORED` for ignored rows."""
+        """Return the (B,) positions of the labels among the sampled classes, `IGNORED` for ignored rows."""
         labels = labels.long()
         kept = labels != ignore_index
         place = torch.searchsorted(self.classes, labels).clamp_max(len(self.classes) - 1)
@@ -101,7 +103,7 @@ class DrawnClasses:
         self,
         values: Tensor,  # (C,)
     ) -> Tensor:
-        """Return the (S,) entries of the drawn classes."""
+        """Return the (S,) entries of the sampled classes."""
         return values[self.classes.to(values.device)]
 
     def margin(self, margin: Margin) -> Margin:
@@ -120,3 +122,42 @@ class DrawnClasses:
 
     def _custom(self, custom: CustomMargin) -> CustomMargin:
         return lambda scores, y, j: custom(scores, self.classes[y], self.classes[j])
+
+
+def draw_for_all(
+    labels: Tensor,  # (B of all,) the same on all processes
+    shard: ProcessShard,
+    fraction: float,
+    ignore_index: int,
+) -> tuple[SampledClasses, Tensor, ProcessShard]:
+    """Draw classes from all C on the first process, for all.
+
+    The others are told which, and do not draw the same again: the devices may differ in their random numbers.
+
+    Args:
+        labels: of the joint batch.
+        shard: the classes held here, of all C.
+        fraction: in (0, 1].
+        ignore_index: the label that names no class.
+
+    Returns:
+        The draw; which rows of this process's weights are in it; and the shard that these rows are of the draw.
+    """
+    seed = torch.randint(1 << 62, (1,), device=labels.device)  # by all, so that equal seeds stay in step
+    rank = shard.group.rank()
+    if rank == 0:
+        generator = torch.Generator(labels.device).manual_seed(int(seed))
+        classes = sample_classes(
+            labels, shard.classes, fraction, ignore_index=ignore_index, generator=generator
+        )
+    count = seed.fill_(len(classes) if rank == 0 else 0)
+    distributed.broadcast(count, group=shard.group, group_src=0)
+    if rank > 0:
+        classes = torch.empty(int(count), dtype=torch.long, device=labels.device)
+    distributed.broadcast(classes, group=shard.group, group_src=0)
+    edges = torch.arange(shard.group.size() + 1, device=labels.device) * shard.widest
+    places = torch.searchsorted(classes, edges).tolist()
+    first, last = places[rank], places[rank + 1]
+    widest = max(stop - start for start, stop in pairwise(places))
+    here = ProcessShard(first, len(classes), widest, shard.group)
+    return SampledClasses(classes), classes[first:last] - shard.first, here
