@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from bisector.metrics.summary import METRICS
+from bisector.report.comparison import render_page
 from bisector.report.difference_section import difference_figures, difference_section
 from bisector.report.differences import (
     DIFFERENCE_METRICS,
@@ -20,7 +21,6 @@ from bisector.report.differences import (
 )
 from bisector.report.names import head_label
 from bisector.report.outputs import write_outputs
-from bisector.report.page import render_page
 from bisector.statistics.paired import PairedDifference
 from bisector.training.results import Comparison
 

@@ -10,8 +10,8 @@ from html.parser import HTMLParser
 import pytest
 
 from bisector.metrics.summary import METRICS
+from bisector.report.comparison import render_page, write_page
 from bisector.report.names import head_label, head_summary
-from bisector.report.page import render_page, write_page
 
 
 class Page(HTMLParser):

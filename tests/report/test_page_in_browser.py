@@ -6,8 +6,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from bisector.metrics.summary import METRICS
+from bisector.report.comparison import write_page
 from bisector.report.names import shorten
-from bisector.report.page import write_page
 from on_paper import cut_on_paper
 
 SECONDS = 60  # enough for a busy machine; a page that is ready does not wait

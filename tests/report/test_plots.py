@@ -13,7 +13,7 @@ from bisector.report.names import head_label
 from bisector.report.planes import planes
 from bisector.report.plots import amount_accuracy, class_accuracy, train_counts
 from bisector.report.sections import margin_section
-from bisector.report.table import summary_rows
+from bisector.report.summary import summary_rows
 
 COLORS = {
     f"<--{name}>" for name in ["ink", "faint", "line", "low", "middle", "high", "warmmiddle", "warmhigh"]

@@ -7,7 +7,7 @@ import pytest
 
 from bisector.errors import ArgumentError
 from bisector.metrics.summary import METRICS
-from bisector.report.table import (
+from bisector.report.summary import (
     best_heads,
     format_mean,
     format_table,

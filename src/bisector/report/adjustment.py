@@ -9,7 +9,7 @@ from torch import Tensor
 from bisector.metrics.bias import bias, bias_corrected
 from bisector.metrics.groups import class_accuracy, group_accuracy, groups, worst_class
 from bisector.metrics.summary import METRICS
-from bisector.report.table import format_value
+from bisector.report.summary import format_value
 
 
 def fairness(

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bisector.report.detection_run import DetectionRun, by_head, same_data
-from bisector.report.measurement_numbers import number, percent
 from bisector.report.measurement_parts import data_value, escape, name_style, section
 from bisector.report.names import head_label
+from bisector.report.numbers import number, percent
 
 MOST = 2000
 """Classes in the table; of more, those with most test boxes."""

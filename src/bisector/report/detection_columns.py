@@ -9,7 +9,7 @@ from bisector.metrics.summary import MetricInfo
 from bisector.report.detection_run import DetectionRun, by_head, shown_scores
 from bisector.report.measurement_parts import data_value, escape, section
 from bisector.report.names import head_summary
-from bisector.report.table import SummaryRow, best_heads, format_value, leaders, told_apart
+from bisector.report.summary import SummaryRow, best_heads, format_value, leaders, told_apart
 
 _MORE = (
     MetricInfo(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from bisector.report.detection_classes import class_ap
 from bisector.report.detection_matches import OVERLAP, Matches
 from bisector.report.detection_run import DetectionRun, by_head, same_data
-from bisector.report.measurement_numbers import percent
 from bisector.report.measurement_parts import TEXT, cell, escape, name_style, section, table
 from bisector.report.names import head_label
+from bisector.report.numbers import percent
 
 if TYPE_CHECKING:
     from bisector.data.boxes.box_set import BoxSet

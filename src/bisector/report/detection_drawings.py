@@ -134,5 +134,5 @@ def _style(heads: int) -> str:
         hidden = [f".s{k}" for k in range(j)] + [f".m{k}" for k in range(j + 1, len(LEVELS))]
         if hidden:
             rules.append(f"section:has(#show-l{j}:checked) svg :is({', '.join(hidden)}) {{ display: none; }}")
-    fixed = files("bisector.report").joinpath("detection.css").read_text(encoding="utf-8")
+    fixed = files("bisector.report").joinpath("templates", "detection.css").read_text(encoding="utf-8")
     return fixed + "\n".join(rules)

@@ -16,9 +16,9 @@ from bisector.report.detection_matches import best_level, match_all
 from bisector.report.detection_plots import count_figures, count_section
 from bisector.report.detection_run import DetectionRun, by_head, first_runs, same_data
 from bisector.report.document import document
-from bisector.report.measurement_numbers import count
 from bisector.report.measurement_parts import escape
 from bisector.report.names import shorten
+from bisector.report.numbers import count
 
 if TYPE_CHECKING:
     from bisector.data.boxes.box_set import BoxSet

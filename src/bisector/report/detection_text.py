@@ -7,10 +7,9 @@ from bisector.detection.evaluation.compared import ComparedScores, compare_score
 from bisector.detection.evaluation.scores import BOX_METRICS, BoxScores
 from bisector.metrics.summary import MetricInfo
 from bisector.report.detection_run import shown_scores
-from bisector.report.measurement_numbers import number, percent
-from bisector.report.measurement_text import plain
-from bisector.report.names import head_label, shorten
-from bisector.report.table import format_value, text_blocks
+from bisector.report.names import head_label, plain, shorten
+from bisector.report.numbers import number, percent
+from bisector.report.summary import format_value, text_blocks
 from bisector.statistics.paired import PairedDifference
 
 _SHOWN_DIFFERENCES = ("ap", "ap50", "ap_rare", "bias")

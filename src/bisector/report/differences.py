@@ -9,7 +9,7 @@ from pathlib import Path
 from bisector.files import write_rows
 from bisector.metrics.summary import METRICS, MetricInfo
 from bisector.report.names import head_label, shorten
-from bisector.report.table import LEVEL, paired, summary_rows, text_blocks
+from bisector.report.summary import LEVEL, paired, summary_rows, text_blocks
 from bisector.statistics.paired import PairedDifference
 from bisector.training.results import Comparison
 

@@ -89,4 +89,4 @@ def _without_nan(value: Json) -> Json:
 
 
 def _asset(name: str) -> str:
-    return files("bisector.report").joinpath(name).read_text(encoding="utf-8")
+    return files("bisector.report").joinpath("templates", name).read_text(encoding="utf-8")

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from bisector.report.comparison import write_page
 from bisector.report.differences import format_differences, write_differences_csv
-from bisector.report.page import write_page
-from bisector.report.table import format_table, write_csv
+from bisector.report.summary import format_table, write_csv
 from bisector.report.verification import format_verification, verifications, write_verification
 from bisector.training.results import Comparison
 

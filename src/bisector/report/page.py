@@ -1,53 +1,124 @@
-"""One HTML page from a comparison: everything in one file, nothing loaded from anywhere."""
+"""Write a page: one HTML file with its figures inside, that loads nothing from anywhere.
 
-from pathlib import Path
+Templates escape whatever they are given, and the page's own content security policy forbids it to load anything and
+to run any script but its own, so that no name of a class, a head or a file can do either.
+"""
 
-from bisector.files import write_whole
-from bisector.report import sections
-from bisector.report.difference_section import difference_figures, difference_section
-from bisector.report.differences import difference_rows
-from bisector.report.document import document
-from bisector.report.guidance import amount_history, margins
-from bisector.report.planes import planes
-from bisector.report.plots import amount_accuracy, class_accuracy, train_counts
-from bisector.report.table import summary_rows
-from bisector.training.results import Comparison
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from bisector._version import __version__
+from bisector.errors import missing_extra
+from bisector.report.figure import THEME, Figure, Json
+from bisector.report.names import head_label
+from bisector.report.numbers import count, number, percent
+
+try:
+    from plotly.offline import get_plotlyjs
+except ImportError:
+    raise missing_extra("plotly", "report") from None
 
 
-def write_page(comparison: Comparison, path: Path) -> None:
-    """Write the report of a comparison as one HTML file that works offline and from `file://`.
+class Tile(NamedTuple):
+    """One of the numbers at the top of a page that say most."""
 
-    The page's own content security policy forbids it to load anything and to run any script but its own,
-    so that no name of a class or a head can do either.
+    term: str
+    value: str
+    spread: str = ""  # in small print behind the value
+    unit: str = ""
+    note: str | None = None  # below
 
-    Raises:
-        OSError: if the file cannot be written.
+
+def render(
+    template: str,
+    *,
+    title: str,
+    facts: Sequence[str],
+    tiles: Sequence[Tile],
+    figures: Sequence[Figure],
+    command: str = "",
+    notes: Sequence[str] = (),
+    version: str = __version__,
+    **context: object,
+) -> str:
+    """The text of one HTML page that works offline and from `file://`.
+
+    Args:
+        template: of the sections, a file in `templates`.
+        title: of the page.
+        facts: of what it is, in a line below.
+        tiles: the numbers that say most.
+        figures: all that have their places in the sections; the page's script draws them.
+        command: what was typed, where there is something to repeat.
+        notes: for people, a line each.
+        version: of bisector, for the foot of the page.
+        context: what else the template asks for.
     """
-    write_whole(path, render_page(comparison))
+    scripts = [Markup(get_plotlyjs()), Markup(asset("page.js"))]
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            title=title,
+            facts=facts,
+            tiles=tiles,
+            figures=figures,
+            command=command,
+            notes=notes,
+            version=version,
+            style=Markup(asset("page.css")),
+            scripts=scripts,
+            digests=[base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts],
+            drawn=Markup(_figures_json(figures)),
+            **context,
+        )
+    )
 
 
-def render_page(comparison: Comparison) -> str:
-    """The page that `write_page` writes."""
-    rows = summary_rows(comparison)
-    heads = "1 head" if len(rows) == 1 else f"{len(rows)} heads compared"
-    title = f"{heads} on {comparison.data}"
-    counts, accuracy = train_counts(comparison), class_accuracy(comparison)
-    scatter = amount_accuracy(comparison, rows)
-    pairs, history, flat = (draw(comparison) for draw in (margins, amount_history, planes))
-    paired = difference_rows(comparison)
-    forest = difference_figures(paired)
-    content = [
-        sections.header(comparison, title),
-        sections.findings(rows),
-        sections.plot(counts),
-        sections.results(rows),
-        difference_section(comparison, paired, forest) if paired else "",
-        sections.class_section(comparison, accuracy),
-        sections.amount_section(comparison, rows, scatter) if scatter else "",
-        sections.margin_section(comparison, pairs) if pairs else "",
-        sections.history_section(comparison, history) if history else "",
-        sections.plane_section(comparison, flat) if flat else "",
-        sections.recipe(comparison) if comparison.recipe else "",
-    ]
-    figures = [counts, *forest, accuracy, *scatter, *pairs, *history, *flat]
-    return document(title, content, figures, comparison.version)
+def asset(name: str) -> str:
+    """The text of a file among the templates."""
+    return files("bisector.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    found = Environment(
+        loader=PackageLoader("bisector.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters.update(count=count, number=number, percent=percent, head_label=head_label)
+    found.globals.update(zip=zip)
+    return found
+
+
+def _figures_json(figures: Sequence[Figure]) -> str:
+    content: Json = {
+        "theme": THEME,
+        "figures": [{"key": f.key, "data": f.data, "layout": f.layout} for f in figures],
+    }
+    text = json.dumps(_without_nan(content), allow_nan=False, separators=(",", ":"))
+    # No tag and no comment can begin inside the script element.
+    return text.replace("<", "\\u003c")
+
+
+def _without_nan(value: Json) -> Json:
+    """None where a number is not finite, which is how plotly leaves a gap."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_without_nan(item) for item in value]
+    return value

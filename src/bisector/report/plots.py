@@ -17,7 +17,7 @@ from bisector.report.classes import (
 from bisector.report.colors import class_color
 from bisector.report.figure import FAINT, INK, MARGIN, SCALE, Figure, Json, axis
 from bisector.report.names import head_label, plot_text
-from bisector.report.table import SummaryRow, format_mean
+from bisector.report.summary import SummaryRow, format_mean
 from bisector.training.results import Comparison, Run
 
 _INFO = {info.key: info for info in METRICS}

@@ -10,7 +10,7 @@ from bisector.report.figure import Figure
 from bisector.report.guidance import without_margins
 from bisector.report.names import head_summary
 from bisector.report.readings import amount_answer, size_notes
-from bisector.report.table import (
+from bisector.report.summary import (
     SummaryRow,
     best_heads,
     format_value,

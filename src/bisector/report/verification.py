@@ -16,7 +16,7 @@ from bisector.report.colors import PALETTE
 from bisector.report.figure import MARGIN, Figure, Json, axis
 from bisector.report.names import head_label, head_summary, plot_text, shorten
 from bisector.report.sections import plot
-from bisector.report.table import leaders, told_apart
+from bisector.report.summary import leaders, told_apart
 from bisector.training.results import Run
 
 Runs: TypeAlias = Mapping[str, Sequence[Verification]]
