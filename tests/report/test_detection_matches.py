@@ -8,8 +8,7 @@ import torch
 
 from bisector.data.boxes import BoxSet, Picture
 from bisector.detection.evaluation import Detections
-from bisector.report.detection_confusions import class_fates
-from bisector.report.detection_matches import LEVELS, Verdict, best_level, match_all
+from bisector.report.detection_matches import LEVELS, Verdict, best_level, class_fates, match_all
 
 CLASSES = 4
 

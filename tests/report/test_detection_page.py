@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from markupsafe import escape
 from PIL import Image, ImageDraw
 from plotly.offline import get_plotlyjs
 from selenium.webdriver.common.by import By
@@ -15,12 +16,12 @@ from selenium.webdriver.support.ui import WebDriverWait
 from bisector.data.boxes import BoxSet, Picture
 from bisector.detection.evaluation import Detections, classify_boxes, evaluate_boxes
 from bisector.errors import ArgumentError
-from bisector.report.detection_choice import choose_pictures
+from bisector.report.detection import render_detection_page, write_detection_page
+from bisector.report.detection_figures import count_figures
 from bisector.report.detection_matches import match_all
-from bisector.report.detection_page import DetectionRun, render_detection_page, write_detection_page
-from bisector.report.detection_plots import count_figures
+from bisector.report.detection_pictures import choose_pictures
+from bisector.report.detection_run import DetectionRun
 from bisector.report.detection_text import format_scores
-from bisector.report.measurement_parts import escape
 
 SECONDS = 60
 NAMES = (

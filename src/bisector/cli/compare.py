@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
     from tqdm import tqdm
 
-    from bisector.report.outputs import write_outputs
+    from bisector.report.comparison import write_outputs
     from bisector.training.cells import PLANE_EPOCHS
     from bisector.training.compare import compare
 
@@ -118,7 +118,7 @@ def _dry_run(arguments: argparse.Namespace, task: Task, recipe: Recipe, machine:
         print(f"dry run: {line}", file=sys.stderr, flush=True)
 
     tell(f"reading {task.data}")  # before what takes seconds to import
-    from bisector.report.estimates import format_estimates
+    from bisector.report.training import format_estimates
     from bisector.training.compare import plan
     from bisector.training.data import settled
     from bisector.training.dry_run import estimate

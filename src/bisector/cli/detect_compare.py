@@ -58,10 +58,10 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from bisector.detection.compare import compare_detectors
     from bisector.detection.data import load_box_task
     from bisector.errors import MissingExtraError
-    from bisector.report.detection_page import write_detection_page
+    from bisector.report.detection import write_detection_page
     from bisector.report.detection_run import DetectionRun
     from bisector.report.detection_text import format_scores
-    from bisector.report.estimates import duration
+    from bisector.report.numbers import duration
 
     splits = load_box_task(task, 0)  # also fetches, once, what the trainings need
     tell_left_out(splits, "compare")

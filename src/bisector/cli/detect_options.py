@@ -111,7 +111,7 @@ def finish(
     """Print the scores, write detections.json and the page."""
     from bisector.detection.evaluation import write_detections
     from bisector.errors import MissingExtraError
-    from bisector.report.detection_page import write_detection_page
+    from bisector.report.detection import write_detection_page
     from bisector.report.detection_text import format_classes, format_scores
 
     write_detections(out / DETECTIONS, truth, run.detections)

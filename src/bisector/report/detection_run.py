@@ -1,6 +1,7 @@
-"""What the page of a detector is made from: one training and what its detector found."""
+"""What the page of a detector is made from: its trainings, what each found, and the numbers of the classes."""
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -33,11 +34,6 @@ def by_head(runs: Sequence[DetectionRun]) -> Mapping[str, list[DetectionRun]]:
     return found
 
 
-def first_runs(runs: Sequence[DetectionRun]) -> list[DetectionRun]:
-    """The first run of each head: pictures and confusions are of these."""
-    return [found[0] for found in by_head(runs).values()]
-
-
 def same_data(runs: Sequence[DetectionRun]) -> list[DetectionRun]:
     """The runs whose classes had the boxes that they have in the first: all, unless seeds draw their data."""
 
@@ -54,3 +50,24 @@ def shown_scores(scores: "BoxScores") -> "BoxScores":
     if classes >= _FEWEST:
         return scores
     return replace(scores, r_count=math.nan, r_amount=math.nan, r_amount_given_count=math.nan)
+
+
+def class_ap(runs: Sequence[DetectionRun], field: str = "class_ap") -> list[float]:
+    """The AP of every class, the mean over these runs; NaN where none has one."""
+    every = zip(*(map(float, getattr(run.scores, field)) for run in runs), strict=True)
+    known = ([value for value in values if math.isfinite(value)] for values in every)
+    return [statistics.fmean(values) if values else math.nan for values in known]
+
+
+def training_boxes(runs: Sequence[DetectionRun]) -> list[float]:
+    """The training boxes of every class, the mean over the runs; NaN where none says."""
+    every = [run.scores.train_counts for run in runs if run.scores.train_counts is not None]
+    if not every:
+        return [math.nan] * len(runs[0].scores.class_names)
+    return [statistics.fmean(counts) for counts in zip(*every, strict=True)]
+
+
+def class_groups(runs: Sequence[DetectionRun]) -> Sequence[str]:
+    """Whether a class is "rare", "common" or "frequent"; empty words where that divides nothing."""
+    groups = runs[0].scores.class_frequency or ()
+    return groups if len(set(groups)) > 1 else [""] * len(runs[0].scores.class_names)

@@ -1,7 +1,7 @@
 """A measurement as one self-contained HTML page: the numbers at its top, and its tables."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bisector.measurement.classes import fewest_rows, hardest
@@ -15,7 +15,7 @@ from bisector.report.figure import Figure
 from bisector.report.measurement_figures import scatter_plots
 from bisector.report.numbers import count, error, number, percent, significant, whole
 from bisector.report.page import Tile, render
-from bisector.report.table import Cell, Column, Table
+from bisector.report.table import Cell, Column, Table, name_width
 from bisector.statistics.bootstrap import FEWEST_ROWS, Estimate
 from bisector.statistics.relation import chance_limit
 
@@ -104,11 +104,6 @@ def _trials(found: Measurement) -> Table | None:
         return None  # the steps say why
     headings = (heading[:1].upper() + heading[1:] for heading in words.TRIAL_HEADINGS)
     return Table([Column("Adjustment", "name"), *map(Column, headings)], words.trial_rows(found.trials))
-
-
-def name_width(names: Iterable[str]) -> float:
-    """The rem that a column of names has at least: those of the longest, or where it is long, of some words."""
-    return min(7.0, 1.2 + 0.55 * max(map(len, names), default=0))
 
 
 def _classes(found: Measurement) -> Table:

@@ -78,7 +78,7 @@ def render(
             style=Markup(asset("page.css")),
             scripts=scripts,
             digests=[base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts],
-            drawn=Markup(_figures_json(figures)),
+            figures_json=Markup(_figures_json(figures)),
             **context,
         )
     )

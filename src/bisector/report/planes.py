@@ -2,11 +2,10 @@
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from bisector.report.classes import MOST_NAMES, class_name
-from bisector.report.colors import class_color, translucent
-from bisector.report.figure import FAINT, INK, LINE, Figure, Json
+from bisector.report.figure import FAINT, INK, LINE, Figure, Trace, class_color, translucent
 from bisector.report.names import head_label
 from bisector.report.regions import Point, direction_arcs, linear_regions
 from bisector.training.results import Comparison, Plane
@@ -15,8 +14,6 @@ _MOST_POINTS = 2000
 # Radii, in units of the circle that the cloud fills.
 _DIRECTIONS, _RIM, _NAMES = 1.06, (1.12, 1.2), 1.24
 _NAME_LENGTH = 8
-
-Trace = Mapping[str, Json]
 
 
 def planes(comparison: Comparison) -> list[Figure]:

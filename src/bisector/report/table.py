@@ -114,6 +114,11 @@ class Table:
         return f"{self.columns[k].label} {self.columns[k].unit}".rstrip(), cells
 
 
+def name_width(names: Iterable[str]) -> float:
+    """The rem that a column of names has at least: those of the longest, or where it is long, of some words."""
+    return min(7.0, 1.2 + 0.55 * max(map(len, names), default=0))
+
+
 def _blocks(columns: Sequence[list[str]], width: float, wrap: float) -> Iterator[list[list[str]]]:
     """Distribute the columns over as few blocks as the width allows."""
     block: list[list[str]] = []
