@@ -5,8 +5,9 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from bisector.files import write_whole
 from bisector.metrics.summary import METRICS
-from bisector.report.comparison import write_page
+from bisector.report.comparison import render_page
 from bisector.report.names import shorten
 from on_paper import cut_on_paper
 
@@ -22,7 +23,7 @@ def path(hostile, tmp_path_factory):
         for run in hostile.runs
     ]
     path = tmp_path_factory.mktemp("page") / "report.html"
-    write_page(replace(hostile, runs=runs), path)
+    write_whole(path, render_page(replace(hostile, runs=runs)))
     return path
 
 

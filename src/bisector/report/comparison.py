@@ -19,23 +19,22 @@ from bisector.report.differences import (
 )
 from bisector.report.names import head_label
 from bisector.report.numbers import count
-from bisector.report.page import Tile, render
+from bisector.report.page import render
 from bisector.report.planes import planes
 from bisector.report.readings import amount_answer, size_notes
 from bisector.report.summary import (
     SummaryRow,
     about_heads,
     format_value,
-    leaders,
-    mean_cell,
     metric_column,
     summary_table,
-    told_apart,
+    tiles,
 )
 from bisector.report.table import write_records
 from bisector.report.verification import format_verification, verifications, write_verification
 from bisector.training.results import Comparison
 
+_INFOS = {info.key: info for info in METRICS}
 # The numbers that say most about fairness to every class. Not the lowest bias: a head that is bad at all has that.
 _TILES = {
     "balanced_accuracy": "Highest balanced accuracy",
@@ -57,7 +56,7 @@ def write_outputs(comparison: Comparison, folder: Path, *, width: int) -> str:
     comparison.write(folder / "comparison.json")
     write_csv(comparison, folder / "comparison.csv")
     write_differences_csv(comparison, folder / "differences.csv")
-    write_page(comparison, folder / "report.html")
+    write_whole(folder / "report.html", render_page(comparison))
     tables = [format_table(comparison, width=width), format_differences(comparison, width=width)]
     pages = [f"The page with the pictures: {folder / 'report.html'}"]
     verified = verifications(comparison.runs)
@@ -106,17 +105,8 @@ def write_csv(comparison: Comparison, path: Path) -> None:
     write_records(path, ["head", "seed", *keys, "seconds"], rows)
 
 
-def write_page(comparison: Comparison, path: Path) -> None:
-    """Write the report of a comparison as one HTML file that works offline and from `file://`.
-
-    Raises:
-        OSError: if the file cannot be written.
-    """
-    write_whole(path, render_page(comparison))
-
-
 def render_page(comparison: Comparison) -> str:
-    """The page that `write_page` writes."""
+    """The report as one HTML page that works offline and from `file://`."""
     rows, paired = summary_rows(comparison), difference_rows(comparison)
     infos = known_metrics(rows)
     columns = [metric_column(info, neither="Neither end is better.") for info in infos]
@@ -144,7 +134,7 @@ def render_page(comparison: Comparison) -> str:
             count(len({run.seed for run in comparison.runs}), "seed"),
         ],
         command=comparison.command,
-        tiles=_tiles(rows),
+        tiles=tiles(rows, {_INFOS[key]: title for key, title in _TILES.items()}),
         figures=[figure for group in drawn.values() for figure in group],
         version=comparison.version,
         comparison=comparison,
@@ -164,15 +154,3 @@ def render_page(comparison: Comparison) -> str:
         most_names=MOST_NAMES,
         biased=[plane.bias is not None for plane in comparison.planes],
     )
-
-
-def _tiles(rows: Sequence[SummaryRow]) -> list[Tile]:
-    """The three numbers that say most, and what can be told of who is best."""
-    infos, alone, tiles = {info.key: info for info in METRICS}, len(rows) == 1, []
-    for info, title in ((infos[key], title) for key, title in _TILES.items()):
-        best = leaders(rows, info)
-        if best:
-            shown = mean_cell(best[0], info)
-            note = None if alone else told_apart([row.label for row in best])
-            tiles.append(Tile(info.label if alone else title, shown.text, shown.spread, info.unit, note))
-    return tiles

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bisector.detection.evaluation.frequency import BOX_GROUPS, FREQUENCIES
 from bisector.detection.evaluation.scores import BOX_METRICS
@@ -14,8 +14,16 @@ from bisector.errors import require, require_integer
 from bisector.files import write_whole
 from bisector.metrics.summary import MetricInfo
 from bisector.report.detection_figures import count_figures
-from bisector.report.detection_matches import LEVELS, OVERLAP, Matches, best_level, class_fates, match_all
-from bisector.report.detection_pictures import draw
+from bisector.report.detection_matches import (
+    LEVELS,
+    OVERLAP,
+    Matches,
+    Verdict,
+    best_level,
+    class_fates,
+    match_all,
+)
+from bisector.report.detection_pictures import WORDS, draw
 from bisector.report.detection_run import (
     DetectionRun,
     by_head,
@@ -27,16 +35,15 @@ from bisector.report.detection_run import (
 )
 from bisector.report.names import head_label, shorten
 from bisector.report.numbers import count, number, percent, whole
-from bisector.report.page import Tile, asset, render
+from bisector.report.page import asset, render
 from bisector.report.summary import (
     SummaryRow,
+    Tile,
     about_heads,
-    leaders,
-    mean_cell,
     summary_table,
-    told_apart,
+    tiles,
 )
-from bisector.report.table import Cell, Column, Table, name_width
+from bisector.report.table import Column, Table, Values, class_table, name_width
 
 if TYPE_CHECKING:
     from bisector.data.boxes.box_set import BoxSet
@@ -51,7 +58,6 @@ _COMPOSED = (
 )
 _GIVEN = "Balanced accuracy of the class alone, where the annotated boxes are given."
 _INFOS = (*BOX_METRICS, MetricInfo("given", "On given boxes", "%", "higher", _GIVEN))
-_TILES = ("ap", "ap50", "ap_rare", "ap_frequent")
 
 
 def write_detection_page(
@@ -109,6 +115,8 @@ def render_detection_page(
     heads, alike = by_head(runs), same_data(runs)
     matches = {head: match_all(truth, own[0].detections) for head, own in heads.items()}
     level = best_level(list(matches.values()))
+    drawings, unread = draw(truth, list(matches.values()), training_boxes(alike), level, pictures)
+    verdicts = {one.verdict for run in matches.values() for found in run for one in found.judged}
     rows, seeds = _score_rows(heads), max(map(len, heads.values()))
     figures = count_figures(runs)
     return render(
@@ -135,7 +143,9 @@ def render_detection_page(
         first_seed=len(runs) > len(heads),
         summary=summary_table(rows, _known_metrics(rows)),
         about=about_heads(rows),
-        pictures=draw(truth, list(matches.values()), training_boxes(alike), level, pictures),
+        drawings=drawings,
+        unread=unread,
+        signs=[(verdict, WORDS[verdict]) for verdict in Verdict if verdict in verdicts],
         levels=LEVELS,
         level=level,
         picture_style=asset("detection.css"),
@@ -181,16 +191,9 @@ def _known_metrics(rows: Sequence[SummaryRow]) -> list[MetricInfo]:
 
 
 def _tiles(rows: Sequence[SummaryRow]) -> list[Tile]:
-    """The numbers that say most, and what can be told of who is best."""
-    several, tiles = len(rows) > 1, []
-    for info in _known_metrics(rows):
-        # Of several heads not the lowest bias: one that finds nothing has that too.
-        if info.key in _TILES or (info.key == "bias" and not several):
-            best = leaders(rows, info)
-            shown = mean_cell(best[0], info)
-            note = told_apart([row.label for row in best]) if several else None
-            tiles.append(Tile("Highest " * several + info.label, shown.text, shown.spread, info.unit, note))
-    return tiles
+    # Of several heads not the lowest bias: one that finds nothing has that too.
+    keys = ("ap", "ap50", "ap_rare", "ap_frequent", *["bias"] * (len(rows) == 1))
+    return tiles(rows, {info: f"Highest {info.label}" for info in _known_metrics(rows) if info.key in keys})
 
 
 def _hardest(
@@ -211,9 +214,7 @@ def _hardest(
         ]
         for c in hard
     )
-    return Table(
-        [name, Column("AP"), *(Column(h, "words", width=9) for h in headings)], rows, "Hardest classes"
-    )
+    return Table([name, "AP", *(Column(h, "words", width=9) for h in headings)], rows, "Hardest classes")
 
 
 def _fate(label: int, fate: Counter[int], names: Sequence[str]) -> str:
@@ -230,30 +231,27 @@ def _fate(label: int, fate: Counter[int], names: Sequence[str]) -> str:
 def _classes(runs: Sequence[DetectionRun]) -> Table:
     """Every class with its boxes and its AP by head, those with the fewest training boxes first; a click sorts."""
     scores, groups, heads, trained = runs[0].scores, class_groups(runs), by_head(runs), training_boxes(runs)
-    shown: list[tuple[str, Sequence[float], Callable[[float], str]]] = []
+    shown: list[Values] = []
+
+    def add(
+        label: str, values: Sequence[float], show: Callable[[float], str], first: Any = "ascending"
+    ) -> None:
+        shown.append((Column(label, first=first), values, show))
+
+    if any(groups):
+        shown.append((Column("Group", "words", first="ascending", width=0), groups, str))
     if any(map(math.isfinite, trained)):
-        shown.append(("Training boxes", trained, whole))
-    shown.append(("Test boxes", scores.class_boxes, whole))
+        add("Training boxes", trained, whole)
+    add("Test boxes", scores.class_boxes, whole)
     if len(heads) > 1:
-        shown += [(f"{head_label(head)}, AP", class_ap(own), percent) for head, own in heads.items()]
+        for head, own in heads.items():
+            add(f"{head_label(head)}, AP", class_ap(own), percent)
     else:
         # Amounts are those of one network: with several heads there is no amount of a class.
         if scores.class_amounts is not None and len(runs) == 1:
-            shown.append(("Amount, bits", scores.class_amounts, number))
-        shown += [("AP", class_ap(runs), percent), ("AP50", class_ap(runs, "class_ap50"), percent)]
+            add("Amount, bits", scores.class_amounts, number, "descending")
+        add("AP", class_ap(runs), percent)
+        add("AP50", class_ap(runs, "class_ap50"), percent)
     fewest = [n if math.isfinite(n) else 0.0 for n in trained]
     order = sorted(range(len(trained)), key=lambda c: (not scores.class_boxes[c], fewest[c], c))
-    order = order[:_MOST_CLASSES]
-    width = name_width(scores.class_names[c] for c in order)
-    columns = [Column("Class", "name", first="ascending", width=width)]
-    columns += [Column("Group", "words", first="ascending", width=0)] * any(groups)
-    for label, _, _ in shown:
-        columns.append(Column(label, first="descending" if label == "Amount, bits" else "ascending"))
-    rows = (
-        [
-            *(Cell(text, text) for text in [scores.class_names[c], *[groups[c]] * any(groups)]),
-            *(Cell(show(values[c]), values[c]) for _, values, show in shown),
-        ]
-        for c in order
-    )
-    return Table(columns, rows, "Classes", boxed=True)
+    return class_table(scores.class_names, order[:_MOST_CLASSES], shown)

@@ -42,23 +42,11 @@ _COLUMN = 350.0  # pixels of the screen that a column is about wide
 _LETTER, _HEIGHT = 6.8, 13.0  # of a label, in pixels of the screen
 _OVERLAP = 0.15  # share of the smaller label that may be covered
 
-Box = Sequence[float]  # corners: left, top, right, bottom
+Box = Sequence[float]
+"""The corners: left, top, right, bottom."""
 
-
-class Rectangle(NamedTuple):
-    """A box in percent of its picture."""
-
-    x: str
-    y: str
-    width: str
-    height: str
-
-    @classmethod
-    def of(cls, box: Box, size: tuple[int, int]) -> "Rectangle":
-        """The part of a box of pixels that lies in a picture of this width and height."""
-        left, top, right, bottom = box
-        places = ((left, size[0]), (top, size[1]), (right - left, size[0]), (bottom - top, size[1]))
-        return cls(*(percent_of(value, whole) for value, whole in places))
+Rectangle = tuple[str, str, str, str]
+"""Left, top, width and height, in percent of the picture."""
 
 
 class Label(NamedTuple):
@@ -94,18 +82,10 @@ class Drawing(NamedTuple):
     layers: list[Layer]
 
 
-class Pictures(NamedTuple):
-    """The pictures that are shown, those that could not be read, and what detections can be."""
-
-    drawings: list[Drawing]
-    unread: list[str]
-    signs: list[tuple[Verdict, str]]
-
-
 def draw(
     truth: "BoxSet", runs: Sequence[Sequence[Matches]], counts: Sequence[float], level: float, pictures: int
-) -> Pictures:
-    """Pictures with their annotations and each head's detections.
+) -> tuple[list[Drawing], list[str]]:
+    """Pictures with their annotations and each head's detections, and why others could not be read.
 
     Args:
         truth: the pictures.
@@ -126,8 +106,7 @@ def draw(
             continue
         uri = data_uri(image, _BYTES // pictures)
         drawings.append(_drawing(truth, i, [run[i] for run in runs], why, uri))
-    verdicts = {one.verdict for run in runs for found in run for one in found.judged}
-    return Pictures(drawings, unread, [(v, WORDS[v]) for v in Verdict if v in verdicts])
+    return drawings, unread
 
 
 def choose_pictures(
@@ -248,7 +227,7 @@ def _drawing(truth: "BoxSet", index: int, matches: Sequence[Matches], why: str, 
         uri,
         alternative=f"{picture.file}, annotated: {annotated}",
         widest=_TALLEST * picture.width / picture.height,
-        truths=[(crowd, Rectangle.of(box, size)) for crowd, box in boxes],
+        truths=[(crowd, _rectangle(box, size)) for crowd, box in boxes],
         layers=[_layer(picture, one, truth.class_names) for one in matches],
     )
 
@@ -282,7 +261,7 @@ def _layer(picture: "Picture", one: Matches, names: Sequence[str]) -> Layer:
         (
             _kind(found),
             f"{names[found.label - 1]} {_score(found)}: {WORDS[found.verdict]}",
-            Rectangle.of(box, size),
+            _rectangle(box, size),
         )
         for found, box in shown
     ]
@@ -295,6 +274,13 @@ def _kind(one: Judged) -> str:
 
 def _score(one: Judged) -> str:
     return f"{one.score:.2f}".removeprefix("0")
+
+
+def _rectangle(box: Box, size: tuple[int, int]) -> Rectangle:
+    left, top, right, bottom = box
+    x, width = (percent_of(value, size[0]) for value in (left, right - left))
+    y, height = (percent_of(value, size[1]) for value in (top, bottom - top))
+    return x, y, width, height
 
 
 def _clipped(box: Box, size: tuple[int, int]) -> Box:

@@ -124,7 +124,7 @@ def format_classes(scores: BoxScores, most: int = 100) -> str:
         columns["Frequency"] = [scores.class_frequency[k] for k in shown]
     if scores.class_amounts is not None:
         columns["Amount, bits"] = [number(scores.class_amounts[k]) for k in shown]
-    table = Table([*map(Column, columns)], zip(*columns.values(), strict=True))
+    table = Table(columns, zip(*columns.values(), strict=True))
     lines = [table.text(160)] if shown else []
     if len(order) > len(shown):
         lines.append(f"{len(order) - len(shown):,} more classes")

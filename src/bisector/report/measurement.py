@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from bisector.measurement.classes import fewest_rows, hardest
@@ -14,8 +15,9 @@ from bisector.report import measurement_text as words
 from bisector.report.figure import Figure
 from bisector.report.measurement_figures import scatter_plots
 from bisector.report.numbers import count, error, number, percent, significant, whole
-from bisector.report.page import Tile, render
-from bisector.report.table import Cell, Column, Table, name_width
+from bisector.report.page import render
+from bisector.report.summary import Tile
+from bisector.report.table import Cell, Column, Table, Values, class_table, name_width
 from bisector.statistics.bootstrap import FEWEST_ROWS, Estimate
 from bisector.statistics.relation import chance_limit
 
@@ -49,7 +51,7 @@ def render_measurement(found: Measurement) -> str:
         words=words,
         trials=_trials(found),
         steps=Table(
-            [Column("Step", "words"), Column("Holds"), Column("Found", "words")],
+            [Column("Step", "words"), "Holds", Column("Found", "words")],
             ([step.title, _HOLDS[step.holds], step.reason] for step in found.steps),
         ),
         classes=_classes(found),
@@ -103,7 +105,7 @@ def _trials(found: Measurement) -> Table | None:
     if found.trials is None or not found.trials.tried:
         return None  # the steps say why
     headings = (heading[:1].upper() + heading[1:] for heading in words.TRIAL_HEADINGS)
-    return Table([Column("Adjustment", "name"), *map(Column, headings)], words.trial_rows(found.trials))
+    return Table([Column("Adjustment", "name"), *headings], words.trial_rows(found.trials))
 
 
 def _classes(found: Measurement) -> Table:
@@ -116,68 +118,50 @@ def _classes(found: Measurement) -> Table:
         return -value if math.isfinite(value) else math.inf
 
     order = ranked + sorted(set(range(len(found.classes))) - set(ranked), key=lambda c: (amount(c), c))
-    order = order[:_MOST_CLASSES]
-    columns = _class_columns(found)
-    width = name_width(found.classes[c].name for c in order)
-    hint = "Click to sort; numbers in names count as numbers."
-    name = Column("Class", "name", help=hint, first="ascending", width=width)
-    rows = (
-        [
-            Cell(found.classes[c].name, found.classes[c].name),
-            *(Cell(show(values[c]), values[c]) for _, values, show in columns),
-        ]
-        for c in order
-    )
-    return Table([name, *(column for column, _, _ in columns)], rows, "Classes", boxed=True)
-
-
-def _class_columns(found: Measurement) -> list[tuple[Column, Sequence[float], Callable[[float], str]]]:
-    """Each column with its value for every class and how that is shown: a narrow screen shows the first three."""
-    tested = bool(found.tested_on)
-    columns: list[tuple[Column, Sequence[float], Callable[[float], str]]] = []
+    columns: list[Values] = []
 
     def add(
         label: str, first: Any, hint: str, key: str, show: Callable[[float], str], shown: bool = True
     ) -> None:
         if shown:
-            is_order = label == ("Accuracy, %" if tested else "Amount, bits")
+            is_order = label == ("Accuracy, %" if found.tested_on else "Amount, bits")
             column = Column(label, help=hint, first=first, sorted=is_order)
             columns.append((column, [getattr(one, key) for one in found.classes], show))
 
     def known(key: str) -> bool:
         return any(math.isfinite(getattr(one, key)) for one in found.classes)
 
+    # What is asked for first comes first: a narrow screen shows no more than three.
+    tested, bounded = bool(found.tested_on), any(one.error_bound > 0 for one in found.classes)  # NaN is none
     add("Accuracy, %", "ascending", f"On {found.tested_on}.", "accuracy", percent, tested)
     hint = f"Information amount of {found.embeddings} embeddings: the volume they fill."
     add("Amount, bits", "descending", hint, "amount", number)
     hint = f"Rows that the amount is measured on: {found.measured_on}."
     add("Rows", "ascending", hint, "count", whole)
     hint = "A bound: the amount is off by no more. Classes held as a sketch have one; 0 is exact."
-    bound = any(one.error_bound > 0 for one in found.classes)  # NaN is none
-    add("Error at most, bits", "descending", hint, "error_bound", error, bound)
+    add("Error at most, bits", "descending", hint, "error_bound", error, bounded)
     hint = "No bound: by how much the amount may be off; it can be more. For want of a bound."
     add("Error estimated, bits", "descending", hint, "error_estimate", error, known("error_estimate"))
     hint = f"Amount on {found.equal_count:,} random rows of each class, of those that have as many."
     add("Equal amount, bits", "descending", hint, "equal_amount", number, known("equal_amount"))
     hint = "Cross-entropy of the scores, in nats."
-    add("Mean loss", "descending", hint, "loss", lambda value: number(value, 2), known("loss"))
+    add("Mean loss", "descending", hint, "loss", partial(number, decimals=2), known("loss"))
     add("Tested", "ascending", "Rows that accuracy and loss are measured on.", "tested", whole, tested)
     for score in found.scores:
         if score.brought:
-            show = percent if score.percent else (lambda value: number(value, 3))
-            column = Column(
-                score.name + ", %" * score.percent, help=f"From {score.source}.", first="ascending"
-            )
-            columns.append((column, score.values, show))
-    return columns
+            label, hint = score.name + ", %" * score.percent, f"From {score.source}."
+            show = percent if score.percent else partial(number, decimals=3)
+            columns.append((Column(label, help=hint, first="ascending"), score.values, show))
+    hint = "Click to sort; numbers in names count as numbers."
+    return class_table([one.name for one in found.classes], order[:_MOST_CLASSES], columns, hint)
 
 
 def _score(found: Measurement, score: ScoreMeasure, k: int, figures: Sequence[Figure]) -> dict[str, object]:
     """What the page shows of a score: its pictures, the correlations, and what they leave to say."""
     title = words.titled(score)
-    columns = [
+    columns: list[Column | str] = [
         Column(f"With {score.name}", "name"),
-        Column("Classes"),
+        "Classes",
         *(Column(kind, stacked=True) for kind in ("Pearson", "Spearman", "Partial")),
         Column("Held fixed", "words"),
     ]
@@ -213,12 +197,12 @@ def _pairs(found: Measurement) -> dict[str, Table]:
     counts = ("A taken for B", "B taken for A", "Mean share, %")
     return {
         "confused": Table(
-            [*names(found.confused), *map(Column, counts)],
+            [*names(found.confused), *counts],
             ([pair.first, pair.second, *words.taken(pair)] for pair in found.confused),
             "Confused classes",
         ),
         "nearest": Table(
-            [*names(found.nearest), Column("Degrees")],
+            [*names(found.nearest), "Degrees"],
             ([pair.first, pair.second, number(pair.degrees)] for pair in found.nearest),
             "Nearest classes",
         ),
@@ -226,7 +210,7 @@ def _pairs(found: Measurement) -> dict[str, Table]:
 
 
 def _points(verified: Verification) -> Table:
-    columns = [Column("Operating point", "name"), *map(Column, ("FAR, %", "TAR, %", "Threshold"))]
+    columns: list[Column | str] = [Column("Operating point", "name"), "FAR, %", "TAR, %", "Threshold"]
     equal = [percent(verified.eer), percent(1 - verified.eer), number(verified.eer_threshold, 3)]
     rates = (
         [f"At a FAR of {far:g}", f"{100 * far:g}", percent(tar), number(verified.thresholds[far], 3)]
@@ -239,7 +223,10 @@ def _suspects(found: Measurement) -> Table | None:
     if found.label_errors is None:
         return None
     headings = ["Example", "Label", "Rather", *["Split"] * bool(found.splits)]
-    columns = [*(Column(heading, "words") for heading in headings), Column("Confidence in the label")]
+    columns: list[Column | str] = [
+        *(Column(heading, "words") for heading in headings),
+        "Confidence in the label",
+    ]
     rows = (
         [s.name, s.label, s.suggested, *[s.split] * bool(found.splits), significant(s.confidence)]
         for s in found.label_errors.suspects[:_MOST_ROWS]
@@ -250,14 +237,13 @@ def _suspects(found: Measurement) -> Table | None:
 def _duplicates(found: Measurement) -> Table | None:
     if found.duplicates is None:
         return None
-    columns = [Column("Examples", "words"), Column("Rows"), Column("Classes", "words")]
-    columns += [Column("Splits", "words")] * bool(found.splits)
+    split = [Column("Splits", "words")] * bool(found.splits)
     rows = (
         [
             ", ".join(group.names[:4]) + (" …" if group.size > 4 else ""),
             f"{group.size:,}",
-            *(", ".join(dict.fromkeys(held)) for held in (group.classes, group.splits)[: len(columns) - 2]),
+            *(", ".join(dict.fromkeys(held)) for held in (group.classes, group.splits)[: 1 + len(split)]),
         ]
         for group in found.duplicates.groups[:_MOST_ROWS]
     )
-    return Table(columns, rows)
+    return Table([Column("Examples", "words"), "Rows", Column("Classes", "words"), *split], rows)

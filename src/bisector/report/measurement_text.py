@@ -11,7 +11,7 @@ from bisector.metrics.verification import Verification
 from bisector.posthoc.trial import Trials
 from bisector.report.names import plain, shorten
 from bisector.report.numbers import count, error, number, percent, significant
-from bisector.report.table import Column, Table
+from bisector.report.table import Table
 from bisector.statistics.bootstrap import Estimate
 from bisector.statistics.regression import NestedRegression
 
@@ -302,4 +302,4 @@ def _end(text: str) -> str:
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return Table([*map(Column, headings)], rows).known().text(corner=headings[0], wrap=math.inf)
+    return Table(headings, rows).known().text(corner=headings[0], wrap=math.inf)

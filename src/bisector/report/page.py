@@ -11,7 +11,6 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -21,21 +20,12 @@ from bisector.errors import missing_extra
 from bisector.report.figure import THEME, Figure, Json
 from bisector.report.names import head_label
 from bisector.report.numbers import count, number, percent
+from bisector.report.summary import Tile
 
 try:
     from plotly.offline import get_plotlyjs
 except ImportError:
     raise missing_extra("plotly", "report") from None
-
-
-class Tile(NamedTuple):
-    """One of the numbers at the top of a page that say most."""
-
-    term: str
-    value: str
-    spread: str = ""  # in small print behind the value
-    unit: str = ""
-    note: str | None = None  # below
 
 
 def render(

@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 
@@ -173,3 +174,31 @@ def summary_table(
 def about_heads(rows: Sequence[SummaryRow]) -> list[tuple[str, str]]:
     """The label of each head that is known, and what it is."""
     return [(row.label, summary) for row in rows if (summary := head_summary(row.head))]
+
+
+class Tile(NamedTuple):
+    """One of the numbers at the top of a page that say most."""
+
+    term: str
+    value: str
+    spread: str = ""  # in small print behind the value
+    unit: str = ""
+    note: str | None = None  # below
+
+
+def tiles(rows: Sequence[SummaryRow], titles: Mapping[MetricInfo, str]) -> list[Tile]:
+    """The best mean of some metrics, and what can be told of who is best; a single head has no rank.
+
+    Args:
+        rows: of the heads.
+        titles: what each metric is called where several are compared.
+    """
+    found = []
+    for info, title in titles.items():
+        best = leaders(rows, info)
+        if best:
+            shown, several = mean_cell(best[0], info), len(rows) > 1
+            note = told_apart([row.label for row in best]) if several else None
+            term = title if several else info.label
+            found.append(Tile(term, shown.text, shown.spread, info.unit, note))
+    return found

@@ -4,10 +4,10 @@ import io
 import json
 import math
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from bisector.errors import missing_extra
 from bisector.files import write_rows, write_whole
@@ -55,7 +55,7 @@ class Cell(NamedTuple):
 
 
 class Table:
-    """Rows of cells under columns; a cell that is plain text may be a string.
+    """Rows of cells under columns; a string stands for a column of numbers, or for a cell, that is no more.
 
     >>> columns = [Column("Head", "name"), Column("Few", unit="%")]
     >>> print(Table(columns, [["IGAM", Cell("83.1", best=True)], ["C2AM", "79.0"]]).text())
@@ -68,13 +68,13 @@ class Table:
 
     def __init__(
         self,
-        columns: Sequence[Column],
+        columns: Iterable[Column | str],
         rows: Iterable[Sequence[Cell | str]],
         label: str = "",  # for who does not see it; the first heading where there is none
         *,
         boxed: bool = False,  # whether it scrolls in a box of its own where it is long
     ) -> None:
-        self.columns = list(columns)
+        self.columns = [column if isinstance(column, Column) else Column(column) for column in columns]
         self.rows = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
         self.label = label or self.columns[0].label or "Table"
         self.boxed = boxed and len(self.rows) > _LONG
@@ -117,6 +117,29 @@ class Table:
 def name_width(names: Iterable[str]) -> float:
     """The rem that a column of names has at least: those of the longest, or where it is long, of some words."""
     return min(7.0, 1.2 + 0.55 * max(map(len, names), default=0))
+
+
+Values = tuple[Column, Sequence[Any], Callable[[Any], str]]
+"""A column, its value for every class, and how one is shown."""
+
+
+def class_table(
+    names: Sequence[str], order: Sequence[int], columns: Sequence[Values], help: str = ""
+) -> Table:
+    """A row for each class that a click sorts.
+
+    Args:
+        names: of all classes.
+        order: the positions of those that are shown.
+        columns: their values.
+        help: what is said of the column of names.
+    """
+    name = Column("Class", "name", help=help, first="ascending", width=name_width(names[c] for c in order))
+    rows = (
+        [Cell(names[c], names[c]), *(Cell(show(values[c]), values[c]) for _, values, show in columns)]
+        for c in order
+    )
+    return Table([name, *(column for column, _, _ in columns)], rows, "Classes", boxed=True)
 
 
 def _blocks(columns: Sequence[list[str]], width: float, wrap: float) -> Iterator[list[list[str]]]:

@@ -16,6 +16,7 @@ from bisector.report.names import head_label, plot_text, shorten
 from bisector.report.numbers import count
 from bisector.report.summary import (
     SummaryRow,
+    Tile,
     about_heads,
     leaders,
     metric_column,
@@ -44,9 +45,9 @@ def verifications(runs: Sequence[Run]) -> dict[str, list[Verification]]:
 
 def write_verification(runs: Sequence[Run], data: str, command: str, folder: Path) -> Path:
     """Write verification.html for trainings with the open-set split; return where it is."""
-    page, title = folder / "verification.html", f"Classes never trained on: {data}"
-    write_verification_page(page, verifications(runs), title=title, command=command)
-    return page
+    path, title = folder / "verification.html", f"Classes never trained on: {data}"
+    write_whole(path, render_verification_page(verifications(runs), title=title, command=command))
+    return path
 
 
 def _metrics(runs: Runs) -> list[MetricInfo]:
@@ -58,22 +59,15 @@ def _metrics(runs: Runs) -> list[MetricInfo]:
         told = f"Share of the genuine pairs accepted while at most a share of {_power(far)} of the impostors are."
         found.append(MetricInfo(f"tar {far}", f"TAR % at FAR {_power(far)}", "", "higher", told))
     for far in sorted({far for run in every for far in run.carried}, reverse=True):
-        rate = _power(far)
-        chosen = f"chosen for a FAR of {rate} on other classes."
+        at = f"at the threshold for {_power(far)}"
+        chosen = f"chosen for a FAR of {_power(far)} on other classes."
+        beside = "To be read beside the FAR that came with it."
+        accepted = f"accepted at the threshold that was {chosen}"
         # Of what a threshold from elsewhere does, the nearest to what was asked for is best.
         for key, label, told in (
-            ("threshold", f"Threshold for {rate}", f"Cosine from which a pair is accepted, {chosen}"),
-            (
-                "false",
-                f"FAR % at the threshold for {rate}",
-                f"Impostors accepted at the threshold that was {chosen}",
-            ),
-            (
-                "true",
-                f"TAR % at the threshold for {rate}",
-                f"Genuine pairs accepted at the threshold that was {chosen} To be read beside the FAR that came "
-                "with it.",
-            ),
+            ("threshold", f"Threshold for {_power(far)}", f"Cosine from which a pair is accepted, {chosen}"),
+            ("false", f"FAR % {at}", f"Impostors {accepted}"),
+            ("true", f"TAR % {at}", f"Genuine pairs {accepted} {beside}"),
         ):
             found.append(MetricInfo(f"{key} {far}", label, "", "", told))
     return found
@@ -182,8 +176,18 @@ def roc_figure(runs: Runs) -> Figure:
 
 
 def render_verification_page(runs: Runs, *, title: str, command: str = "") -> str:
-    """The page that `write_verification_page` writes."""
-    from bisector.report.page import Tile, render  # needs plotly, which a training does without
+    """The table and the ROC as one HTML page that works offline and from `file://`.
+
+    Args:
+        runs: the verifications of each head.
+        title: of the page, plain text.
+        command: what was typed, where there is something to repeat.
+
+    Raises:
+        ArgumentError: there is no run.
+        MissingExtraError: plotly is not installed.
+    """
+    from bisector.report.page import render  # needs plotly, which a training does without
 
     rows, infos = _summary(runs)
     every = [run for head in runs.values() for run in head]
@@ -209,23 +213,6 @@ def render_verification_page(runs: Runs, *, title: str, command: str = "") -> st
         unknown=any(math.isnan(tar) for run in every for tar in run.tar.values()),
         carried=any(run.carried for run in every),
     )
-
-
-def write_verification_page(path: Path, runs: Runs, *, title: str, command: str = "") -> None:
-    """Write the table and the ROC as one HTML file that works offline and from `file://`.
-
-    Args:
-        path: of the file.
-        runs: the verifications of each head.
-        title: of the page, plain text.
-        command: what was typed, where there is something to repeat.
-
-    Raises:
-        ArgumentError: there is no run.
-        MissingExtraError: plotly is not installed.
-        OSError: the file cannot be written.
-    """
-    write_whole(path, render_verification_page(runs, title=title, command=command))
 
 
 def _mean_curve(verified: Sequence[Verification]) -> tuple[list[float], list[float]]:
