@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from bisector.cli.detect_options import PAGE, add_data, tell_left_out
+from bisector.cli.detect_options import PAGE, add_data, say_page, tell_left_out
 from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
 from bisector.detection.recipe import BoxRecipe, BoxTask
@@ -57,8 +57,6 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
     from bisector.detection.compare import compare_detectors
     from bisector.detection.data import load_box_task
-    from bisector.errors import MissingExtraError
-    from bisector.report.detection import write_detection_page
     from bisector.report.detection_run import DetectionRun
     from bisector.report.detection_text import format_scores
     from bisector.report.numbers import duration
@@ -99,9 +97,4 @@ def run(arguments: argparse.Namespace, command: str) -> None:
             line += f"; given the true boxes, {share:.1f}% get their class (class mean)"
         say(line)
     say(f"\nNote: The trainings took {took} together.\nEach training: {out / 'cells'}")
-    try:
-        page = write_detection_page(out / PAGE, runs, truth, title=title, command=command)
-    except MissingExtraError as error:
-        say(f"No page: {error}")
-    else:
-        say(f"The page: {page}")
+    say_page(out / PAGE, runs, truth, title=title, command=command)

@@ -8,7 +8,7 @@ from bisector.errors import require
 from bisector.files import write_whole
 from bisector.metrics.summary import METRICS, MetricInfo
 from bisector.report import comparison_figures as figures
-from bisector.report.classes import MOST_NAMES, reshuffled
+from bisector.report.comparison_figures import MOST_NAMES, reshuffled
 from bisector.report.differences import (
     difference_notes,
     difference_rows,

@@ -5,16 +5,6 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from bisector.metrics.summary import METRICS, MetricInfo
-from bisector.report.classes import (
-    MOST_NAMES,
-    by_count,
-    class_axis,
-    class_name,
-    counts_of,
-    first_runs,
-    profile,
-    reshuffled,
-)
 from bisector.report.differences import (
     DifferenceRow,
     difference_metrics,
@@ -32,6 +22,7 @@ from bisector.report.figure import (
     Json,
     axis,
     class_color,
+    heatmap,
     scatter,
 )
 from bisector.report.names import head_label, plot_text
@@ -39,15 +30,69 @@ from bisector.report.summary import SummaryRow, format_mean
 from bisector.training.results import Comparison, Run
 
 _INFO = {info.key: info for info in METRICS}
+
+MOST_NAMES = 30
+"""More class names than this cannot be read on an axis."""
+
 _MOST_POINTS = 4000
 _MOST_ROWS = 120  # more rows of a square cannot be told apart
 _BETTER = {"higher": "above 0 is better", "lower": "below 0 is better", "": ""}
+_LINE: dict[str, Json] = {"color": INK, "thickness": 1.5, "width": 4}  # of an interval
+_ZERO: dict[str, Json] = {"line": {"color": FAINT, "width": 1.5}, "layer": "below"}
 _MEANING = {
     "relax": "relax: competitors are moved away",
     "press": "press: competitors are moved nearer, samples must clear more",
 }
 
 Matrix = Sequence[Sequence[float]]
+
+
+def by_count(counts: Sequence[float]) -> list[int]:
+    """The classes from the largest number to the smallest; equal ones by index, NaN last.
+
+    >>> by_count([5, 90, float("nan"), 5])
+    [1, 0, 3, 2]
+    """
+    return sorted(range(len(counts)), key=lambda c: math.inf if math.isnan(counts[c]) else -counts[c])
+
+
+def counts_of(run: Run, comparison: Comparison) -> Sequence[int]:
+    """The training counts of a run; those of the comparison where the run does not say."""
+    return run.class_count or comparison.train_counts
+
+
+def profile(comparison: Comparison) -> list[float]:
+    """The training counts from the commonest class to the rarest, the mean of the runs at each rank."""
+    ranked = [sorted(counts_of(run, comparison), reverse=True) for run in comparison.runs]
+    return [statistics.fmean(counts) for counts in zip(*ranked, strict=True)]
+
+
+def reshuffled(comparison: Comparison) -> bool:
+    """Whether the runs differ in which classes are common: then a rank by count is not one class."""
+    return len({tuple(by_count(counts_of(run, comparison))) for run in comparison.runs}) > 1
+
+
+def first_runs(comparison: Comparison) -> list[Run]:
+    """The first run of each head."""
+    return [next(run for run in comparison.runs if run.head == head) for head in comparison.heads]
+
+
+def class_name(comparison: Comparison, label: int, limit: int = 60) -> str:
+    """The name of a class, safe in any text of a figure."""
+    return plot_text(comparison.class_names[label], limit)
+
+
+def class_axis(names: Sequence[str], title: str = "") -> dict[str, Json]:
+    """An axis with one position a class. The positions are numbers: two classes may have one name."""
+    return {
+        "title": {"text": title, "standoff": 8},
+        "tickvals": list(range(len(names))) if len(names) <= MOST_NAMES else [],
+        "ticktext": names,
+        "tickfont": {"size": 11},
+        "autotickangles": [0, -45, -90],
+        "showgrid": False,
+        "zeroline": False,
+    }
 
 
 def train_counts(comparison: Comparison) -> Figure:
@@ -61,8 +106,14 @@ def train_counts(comparison: Comparison) -> Figure:
     names = [f"rank {k + 1}" if ranked else class_name(comparison, c) for k, c in enumerate(order)]
     colors: Json = [class_color(c) for c in order]
     bars: dict[str, Json] = {
-        **{"type": "bar", "y": counts, "hovertext": names, "cliponaxis": False},
-        **{"text": counts if few else [], "textposition": "outside", "textangle": 0, "constraintext": "none"},
+        "type": "bar",
+        "y": counts,
+        "text": counts if few else [],
+        "textposition": "outside",
+        "textangle": 0,
+        "constraintext": "none",
+        "cliponaxis": False,
+        "hovertext": names,
         "hovertemplate": "%{hovertext}: %{y}<extra></extra>",
         "marker": {"color": FAINT, "opacity": 0.6} if ranked else {"color": colors},
     }
@@ -105,14 +156,19 @@ def class_accuracy(comparison: Comparison) -> Figure:
     if not ranked:
         names = [class_name(comparison, c, 12) for c in first]
         hover = [f"{class_name(comparison, c)}<br>{text}" for c, text in zip(first, hover, strict=True)]
-    matrix: dict[str, Json] = {
-        **{"type": "heatmap", "z": list(percent.values()), "customdata": [hover] * len(percent)},
-        "hovertext": [[plot_text(head_label(head))] * len(ranks) for head in percent],
-        "hovertemplate": "%{hovertext}<br>%{customdata}<br>%{z:.1f} %<extra></extra>",
-        **{"texttemplate": "%{z:.0f}" if few else "", "textfont": {"color": INK}},
-        "zmin": min(50.0, *(10 * (p // 10) for row in percent.values() for p in row)),
-        **{"zmax": 100, "colorscale": SCALE, "showscale": not few, "xgap": 1, "ygap": 1},
-    }
+    matrix = heatmap(
+        list(percent.values()),
+        gap=1,
+        customdata=[hover] * len(percent),
+        hovertext=[[plot_text(head_label(head))] * len(ranks) for head in percent],
+        hovertemplate="%{hovertext}<br>%{customdata}<br>%{z:.1f} %<extra></extra>",
+        texttemplate="%{z:.0f}" if few else "",
+        textfont={"color": INK},
+        zmin=min(50.0, *(10 * (p // 10) for row in percent.values() for p in row)),
+        zmax=100,
+        colorscale=SCALE,
+        showscale=not few,
+    )
     heads = class_axis([plot_text(head_label(head), 36) for head in percent])
     return Figure(
         "class-accuracy",
@@ -195,27 +251,19 @@ def _intervals(rows: Sequence[DifferenceRow], info: MetricInfo) -> Figure:
     intervals = any(found.pairs > 1 for _, found in known)
     unit = difference_unit(info)
     labels = [plot_text(row.label, 30) for row in rows]
+    symbols = ["circle" if found.clear else "circle-open" for _, found in known]
     halves: Json = [info.scale * (found.high - found.mean) for _, found in known]
     points = scatter(
         "markers",
         [info.scale * found.mean for _, found in known],
         [i for i, _ in known],
-        error_x={
-            **{"type": "data", "array": halves, "visible": intervals},
-            **{"color": INK, "thickness": 1.5, "width": 4},
-        },
+        error_x={"type": "data", "array": halves, "visible": intervals, **_LINE},
         text=[" ".join(format_difference(info, found)).replace("-", "−").strip() for _, found in known],
         hovertext=[labels[i] for i, _ in known],
         hovertemplate=f"%{{hovertext}}<br>%{{text}} {unit}<extra></extra>",
-        marker={
-            **{"color": INK, "size": 8},
-            "symbol": ["circle" if found.clear else "circle-open" for _, found in known],
-        },
+        marker={"color": INK, "size": 8, "symbol": symbols},
     )
-    zero: dict[str, Json] = {
-        **{"type": "line", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1},
-        **{"line": {"color": FAINT, "width": 1.5}, "layer": "below"},
-    }
+    zero: Json = {"type": "line", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1, **_ZERO}
     span: Json = [len(labels) - 0.4, -0.6]
     return Figure(
         f"difference-{info.key.replace('_', '-')}",
@@ -258,15 +306,16 @@ def _square(comparison: Comparison, run: Run, margins: Matrix, key: str, top: fl
     gap = 1 if len(order) <= MOST_NAMES else 0
     label = head_label(run.head)
     extent = f"up to {_largest(margins):.2g} rad"
-    square: dict[str, Json] = {
-        "type": "heatmap",
-        "z": [[margins[true][other] for other in order] for true in order],
-        "customdata": [[[whole[true], whole[other]] for other in order] for true in order],
-        "hovertemplate": "true %{customdata[0]}<br>competitor %{customdata[1]}<br>%{z:.3g} rad<extra></extra>",
-        **{"zmin": 0, "zmax": top, "xgap": gap, "ygap": gap},
-        "colorscale": RELAX_SCALE if run.direction == "relax" else MARGIN_SCALE,
-        "colorbar": {"thickness": 8, "outlinewidth": 0, "nticks": 4},
-    }
+    square = heatmap(
+        [[margins[true][other] for other in order] for true in order],
+        gap=gap,
+        customdata=[[[whole[true], whole[other]] for other in order] for true in order],
+        hovertemplate="true %{customdata[0]}<br>competitor %{customdata[1]}<br>%{z:.3g} rad<extra></extra>",
+        zmin=0,
+        zmax=top,
+        colorscale=RELAX_SCALE if run.direction == "relax" else MARGIN_SCALE,
+        colorbar={"thickness": 8, "outlinewidth": 0, "nticks": 4},
+    )
     return Figure(
         key,
         title=f"{label}: {extent}",

@@ -2,16 +2,14 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bisector.detection.evaluation.frequency import BOX_GROUPS, FREQUENCIES
 from bisector.detection.evaluation.scores import BOX_METRICS
 from bisector.errors import require, require_integer
-from bisector.files import write_whole
 from bisector.metrics.summary import MetricInfo
 from bisector.report.detection_figures import count_figures
 from bisector.report.detection_matches import (
@@ -43,7 +41,7 @@ from bisector.report.summary import (
     summary_table,
     tiles,
 )
-from bisector.report.table import Column, Table, Values, class_table, name_width
+from bisector.report.table import Column, Order, Show, Table, Values, class_table, name_width
 
 if TYPE_CHECKING:
     from bisector.data.boxes.box_set import BoxSet
@@ -60,41 +58,6 @@ _GIVEN = "Balanced accuracy of the class alone, where the annotated boxes are gi
 _INFOS = (*BOX_METRICS, MetricInfo("given", "On given boxes", "%", "higher", _GIVEN))
 
 
-def write_detection_page(
-    path: str | Path,
-    runs: Sequence[DetectionRun],
-    truth: "BoxSet",
-    *,
-    title: str,
-    command: str = "",
-    notes: Sequence[str] = (),
-    pictures: int = 12,
-) -> Path:
-    """Write scores, classes, pictures and confusions as one HTML file that works offline and from `file://`.
-
-    Args:
-        path: of the file.
-        runs: the trainings; those of one name are seeds of one head. Pictures and confusions are of its first.
-        truth: the pictures that the runs were scored on. `truth.composed`, where it is true, is said on the page.
-        title: plain text, as all that follows.
-        command: what was typed, where there is something to repeat.
-        notes: for people, a line each.
-        pictures: how many are drawn, at most.
-
-    Returns:
-        The path.
-
-    Raises:
-        ArgumentError: there is no run, or one was not scored on the classes of `truth`.
-        MissingExtraError: plotly, torchvision or Pillow is not installed.
-        OSError: the file cannot be written.
-    """
-    path = Path(path)
-    page = render_detection_page(runs, truth, title=title, command=command, notes=notes, pictures=pictures)
-    write_whole(path, page)
-    return path
-
-
 def render_detection_page(
     runs: Sequence[DetectionRun],
     truth: "BoxSet",
@@ -104,7 +67,20 @@ def render_detection_page(
     notes: Sequence[str] = (),
     pictures: int = 12,
 ) -> str:
-    """The page that `write_detection_page` writes."""
+    """Scores, classes, pictures and confusions as one HTML page that works offline and from `file://`.
+
+    Args:
+        runs: the trainings; those of one name are seeds of one head. Pictures and confusions are of its first.
+        truth: the pictures that the runs were scored on. `truth.composed`, where it is true, is said on the page.
+        title: plain text, as all that follows.
+        command: what was typed, where there is something to repeat.
+        notes: for people, a line each.
+        pictures: how many are drawn, at most.
+
+    Raises:
+        ArgumentError: there is no run, or one was not scored on the classes of `truth`.
+        MissingExtraError: torchvision or Pillow is not installed.
+    """
     require(bool(runs), "runs", "none", "at least one run")
     require_integer("pictures", pictures, least=0)
     expected = f"the {len(truth.class_names)} classes of {truth.name}"
@@ -233,9 +209,7 @@ def _classes(runs: Sequence[DetectionRun]) -> Table:
     scores, groups, heads, trained = runs[0].scores, class_groups(runs), by_head(runs), training_boxes(runs)
     shown: list[Values] = []
 
-    def add(
-        label: str, values: Sequence[float], show: Callable[[float], str], first: Any = "ascending"
-    ) -> None:
+    def add(label: str, values: Sequence[float], show: Show, first: Order = "ascending") -> None:
         shown.append((Column(label, first=first), values, show))
 
     if any(groups):

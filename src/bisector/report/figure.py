@@ -51,6 +51,11 @@ THEME: Mapping[str, Json] = {
 Trace: TypeAlias = Mapping[str, Json]
 
 
+def heatmap(z: Sequence[Sequence[float]], *, gap: int, **more: Json) -> dict[str, Json]:
+    """A matrix of colours, with gaps of some pixels between its cells."""
+    return {"type": "heatmap", "z": z, "xgap": gap, "ygap": gap, **more}
+
+
 def scatter(mode: str, x: Sequence[Json], y: Sequence[Json], **more: Json) -> dict[str, Json]:
     """A trace of points, of lines, or of both."""
     return {"type": "scatter", "mode": mode, "x": x, "y": y, **more}

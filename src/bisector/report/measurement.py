@@ -1,9 +1,8 @@
 """A measurement as one self-contained HTML page: the numbers at its top, and its tables."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from bisector.measurement.classes import fewest_rows, hardest
 from bisector.measurement.command import column_options, command_line
@@ -17,7 +16,7 @@ from bisector.report.measurement_figures import scatter_plots
 from bisector.report.numbers import count, error, number, percent, significant, whole
 from bisector.report.page import render
 from bisector.report.summary import Tile
-from bisector.report.table import Cell, Column, Table, Values, class_table, name_width
+from bisector.report.table import Cell, Column, Order, Show, Table, Values, class_table, name_width
 from bisector.statistics.bootstrap import FEWEST_ROWS, Estimate
 from bisector.statistics.relation import chance_limit
 
@@ -120,9 +119,7 @@ def _classes(found: Measurement) -> Table:
     order = ranked + sorted(set(range(len(found.classes))) - set(ranked), key=lambda c: (amount(c), c))
     columns: list[Values] = []
 
-    def add(
-        label: str, first: Any, hint: str, key: str, show: Callable[[float], str], shown: bool = True
-    ) -> None:
+    def add(label: str, first: Order, hint: str, key: str, show: Show, shown: bool = True) -> None:
         if shown:
             is_order = label == ("Accuracy, %" if found.tested_on else "Amount, bits")
             column = Column(label, help=hint, first=first, sorted=is_order)

@@ -107,7 +107,10 @@ def _count_colors(counts: Sequence[int], bar: bool) -> dict[str, Json]:
             "title": {"text": "Rows", "side": "top", "font": {"size": 11}},
             "tickvals": [math.log10(max(count, 1)) for count in ends],
             "ticktext": [f"{count:,}" for count in ends],
-            **{"tickfont": {"size": 10}, "thickness": 8, "outlinewidth": 0, "xpad": 4},
+            "tickfont": {"size": 10},
+            "thickness": 8,
+            "outlinewidth": 0,
+            "xpad": 4,
         }
     return colors
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from bisector.report.classes import MOST_NAMES, class_name
+from bisector.report.comparison_figures import MOST_NAMES, class_name
 from bisector.report.figure import FAINT, INK, LINE, Figure, Json, Trace, class_color, scatter, translucent
 from bisector.report.names import head_label
 from bisector.training.results import Comparison, Plane
@@ -54,8 +54,11 @@ def _figure(comparison: Comparison, plane: Plane, key: str) -> Figure:
         f"the weight vector of each class; {regions}.",
         data=[*boundaries, *_clouds(comparison, plane, unit), *_weights(comparison, plane)],
         layout={
-            **{"xaxis": side, "yaxis": {**side, "scaleanchor": "x"}},
-            **{"showlegend": False, "hovermode": "closest", "shapes": [circle]},
+            "xaxis": side,
+            "yaxis": {**side, "scaleanchor": "x"},
+            "showlegend": False,
+            "hovermode": "closest",
+            "shapes": [circle],
         },
     )
 

@@ -5,7 +5,7 @@ import statistics
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 
-from bisector.report.classes import counts_of, reshuffled
+from bisector.report.comparison_figures import counts_of, reshuffled
 from bisector.report.names import head_label
 from bisector.report.summary import SummaryRow
 from bisector.training.results import Comparison

@@ -109,11 +109,13 @@ def typeset_value(info: MetricInfo, value: float) -> str:
     return format_value(info, value).replace("-", "−")
 
 
-Show = Callable[[MetricInfo, float], str]
+ShowMetric = Callable[[MetricInfo, float], str]
 """How a mean or a deviation of a metric is written."""
 
 
-def mean_cell(row: SummaryRow, info: MetricInfo, show: Show = typeset_value, *, best: bool = False) -> Cell:
+def mean_cell(
+    row: SummaryRow, info: MetricInfo, show: ShowMetric = typeset_value, *, best: bool = False
+) -> Cell:
     """The mean of a metric with its deviation, where there is one."""
     mean, deviation = row.mean[info.key], row.deviation[info.key]
     spread = f"± {show(info, deviation)}" if math.isfinite(deviation) else ""
@@ -147,7 +149,7 @@ def summary_table(
     rows: Sequence[SummaryRow],
     infos: Sequence[MetricInfo],
     columns: Sequence[Column] = (),
-    show: Show = typeset_value,
+    show: ShowMetric = typeset_value,
 ) -> Table:
     """One row a head, one column a metric: the means with their deviations, the best marked.
 

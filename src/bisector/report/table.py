@@ -16,6 +16,11 @@ from bisector.report.names import shorten
 _NAME_WIDTH = 32  # letters of the names in a text that has a limited width
 _LONG = 30  # rows from which a table may scroll in a box of its own
 
+Order = Literal["", "ascending", "descending"]
+
+Show = Callable[[Any], str]
+"""How a value is written."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -26,9 +31,7 @@ class Column:
     unit: str = ""  # in small print behind the label
     help: str = ""  # shown where a heading that sorts is pointed at
     better: str = ""  # "higher" or "lower" where that is so: an arrow says it
-    first: Literal["", "ascending", "descending"] = (
-        ""  # the end that a click brings to the top; "" sorts nothing
-    )
+    first: Order = ""  # what a click brings to the top; nothing sorts by the column where it is empty
     sorted: bool = False  # the rows come in that order
     width: float | None = None  # rem: what a column of words has at least
     stacked: bool = False  # the small print of its cells stands below
@@ -119,7 +122,7 @@ def name_width(names: Iterable[str]) -> float:
     return min(7.0, 1.2 + 0.55 * max(map(len, names), default=0))
 
 
-Values = tuple[Column, Sequence[Any], Callable[[Any], str]]
+Values = tuple[Column, Sequence[Any], Show]
 """A column, its value for every class, and how one is shown."""
 
 
