@@ -181,7 +181,7 @@ def test_the_table_has_the_mean_scores_of_every_head(path, runs):
         assert values[-1] == pytest.approx(0.75)  # no time: it would be another after a kill
 
 
-def test_the_tiles_say_what_can_be_told_apart(truth):
+def test_the_tiles_say_what_can_be_name_leaders(truth):
     either = {f"{names} cannot be told apart" for names in ("IGAM and AM-softmax", "AM-softmax and IGAM")}
     for skills, told in (((0.9, 0.9), either), ((0.95, 0.1), {"IGAM"})):
         heads = zip(("igam", "am-softmax"), skills, strict=True)

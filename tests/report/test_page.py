@@ -175,7 +175,7 @@ def test_heads_that_tie_are_counted(comparison):
         ([3.1], 1, "IGAM (paper) and AM-softmax cannot be told apart"),  # one seed has no interval
     ],
 )
-def test_a_tile_names_a_winner_only_where_it_can_be_told_apart(build, worse, seeds, names):
+def test_a_tile_names_a_winner_only_where_it_can_be_name_leaders(build, worse, seeds, names):
     given = [80.0, 60.0, 70.0][:seeds]  # what both share within a seed tells nothing
     values = {
         "am-softmax": [a - d for a, d in zip(given, worse, strict=True)],

@@ -8,8 +8,7 @@ import pytest
 from bisector.errors import ArgumentError
 from bisector.metrics.summary import METRICS
 from bisector.report.comparison import format_table, known_metrics, write_csv
-from bisector.report.differences import summary_rows
-from bisector.report.summary import best_heads, format_mean, format_value
+from bisector.report.summary import best_heads, format_mean, format_value, summary_rows
 
 INFO = {info.key: info for info in METRICS}
 

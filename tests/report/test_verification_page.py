@@ -117,7 +117,7 @@ def test_the_page_holds_the_table_and_executes_nothing_from_outside(runs):
     assert [figure["key"] for figure in json.loads(stored[1])["figures"]] == ["roc"]
 
 
-def test_the_tiles_say_what_can_be_told_apart():
+def test_the_tiles_say_what_can_be_name_leaders():
     near = {"am-softmax": [found(s, 0.9) for s in range(3)], "igam": [found(s + 3, 0.9) for s in range(3)]}
     far = {"am-softmax": [found(s, 0.9) for s in range(3)], "igam": [found(s, 2.0) for s in range(3)]}
     tiles = [

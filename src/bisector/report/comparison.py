@@ -14,7 +14,6 @@ from bisector.report.differences import (
     difference_rows,
     difference_table,
     format_differences,
-    summary_rows,
     write_differences_csv,
 )
 from bisector.report.names import head_label
@@ -27,6 +26,7 @@ from bisector.report.summary import (
     about_heads,
     format_value,
     metric_column,
+    summary_rows,
     summary_table,
     tiles,
 )

@@ -18,7 +18,7 @@ from bisector.report.detection_matches import (
     Matches,
     Verdict,
     best_level,
-    class_fates,
+    class_outcomes,
     match_all,
 )
 from bisector.report.detection_pictures import WORDS, draw
@@ -179,28 +179,28 @@ def _hardest(
     scores, ap = runs[0].scores, class_ap(same_data(runs))
     known = [c for c, value in enumerate(ap) if math.isfinite(value)]
     hard = sorted(known, key=lambda c: (ap[c], -scores.class_boxes[c]))[:_HARDEST]
-    fates = [class_fates(truth, found, level) for found in matches.values()]
+    outcomes = [class_outcomes(truth, found, level) for found in matches.values()]
     headings = ["Found"] if len(matches) == 1 else map(head_label, matches)
     name = Column("Class", "words", width=name_width(scores.class_names[c] for c in hard))
     rows = (
         [
             scores.class_names[c],
             percent(ap[c]),
-            *(_fate(c + 1, found.get(c + 1, Counter()), scores.class_names) for found in fates),
+            *(_outcome(c + 1, found.get(c + 1, Counter()), scores.class_names) for found in outcomes),
         ]
         for c in hard
     )
     return Table([name, "AP", *(Column(h, "words", width=9) for h in headings)], rows, "Hardest classes")
 
 
-def _fate(label: int, fate: Counter[int], names: Sequence[str]) -> str:
+def _outcome(label: int, counts: Counter[int], names: Sequence[str]) -> str:
     """As in "3 of 12; wolf 5, fox 1, nothing 3"."""
-    others = sorted((-n, other) for other, n in fate.items() if other not in (0, label))
+    others = sorted((-n, other) for other, n in counts.items() if other not in (0, label))
     parts = [f"{names[other - 1]} {-n:,}" for n, other in others[:_OTHERS]]
     rest = -sum(n for n, _ in others[_OTHERS:])
     parts += [f"others {rest:,}"] if rest else []
-    parts += [f"nothing {fate[0]:,}"] if fate[0] else []
-    found = f"{fate[label]:,} of {fate.total():,}"
+    parts += [f"nothing {counts[0]:,}"] if counts[0] else []
+    found = f"{counts[label]:,} of {counts.total():,}"
     return f"{found}; {', '.join(parts)}" if parts else found
 
 

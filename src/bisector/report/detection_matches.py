@@ -143,16 +143,16 @@ def best_level(runs: Sequence[Sequence[Matches]]) -> float:
     return max(LEVELS, key=lambda level: (sum(_f1(run, level) for run in runs), level))
 
 
-def class_fates(truth: "BoxSet", matches: Sequence[Matches], level: float) -> dict[int, Counter[int]]:
-    """By label, for how many of its objects which label was taken: its own for those found, 0 for none."""
-    fates: dict[int, Counter[int]] = {}
+def class_outcomes(truth: "BoxSet", matches: Sequence[Matches], level: float) -> dict[int, Counter[int]]:
+    """Count, by label, what its objects were taken for: its own label for those found, 0 for nothing."""
+    outcomes: dict[int, Counter[int]] = {}
     for picture, found in zip(truth.pictures, matches, strict=True):
         labels, missed = picture.labels.tolist(), set(found.missed(level))
         for k, place in enumerate(found.truths):
             label, other = labels[place], found.taken_for[k]
             taken = other[0] if other is not None and other[1] >= level else 0
-            fates.setdefault(label, Counter())[taken if k in missed else label] += 1
-    return fates
+            outcomes.setdefault(label, Counter())[taken if k in missed else label] += 1
+    return outcomes
 
 
 def _f1(matches: Sequence[Matches], level: float) -> float:

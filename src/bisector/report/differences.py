@@ -8,22 +8,13 @@ from pathlib import Path
 
 from bisector.metrics.summary import METRICS, MetricInfo
 from bisector.report.names import head_label, shorten
-from bisector.report.summary import LEVEL, SummaryRow, paired
+from bisector.report.summary import LEVEL, paired, summary_rows
 from bisector.report.table import Cell, Column, Table, write_records
 from bisector.statistics.paired import PairedDifference
 from bisector.training.results import Comparison
 
 DIFFERENCE_METRICS = ("balanced_accuracy", "few", "worst_class", "bias")
 _FEW_SEEDS = 5
-
-
-def summary_rows(comparison: Comparison) -> list[SummaryRow]:
-    """One row a head, in the order in which they were first run."""
-    keys = [info.key for info in METRICS]
-    return [
-        SummaryRow.of(head, {run.seed: run.metrics for run in comparison.runs if run.head == head}, keys)
-        for head in comparison.heads
-    ]
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ def _classes(found: Measurement) -> Table:
 
 def _score(found: Measurement, score: ScoreMeasure, k: int, figures: Sequence[Figure]) -> dict[str, object]:
     """What the page shows of a score: its pictures, the correlations, and what they leave to say."""
-    title = words.titled(score)
+    title = words.score_title(score)
     columns: list[Column | str] = [
         Column(f"With {score.name}", "name"),
         "Classes",

@@ -81,7 +81,7 @@ def points(gain: Estimate) -> str:
     return f"{value} ({low} to {high})" if math.isfinite(gain.low) else value
 
 
-def trials_told(found: Trials) -> str:
+def describe_trials(found: Trials) -> str:
     """How adjustments were tried, and why others were not, in words."""
     how = (
         "Cross-validated: no row is judged by what was fitted on it. In 95 of 100 cases all of these intervals "
@@ -101,10 +101,10 @@ def taken(pair: Pair) -> list[str]:
     return [first, second, "≥ " * (not pair.both_tested) + percent(pair.share)]
 
 
-def titled(score: ScoreMeasure) -> str:
+def score_title(score: ScoreMeasure) -> str:
     """The score and where it comes from.
 
-    >>> titled(ScoreMeasure("AP", "ap.csv", True, [], [], 0.0, 0.0, 0))
+    >>> score_title(ScoreMeasure("AP", "ap.csv", True, [], [], 0.0, 0.0, 0))
     'AP (ap.csv)'
     """
     return f"{score.name} ({score.source})" if score.source else score.name
@@ -196,7 +196,7 @@ def _classes(found: Measurement) -> str:
 
 
 def _score(found: Measurement, score: ScoreMeasure) -> str:
-    lines = [f"{plain(titled(score))}, correlations over the classes (95 % intervals)"]
+    lines = [f"{plain(score_title(score))}, correlations over the classes (95 % intervals)"]
     rows = [
         [
             one.quantity + (f" ({found.equal_count:,} rows each)" if one.quantity == EQUAL else ""),
@@ -220,7 +220,7 @@ def _trials(found: Measurement) -> str:
     if found.trials is None or not found.trials.tried:
         return ""  # the steps say why
     title = f"Adjustments tried on {found.trials.on}"
-    return f"{_table([title, *TRIAL_HEADINGS], trial_rows(found.trials))}\n{plain(trials_told(found.trials))}"
+    return f"{_table([title, *TRIAL_HEADINGS], trial_rows(found.trials))}\n{plain(describe_trials(found.trials))}"
 
 
 def _pairs(found: Measurement) -> str:
@@ -302,4 +302,4 @@ def _end(text: str) -> str:
 
 
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return Table(headings, rows).known().text(corner=headings[0], wrap=math.inf)
+    return Table(headings, rows).without_dashes().text(corner=headings[0], wrap=math.inf)

@@ -1,4 +1,4 @@
-"""What a comparison of heads comes to: means over the seeds, the best, and what can be told apart."""
+"""Heads side by side: mean and deviation over the seeds, which mean is best, and which heads share the lead."""
 
 import math
 import statistics
@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import torch
 
-from bisector.metrics.summary import MetricInfo
+from bisector.metrics.summary import METRICS, MetricInfo
 from bisector.report.names import head_label, head_summary
 from bisector.report.table import Cell, Column, Table
 from bisector.statistics.paired import PairedDifference, paired_difference
+from bisector.training.results import Comparison
 
 LEVEL = 0.95  # of the intervals of differences
 
@@ -41,6 +42,15 @@ class SummaryRow:
         means = {key: statistics.fmean(v.values()) if v else math.nan for key, v in values.items()}
         spreads = {key: statistics.stdev(v.values()) if len(v) > 1 else math.nan for key, v in values.items()}
         return cls(head, head_label(head), len(found), means, spreads, values)
+
+
+def summary_rows(comparison: Comparison) -> list[SummaryRow]:
+    """One row a head, in the order in which they were first run."""
+    keys = [info.key for info in METRICS]
+    return [
+        SummaryRow.of(head, {run.seed: run.metrics for run in comparison.runs if run.head == head}, keys)
+        for head in comparison.heads
+    ]
 
 
 def best_heads(rows: Sequence[SummaryRow], info: MetricInfo) -> set[str]:
@@ -79,12 +89,12 @@ def leaders(rows: Sequence[SummaryRow], info: MetricInfo) -> list[SummaryRow]:
     ]
 
 
-def told_apart(heads: Sequence[str]) -> str:
-    """What can be told of `leaders` in words, of their labels.
+def name_leaders(heads: Sequence[str]) -> str:
+    """Say which heads share the lead, by the labels of `leaders`.
 
-    >>> told_apart(["IGAM"]), told_apart(["IGAM", "ArcFace"])
+    >>> name_leaders(["IGAM"]), name_leaders(["IGAM", "ArcFace"])
     ('IGAM', 'IGAM and ArcFace cannot be told apart')
-    >>> told_apart(["IGAM", "ArcFace", "C2AM", "LDAM"])
+    >>> name_leaders(["IGAM", "ArcFace", "C2AM", "LDAM"])
     'IGAM, ArcFace and 2 others cannot be told apart'
     """
     labels, more = heads[:2], len(heads) - 2
@@ -97,7 +107,6 @@ def told_apart(heads: Sequence[str]) -> str:
 def format_value(info: MetricInfo, value: float) -> str:
     """A value of a metric in the metric's unit, without the unit: one decimal, two where it has no unit.
 
-    >>> from bisector.metrics.summary import METRICS
     >>> format_value(METRICS[0], 0.8312), format_value(METRICS[0], float("nan"))
     ('83.1', '–')
     """
@@ -179,7 +188,7 @@ def about_heads(rows: Sequence[SummaryRow]) -> list[tuple[str, str]]:
 
 
 class Tile(NamedTuple):
-    """One of the numbers at the top of a page that say most."""
+    """A key number at the top of a page."""
 
     term: str
     value: str
@@ -189,7 +198,7 @@ class Tile(NamedTuple):
 
 
 def tiles(rows: Sequence[SummaryRow], titles: Mapping[MetricInfo, str]) -> list[Tile]:
-    """The best mean of some metrics, and what can be told of who is best; a single head has no rank.
+    """Return a tile for the best mean of each metric, with the heads that share the lead.
 
     Args:
         rows: of the heads.
@@ -200,7 +209,7 @@ def tiles(rows: Sequence[SummaryRow], titles: Mapping[MetricInfo, str]) -> list[
         best = leaders(rows, info)
         if best:
             shown, several = mean_cell(best[0], info), len(rows) > 1
-            note = told_apart([row.label for row in best]) if several else None
+            note = name_leaders([row.label for row in best]) if several else None
             term = title if several else info.label
             found.append(Tile(term, shown.text, shown.spread, info.unit, note))
     return found

@@ -1,4 +1,4 @@
-"""A table: columns and rows, written once and shown as HTML, as text or as a file."""
+"""Tables: columns and rows that pages show as HTML and terminals as text; records as CSV, Parquet and JSON."""
 
 import io
 import json
@@ -58,7 +58,7 @@ class Cell(NamedTuple):
 
 
 class Table:
-    """Rows of cells under columns; a string stands for a column of numbers, or for a cell, that is no more.
+    """Columns and rows of cells; a string is short for a column of numbers, or for a cell of text.
 
     >>> columns = [Column("Head", "name"), Column("Few", unit="%")]
     >>> print(Table(columns, [["IGAM", Cell("83.1", best=True)], ["C2AM", "79.0"]]).text())
@@ -87,8 +87,8 @@ class Table:
         """Whether any column has a heading."""
         return any(column.label for column in self.columns)
 
-    def known(self) -> "Table":
-        """The same without the columns in which every cell is a dash."""
+    def without_dashes(self) -> "Table":
+        """The same table without the columns in which every cell is a dash."""
         kept = [k for k in range(len(self.columns)) if k == 0 or any(row[k].text != "–" for row in self.rows)]
         return Table([self.columns[k] for k in kept], ([row[k] for k in kept] for row in self.rows))
 
@@ -129,7 +129,7 @@ Values = tuple[Column, Sequence[Any], Show]
 def class_table(
     names: Sequence[str], order: Sequence[int], columns: Sequence[Values], help: str = ""
 ) -> Table:
-    """A row for each class that a click sorts.
+    """Return a table with a row for each class, sortable by every column.
 
     Args:
         names: of all classes.

@@ -20,8 +20,8 @@ from bisector.report.summary import (
     about_heads,
     leaders,
     metric_column,
+    name_leaders,
     summary_table,
-    told_apart,
 )
 from bisector.report.table import Table
 from bisector.training.results import Run
@@ -196,7 +196,7 @@ def render_verification_page(runs: Runs, *, title: str, command: str = "") -> st
         best = leaders(rows, info)
         if best:
             order = {"lower": "Lowest ", "higher": "Highest "}[info.better] * (len(rows) > 1)
-            note = told_apart([row.label for row in best])
+            note = name_leaders([row.label for row in best])
             value = f"{best[0].mean[info.key]:.2f}"
             tiles.append(Tile(order + info.label.replace(" %", ""), value, unit="%", note=note))
     columns = [replace(metric_column(info), help=info.help, better="") for info in infos]
