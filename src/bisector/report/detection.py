@@ -33,7 +33,7 @@ from bisector.report.detection_run import (
 )
 from bisector.report.names import head_label, shorten
 from bisector.report.numbers import count, number, percent, whole
-from bisector.report.page import asset, render
+from bisector.report.page import render
 from bisector.report.summary import (
     SummaryRow,
     Tile,
@@ -124,7 +124,6 @@ def render_detection_page(
         signs=[(verdict, WORDS[verdict]) for verdict in Verdict if verdict in verdicts],
         levels=LEVELS,
         level=level,
-        picture_style=asset("detection.css"),
         seeds_differ=len(alike) < len(runs),
         grouped=any(any(class_groups([run])) for run in runs),
         untrained=any(0 in training_boxes([run]) for run in runs),

@@ -18,7 +18,6 @@ from markupsafe import Markup
 from bisector._version import __version__
 from bisector.errors import missing_extra
 from bisector.report.figure import THEME, Figure, Json
-from bisector.report.names import head_label
 from bisector.report.numbers import count, number, percent
 from bisector.report.summary import Tile
 
@@ -53,34 +52,17 @@ def render(
         version: of bisector, for the foot of the page.
         context: what else the template asks for.
     """
-    scripts = [Markup(get_plotlyjs()), Markup(asset("page.js"))]
-    return (
-        _environment()
-        .get_template(template)
-        .render(
-            title=title,
-            facts=facts,
-            tiles=tiles,
-            figures=figures,
-            command=command,
-            notes=notes,
-            version=version,
-            style=Markup(asset("page.css")),
-            scripts=scripts,
-            digests=[base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts],
-            figures_json=Markup(_figures_json(figures)),
-            **context,
-        )
-    )
-
-
-def asset(name: str) -> str:
-    """The text of a file among the templates."""
-    return files("bisector.report").joinpath("templates", name).read_text(encoding="utf-8")
+    page_script = files("bisector.report").joinpath("templates", "page.js").read_text(encoding="utf-8")
+    scripts = [Markup(get_plotlyjs()), Markup(page_script)]
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    context |= {"title": title, "facts": facts, "tiles": tiles, "figures": figures, "command": command}
+    context |= {"notes": notes, "version": version, "scripts": scripts, "digests": digests}
+    return environment().get_template(template).render(context, figures_json=_figures_json(figures))
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates, which escape whatever they are given and know no name that they are not given."""
     found = Environment(
         loader=PackageLoader("bisector.report"),
         autoescape=True,
@@ -88,19 +70,19 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters.update(count=count, number=number, percent=percent, head_label=head_label)
+    found.filters.update(count=count, number=number, percent=percent)
     found.globals.update(zip=zip)
     return found
 
 
-def _figures_json(figures: Sequence[Figure]) -> str:
+def _figures_json(figures: Sequence[Figure]) -> Markup:
     content: Json = {
         "theme": THEME,
         "figures": [{"key": f.key, "data": f.data, "layout": f.layout} for f in figures],
     }
     text = json.dumps(_without_nan(content), allow_nan=False, separators=(",", ":"))
     # No tag and no comment can begin inside the script element.
-    return text.replace("<", "\\u003c")
+    return Markup(text.replace("<", "\\u003c"))
 
 
 def _without_nan(value: Json) -> Json:
