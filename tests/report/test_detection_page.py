@@ -2,6 +2,7 @@ import base64
 import io
 import math
 import re
+import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from plotly.offline import get_plotlyjs
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from bisector.cli.detect_options import say_page
 from bisector.data.boxes import BoxSet, Picture
 from bisector.detection.evaluation import Detections, classify_boxes, evaluate_boxes
 from bisector.errors import ArgumentError
@@ -278,6 +280,19 @@ def test_runs_of_other_classes_and_no_runs_are_refused(truth, runs):
     other = replace(runs[0], scores=replace(runs[0].scores, class_names=("a",)))
     with pytest.raises(ArgumentError, match="with other classes; expected the 6 classes of shapes"):
         render_detection_page([other], truth, title="x")
+
+
+def test_without_plotly_a_line_says_what_is_missing(truth, runs, tmp_path, monkeypatch, capsys):
+    for name in ("bisector.report.page", "bisector.report.detection"):
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    say_page(tmp_path / "x.html", runs, truth, title="x")
+    assert "No page: plotly is not installed; it comes with: pip install" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    say_page(tmp_path / "x.html", runs, truth, title="x", pictures=0)
+    assert capsys.readouterr().out == f"The page: {tmp_path / 'x.html'}\n"
+    assert (tmp_path / "x.html").read_text(encoding="utf-8").endswith("</html>\n")
 
 
 def show(browser, path, width):

@@ -137,7 +137,7 @@ def render_detection_page(
 
 
 def _with_short_names(truth: "BoxSet", runs: Sequence[DetectionRun]) -> tuple["BoxSet", list[DetectionRun]]:
-    """The same with names of classes that a page can show: each is on it many times."""
+    """Shorten long names of classes, which are on the page many times."""
     names = tuple(shorten(name, _LONGEST) if len(name) > _LONGEST else name for name in truth.class_names)
     other = copy(truth)
     other.class_names = names
@@ -166,6 +166,7 @@ def _known_metrics(rows: Sequence[SummaryRow]) -> list[MetricInfo]:
 
 
 def _tiles(rows: Sequence[SummaryRow]) -> list[Tile]:
+    """Choose the numbers at the top of the page."""
     # Of several heads not the lowest bias: one that finds nothing has that too.
     keys = ("ap", "ap50", "ap_rare", "ap_frequent", *["bias"] * (len(rows) == 1))
     return tiles(rows, {info: f"Highest {info.label}" for info in _known_metrics(rows) if info.key in keys})

@@ -57,7 +57,7 @@ def count_figures(runs: Sequence[DetectionRun]) -> list[Figure]:
 
 
 def _parts(runs: Sequence[DetectionRun]) -> list[list[DetectionRun]]:
-    """The runs of a head: together, or one by one where a class has not the same boxes, or group, in all."""
+    """Group the runs of a head: all together, or one by one where they differ in the boxes of a class."""
     return [list(runs)] if len(same_data(runs)) == len(runs) else [[run] for run in runs]
 
 

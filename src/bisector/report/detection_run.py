@@ -35,7 +35,7 @@ def by_head(runs: Sequence[DetectionRun]) -> Mapping[str, list[DetectionRun]]:
 
 
 def same_data(runs: Sequence[DetectionRun]) -> list[DetectionRun]:
-    """The runs whose classes had the boxes that they have in the first: all, unless seeds draw their data."""
+    """Return the runs with as many boxes of every class as the first: all, unless seeds draw their data."""
 
     def data(run: DetectionRun) -> object:
         return run.scores.train_counts, run.scores.class_frequency, run.scores.class_boxes
@@ -44,7 +44,7 @@ def same_data(runs: Sequence[DetectionRun]) -> list[DetectionRun]:
 
 
 def shown_scores(scores: "BoxScores") -> "BoxScores":
-    """The scores as they are told to people: a correlation over fewer than 5 classes is none."""
+    """Return the scores to show: a correlation over fewer than 5 classes becomes NaN."""
     trained = scores.train_counts or (1,) * len(scores.class_ap)
     classes = sum(math.isfinite(ap) and boxes > 0 for ap, boxes in zip(scores.class_ap, trained, strict=True))
     if classes >= _FEWEST:
@@ -68,6 +68,6 @@ def training_boxes(runs: Sequence[DetectionRun]) -> list[float]:
 
 
 def class_groups(runs: Sequence[DetectionRun]) -> Sequence[str]:
-    """Whether a class is "rare", "common" or "frequent"; empty words where that divides nothing."""
+    """Return "rare", "common" or "frequent" for every class; empty strings where all are in one group."""
     groups = runs[0].scores.class_frequency or ()
     return groups if len(set(groups)) > 1 else [""] * len(runs[0].scores.class_names)

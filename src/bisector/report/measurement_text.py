@@ -111,7 +111,7 @@ def score_title(score: ScoreMeasure) -> str:
 
 
 def sentences(score: ScoreMeasure) -> list[str]:
-    """What the tables of correlations leave to say, each in a sentence: empty where there is nothing."""
+    """What a score adds to the tables of correlations, a sentence each; empty where there is nothing to say."""
     return [*(_adds(score, quantity) for quantity in (AMOUNT, EQUAL)), _small(score), _bias(score)]
 
 

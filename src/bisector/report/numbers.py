@@ -41,7 +41,7 @@ def whole(value: float) -> str:
 
 
 def error(value: float) -> str:
-    """An error in bits; of one that is null a plain 0, of none a dash.
+    """An error in bits; a plain 0 where it is exact, a dash where it is not known.
 
     >>> error(0.0), error(0.125), error(3e-7), error(float("nan"))
     ('0', '0.12', '3.0e-7', '–')
@@ -60,7 +60,7 @@ def count(amount: int, noun: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Say a time as a person would.
+    """A time in seconds, minutes or hours, as a person would say it.
 
     >>> duration(42.3), duration(75), duration(7500)
     ('42 s', '1 min 15 s', '2 h 05 min')

@@ -39,14 +39,14 @@ def render(
     version: str = __version__,
     **context: object,
 ) -> str:
-    """The text of one HTML page that works offline and from `file://`.
+    """Return one HTML page that works offline and from `file://`.
 
     Args:
         template: of the sections, a file in `templates`.
         title: of the page.
-        facts: of what it is, in a line below.
-        tiles: the numbers that say most.
-        figures: all that have their places in the sections; the page's script draws them.
+        facts: what the page is about, in a line below the title.
+        tiles: the key numbers.
+        figures: all figures that the sections place; the page's script draws them.
         command: what was typed, where there is something to repeat.
         notes: for people, a line each.
         version: of bisector, for the foot of the page.
@@ -69,6 +69,7 @@ def environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     found.filters.update(count=count, number=number, percent=percent)
     found.globals.update(zip=zip)

@@ -4,17 +4,20 @@ import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bisector.data.dataset import Dataset
 from bisector.metrics.summary import METRICS
 from bisector.report.numbers import duration
 from bisector.report.verification import format_verification, verifications
-from bisector.training.cells import Cell
-from bisector.training.dry_run import Estimate
 from bisector.training.results import Run
 
+if TYPE_CHECKING:
+    from bisector.data.dataset import Dataset
+    from bisector.training.cells import Cell
+    from bisector.training.dry_run import Estimate
 
-def format_run(run: Run, dataset: Dataset, folder: Path) -> str:
+
+def format_run(run: Run, dataset: "Dataset", folder: Path) -> str:
     """Return the metrics of a training, its weakest classes, and where its files are."""
     part = "validation" if dataset.open_set else "test"
     lines = [f"{run.head} on {dataset.name}, seed {run.seed}: {duration(run.seconds)}", size_of(dataset), ""]
@@ -35,7 +38,11 @@ def format_run(run: Run, dataset: Dataset, folder: Path) -> str:
 
 
 def format_estimates(
-    estimates: Sequence[Estimate], cells: Sequence[Cell], left: Sequence[Cell], dataset: Dataset, jobs: int
+    estimates: Sequence["Estimate"],
+    cells: Sequence["Cell"],
+    left: Sequence["Cell"],
+    dataset: "Dataset",
+    jobs: int,
 ) -> str:
     """Return the table of a dry run and its sum.
 
@@ -71,7 +78,7 @@ def format_estimates(
     return "\n".join(lines)
 
 
-def size_of(dataset: Dataset) -> str:
+def size_of(dataset: "Dataset") -> str:
     """Say how many classes and examples there are."""
     parts = ", ".join(f"{len(getattr(dataset, part)):,} {part}" for part in ("train", "validation", "test"))
     return f"{dataset.name}: {dataset.num_classes:,} classes; examples: {parts}"
