@@ -8,8 +8,7 @@ import torch
 
 from bisector.data.boxes import BoxSet, Picture
 from bisector.detection.evaluation import Detections
-from bisector.report.detection_confusions import class_fates
-from bisector.report.detection_matches import LEVELS, Verdict, best_level, match_all
+from bisector.report.detection_matches import LEVELS, Verdict, best_level, class_outcomes, match_all
 
 CLASSES = 4
 
@@ -161,9 +160,9 @@ def test_objects_are_found_missed_or_taken_for_another_class():
     assert matches.missed(0.5) == [1, 2]
     assert matches.missed(0.1) == [1]
     assert [taken and taken[0] for taken in matches.taken_for] == [None, 2, 1]
-    assert class_fates(truth, [matches], 0.3) == {1: {1: 1, 2: 1}, 2: {1: 1}}
-    assert class_fates(truth, [matches], 0.5) == {1: {1: 1, 2: 1}, 2: {0: 1}}
-    assert class_fates(truth, [matches], 0.1) == {1: {1: 1, 2: 1}, 2: {2: 1}}
+    assert class_outcomes(truth, [matches], 0.3) == {1: {1: 1, 2: 1}, 2: {1: 1}}
+    assert class_outcomes(truth, [matches], 0.5) == {1: {1: 1, 2: 1}, 2: {0: 1}}
+    assert class_outcomes(truth, [matches], 0.1) == {1: {1: 1, 2: 1}, 2: {2: 1}}
 
 
 def test_the_level_is_where_f1_is_highest():

@@ -2,25 +2,29 @@ import base64
 import io
 import math
 import re
+import sys
 from collections import Counter
 from dataclasses import replace
 
 import pytest
 import torch
+from markupsafe import escape
 from PIL import Image, ImageDraw
 from plotly.offline import get_plotlyjs
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from bisector.cli.detect_options import say_page
 from bisector.data.boxes import BoxSet, Picture
 from bisector.detection.evaluation import Detections, classify_boxes, evaluate_boxes
 from bisector.errors import ArgumentError
-from bisector.report.detection_choice import choose_pictures
+from bisector.files import write_whole
+from bisector.report.detection import render_detection_page
+from bisector.report.detection_figures import count_figures
 from bisector.report.detection_matches import match_all
-from bisector.report.detection_page import DetectionRun, render_detection_page, write_detection_page
-from bisector.report.detection_plots import count_figures
+from bisector.report.detection_pictures import choose_pictures
+from bisector.report.detection_run import DetectionRun
 from bisector.report.detection_text import format_scores
-from bisector.report.measurement_parts import escape
 
 SECONDS = 60
 NAMES = (
@@ -99,10 +103,10 @@ def runs(truth):
 @pytest.fixture(scope="module")
 def path(truth, runs, tmp_path_factory):
     page = tmp_path_factory.mktemp("page") / "detections.html"
-    written = write_detection_page(
-        page, runs, truth, title=NAMES[0], command=f"bisector detect train {NAMES[1]}", notes=[NAMES[1]]
+    text = render_detection_page(
+        runs, truth, title=NAMES[0], command=f"bisector detect train {NAMES[1]}", notes=[NAMES[1]]
     )
-    assert written == page
+    write_whole(page, text)
     return page
 
 
@@ -179,7 +183,7 @@ def test_the_table_has_the_mean_scores_of_every_head(path, runs):
         assert values[-1] == pytest.approx(0.75)  # no time: it would be another after a kill
 
 
-def test_the_tiles_say_what_can_be_told_apart(truth):
+def test_the_tiles_say_what_can_be_name_leaders(truth):
     either = {f"{names} cannot be told apart" for names in ("IGAM and AM-softmax", "AM-softmax and IGAM")}
     for skills, told in (((0.9, 0.9), either), ((0.95, 0.1), {"IGAM"})):
         heads = zip(("igam", "am-softmax"), skills, strict=True)
@@ -270,13 +274,25 @@ def test_pictures_without_any_box_have_a_page(tmp_path):
     assert "0 of 0 found" in text
 
 
-def test_runs_of_other_classes_and_no_runs_are_refused(truth, runs, tmp_path):
+def test_runs_of_other_classes_and_no_runs_are_refused(truth, runs):
     with pytest.raises(ArgumentError, match="runs: got none; expected at least one run"):
-        write_detection_page(tmp_path / "x.html", [], truth, title="x")
+        render_detection_page([], truth, title="x")
     other = replace(runs[0], scores=replace(runs[0].scores, class_names=("a",)))
     with pytest.raises(ArgumentError, match="with other classes; expected the 6 classes of shapes"):
-        write_detection_page(tmp_path / "x.html", [other], truth, title="x")
+        render_detection_page([other], truth, title="x")
+
+
+def test_without_plotly_a_line_says_what_is_missing(truth, runs, tmp_path, monkeypatch, capsys):
+    for name in ("bisector.report.page", "bisector.report.detection"):
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "plotly.offline", None)
+    say_page(tmp_path / "x.html", runs, truth, title="x")
+    assert "No page: plotly is not installed; it comes with: pip install" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    say_page(tmp_path / "x.html", runs, truth, title="x", pictures=0)
+    assert capsys.readouterr().out == f"The page: {tmp_path / 'x.html'}\n"
+    assert (tmp_path / "x.html").read_text(encoding="utf-8").endswith("</html>\n")
 
 
 def show(browser, path, width):

@@ -13,9 +13,9 @@ from bisector.measurement.classes import ClassMeasure
 from bisector.measurement.measure import measure
 from bisector.measurement.measurement import Measurement
 from bisector.measurement.score_measures import measure_scores
+from bisector.report.measurement import render_measurement
+from bisector.report.measurement_figures import scatter_plots
 from bisector.report.measurement_files import write_measurement
-from bisector.report.measurement_page import render_measurement
-from bisector.report.measurement_plots import scatter_plots
 from bisector.report.measurement_text import format_measurement
 from bisector.statistics.relation import chance_limit
 from on_paper import cut_on_paper

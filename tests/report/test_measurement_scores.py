@@ -21,9 +21,9 @@ from bisector.measurement.measure import measure
 from bisector.measurement.measurement import Measurement
 from bisector.measurement.next_step import next_steps
 from bisector.measurement.score_measures import accuracy_of, measure_scores
+from bisector.report.measurement import render_measurement
+from bisector.report.measurement_figures import scatter_plots
 from bisector.report.measurement_files import require_no_input, write_measurement
-from bisector.report.measurement_page import render_measurement
-from bisector.report.measurement_plots import scatter_plots
 from bisector.report.measurement_text import format_measurement
 
 HOSTILE = "<img src=x onerror=window.pwned=1>\x1b[2J"

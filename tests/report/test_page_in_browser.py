@@ -5,9 +5,10 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from bisector.files import write_whole
 from bisector.metrics.summary import METRICS
+from bisector.report.comparison import render_page
 from bisector.report.names import shorten
-from bisector.report.page import write_page
 from on_paper import cut_on_paper
 
 SECONDS = 60  # enough for a busy machine; a page that is ready does not wait
@@ -22,7 +23,7 @@ def path(hostile, tmp_path_factory):
         for run in hostile.runs
     ]
     path = tmp_path_factory.mktemp("page") / "report.html"
-    write_page(replace(hostile, runs=runs), path)
+    write_whole(path, render_page(replace(hostile, runs=runs)))
     return path
 
 

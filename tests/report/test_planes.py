@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bisector.report.colors import PALETTE, class_color
+from bisector.report.figure import PALETTE, class_color
 from bisector.report.planes import planes
 
 

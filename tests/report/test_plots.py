@@ -5,15 +5,19 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from bisector.report.colors import class_color
-from bisector.report.difference_section import difference_figures
-from bisector.report.differences import difference_rows
-from bisector.report.guidance import amount_history, margins
+from bisector.report.comparison import render_page
+from bisector.report.comparison_figures import (
+    amount_accuracy,
+    amount_history,
+    class_accuracy,
+    difference_figures,
+    margins,
+    train_counts,
+)
+from bisector.report.differences import difference_rows, summary_rows
+from bisector.report.figure import class_color
 from bisector.report.names import head_label
 from bisector.report.planes import planes
-from bisector.report.plots import amount_accuracy, class_accuracy, train_counts
-from bisector.report.sections import margin_section
-from bisector.report.table import summary_rows
 
 COLORS = {
     f"<--{name}>" for name in ["ink", "faint", "line", "low", "middle", "high", "warmmiddle", "warmhigh"]
@@ -193,7 +197,7 @@ def test_all_squares_have_one_scale_and_none_is_drawn_of_zeros(comparison):
     given = replace(comparison, runs=[small, large, none])
     figures = margins(given)
     assert [(figure.data[0]["zmin"], figure.data[0]["zmax"]) for figure in figures] == [(0, 0.5)] * 2
-    told = margin_section(given, figures)
+    told = render_page(given).partition('aria-labelledby="margins"')[2].partition("</section>")[0]
     assert f"{head_label(none.head)}: no margin between any two classes." in told
     assert told.count("no margin") == 1
 

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from bisector.report.readings import _rank_correlation, _share_of_count, amount_answer, size_notes
-from bisector.report.table import SummaryRow
+from bisector.report.summary import SummaryRow
 
 KEY = "r_amount_accuracy_given_count"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bisector.report.regions import direction_arcs, linear_regions
+from bisector.report.planes import direction_arcs, linear_regions
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -7,15 +7,8 @@ import pytest
 
 from bisector.errors import ArgumentError
 from bisector.metrics.summary import METRICS
-from bisector.report.table import (
-    best_heads,
-    format_mean,
-    format_table,
-    format_value,
-    known_metrics,
-    summary_rows,
-    write_csv,
-)
+from bisector.report.comparison import format_table, known_metrics, write_csv
+from bisector.report.summary import best_heads, format_mean, format_value, summary_rows
 
 INFO = {info.key: info for info in METRICS}
 

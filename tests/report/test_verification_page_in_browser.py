@@ -3,9 +3,10 @@ import torch
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from bisector.files import write_whole
 from bisector.metrics.verification import verify
 from bisector.report.names import shorten
-from bisector.report.verification import write_verification_page
+from bisector.report.verification import render_verification_page
 
 SECONDS = 60
 HOSTILE = "</script><img src=x onerror=window.pwned=1>"
@@ -23,7 +24,7 @@ def path(tmp_path_factory):
         x = centers + (0.5 + 0.1 * place) * torch.randn(centers.shape, generator=generator)
         runs[head] = [verify(x, labels, thresholds={1e-2: 0.5})]
     path = tmp_path_factory.mktemp("page") / "verification.html"
-    write_verification_page(path, runs, title=HOSTILE, command=HOSTILE)
+    write_whole(path, render_verification_page(runs, title=HOSTILE, command=HOSTILE))
     return path
 
 

@@ -114,7 +114,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from bisector.data.scores import read_scores
     from bisector.data.stored.open import columns_taken
     from bisector.measurement.trials import reported_rows, train_counts
-    from bisector.report.adjustment_files import write_adjusted
+    from bisector.report.adjustment import write_adjusted
 
     table = read_scores(
         arguments.scores,

@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
     from tqdm import tqdm
 
-    from bisector.report.outputs import write_outputs
+    from bisector.report.comparison import write_outputs
     from bisector.training.classifier_cell import PLANE_EPOCHS
     from bisector.training.compare import compare
 
@@ -120,7 +120,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
 
 def _plan(arguments: argparse.Namespace, task: Task, recipe: Recipe, machine: Machine) -> Any:
-    from bisector.report.estimates import size_of
+    from bisector.report.training import size_of
     from bisector.training.compare import plan
     from bisector.training.data import settled
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bisector.cli.config import add_config
-from bisector.cli.detect_options import PAGE, add_data, tell_left_out
+from bisector.cli.detect_options import PAGE, add_data, say_page, tell_left_out
 from bisector.cli.dry_run import dry_run
 from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
@@ -77,11 +77,9 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from bisector.detection.compare import compare_detectors
     from bisector.detection.data import load_box_task
     from bisector.detection.evaluation.compared import compare_scores
-    from bisector.errors import MissingExtraError
-    from bisector.report.detection_page import write_detection_page
     from bisector.report.detection_run import DetectionRun
     from bisector.report.detection_text import format_compared, format_scores
-    from bisector.report.estimates import duration
+    from bisector.report.numbers import duration
 
     splits = load_box_task(task, 0)  # also fetches, once, what the trainings need
     tell_left_out(splits, "compare")
@@ -122,12 +120,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
             line += f"; given the true boxes, {share:.1f}% get their class (class mean)"
         say(line)
     say(f"\nNote: The trainings took {took} together.\nEach training: {out / 'cells'}")
-    try:
-        page = write_detection_page(out / PAGE, runs, truth, title=title, command=command)
-    except MissingExtraError as error:
-        say(f"No page: {error}")
-    else:
-        say(f"The page: {page}")
+    say_page(out / PAGE, runs, truth, title=title, command=command)
 
 
 def _plan(

@@ -4,13 +4,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bisector.cli.options import add_options, record_of
 from bisector.cli.output import say
 from bisector.detection.recipe import BoxTask
-from bisector.errors import ArgumentError, require
-from bisector.files import place_of
+from bisector.errors import ArgumentError, MissingExtraError, require
+from bisector.files import place_of, write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -109,8 +109,6 @@ def finish(
 ) -> None:
     """Print the scores, write detections.json and the page."""
     from bisector.detection.evaluation import write_detections
-    from bisector.errors import MissingExtraError
-    from bisector.report.detection_page import write_detection_page
     from bisector.report.detection_text import format_classes, format_scores
 
     write_detections(out / DETECTIONS, truth, run.detections)
@@ -120,9 +118,15 @@ def finish(
         lines += ["", f"Given the true boxes, {share:.1f}% of them get their class (mean over the classes)."]
     say("\n".join([*lines, *(f"\nNote: {note}" for note in notes)]))
     say(f"\nDetections: {out / DETECTIONS}")
+    say_page(out / PAGE, [run], truth, title=title, command=command, notes=notes)
+
+
+def say_page(path: Path, runs: "Sequence[DetectionRun]", truth: "BoxSet", **how: Any) -> None:
+    """Write the page and say where it is, or what is missing to draw it."""
     try:
-        page = write_detection_page(out / PAGE, [run], truth, title=title, command=command, notes=notes)
+        from bisector.report.detection import render_detection_page
+
+        write_whole(path, render_detection_page(runs, truth, **how))
+        say(f"The page: {path}")
     except MissingExtraError as error:
         say(f"No page: {error}")
-    else:
-        say(f"The page: {page}")

@@ -36,7 +36,7 @@ def dry_run(
         print(f"dry run: {line}", file=sys.stderr, flush=True)
 
     tell(f"reading {data}")  # before what takes seconds to import
-    from bisector.report.estimates import format_estimates
+    from bisector.report.training import format_estimates
     from bisector.training.dry_run import estimate
     from bisector.training.processes import default_jobs
 

@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
     from dataclasses import replace
 
-    from bisector.report.outputs import write_outputs
+    from bisector.report.comparison import write_outputs
     from bisector.training.results import Comparison
 
     comparison = Comparison.read(file)

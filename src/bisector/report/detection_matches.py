@@ -1,5 +1,6 @@
 """What every detection of a picture hit: as COCO's evaluation matches at an overlap of 0.5, and said in words."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -140,6 +141,18 @@ def best_level(runs: Sequence[Sequence[Matches]]) -> float:
     F1 is 2 right / (detections that count + objects), over all pictures.
     """
     return max(LEVELS, key=lambda level: (sum(_f1(run, level) for run in runs), level))
+
+
+def class_outcomes(truth: "BoxSet", matches: Sequence[Matches], level: float) -> dict[int, Counter[int]]:
+    """Count, by label, what its objects were taken for: its own label for those found, 0 for nothing."""
+    outcomes: dict[int, Counter[int]] = {}
+    for picture, found in zip(truth.pictures, matches, strict=True):
+        labels, missed = picture.labels.tolist(), set(found.missed(level))
+        for k, place in enumerate(found.truths):
+            label, other = labels[place], found.taken_for[k]
+            taken = other[0] if other is not None and other[1] >= level else 0
+            outcomes.setdefault(label, Counter())[taken if k in missed else label] += 1
+    return outcomes
 
 
 def _f1(matches: Sequence[Matches], level: float) -> float:

@@ -1,6 +1,7 @@
-"""What the page of a detector is made from: one training and what its detector found."""
+"""What the page of a detector is made from: its trainings, what each found, and the numbers of the classes."""
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -33,13 +34,8 @@ def by_head(runs: Sequence[DetectionRun]) -> Mapping[str, list[DetectionRun]]:
     return found
 
 
-def first_runs(runs: Sequence[DetectionRun]) -> list[DetectionRun]:
-    """The first run of each head: pictures and confusions are of these."""
-    return [found[0] for found in by_head(runs).values()]
-
-
 def same_data(runs: Sequence[DetectionRun]) -> list[DetectionRun]:
-    """The runs whose classes had the boxes that they have in the first: all, unless seeds draw their data."""
+    """Return the runs with as many boxes of every class as the first: all, unless seeds draw their data."""
 
     def data(run: DetectionRun) -> object:
         return run.scores.train_counts, run.scores.class_frequency, run.scores.class_boxes
@@ -48,9 +44,30 @@ def same_data(runs: Sequence[DetectionRun]) -> list[DetectionRun]:
 
 
 def shown_scores(scores: "BoxScores") -> "BoxScores":
-    """The scores as they are told to people: a correlation over fewer than 5 classes is none."""
+    """Return the scores to show: a correlation over fewer than 5 classes becomes NaN."""
     trained = scores.train_counts or (1,) * len(scores.class_ap)
     classes = sum(math.isfinite(ap) and boxes > 0 for ap, boxes in zip(scores.class_ap, trained, strict=True))
     if classes >= _FEWEST:
         return scores
     return replace(scores, r_count=math.nan, r_amount=math.nan, r_amount_given_count=math.nan)
+
+
+def class_ap(runs: Sequence[DetectionRun], field: str = "class_ap") -> list[float]:
+    """The AP of every class, the mean over these runs; NaN where none has one."""
+    every = zip(*(map(float, getattr(run.scores, field)) for run in runs), strict=True)
+    known = ([value for value in values if math.isfinite(value)] for values in every)
+    return [statistics.fmean(values) if values else math.nan for values in known]
+
+
+def training_boxes(runs: Sequence[DetectionRun]) -> list[float]:
+    """The training boxes of every class, the mean over the runs; NaN where none says."""
+    every = [run.scores.train_counts for run in runs if run.scores.train_counts is not None]
+    if not every:
+        return [math.nan] * len(runs[0].scores.class_names)
+    return [statistics.fmean(counts) for counts in zip(*every, strict=True)]
+
+
+def class_groups(runs: Sequence[DetectionRun]) -> Sequence[str]:
+    """Return "rare", "common" or "frequent" for every class; empty strings where all are in one group."""
+    groups = runs[0].scores.class_frequency or ()
+    return groups if len(set(groups)) > 1 else [""] * len(runs[0].scores.class_names)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bisector.files import write_rows
 from bisector.metrics.summary import METRICS, MetricInfo
 from bisector.report.names import head_label, shorten
-from bisector.report.table import LEVEL, paired, summary_rows, text_blocks
+from bisector.report.summary import LEVEL, paired, summary_rows
+from bisector.report.table import Cell, Column, Table, write_records
 from bisector.statistics.paired import PairedDifference
 from bisector.training.results import Comparison
 
@@ -96,6 +96,26 @@ def difference_notes(rows: Sequence[DifferenceRow], baseline: str) -> list[str]:
     ]
 
 
+def difference_table(rows: Sequence[DifferenceRow], minus: str = "−") -> Table:
+    """One row a head, one column a metric: the mean differences and their intervals, these in line.
+
+    Args:
+        rows: of the heads.
+        minus: the sign.
+    """
+    infos = difference_metrics(rows)
+    columns = [Column(info.label, unit=difference_unit(info), better=info.better) for info in infos]
+    shown = [[format_difference(info, row.differences[info.key]) for row in rows] for info in infos]
+    cells = []
+    for column in shown:
+        room = max(len(interval) for _, interval in column)
+        spreads = (interval and interval.rjust(room) for _, interval in column)
+        texts = ((mean, spread) for (mean, _), spread in zip(column, spreads, strict=True))
+        cells.append([Cell(m.replace("-", minus), spread=s.replace("-", minus)) for m, s in texts])
+    labelled = zip((row.label for row in rows), *cells, strict=True)
+    return Table([Column("Head", "name"), *columns], labelled)
+
+
 def format_differences(comparison: Comparison, width: int = 160) -> str:
     """The differences as plain text for a terminal; empty where nothing is compared.
 
@@ -106,13 +126,10 @@ def format_differences(comparison: Comparison, width: int = 160) -> str:
     rows = difference_rows(comparison)
     if not rows:
         return ""
-    columns = [_column(rows, info) for info in difference_metrics(rows)]
-    baseline = shorten(head_label(comparison.baseline_head), width - len("Differences from "))
-    notes = " ".join(difference_notes(rows, head_label(comparison.baseline_head)))
-    title = f"Differences from {baseline}"
-    return "\n\n".join(
-        [title, *text_blocks([row.label for row in rows], columns, width), textwrap.fill(notes, width)]
-    )
+    baseline = head_label(comparison.baseline_head)
+    title = f"Differences from {shorten(baseline, width - len('Differences from '))}"
+    notes = textwrap.fill(" ".join(difference_notes(rows, baseline)), width)
+    return "\n\n".join([title, difference_table(rows, "-").text(width), notes])
 
 
 def write_differences_csv(comparison: Comparison, path: Path) -> None:
@@ -120,19 +137,10 @@ def write_differences_csv(comparison: Comparison, path: Path) -> None:
 
     Accuracies are fractions, 0 to 1. A cell is empty where there is no number.
     """
-    rows: list[list[object]] = [["head", "baseline", "metric", "difference", "low", "high", "level", "seeds"]]
-    for row in difference_rows(comparison):
-        for key, found in row.differences.items():
-            ends = (value if math.isfinite(value) else "" for value in found[:3])
-            rows.append([row.head, comparison.baseline_head, key, *ends, LEVEL, found.pairs])
-    write_rows(path, rows)
-
-
-def _column(rows: Sequence[DifferenceRow], info: MetricInfo) -> list[str]:
-    """The heading, then a cell a row, with the means in line."""
-    cells = [format_difference(info, row.differences[info.key]) for row in rows]
-    spread = max(len(interval) for _, interval in cells)
-    texts = [
-        f"{mean} {interval:>{spread}}".rstrip().ljust(len(mean) + 1 + spread) for mean, interval in cells
-    ]
-    return [f"{info.label} {difference_unit(info)}", *(text if spread else text.strip() for text in texts)]
+    headings = ["head", "baseline", "metric", "difference", "low", "high", "level", "seeds"]
+    rows = (
+        [row.head, comparison.baseline_head, key, *found[:3], LEVEL, found.pairs]
+        for row in difference_rows(comparison)
+        for key, found in row.differences.items()
+    )
+    write_records(path, headings, rows)

@@ -1,4 +1,4 @@
-"""What a figure is before plotly draws it."""
+"""What a figure is before plotly draws it: traces and layout, colours and axes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +10,14 @@ Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json
 # name of a class can be taken for one, because `plot_text` leaves no "<" in it.
 INK, FAINT, LINE, PANEL = "<--ink>", "<--faint>", "<--line>", "<--panel>"
 CLEAR = "rgba(0, 0, 0, 0)"
+
+PALETTE = (
+    *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
+    *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
+)
+"""Ten colours that remain apart with defective colour vision (Petroff 2021, arXiv 2107.02270)."""
+
+DASHES = ("solid", "dash", "dot", "dashdot")
 
 SCALE: Json = [[0, "<--low>"], [0.5, "<--middle>"], [1, "<--high>"]]
 """The colour scale of matrices: one hue, so that only lightness counts."""
@@ -25,27 +33,57 @@ RELAX_SCALE: Json = [[0, "<--low>"], [_SMALL, "<--warmmiddle>"], [1, "<--warmhig
 
 MARGIN: Mapping[str, Json] = {"l": 8, "r": 8, "t": 8, "b": 8}
 
+_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif"
+
 THEME: Mapping[str, Json] = {
     "layout": {
         "autosize": True,
         "paper_bgcolor": CLEAR,
         "plot_bgcolor": CLEAR,
         "margin": MARGIN,
-        "font": {
-            "family": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Liberation Sans', sans-serif",
-            "size": 12,
-            "color": INK,
-        },
+        "font": {"family": _FONT, "size": 12, "color": INK},
         "hoverlabel": {"bgcolor": PANEL, "bordercolor": LINE, "align": "left", "font": {"color": INK}},
     },
     "axis": {"gridcolor": LINE, "zerolinecolor": LINE, "automargin": True},
 }
 """What all figures share."""
 
+Trace: TypeAlias = Mapping[str, Json]
 
-def axis(title: str) -> dict[str, Json]:
+
+def heatmap(z: Sequence[Sequence[float]], *, gap: int, **more: Json) -> dict[str, Json]:
+    """A matrix of colours, with gaps of some pixels between its cells."""
+    return {"type": "heatmap", "z": z, "xgap": gap, "ygap": gap, **more}
+
+
+def scatter(mode: str, x: Sequence[Json], y: Sequence[Json], **more: Json) -> dict[str, Json]:
+    """A trace of points, of lines, or of both."""
+    return {"type": "scatter", "mode": mode, "x": x, "y": y, **more}
+
+
+def axis(title: str, **more: Json) -> dict[str, Json]:
     """An axis of quantities."""
-    return {"title": {"text": title, "standoff": 10}, "zeroline": False}
+    return {"title": {"text": title, "standoff": 10}, "zeroline": False, **more}
+
+
+def ticks(values: Sequence[int]) -> dict[str, Json]:
+    """A logarithmic axis with these ticks."""
+    return {"type": "log", "tickvals": values, "ticktext": [f"{value:,}" for value in values]}
+
+
+def class_color(label: int) -> str:
+    """The colour of a class, which it keeps down the page."""
+    return PALETTE[label % len(PALETTE)]
+
+
+def translucent(color: str, opacity: float) -> str:
+    """The colour with an opacity from 0 to 1.
+
+    >>> translucent("#3f90da", 0.25)
+    'rgba(63, 144, 218, 0.25)'
+    """
+    red, green, blue = bytes.fromhex(color.removeprefix("#"))
+    return f"rgba({red}, {green}, {blue}, {opacity:g})"
 
 
 @dataclass(frozen=True)
@@ -58,7 +96,7 @@ class Figure:
     key: str  # unique on the page
     title: str
     description: str  # in place of the picture
-    data: Sequence[Mapping[str, Json]]
+    data: Sequence[Trace]
     layout: Mapping[str, Json]
     note: str = ""  # below the title
     height: int | None = None  # pixels; None for a square

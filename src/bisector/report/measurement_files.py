@@ -1,16 +1,22 @@
 """The files that a measurement is written to."""
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import TypeAlias
 
-from bisector.errors import ArgumentError, DamagedFileError
+from bisector.errors import ArgumentError, DamagedFileError, require_choice
 from bisector.files import place_of, read_json, reading, write_whole
+from bisector.measurement.classes import ClassMeasure
 from bisector.measurement.measurement import Measurement
-from bisector.report.class_table import Table, write_class_table, write_csv
-from bisector.report.measurement_page import render_measurement
+from bisector.report.measurement import render_measurement
+from bisector.report.table import write_records
+
+Records: TypeAlias = tuple[list[str], Iterable[Sequence[object]]]
+"""The headings, and the values of every row."""
 
 _RECORD, _PAGE, _CLASSES = "measure.json", "measure.html", "classes.csv"
+_FORMATS = ("csv", "parquet", "json")
 _MORE = (
     "score_correlations.csv",
     "label_errors.csv",
@@ -29,9 +35,8 @@ def require_no_input(folder: Path, inputs: Iterable[str | Path], *, format: str 
         inputs: files and folders that are read; what is not there is passed over.
         format: of the table of classes.
     """
-    outputs = {
-        place_of(folder / name) for name in (_RECORD, _PAGE, _CLASSES, f"classes.{format}", *_MORE[:3])
-    }
+    names = (_RECORD, _PAGE, _CLASSES, f"classes.{format}", *_MORE[:3])
+    outputs = {place_of(folder / name) for name in names}
     for given in inputs:
         path = place_of(Path(given))
         if path in outputs:
@@ -66,16 +71,18 @@ def write_measurement(measurement: Measurement, folder: Path, *, format: str = "
         MissingExtraError: for Parquet without pyarrow.
         OSError: if a file cannot be written.
     """
+    require_choice("format", format, _FORMATS)
     folder.mkdir(parents=True, exist_ok=True)
     tables = _tables(measurement)
     of_classes = list(dict.fromkeys((_CLASSES, f"classes.{format}")))
     names = [*of_classes, *tables]
     for name in set(_written_before(folder / _RECORD)) - set(names):
         (folder / name).unlink(missing_ok=True)
+    headings, rows, types = _classes(measurement)
     for name in of_classes:
-        write_class_table(measurement, folder / name)
-    for name, table in tables.items():
-        write_csv(folder / name, table)
+        write_records(folder / name, headings, rows, types)
+    for name, (headings, lines) in tables.items():
+        write_records(folder / name, headings, lines)
     replace(measurement, tables=names).write(folder / _RECORD)
     write_whole(folder / _PAGE, render_measurement(measurement))
     return [folder / name for name in (_PAGE, _RECORD, *names)]
@@ -91,26 +98,43 @@ def _written_before(record: Path) -> list[str]:
         return []
 
 
-def _tables(measurement: Measurement) -> dict[str, Table]:
+def _classes(measurement: Measurement) -> tuple[list[str], list[list[object]], list[type]]:
+    """A row for each class: what `ClassMeasure` says of it, in its units, and the scores that the user brought.
+
+    The columns have the names of its fields, but for the name of the class, whose column is `class`.
+    """
+    held = {field.name: field.type for field in fields(ClassMeasure)}
+    headings = ["class" if name == "name" else name for name in held]
+    brought = [score for score in measurement.scores if score.brought]
+    for score in brought:
+        name, k = score.name, 2
+        while name in headings:
+            name, k = f"{score.name}_{k}", k + 1
+        headings.append(name)
+    rows: list[list[object]] = [
+        [*(getattr(one, name) for name in held), *(score.values[c] for score in brought)]
+        for c, one in enumerate(measurement.classes)
+    ]
+    types = [held for held in held.values() if isinstance(held, type)]
+    return headings, rows, [*types, *[float] * len(brought)]
+
+
+def _tables(measurement: Measurement) -> dict[str, Records]:
     """All but that of the classes."""
-    tables: dict[str, Table] = {}
+    tables: dict[str, Records] = {}
     if measurement.scores:
-        tables["score_correlations.csv"] = score_rows(measurement)
+        tables["score_correlations.csv"] = _correlations(measurement)
     if measurement.label_errors is not None:
-        tables["label_errors.csv"] = (
-            ["row", "name", "split", "label", "suggested", "confidence", "judge"],
-            (
-                [s.row, s.name, s.split, s.label, s.suggested, s.confidence, s.judge]
-                for s in measurement.label_errors.suspects
-            ),
-        )
+        headings = ["row", "name", "split", "label", "suggested", "confidence", "judge"]
+        suspects = measurement.label_errors.suspects
+        tables["label_errors.csv"] = headings, ([getattr(s, name) for name in headings] for s in suspects)
     if measurement.duplicates is not None:
         tables["duplicates.csv"] = (
             ["group", "row", "name", "class", "split", "across_splits", "labels_differ"],
             (
-                [number, row, name, kind, split, group.across_splits, group.labels_differ]
+                [number, *row, group.across_splits, group.labels_differ]
                 for number, group in enumerate(measurement.duplicates.groups)
-                for row, name, kind, split in zip(
+                for row in zip(
                     group.rows,
                     group.names,
                     group.classes,
@@ -122,8 +146,8 @@ def _tables(measurement: Measurement) -> dict[str, Table]:
     return tables
 
 
-def score_rows(measurement: Measurement) -> Table:
-    """The headings and a row for each score and quantity: correlations with their intervals, and what is added."""
+def _correlations(measurement: Measurement) -> Records:
+    """A row for each score and quantity: correlations with their intervals, and what is added."""
     kinds = ("pearson", "spearman", "partial")
     headings = ["score", "source", "quantity", "held_fixed", "classes"]
     headings += [f"{kind}{end}" for kind in kinds for end in ("", "_low", "_high")]

@@ -93,6 +93,15 @@ def shorten(text: str, limit: int) -> str:
     return line if len(line) <= limit else f"{line[: limit - 1].rstrip()}…"
 
 
+def plain(text: str) -> str:
+    r"""The text without characters that would steer a terminal.
+
+    >>> plain("a\x1b[2Jb")
+    'a�[2Jb'
+    """
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
+
+
 def plot_text(text: str, limit: int = 60) -> str:
     """The text as plotly shows it literally: plotly reads tags and entities in every label.
 

@@ -1,53 +1,97 @@
-"""One HTML page from a comparison: everything in one file, nothing loaded from anywhere."""
+"""Write a page: one HTML file with its figures inside, that loads nothing from anywhere.
 
-from pathlib import Path
+Templates escape whatever they are given, and the page's own content security policy forbids it to load anything and
+to run any script but its own, so that no name of a class, a head or a file can do either.
+"""
 
-from bisector.files import write_whole
-from bisector.report import sections
-from bisector.report.difference_section import difference_figures, difference_section
-from bisector.report.differences import difference_rows
-from bisector.report.document import document
-from bisector.report.guidance import amount_history, margins
-from bisector.report.planes import planes
-from bisector.report.plots import amount_accuracy, class_accuracy, train_counts
-from bisector.report.table import summary_rows
-from bisector.training.results import Comparison
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from bisector._version import __version__
+from bisector.errors import missing_extra
+from bisector.report.figure import THEME, Figure, Json
+from bisector.report.numbers import count, number, percent
+from bisector.report.summary import Tile
+
+try:
+    from plotly.offline import get_plotlyjs
+except ImportError:
+    raise missing_extra("plotly", "report") from None
 
 
-def write_page(comparison: Comparison, path: Path) -> None:
-    """Write the report of a comparison as one HTML file that works offline and from `file://`.
+def render(
+    template: str,
+    *,
+    title: str,
+    facts: Sequence[str],
+    tiles: Sequence[Tile],
+    figures: Sequence[Figure],
+    command: str = "",
+    notes: Sequence[str] = (),
+    version: str = __version__,
+    **context: object,
+) -> str:
+    """Return one HTML page that works offline and from `file://`.
 
-    The page's own content security policy forbids it to load anything and to run any script but its own,
-    so that no name of a class or a head can do either.
-
-    Raises:
-        OSError: if the file cannot be written.
+    Args:
+        template: of the sections, a file in `templates`.
+        title: of the page.
+        facts: what the page is about, in a line below the title.
+        tiles: the key numbers.
+        figures: all figures that the sections place; the page's script draws them.
+        command: what was typed, where there is something to repeat.
+        notes: for people, a line each.
+        version: of bisector, for the foot of the page.
+        context: what else the template asks for.
     """
-    write_whole(path, render_page(comparison))
+    page_script = files("bisector.report").joinpath("templates", "page.js").read_text(encoding="utf-8")
+    scripts = [Markup(get_plotlyjs()), Markup(page_script)]
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    context |= {"title": title, "facts": facts, "tiles": tiles, "figures": figures, "command": command}
+    context |= {"notes": notes, "version": version, "scripts": scripts, "digests": digests}
+    return environment().get_template(template).render(context, figures_json=_figures_json(figures))
 
 
-def render_page(comparison: Comparison) -> str:
-    """The page that `write_page` writes."""
-    rows = summary_rows(comparison)
-    heads = "1 head" if len(rows) == 1 else f"{len(rows)} heads compared"
-    title = f"{heads} on {comparison.data}"
-    counts, accuracy = train_counts(comparison), class_accuracy(comparison)
-    scatter = amount_accuracy(comparison, rows)
-    pairs, history, flat = (draw(comparison) for draw in (margins, amount_history, planes))
-    paired = difference_rows(comparison)
-    forest = difference_figures(paired)
-    content = [
-        sections.header(comparison, title),
-        sections.findings(rows),
-        sections.plot(counts),
-        sections.results(rows),
-        difference_section(comparison, paired, forest) if paired else "",
-        sections.class_section(comparison, accuracy),
-        sections.amount_section(comparison, rows, scatter) if scatter else "",
-        sections.margin_section(comparison, pairs) if pairs else "",
-        sections.history_section(comparison, history) if history else "",
-        sections.plane_section(comparison, flat) if flat else "",
-        sections.recipe(comparison) if comparison.recipe else "",
-    ]
-    figures = [counts, *forest, accuracy, *scatter, *pairs, *history, *flat]
-    return document(title, content, figures, comparison.version)
+@cache
+def environment() -> Environment:
+    """The templates, which escape whatever they are given and know no name that they are not given."""
+    found = Environment(
+        loader=PackageLoader("bisector.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    found.filters.update(count=count, number=number, percent=percent)
+    found.globals.update(zip=zip)
+    return found
+
+
+def _figures_json(figures: Sequence[Figure]) -> Markup:
+    content: Json = {
+        "theme": THEME,
+        "figures": [{"key": f.key, "data": f.data, "layout": f.layout} for f in figures],
+    }
+    text = json.dumps(_without_nan(content), allow_nan=False, separators=(",", ":"))
+    # No tag and no comment can begin inside the script element.
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def _without_nan(value: Json) -> Json:
+    """None where a number is not finite, which is how plotly leaves a gap."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_without_nan(item) for item in value]
+    return value

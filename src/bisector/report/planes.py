@@ -2,13 +2,13 @@
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
-from bisector.report.classes import MOST_NAMES, class_name
-from bisector.report.colors import class_color, translucent
-from bisector.report.figure import FAINT, INK, LINE, Figure, Json
+from bisector.report.comparison_figures import MOST_NAMES, class_name
+from bisector.report.figure import FAINT, INK, LINE, Figure, Json, Trace, class_color, scatter, translucent
 from bisector.report.names import head_label
-from bisector.report.regions import Point, direction_arcs, linear_regions
 from bisector.training.results import Comparison, Plane
 
 _MOST_POINTS = 2000
@@ -16,7 +16,7 @@ _MOST_POINTS = 2000
 _DIRECTIONS, _RIM, _NAMES = 1.06, (1.12, 1.2), 1.24
 _NAME_LENGTH = 8
 
-Trace = Mapping[str, Json]
+Point = tuple[float, float]
 
 
 def planes(comparison: Comparison) -> list[Figure]:
@@ -25,28 +25,40 @@ def planes(comparison: Comparison) -> list[Figure]:
 
 
 def _figure(comparison: Comparison, plane: Plane, key: str) -> Figure:
-    label = head_label(plane.head)
-    unit, view = _reach(plane), _view(comparison)
+    label, unit = head_label(plane.head), _reach(plane)
+    # Half the side of the square that is shown: room for the names beside the rim.
+    view = _NAMES + 0.1 + 0.06 * min(_NAME_LENGTH, max(map(len, comparison.class_names)))
     if plane.bias is None:
         boundaries = _arcs(comparison, plane)
         regions = "a coloured rim shows which class owns which directions"
     else:
-        boundaries = _regions(comparison, plane, plane.bias, unit, view)
+        owned = linear_regions(plane.weights, plane.bias, view * unit)
+        boundaries = [
+            _area(comparison, c, [(x / unit, y / unit) for x, y in polygon], opacity=0.16)
+            for c, polygon in owned.items()
+        ]
         regions = "coloured regions show which class owns which part of the plane"
+    side: dict[str, Json] = {"visible": False, "range": [-view, view], "constrain": "domain"}
+    circle: Json = {
+        "type": "circle",
+        "x0": -1,
+        "y0": -1,
+        "x1": 1,
+        "y1": 1,
+        "line": {"color": LINE, "width": 1},
+    }
     return Figure(
-        key=key,
+        key,
         title=f"{label}: {100 * plane.accuracy:.1f} % correct in two dimensions",
         description=f"The test embeddings of {label} in two dimensions, one colour a class, with a ray for "
         f"the weight vector of each class; {regions}.",
         data=[*boundaries, *_clouds(comparison, plane, unit), *_weights(comparison, plane)],
         layout={
-            "xaxis": {"visible": False, "range": [-view, view], "constrain": "domain"},
-            "yaxis": {"visible": False, "range": [-view, view], "scaleanchor": "x", "constrain": "domain"},
+            "xaxis": side,
+            "yaxis": {**side, "scaleanchor": "x"},
             "showlegend": False,
             "hovermode": "closest",
-            "shapes": [
-                {"type": "circle", "x0": -1, "y0": -1, "x1": 1, "y1": 1, "line": {"color": LINE, "width": 1}}
-            ],
+            "shapes": [circle],
         },
     )
 
@@ -57,62 +69,40 @@ def _reach(plane: Plane) -> float:
     return (lengths[int(0.98 * (len(lengths) - 1))] if lengths else 0.0) or 1.0
 
 
-def _view(comparison: Comparison) -> float:
-    """Half the side of the square that is shown: room for the names beside the rim."""
-    return _NAMES + 0.1 + 0.06 * min(_NAME_LENGTH, max(map(len, comparison.class_names)))
-
-
 def _arcs(comparison: Comparison, plane: Plane) -> list[Trace]:
     """A thin ray along each bisector, and on the rim the colour of the class that owns the directions."""
     inner, outer = _RIM
     arcs = direction_arcs(plane.weights)
-    traces: list[Trace] = [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "visible": len(arcs) <= MOST_NAMES,
-            "x": [x for arc in arcs for x in (0, inner * math.cos(arc.start), None)],
-            "y": [y for arc in arcs for y in (0, inner * math.sin(arc.start), None)],
-            "line": {"color": FAINT, "width": 1, "dash": "dash"},
-            "hoverinfo": "skip",
-        }
-    ]
+    rays = scatter(
+        "lines",
+        [x for arc in arcs for x in (0, inner * math.cos(arc.start), None)],
+        [y for arc in arcs for y in (0, inner * math.sin(arc.start), None)],
+        visible=len(arcs) <= MOST_NAMES,
+        line={"color": FAINT, "width": 1, "dash": "dash"},
+        hoverinfo="skip",
+    )
+    traces: list[Trace] = [rays]
     for arc in arcs:
         steps = max(2, math.ceil(math.degrees(arc.end - arc.start) / 3))
         angles = [arc.start + (arc.end - arc.start) * i / steps for i in range(steps + 1)]
         corners = [(outer, a) for a in angles] + [(inner, a) for a in reversed(angles)]
-        traces.append(
-            _area(
-                comparison, arc.label, [(r * math.cos(a), r * math.sin(a)) for r, a in corners], opacity=0.85
-            )
-        )
+        rim = [(r * math.cos(a), r * math.sin(a)) for r, a in corners]
+        traces.append(_area(comparison, arc.label, rim, opacity=0.85))
     return traces
 
 
-def _regions(
-    comparison: Comparison, plane: Plane, bias: Sequence[float], unit: float, view: float
-) -> list[Trace]:
-    """The part of the plane that each class owns, lightly in its colour."""
-    regions = linear_regions(plane.weights, bias, view * unit)
-    return [
-        _area(comparison, c, [(x / unit, y / unit) for x, y in polygon], opacity=0.16)
-        for c, polygon in regions.items()
-    ]
-
-
 def _area(comparison: Comparison, label: int, corners: Sequence[Point], opacity: float) -> Trace:
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "x": [x for x, _ in corners],
-        "y": [y for _, y in corners],
-        "fill": "toself",
-        "fillcolor": translucent(class_color(label), opacity),
-        "line": {"color": FAINT, "width": 0.5},
-        "hoveron": "fills",
-        "hoverinfo": "text",
-        "text": f"predicted {class_name(comparison, label)}",
-    }
+    return scatter(
+        "lines",
+        [x for x, _ in corners],
+        [y for _, y in corners],
+        fill="toself",
+        fillcolor=translucent(class_color(label), opacity),
+        line={"color": FAINT, "width": 0.5},
+        hoveron="fills",
+        hoverinfo="text",
+        text=f"predicted {class_name(comparison, label)}",
+    )
 
 
 def _clouds(comparison: Comparison, plane: Plane, unit: float) -> list[Trace]:
@@ -120,51 +110,40 @@ def _clouds(comparison: Comparison, plane: Plane, unit: float) -> list[Trace]:
     chosen: Sequence[int] = range(len(plane.points))
     if len(chosen) > _MOST_POINTS:
         chosen = sorted(random.Random(0).sample(chosen, _MOST_POINTS))
-    points = [plane.points[i] for i in chosen]
-    labels = [plane.labels[i] for i in chosen]
-    traces: list[Trace] = []
-    for scales, opacity in (
-        ([1 / unit] * len(points), 0.65),
-        ([_DIRECTIONS / (math.hypot(*point) or math.nan) for point in points], 0.3),
-    ):
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "x": [scale * x for scale, (x, _) in zip(scales, points, strict=True)],
-                "y": [scale * y for scale, (_, y) in zip(scales, points, strict=True)],
-                "marker": {"color": [class_color(c) for c in labels], "size": 4, "opacity": opacity},
-                "text": [class_name(comparison, c) for c in labels],
-                "hovertemplate": "%{text}<extra></extra>",
-            }
+    points, labels = [plane.points[i] for i in chosen], [plane.labels[i] for i in chosen]
+    directions = [_DIRECTIONS / (math.hypot(*point) or math.nan) for point in points]
+    return [
+        scatter(
+            "markers",
+            [scale * x for scale, (x, _) in zip(scales, points, strict=True)],
+            [scale * y for scale, (_, y) in zip(scales, points, strict=True)],
+            marker={"color": [class_color(c) for c in labels], "size": 4, "opacity": opacity},
+            text=[class_name(comparison, c) for c in labels],
+            hovertemplate="%{text}<extra></extra>",
         )
-    return traces
+        for scales, opacity in (([1 / unit] * len(points), 0.65), (directions, 0.3))
+    ]
 
 
 def _weights(comparison: Comparison, plane: Plane) -> list[Trace]:
     """A ray along each class weight, and the name of the class outside; nothing where the rays hide the points."""
     traces: list[Trace] = []
-    if len(plane.weights) > MOST_NAMES:
-        return traces
-    for c, (x, y) in enumerate(plane.weights):
+    for c, (x, y) in enumerate(plane.weights if len(plane.weights) <= MOST_NAMES else []):
         length = math.hypot(x, y)
-        if not 0 < length < math.inf:
-            continue
-        across, up = x / length, y / length
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines+text",
-                "x": [0, across, None, _NAMES * across],
-                "y": [0, up, None, _NAMES * up],
-                "text": ["", "", "", class_name(comparison, c, _NAME_LENGTH)],
-                "textposition": _outward(across, up),
-                "textfont": {"color": INK, "size": 12},
-                "line": {"color": class_color(c), "width": 2},
-                "name": class_name(comparison, c),
-                "hovertemplate": "weight of %{fullData.name}<extra></extra>",
-            }
-        )
+        if 0 < length < math.inf:
+            across, up = x / length, y / length
+            ray = scatter(
+                "lines+text",
+                [0, across, None, _NAMES * across],
+                [0, up, None, _NAMES * up],
+                text=["", "", "", class_name(comparison, c, _NAME_LENGTH)],
+                textposition=_outward(across, up),
+                textfont={"color": INK, "size": 12},
+                line={"color": class_color(c), "width": 2},
+                name=class_name(comparison, c),
+                hovertemplate="weight of %{fullData.name}<extra></extra>",
+            )
+            traces.append(ray)
     return traces
 
 
@@ -173,3 +152,78 @@ def _outward(across: float, up: float) -> str:
     vertical = "middle" if abs(up) < 0.35 else "top" if up > 0 else "bottom"
     horizontal = "center" if abs(across) < 0.15 else "right" if across > 0 else "left"
     return f"{vertical} {horizontal}"
+
+
+class Arc(NamedTuple):
+    """The directions that one class owns, in radians, counter-clockwise from `start` to `end`."""
+
+    label: int
+    start: float
+    end: float
+
+
+def direction_arcs(weights: Sequence[Sequence[float]]) -> list[Arc]:
+    """The arcs of the circle in which each class has the largest cosine.
+
+    The nearest weight direction wins, so that each boundary is the bisector of two neighbouring directions.
+    Weights (C, 2) whose length is zero or not finite own nothing; of equal directions the first owns all.
+    Together the arcs cover the circle once, in order.
+
+    >>> [(arc.label, round(math.degrees(arc.start)), round(math.degrees(arc.end)))
+    ...  for arc in direction_arcs([[1.0, 0.0], [0.0, 2.0]])]
+    [(0, -135, 45), (1, 45, 225)]
+    """
+    directions: dict[float, int] = {}
+    for label, (x, y) in enumerate(weights):
+        if 0 < math.hypot(x, y) < math.inf:
+            directions.setdefault(math.atan2(y + 0.0, x), label)  # -0.0 would turn pi into -pi
+    angles = sorted(directions)
+    if not angles:
+        return []
+    circular = [angles[-1] - 2 * math.pi, *angles, angles[0] + 2 * math.pi]
+    bounds = [(a + b) / 2 for a, b in pairwise(circular)]
+    return [Arc(directions[a], *bounds[i : i + 2]) for i, a in enumerate(angles)]
+
+
+def linear_regions(
+    weights: Sequence[Sequence[float]],  # (C, 2)
+    bias: Sequence[float],  # (C,)
+    square: float,
+) -> dict[int, list[Point]]:
+    """The polygon in which each class has the largest `x · W_c + b_c`, inside `[-square, square]^2`.
+
+    The square is cut by the half-planes `x · (W_c - W_j) + b_c - b_j >= 0` in turn (Sutherland and Hodgman
+    1974). Classes that win nowhere in the square are left out, and of equal classes all but the first.
+
+    >>> linear_regions([[1.0, 0.0], [-1.0, 0.0]], [0.0, 0.0], 1.0)[0]
+    [(0.0, -1.0), (1.0, -1.0), (1.0, 1.0), (0.0, 1.0)]
+    """
+    regions = {}
+    for c, (weight, offset) in enumerate(zip(weights, bias, strict=True)):
+        polygon: list[Point] = [(-square, -square), (square, -square), (square, square), (-square, square)]
+        for j, (other, other_offset) in enumerate(zip(weights, bias, strict=True)):
+            a, b, d = weight[0] - other[0], weight[1] - other[1], offset - other_offset
+            if j < c and (a, b, d) == (0, 0, 0):
+                polygon = []
+            polygon = _cut(polygon, a, b, d)
+            if not polygon:
+                break
+        if len(polygon) > 2:
+            regions[c] = polygon
+    return regions
+
+
+def _cut(polygon: list[Point], a: float, b: float, d: float) -> list[Point]:
+    """What of a convex polygon lies where `a x + b y + d >= 0`."""
+    values = [a * x + b * y + d for x, y in polygon]
+    kept: list[Point] = []
+    for i, (here, value) in enumerate(zip(polygon, values, strict=True)):
+        before, last = polygon[i - 1], values[i - 1]
+        if (value >= 0) != (last >= 0):
+            share = last / (last - value)
+            kept.append(
+                (before[0] + share * (here[0] - before[0]), before[1] + share * (here[1] - before[1]))
+            )
+        if value >= 0:
+            kept.append(here)
+    return kept

@@ -5,9 +5,9 @@ import statistics
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 
-from bisector.report.classes import counts_of, reshuffled
+from bisector.report.comparison_figures import counts_of, reshuffled
 from bisector.report.names import head_label
-from bisector.report.table import SummaryRow
+from bisector.report.summary import SummaryRow
 from bisector.training.results import Comparison
 
 _FEW_CLASSES = 20  # over fewer, a correlation says nothing unless it is near 1

@@ -1,219 +1,156 @@
-"""The table of a comparison: mean and standard deviation over the seeds, one row a head."""
+"""Tables: columns and rows that pages show as HTML and terminals as text; records as CSV, Parquet and JSON."""
 
+import io
+import json
 import math
-import statistics
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
-import torch
+from bisector.errors import missing_extra
+from bisector.files import write_rows, write_whole
+from bisector.report.names import shorten
 
-from bisector.errors import require
-from bisector.files import write_rows
-from bisector.metrics.summary import METRICS, MetricInfo
-from bisector.report.names import head_label, shorten
-from bisector.statistics.paired import PairedDifference, paired_difference
-from bisector.training.results import Comparison
+_NAME_WIDTH = 32  # letters of the names in a text that has a limited width
+_LONG = 30  # rows from which a table may scroll in a box of its own
 
-LEVEL = 0.95  # of the intervals of differences
-_NAME_WIDTH = 32
+Order = Literal["", "ascending", "descending"]
+
+Show = Callable[[Any], str]
+"""How a value is written."""
 
 
 @dataclass(frozen=True)
-class SummaryRow:
-    """One head: mean and sample standard deviation of every metric over its runs, by key.
+class Column:
+    """One column: its heading, what its cells hold, and how a reader can sort by it."""
 
-    Runs in which a metric is NaN do not count for it. The mean is NaN without any other run, the deviation
-    with fewer than two.
-    """
-
-    head: str
     label: str
-    runs: int
-    mean: dict[str, float]
-    deviation: dict[str, float]
-    values: dict[str, dict[int, float]] = field(default_factory=dict)  # of every metric, by seed; finite ones
+    kind: Literal["name", "words", "number"] = "number"  # a name is the heading of its row
+    unit: str = ""  # in small print behind the label
+    help: str = ""  # shown where a heading that sorts is pointed at
+    better: str = ""  # "higher" or "lower" where that is so: an arrow says it
+    first: Order = ""  # what a click brings to the top; nothing sorts by the column where it is empty
+    sorted: bool = False  # the rows come in that order
+    width: float | None = None  # rem: what a column of words has at least
+    stacked: bool = False  # the small print of its cells stands below
 
-    @classmethod
-    def of(cls, head: str, found: Mapping[int, Mapping[str, float]], keys: Iterable[str]) -> "SummaryRow":
-        """The row of a head from the metrics of each of its seeds."""
-        values = {
-            key: {seed: v for seed, own in found.items() if math.isfinite(v := own.get(key, math.nan))}
-            for key in keys
-        }
-        return cls(
-            head=head,
-            label=head_label(head),
-            runs=len(found),
-            mean={key: statistics.fmean(v.values()) if v else math.nan for key, v in values.items()},
-            deviation={
-                key: statistics.stdev(v.values()) if len(v) > 1 else math.nan for key, v in values.items()
-            },
-            values=values,
-        )
+    @property
+    def arrow(self) -> str:
+        """The direction in which values are better."""
+        return {"higher": "↑", "lower": "↓"}.get(self.better, "")
 
 
-def summary_rows(comparison: Comparison) -> list[SummaryRow]:
-    """One row a head, in the order in which they were first run."""
-    keys = [info.key for info in METRICS]
-    return [
-        SummaryRow.of(head, {run.seed: run.metrics for run in comparison.runs if run.head == head}, keys)
-        for head in comparison.heads
-    ]
+class Cell(NamedTuple):
+    """What one cell shows, and what the table is sorted by."""
+
+    text: str
+    value: float | str = ""  # sorted by; NaN is not known
+    spread: str = ""  # in small print behind the text: a deviation, or an interval
+    best: bool = False  # of its column
+
+    @property
+    def sort_key(self) -> str:
+        """The value as an attribute of the page; empty where it is not known."""
+        known = isinstance(self.value, str) or math.isfinite(self.value)
+        return f"{self.value}" if known else ""
 
 
-def known_metrics(rows: Sequence[SummaryRow]) -> list[MetricInfo]:
-    """The metrics that any head has: those of older results are fewer."""
-    return [info for info in METRICS if any(math.isfinite(row.mean[info.key]) for row in rows)]
+class Table:
+    """Columns and rows of cells; a string is short for a column of numbers, or for a cell of text.
 
-
-def best_heads(rows: Sequence[SummaryRow], info: MetricInfo) -> set[str]:
-    """The heads whose mean is the best of all; none where neither direction is better or nothing is compared."""
-    means = {row.head: row.mean[info.key] for row in rows if math.isfinite(row.mean[info.key])}
-    if not means or not info.better or len(rows) == 1:
-        return set()
-    best = max(means.values()) if info.better == "higher" else min(means.values())
-    return {head for head, mean in means.items() if mean == best}
-
-
-def paired(own: Mapping[int, float], other: Mapping[int, float]) -> PairedDifference:
-    """The mean of `own` less `other` with its interval, over the seeds that both have."""
-    seeds = [seed for seed in own if seed in other]
-    x, y = (torch.tensor([side[seed] for seed in seeds], dtype=torch.float64) for side in (own, other))
-    return paired_difference(x, y, LEVEL)
-
-
-def leaders(values: Mapping[str, Mapping[int, float]], better: str) -> list[str]:
-    """The head with the best mean, then those that the seeds cannot tell apart from it, the best first.
-
-    Two heads can be told apart where the interval of their paired difference misses 0; with one seed none can.
-
-    Args:
-        values: of each head, by seed.
-        better: "higher" or "lower".
-
-    >>> leaders({"a": {0: 0.7, 1: 0.8}, "b": {0: 0.5, 1: 0.6}, "c": {0: 0.8, 1: 0.5}}, "higher")
-    ['a', 'c']
-    """
-    ordered = sorted(
-        (head for head, own in values.items() if own),
-        key=lambda head: statistics.fmean(values[head].values()),
-        reverse=better == "higher",
-    )
-    return [
-        head for head in ordered if head == ordered[0] or not paired(values[head], values[ordered[0]]).clear
-    ]
-
-
-def told_apart(heads: Sequence[str]) -> str:
-    """What can be told of `leaders` in words.
-
-    >>> told_apart(["igam"]), told_apart(["igam", "arcface"])
-    ('IGAM', 'IGAM and ArcFace cannot be told apart')
-    >>> told_apart(["igam", "arcface", "c2am", "ldam"])
-    'IGAM, ArcFace and 2 others cannot be told apart'
-    """
-    labels, more = [head_label(head) for head in heads[:2]], len(heads) - 2
-    if len(heads) < 2:
-        return "".join(labels)
-    others = f"{', '.join(labels)} and {more} other{'s' * (more > 1)}" if more > 0 else " and ".join(labels)
-    return f"{others} cannot be told apart"
-
-
-def format_value(info: MetricInfo, value: float) -> str:
-    """A value of a metric in the metric's unit, without the unit: one decimal, two where it has no unit.
-
-    >>> format_value(METRICS[0], 0.8312), format_value(METRICS[0], float("nan"))
-    ('83.1', '–')
-    """
-    return f"{info.scale * value:.{1 if info.unit else 2}f}" if math.isfinite(value) else "–"
-
-
-def format_mean(info: MetricInfo, row: SummaryRow) -> str:
-    """The mean with its deviation, where there is one, as in "−0.53 ± 0.32"."""
-    mean, deviation = row.mean[info.key], row.deviation[info.key]
-    spread = f" ± {format_value(info, deviation)}" if math.isfinite(deviation) else ""
-    return format_value(info, mean).replace("-", "−") + spread
-
-
-def format_table(comparison: Comparison, width: int = 160) -> str:
-    """The summary as plain text for a terminal.
-
-    Heads stand down the side, metrics across; where the columns do not fit side by side they continue in a
-    further block below. A star marks the best mean of a column, if there are several heads.
-
-    Args:
-        comparison: what was compared.
-        width: columns of the terminal, at least 60.
-
-    Raises:
-        ArgumentError: if the terminal is too narrow.
-    """
-    require(width >= 60, "width", width, "at least 60 columns")
-    rows = summary_rows(comparison)
-    seeds = max((row.runs for row in rows), default=0)
-    blocks = text_blocks(
-        [row.label for row in rows], [_column(rows, info) for info in known_metrics(rows)], width
-    )
-    legend = [
-        *(["* best mean of its column"] if len(rows) > 1 else []),
-        *([f"± standard deviation over {seeds} seeds"] if seeds > 1 else []),
-    ]
-    return "\n\n".join([*blocks, *filter(None, ["\n".join(legend)])])
-
-
-def write_csv(comparison: Comparison, path: Path) -> None:
-    """Write one row a run: head, seed, every metric (accuracies 0 to 1) and the seconds it took.
-
-    A cell is empty where the metric is not a finite number.
-    """
-    rows: list[list[object]] = [["head", "seed", *(info.key for info in METRICS), "seconds"]]
-    for run in comparison.runs:
-        values = (run.metrics.get(info.key, math.nan) for info in METRICS)
-        rows.append([run.head, run.seed, *(v if math.isfinite(v) else "" for v in values), run.seconds])
-    write_rows(path, rows)
-
-
-def text_blocks(names: Sequence[str], columns: Sequence[list[str]], width: int) -> list[str]:
-    """Names down the side and columns across, in as many blocks as the width demands.
-
-    Args:
-        names: of the rows; long ones are cut.
-        columns: each its heading, then a cell for each name.
-        width: of the terminal, in characters.
-
-    >>> print(*text_blocks(["IGAM", "C2AM"], [["Few %", "83.1", "79.0"]], 60))
+    >>> columns = [Column("Head", "name"), Column("Few", unit="%")]
+    >>> print(Table(columns, [["IGAM", Cell("83.1", best=True)], ["C2AM", "79.0"]]).text())
            Few
              %
-    ──────────
-    IGAM  83.1
+    ───────────
+    IGAM  83.1*
     C2AM  79.0
     """
-    side = ["", *(shorten(name, _NAME_WIDTH) for name in names)]
-    return ["\n".join(_lines([side, *block])) for block in _pack(columns, width - _NAME_WIDTH)]
+
+    def __init__(
+        self,
+        columns: Iterable[Column | str],
+        rows: Iterable[Sequence[Cell | str]],
+        label: str = "",  # for who does not see it; the first heading where there is none
+        *,
+        boxed: bool = False,  # whether it scrolls in a box of its own where it is long
+    ) -> None:
+        self.columns = [column if isinstance(column, Column) else Column(column) for column in columns]
+        self.rows = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
+        self.label = label or self.columns[0].label or "Table"
+        self.boxed = boxed and len(self.rows) > _LONG
+
+    @property
+    def headed(self) -> bool:
+        """Whether any column has a heading."""
+        return any(column.label for column in self.columns)
+
+    def without_dashes(self) -> "Table":
+        """The same table without the columns in which every cell is a dash."""
+        kept = [k for k in range(len(self.columns)) if k == 0 or any(row[k].text != "–" for row in self.rows)]
+        return Table([self.columns[k] for k in kept], ([row[k] for k in kept] for row in self.rows))
+
+    def text(self, width: float = math.inf, *, corner: str = "", wrap: float = 0, rule: bool = True) -> str:
+        """The table for a terminal: names to the left, numbers to the right, a star behind what is best.
+
+        Args:
+            width: letters of a line. Columns that do not fit continue in a further block below, and names are cut;
+                without a limit there is one block.
+            corner: what stands above the names.
+            wrap: letters of a heading that stay on one line at least.
+            rule: whether a line is drawn below the headings.
+        """
+        side, *columns = ([heading, *cells] for heading, cells in map(self._column, range(len(self.columns))))
+        side[0] = corner
+        if width < math.inf:
+            side[1:] = [shorten(name, _NAME_WIDTH) for name in side[1:]]
+        blocks = _blocks(columns, width - _NAME_WIDTH, wrap)
+        return "\n\n".join("\n".join(_lines([side, *block], wrap, rule)) for block in blocks)
+
+    def _column(self, k: int) -> tuple[str, list[str]]:
+        """The heading, and the cells: texts in line, their small print behind."""
+        behind = [f" {c.spread}" * bool(c.spread) + "*" * c.best for c in (row[k] for row in self.rows)]
+        room = max(map(len, behind), default=0)
+        cells = [row[k].text + spread.ljust(room) for row, spread in zip(self.rows, behind, strict=True)]
+        return f"{self.columns[k].label} {self.columns[k].unit}".rstrip(), cells
 
 
-def _column(rows: Sequence[SummaryRow], info: MetricInfo) -> list[str]:
-    """The heading, then a cell a row, with the means in line."""
-    best = best_heads(rows, info)
-    means = [format_value(info, row.mean[info.key]) for row in rows]
-    spreads = [
-        (f" ± {format_value(info, deviation)}" if math.isfinite(deviation) else "") + "*" * (row.head in best)
-        for row in rows
-        for deviation in [row.deviation[info.key]]
-    ]
-    width = max(map(len, spreads), default=0)
-    cells = [mean + spread.ljust(width) for mean, spread in zip(means, spreads, strict=True)]
-    return [f"{info.label} {info.unit}".rstrip(), *cells]
+def name_width(names: Iterable[str]) -> float:
+    """The rem that a column of names has at least: those of the longest, or where it is long, of some words."""
+    return min(7.0, 1.2 + 0.55 * max(map(len, names), default=0))
 
 
-def _pack(columns: Sequence[list[str]], width: int) -> Iterator[list[list[str]]]:
+Values = tuple[Column, Sequence[Any], Show]
+"""A column, its value for every class, and how one is shown."""
+
+
+def class_table(
+    names: Sequence[str], order: Sequence[int], columns: Sequence[Values], help: str = ""
+) -> Table:
+    """Return a table with a row for each class, sortable by every column.
+
+    Args:
+        names: of all classes.
+        order: the positions of those that are shown.
+        columns: their values.
+        help: what is said of the column of names.
+    """
+    name = Column("Class", "name", help=help, first="ascending", width=name_width(names[c] for c in order))
+    rows = (
+        [Cell(names[c], names[c]), *(Cell(show(values[c]), values[c]) for _, values, show in columns)]
+        for c in order
+    )
+    return Table([name, *(column for column, _, _ in columns)], rows, "Classes", boxed=True)
+
+
+def _blocks(columns: Sequence[list[str]], width: float, wrap: float) -> Iterator[list[list[str]]]:
     """Distribute the columns over as few blocks as the width allows."""
     block: list[list[str]] = []
     used = 0
     for column in columns:
-        needed = _column_width(column) + 2
+        needed = _width(column, wrap) + 2
         if block and used + needed > width:
             yield block
             block, used = [], 0
@@ -222,23 +159,23 @@ def _pack(columns: Sequence[list[str]], width: int) -> Iterator[list[list[str]]]
     yield block
 
 
-def _column_width(column: Sequence[str]) -> int:
+def _width(column: Sequence[str], wrap: float) -> int:
     heading, *cells = column
-    return max(map(len, [*heading.split(), *cells]))
+    return max(int(min(len(heading), wrap)), *map(len, heading.split()), *map(len, cells), 1)
 
 
-def _lines(columns: Sequence[list[str]]) -> Iterator[str]:
+def _lines(columns: Sequence[list[str]], wrap: float, rule: bool) -> Iterator[str]:
     """The headings over as many lines as they need, a rule, and the cells."""
-    widths = [_column_width(column) for column in columns]
+    widths = [_width(column, wrap) for column in columns]
     headings = [
         textwrap.wrap(column[0], width, break_long_words=False)
         for column, width in zip(columns, widths, strict=True)
     ]
     depth = max(map(len, headings))
-    raised = [[""] * (depth - len(heading)) + heading for heading in headings]
-    for line in zip(*raised, strict=True):
+    for line in zip(*([""] * (depth - len(lines)) + lines for lines in headings), strict=True):
         yield _line(line, widths)
-    yield "─" * (sum(widths) + 2 * (len(widths) - 1))
+    if rule:
+        yield "─" * (sum(widths) + 2 * (len(widths) - 1))
     for line in zip(*(column[1:] for column in columns), strict=True):
         yield _line(line, widths)
 
@@ -246,3 +183,42 @@ def _lines(columns: Sequence[list[str]]) -> Iterator[str]:
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     first, *others = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
     return "  ".join([first.strip().ljust(widths[0]), *others]).rstrip()
+
+
+def write_records(
+    path: Path, headings: Sequence[str], rows: Iterable[Sequence[object]], types: Sequence[type] = ()
+) -> None:
+    """Write rows as CSV, Parquet or JSON, whole or not at all; NaN is an empty cell, or null as an infinity is too.
+
+    Args:
+        path: ends with .csv, .parquet or .json.
+        headings: of the columns.
+        rows: a value for each heading.
+        types: of the columns; needed for Parquet.
+
+    Raises:
+        MissingExtraError: for Parquet without pyarrow.
+        OSError: if the file cannot be written.
+    """
+    if path.suffix == ".csv":
+        write_rows(path, [headings, *([_cell(value) for value in row] for row in rows)])
+        return
+    known = [[None if isinstance(v, float) and not math.isfinite(v) else v for v in row] for row in rows]
+    if path.suffix == ".json":
+        listed = [dict(zip(headings, row, strict=True)) for row in known]
+        write_whole(path, json.dumps(listed, ensure_ascii=False, indent=1, allow_nan=False))
+        return
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise missing_extra("pyarrow", "measure") from None
+    kinds = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+    columns = [pa.array([row[k] for row in known], type=kinds[held]) for k, held in enumerate(types)]
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns, names=headings), buffer)
+    write_whole(path, buffer.getvalue())
+
+
+def _cell(value: object) -> object:
+    return "" if isinstance(value, float) and math.isnan(value) else value

@@ -1,17 +1,23 @@
-"""What one training came to, in some lines."""
+"""What a training came to, and what a comparison will take, in some lines."""
 
 import math
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bisector.data.dataset import Dataset
 from bisector.metrics.summary import METRICS
-from bisector.report.estimates import duration, size_of
+from bisector.report.numbers import duration
 from bisector.report.verification import format_verification, verifications
 from bisector.training.results import Run
 
+if TYPE_CHECKING:
+    from bisector.data.dataset import Dataset
+    from bisector.training.dry_run import Estimate
+    from bisector.training.processes import AnyCell
 
-def format_run(run: Run, dataset: Dataset, folder: Path) -> str:
+
+def format_run(run: Run, dataset: "Dataset", folder: Path) -> str:
     """Return the metrics of a training, its weakest classes, and where its files are."""
     part = "validation" if dataset.open_set else "test"
     lines = [f"{run.head} on {dataset.name}, seed {run.seed}: {duration(run.seconds)}", size_of(dataset), ""]
@@ -27,6 +33,52 @@ def format_run(run: Run, dataset: Dataset, folder: Path) -> str:
     lines += ["", f"Weakest classes on the {part} part: {weakest}"]
     if run.verification is not None:
         lines += ["", "Classes never trained on:", "", format_verification(verifications([run]))]
-    return "\n".join(
-        [*lines, f"\nEverything is in {folder}; next: bisector embed {shlex.quote(str(folder))}"]
-    )
+    lines.append(f"\nEverything is in {folder}; next: bisector embed {shlex.quote(str(folder))}")
+    return "\n".join(lines)
+
+
+def format_estimates(
+    estimates: Sequence["Estimate"],
+    cells: Sequence["AnyCell"],
+    left: Sequence["AnyCell"],
+    data: str,
+    jobs: int,
+) -> str:
+    """Return the table of a dry run and its sum.
+
+    Args:
+        estimates: one a head.
+        cells: of the comparison.
+        left: those of them that are not done yet.
+        data: what there is to train on, in a line.
+        jobs: trainings at a time.
+    """
+    width = max(len(e.head) for e in estimates)
+    lines = [
+        data,
+        "",
+        f"{'Head':<{width}}  {'Parameters':>11}  {'Steps':>9}  {'ms a step':>9}  {'A training':>10}  {'Memory':>9}",
+    ]
+    lines += [
+        f"{e.head:<{width}}  {e.parameters:>11,}  {e.steps:>9,}  {1e3 * e.step_seconds:>9.1f}  "
+        f"{duration(e.seconds):>10}  {e.memory / 2**20:>5,.0f} MiB"
+        for e in estimates
+    ]
+    seconds = {e.head: e.seconds for e in estimates}
+    known = max(seconds.values())
+    total = sum(seconds.get(c.head, known) * c.epochs / c.recipe.epochs for c in left)
+    most = sum(sorted((e.memory for e in estimates), reverse=True)[:1]) * min(jobs, max(len(left), 1))
+    longest = max((seconds.get(c.head, known) * c.epochs / c.recipe.epochs for c in left), default=0.0)
+    time = duration(max(longest, total / jobs))
+    lines += [
+        "",
+        f"Trainings: {len(cells)}, {len(cells) - len(left)} done; {jobs} at a time: about {time} and "
+        f"{most / 2**20:,.0f} MiB in all, besides some seconds to start.",
+    ]
+    return "\n".join(lines)
+
+
+def size_of(dataset: "Dataset") -> str:
+    """Say how many classes and examples there are."""
+    parts = ", ".join(f"{len(getattr(dataset, part)):,} {part}" for part in ("train", "validation", "test"))
+    return f"{dataset.name}: {dataset.num_classes:,} classes; examples: {parts}"

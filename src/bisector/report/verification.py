@@ -1,57 +1,37 @@
 """Verification by head: the table, the ROC picture and the page."""
 
-import html
 import math
 import statistics
-import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
 from bisector.errors import require
 from bisector.files import write_whole
+from bisector.metrics.summary import MetricInfo
 from bisector.metrics.verification import Verification
-from bisector.report.colors import PALETTE
-from bisector.report.figure import MARGIN, Figure, Json, axis
-from bisector.report.names import head_label, head_summary, plot_text, shorten
-from bisector.report.sections import plot
-from bisector.report.table import leaders, told_apart
+from bisector.report.figure import DASHES, MARGIN, PALETTE, Figure, Json, Trace, axis, scatter
+from bisector.report.names import head_label, plot_text, shorten
+from bisector.report.numbers import count
+from bisector.report.summary import (
+    SummaryRow,
+    Tile,
+    about_heads,
+    leaders,
+    metric_column,
+    name_leaders,
+    summary_table,
+)
+from bisector.report.table import Table
 from bisector.training.results import Run
 
 Runs: TypeAlias = Mapping[str, Sequence[Verification]]
 """The verifications of each head, one a seed, by the head as it is on the command line."""
 
-_DASHES = ("solid", "dash", "dot", "dashdot")
 _MOST_POINTS = 399
 _NAME_WIDTH = 32
 _HEADING_WIDTH = 13  # of a column; a longer heading continues on the next line
-
-
-@dataclass(frozen=True)
-class Column:
-    """One number of a verification, as tables show it."""
-
-    title: str
-    help: str
-    value: Callable[[Verification], float]  # 0 to 1
-    better: str  # "higher", "lower", or "" where the nearest to what was asked for is best
-    small: bool = False  # far below one percent: significant digits count, not decimals
-    share: bool = True  # shown in percent
-
-    def cell(self, runs: Sequence[Verification]) -> tuple[float, float]:
-        """Mean and sample standard deviation over the runs in which it is a number, in percent if it is a share."""
-        scale = 100 if self.share else 1
-        known = [scale * value for run in runs if math.isfinite(value := self.value(run))]
-        return (
-            statistics.fmean(known) if known else math.nan,
-            statistics.stdev(known) if len(known) > 1 else math.nan,
-        )
-
-    def text(self, value: float) -> str:
-        """A mean or a deviation as `cell` gives it; a dash where it is not known."""
-        shown = f"{value:.2g}" if self.small else f"{value:.{2 if self.share else 4}f}"
-        return shown if math.isfinite(value) else "–"
 
 
 def verifications(runs: Sequence[Run]) -> dict[str, list[Verification]]:
@@ -65,58 +45,58 @@ def verifications(runs: Sequence[Run]) -> dict[str, list[Verification]]:
 
 def write_verification(runs: Sequence[Run], data: str, command: str, folder: Path) -> Path:
     """Write verification.html for trainings with the open-set split; return where it is."""
-    page = folder / "verification.html"
-    write_verification_page(
-        page, verifications(runs), title=f"Classes never trained on: {data}", command=command
-    )
-    return page
+    path, title = folder / "verification.html", f"Classes never trained on: {data}"
+    write_whole(path, render_verification_page(verifications(runs), title=title, command=command))
+    return path
 
 
-def columns(runs: Runs) -> list[Column]:
-    """The columns that these verifications fill: the equal error rate, then two or three a false accept rate."""
+def _metrics(runs: Runs) -> list[MetricInfo]:
+    """The numbers that these verifications have: the equal error rate, then two or three a false accept rate."""
     every = [run for head in runs.values() for run in head]
-    found = [
-        Column(
-            "EER %",
-            "Equal error rate: as many impostors accepted as genuine pairs refused.",
-            lambda run: run.eer,
-            "lower",
-        )
-    ]
-    found += [
-        Column(
-            f"TAR % at FAR {_power(far)}",
-            f"Share of the genuine pairs accepted while at most a share of {_power(far)} of the impostors are.",
-            lambda run, far=far: run.tar.get(far, math.nan),  # type: ignore[misc]
-            "higher",
-        )
-        for far in sorted({far for run in every for far in run.tar}, reverse=True)
-    ]
+    eer = "Equal error rate: as many impostors accepted as genuine pairs refused."
+    found = [MetricInfo("eer", "EER %", "", "lower", eer)]
+    for far in sorted({far for run in every for far in run.tar}, reverse=True):
+        told = f"Share of the genuine pairs accepted while at most a share of {_power(far)} of the impostors are."
+        found.append(MetricInfo(f"tar {far}", f"TAR % at FAR {_power(far)}", "", "higher", told))
     for far in sorted({far for run in every for far in run.carried}, reverse=True):
-        found += [
-            Column(
-                f"Threshold for {_power(far)}",
-                f"Cosine from which a pair is accepted, chosen for a FAR of {_power(far)} on other classes.",
-                lambda run, far=far: run.carried[far].threshold if far in run.carried else math.nan,  # type: ignore[misc]
-                "",
-                share=False,
-            ),
-            Column(
-                f"FAR % at the threshold for {_power(far)}",
-                f"Impostors accepted at the threshold that was chosen for a FAR of {_power(far)} on other classes.",
-                lambda run, far=far: run.carried[far].far if far in run.carried else math.nan,  # type: ignore[misc]
-                "",
-                small=True,
-            ),
-            Column(
-                f"TAR % at the threshold for {_power(far)}",
-                f"Genuine pairs accepted at the threshold that was chosen for a FAR of {_power(far)} on other "
-                "classes. To be read beside the FAR that came with it.",
-                lambda run, far=far: run.carried[far].tar if far in run.carried else math.nan,  # type: ignore[misc]
-                "",
-            ),
-        ]
+        at = f"at the threshold for {_power(far)}"
+        chosen = f"chosen for a FAR of {_power(far)} on other classes."
+        beside = "To be read beside the FAR that came with it."
+        accepted = f"accepted at the threshold that was {chosen}"
+        # Of what a threshold from elsewhere does, the nearest to what was asked for is best.
+        for key, label, told in (
+            ("threshold", f"Threshold for {_power(far)}", f"Cosine from which a pair is accepted, {chosen}"),
+            ("false", f"FAR % {at}", f"Impostors {accepted}"),
+            ("true", f"TAR % {at}", f"Genuine pairs {accepted} {beside}"),
+        ):
+            found.append(MetricInfo(f"{key} {far}", label, "", "", told))
     return found
+
+
+def _values(run: Verification) -> dict[str, float]:
+    """The numbers of one verification by the key of `_metrics`, shares in percent."""
+    found = {"eer": 100 * run.eer, **{f"tar {far}": 100 * tar for far, tar in run.tar.items()}}
+    for far, point in run.carried.items():
+        found[f"threshold {far}"] = point.threshold
+        found[f"false {far}"], found[f"true {far}"] = 100 * point.far, 100 * point.tar
+    return found
+
+
+def _show(info: MetricInfo, value: float) -> str:
+    """A mean or a deviation: of rates far below one percent, significant digits count."""
+    form = {"threshold": ".4f", "false": ".2g"}.get(info.key.partition(" ")[0], ".2f")
+    return f"{value:{form}}" if math.isfinite(value) else "–"
+
+
+def _summary(runs: Runs) -> tuple[list[SummaryRow], list[MetricInfo]]:
+    require(
+        bool(runs) and all(runs.values()), "runs", "a head without a run", "at least one run of each head"
+    )
+    infos = _metrics(runs)
+    keys = [info.key for info in infos]
+    return [
+        SummaryRow.of(head, dict(enumerate(map(_values, own))), keys) for head, own in runs.items()
+    ], infos
 
 
 def format_verification(runs: Runs) -> str:
@@ -136,30 +116,16 @@ def format_verification(runs: Runs) -> str:
     Raises:
         ArgumentError: there is no run.
     """
-    _require_runs(runs)
-    shown = columns(runs)
-    rows = [["", *(column.title for column in shown)]]
-    for head, verifications in runs.items():
-        cells = [
-            _plain(column, verifications) + ("*" if head in _best(runs, column) else " " * (len(runs) > 1))
-            for column in shown
-        ]
-        rows.append([shorten(head_label(head), _NAME_WIDTH), *cells])
-    headings, *others = rows
-    widths = [
-        max(min(len(heading), _HEADING_WIDTH), *map(len, cells))
-        for heading, *cells in zip(headings, *others, strict=True)
-    ]
-    wrapped = [textwrap.wrap(heading, width) for heading, width in zip(headings, widths, strict=True)]
-    deep = max(map(len, wrapped))
-    raised = zip(*([""] * (deep - len(lines)) + lines for lines in wrapped), strict=True)
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-        for row in [*map(list, raised), *others]
-    ]
-    legend = ["; ".join(_facts(runs))]
-    legend += ["* best mean of its column"] if len(runs) > 1 else []
-    return "\n".join([*lines, "", *legend])
+    rows, infos = _summary(runs)
+    table = summary_table(rows, infos, show=_show)
+    stars = {True: "*", False: " " * (len(runs) > 1)}
+    joined = (
+        [shorten(name.text, _NAME_WIDTH), *(f"{c.text} {c.spread}".rstrip() + stars[c.best] for c in cells)]
+        for name, *cells in table.rows
+    )
+    text = Table(table.columns, joined).text(wrap=_HEADING_WIDTH, rule=False)
+    legend = ["; ".join(_facts(runs)), *["* best mean of its column"] * (len(runs) > 1)]
+    return "\n".join([text, "", *legend])
 
 
 def roc_figure(runs: Runs) -> Figure:
@@ -168,47 +134,39 @@ def roc_figure(runs: Runs) -> Figure:
     Raises:
         ArgumentError: there is no run.
     """
-    _require_runs(runs)
-    traces: list[Mapping[str, Json]] = []
+    rows, _ = _summary(runs)
+    traces: list[Trace] = []
     floor = least = 1.0
-    for place, (head, verifications) in enumerate(runs.items()):
-        fars, tars = _mean_curve(verifications)
+    for place, (head, verified) in enumerate(runs.items()):
+        fars, tars = _mean_curve(verified)
         if not fars:
             continue
         floor = min(floor, *(tar for far, tar in zip(fars, tars, strict=True) if far >= 1e-5))
         least = min(least, fars[0])
         label = plot_text(head_label(head), 40)
+        color, dash = PALETTE[place % len(PALETTE)], DASHES[place // len(PALETTE) % len(DASHES)]
+        hover = f"{label}<br>FAR %{{x:.2g}}: TAR %{{y:.1f}}%<extra></extra>"
+        line: Json = {"width": 2, "color": color, "dash": dash}
         traces.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": label,
-                "x": fars,
-                "y": [100 * tar for tar in tars],
-                "line": {
-                    "width": 2,
-                    "color": PALETTE[place % len(PALETTE)],
-                    "dash": _DASHES[place // len(PALETTE) % len(_DASHES)],
-                },
-                "hovertemplate": f"{label}<br>FAR %{{x:.2g}}: TAR %{{y:.1f}}%<extra></extra>",
-            }
+            scatter("lines", fars, [100 * tar for tar in tars], name=label, line=line, hovertemplate=hover)
         )
+    told = (
+        f"{row.label} equal error rate {row.mean['eer']:.2f}%"
+        if math.isfinite(row.mean["eer"])
+        else f"{row.label} without a curve"
+        for row in rows
+    )
+    far_range = [math.log10(max(least, 1e-6)) if least < 1 else -4, 0]
+    false_rate = axis("False accept rate, logarithmic", type="log", range=far_range)
     return Figure(
-        key="roc",
+        "roc",
         title="True accept rate against false accept rate",
         note="Higher is better. " + _seeds_note(runs),
-        description=f"One rising curve for each of {_number(len(traces), 'head')}: "
-        + "; ".join(f"{head_label(head)} {_at_words(runs[head])}" for head in runs),
+        description=f"One rising curve for each of {count(len(traces), 'head')}: " + "; ".join(told),
         data=traces,
         layout={
-            "xaxis": {
-                **axis("False accept rate, logarithmic"),
-                "type": "log",
-                "range": [math.log10(max(least, 1e-6)) if least < 1 else -4, 0],
-                "dtick": 1,
-                "exponentformat": "power",
-            },
-            "yaxis": {**axis("True accept rate, %"), "range": [max(0.0, 100 * floor - 3), 101]},
+            "xaxis": {**false_rate, "dtick": 1, "exponentformat": "power"},
+            "yaxis": axis("True accept rate, %", range=[max(0.0, 100 * floor - 3), 101]),
             "legend": {"orientation": "h", "y": -0.15, "yanchor": "top"},
             "showlegend": True,
             "margin": {**MARGIN, "t": 12},
@@ -218,26 +176,9 @@ def roc_figure(runs: Runs) -> Figure:
 
 
 def render_verification_page(runs: Runs, *, title: str, command: str = "") -> str:
-    """The page that `write_verification_page` writes."""
-    from bisector.report.document import document
-
-    _require_runs(runs)
-    figure = roc_figure(runs)
-    content = [
-        _header(runs, title, command),
-        _findings(runs),
-        plot(figure),
-        _table(runs),
-        _explanation(runs),
-    ]
-    return document(title, content, [figure])
-
-
-def write_verification_page(path: Path, runs: Runs, *, title: str, command: str = "") -> None:
-    """Write the table and the ROC as one HTML file that works offline and from `file://`.
+    """The table and the ROC as one HTML page that works offline and from `file://`.
 
     Args:
-        path: of the file.
         runs: the verifications of each head.
         title: of the page, plain text.
         command: what was typed, where there is something to repeat.
@@ -245,14 +186,38 @@ def write_verification_page(path: Path, runs: Runs, *, title: str, command: str 
     Raises:
         ArgumentError: there is no run.
         MissingExtraError: plotly is not installed.
-        OSError: the file cannot be written.
     """
-    write_whole(path, render_verification_page(runs, title=title, command=command))
+    from bisector.report.page import render  # needs plotly, which a training does without
+
+    rows, infos = _summary(runs)
+    every = [run for head in runs.values() for run in head]
+    tiles = []
+    for info in [info for info in infos if info.better][:4]:
+        best = leaders(rows, info)
+        if best:
+            order = {"lower": "Lowest ", "higher": "Highest "}[info.better] * (len(rows) > 1)
+            note = name_leaders([row.label for row in best])
+            value = f"{best[0].mean[info.key]:.2f}"
+            tiles.append(Tile(order + info.label.replace(" %", ""), value, unit="%", note=note))
+    columns = [replace(metric_column(info), help=info.help, better="") for info in infos]
+    return render(
+        "verification.html",
+        title=title,
+        command=command,
+        facts=_facts(runs),
+        tiles=tiles,
+        figures=[roc_figure(runs)],
+        summary=summary_table(rows, infos, columns, _show),
+        about=about_heads(rows),
+        seeds_note=_seeds_note(runs),
+        unknown=any(math.isnan(tar) for run in every for tar in run.tar.values()),
+        carried=any(run.carried for run in every),
+    )
 
 
-def _mean_curve(verifications: Sequence[Verification]) -> tuple[list[float], list[float]]:
+def _mean_curve(verified: Sequence[Verification]) -> tuple[list[float], list[float]]:
     """At the false accept rates of all seeds, the mean over the seeds of the step functions."""
-    drawn = [run for run in verifications if run.curve_far]
+    drawn = [run for run in verified if run.curve_far]
     if not drawn:
         return [], []
     # Below the first rate of a seed its curve is not known: the mean begins where all are.
@@ -265,23 +230,8 @@ def _mean_curve(verifications: Sequence[Verification]) -> tuple[list[float], lis
 
 def _step(run: Verification, far: float) -> float:
     """The true accept rate of the last point that is not beyond a false accept rate."""
-    return next(
-        tar for f, tar in zip(reversed(run.curve_far), reversed(run.curve_tar), strict=True) if f <= far
-    )
-
-
-def _best(runs: Runs, column: Column) -> set[str]:
-    means = {head: column.cell(found)[0] for head, found in runs.items()}
-    known = [mean for mean in means.values() if math.isfinite(mean)]
-    if len(runs) < 2 or not column.better or not known:
-        return set()
-    best = min(known) if column.better == "lower" else max(known)
-    return {head for head, mean in means.items() if mean == best}
-
-
-def _plain(column: Column, verifications: Sequence[Verification]) -> str:
-    mean, deviation = column.cell(verifications)
-    return column.text(mean) + (f" ± {column.text(deviation)}" if math.isfinite(deviation) else "")
+    points = zip(reversed(run.curve_far), reversed(run.curve_tar), strict=True)
+    return next(tar for f, tar in points if f <= far)
 
 
 def _facts(runs: Runs) -> list[str]:
@@ -296,117 +246,14 @@ def _facts(runs: Runs) -> list[str]:
         f"{span('genuine_pairs')} genuine and {span('impostor_pairs')} impostor pairs of {span('embeddings')} "
         f"embeddings in {span('classes')} classes"
     ]
-    seeds = max(len(head) for head in runs.values())
-    facts += [f"± standard deviation over {seeds} seeds"] if seeds > 1 else []
-    if any(run.resolution for run in every):
-        facts.append(f"cosines rounded to {max(run.resolution for run in every):.1g}")
-    return facts
-
-
-def _header(runs: Runs, title: str, command: str) -> str:
-    typed = f"<pre><code>{html.escape(command)}</code></pre>" if command else ""
-    return (
-        f'<h1>{html.escape(title)}</h1>\n<p class="lead">{html.escape(" · ".join(_facts(runs)))}</p>\n{typed}'
-    )
-
-
-def _findings(runs: Runs) -> str:
-    items = []
-    for column in [c for c in columns(runs) if c.better][:4]:
-        values = {
-            head: {place: v for place, run in enumerate(found) if math.isfinite(v := column.value(run))}
-            for head, found in runs.items()
-        }
-        best = leaders(values, column.better)
-        if best:
-            value = column.cell(runs[best[0]])[0]
-            names = html.escape(told_apart(best))
-            title = html.escape(column.title.replace(" %", ""))
-            order = {"lower": "Lowest ", "higher": "Highest "}[column.better] if len(runs) > 1 else ""
-            items.append(
-                f'<div><dt>{order}{title}</dt><dd class="value">{value:.2f} <span class="spread">%</span></dd>'
-                f"<dd>{names}</dd></div>"
-            )
-    return f'<dl class="findings">{"".join(items)}</dl>'
-
-
-def _table(runs: Runs) -> str:
-    shown = columns(runs)
-    headings = "".join(
-        f'<th scope="col" data-first="{"ascending" if column.better == "lower" else "descending"}">'
-        f'<button type="button" title="{html.escape(column.help)}">{html.escape(column.title)}</button></th>'
-        for column in shown
-    )
-    best = " The best mean of each column is shaded; click a heading to sort by it." * (len(runs) > 1)
-    about = "".join(
-        f"<dt>{html.escape(head_label(head))}</dt><dd>{html.escape(summary)}</dd>"
-        for head in runs
-        if (summary := head_summary(head))
-    )
-    terms = "".join(f"<dt>{html.escape(c.title)}</dt><dd>{html.escape(c.help)}</dd>" for c in shown)
-    heads = f'<details><summary>What the heads are</summary><dl class="terms">{about}</dl></details>'
-    return f"""<section aria-labelledby="results">
-<h2 id="results">Results</h2>
-<p>{_seeds_note(runs)}{best}</p>
-<div class="scroll" tabindex="0" role="region" aria-labelledby="results">
-<table id="summary">
-<thead><tr><th scope="col" data-first="ascending" data-text><button type="button">Head</button></th>{headings}\
-</tr></thead>
-<tbody>
-{"".join(_row(head, runs, shown) for head in runs)}</tbody>
-</table>
-</div>
-{heads if about else ""}
-<details><summary>What the columns mean</summary><dl class="terms">{terms}</dl></details>
-</section>"""
-
-
-def _row(head: str, runs: Runs, shown: Sequence[Column]) -> str:
-    label = html.escape(head_label(head))
-    cells = [f'<tr><th scope="row" data-value="{label}">{label}</th>']
-    for column in shown:
-        mean, deviation = column.cell(runs[head])
-        best = ' class="best"' if head in _best(runs, column) else ""
-        spread = (
-            f' <span class="spread">± {column.text(deviation)}</span>' if math.isfinite(deviation) else ""
-        )
-        value = mean if math.isfinite(mean) else ""
-        cells.append(f'<td{best} data-value="{value}">{column.text(mean)}{spread}</td>')
-    return "".join(cells) + "</tr>\n"
-
-
-def _explanation(runs: Runs) -> str:
-    every = [run for head in runs.values() for run in head]
-    parts = [
-        "A pair of embeddings is accepted when its cosine is at least a threshold. Genuine pairs are of one class, "
-        "impostor pairs of two. TAR is the share of the genuine pairs accepted, FAR that of the impostors."
-    ]
-    if any(math.isnan(tar) for run in every for tar in run.tar.values()):
-        parts.append("A dash stands where there are fewer than 1 / FAR impostor pairs: it cannot be told.")
-    if any(run.carried for run in every):
-        parts.append(
-            "The columns “at the threshold” show what a threshold chosen on other classes does on these: that is "
-            "what a user would get. The others choose their threshold on the very classes they report."
-        )
-    else:
-        parts.append(
-            "Each threshold was chosen on the very classes it is reported on; on new classes the FAR will differ."
-        )
-    parts.append("Pairs share embeddings, so the rates scatter more than the number of pairs suggests.")
-    return f"""<section aria-labelledby="reading">
-<h2 id="reading">How to read it</h2>
-<p>{html.escape(" ".join(parts))}</p>
-</section>"""
+    seeds, resolution = max(map(len, runs.values())), max(run.resolution for run in every)
+    facts += [f"± standard deviation over {seeds} seeds"] * (seeds > 1)
+    return facts + [f"cosines rounded to {resolution:.1g}"] * bool(resolution)
 
 
 def _seeds_note(runs: Runs) -> str:
-    seeds = max(len(head) for head in runs.values())
+    seeds = max(map(len, runs.values()))
     return f"Mean over {seeds} seeds." if seeds > 1 else "One seed: how much is chance cannot be told."
-
-
-def _at_words(verifications: Sequence[Verification]) -> str:
-    known = [run.eer for run in verifications if math.isfinite(run.eer)]
-    return f"equal error rate {100 * statistics.fmean(known):.2f}%" if known else "without a curve"
 
 
 def _power(far: float) -> str:
@@ -417,13 +264,3 @@ def _power(far: float) -> str:
     """
     exponent = round(math.log10(far))
     return f"1e{exponent}" if far == float(f"1e{exponent}") and exponent < 0 else f"{far:g}"
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"
-
-
-def _require_runs(runs: Runs) -> None:
-    require(
-        bool(runs) and all(runs.values()), "runs", "a head without a run", "at least one run of each head"
-    )

@@ -1,4 +1,4 @@
-"""How the numbers of a measurement are written, on the page and in a terminal."""
+"""How numbers are written, on every page and in a terminal."""
 
 import math
 
@@ -26,13 +26,22 @@ def significant(value: float) -> str:
     return f"{value:#.2g}" if value < 0.995 else f"{value:.2f}"
 
 
-def number(value: float, decimals: int = 1) -> str:
-    """A number; a dash for NaN."""
-    return f"{value:.{decimals}f}".replace("-", "−") if math.isfinite(value) else "–"
+def number(value: float, decimals: int = 1, sign: str = "") -> str:
+    """A number with the minus sign of typography; a dash for NaN.
+
+    >>> number(-0.25, 2), number(1.04, sign="+"), number(float("nan"))
+    ('−0.25', '+1.0', '–')
+    """
+    return f"{value:{sign}.{decimals}f}".replace("-", "−") if math.isfinite(value) else "–"
+
+
+def whole(value: float) -> str:
+    """A count; a dash for NaN."""
+    return f"{value:,.0f}" if math.isfinite(value) else "–"
 
 
 def error(value: float) -> str:
-    """An error in bits; of one that is null a plain 0, of none a dash.
+    """An error in bits; a plain 0 where it is exact, a dash where it is not known.
 
     >>> error(0.0), error(0.125), error(3e-7), error(float("nan"))
     ('0', '0.12', '3.0e-7', '–')
@@ -48,3 +57,17 @@ def count(amount: int, noun: str) -> str:
     """How many, as in "1 row", "2 rows", "3 classes"."""
     plural = "es" if noun.endswith("s") else "s"
     return f"{amount:,} {noun}{plural * (amount != 1)}"
+
+
+def duration(seconds: float) -> str:
+    """A time in seconds, minutes or hours, as a person would say it.
+
+    >>> duration(42.3), duration(75), duration(7500)
+    ('42 s', '1 min 15 s', '2 h 05 min')
+    """
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{seconds:.0f} s"
+    if rounded < 3600:
+        return f"{rounded // 60} min {rounded % 60:02d} s"
+    return f"{rounded // 3600} h {rounded % 3600 // 60:02d} min"

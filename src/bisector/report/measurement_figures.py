@@ -1,0 +1,158 @@
+"""The pictures of a measurement: a point for each class."""
+
+import math
+from collections.abc import Sequence
+
+from bisector.measurement.classes import ClassMeasure
+from bisector.measurement.measurement import Measurement
+from bisector.report.figure import FAINT, Figure, Json, axis, scatter, ticks
+from bisector.report.names import plot_text, shorten
+
+_NAMED = 6  # classes with names beside their points: the hardest, or those with the largest amounts
+_MOST_POINTS = 200  # with names: of more, names would cover points, and each tells its own when pointed at
+_LONGEST = 12  # letters of a label
+_JOINED = 3  # names in one label
+_LETTER, _LINE = 0.018, 0.06  # width and height of a letter, of the axes
+_MOST_SCORES = 6  # with pictures
+_RARE_TO_FREQUENT: Json = [[0, "<--warmhigh>"], [0.5, FAINT], [1, "<--accent>"]]
+
+Point = tuple[ClassMeasure, float, float]
+"""A class, its place across and its place up."""
+
+
+def scatter_plots(found: Measurement) -> list[Figure]:
+    """Amount and count against every score, in the colour of the count; without scores, count against amount."""
+    if not found.scores:
+        points = [(one, _count(one), one.amount) for one in found.classes]
+        return [_scatter("count-amount", "Count and amount", points, "Rows", "Amount, bits", worst=False)]
+    figures = []
+    for k, score in enumerate(found.scores[:_MOST_SCORES]):
+        label = plot_text(score.name) + ", %" * score.percent
+        label = label[:1].upper() + label[1:]
+        measured = list(
+            zip(found.classes, [100 * v if score.percent else v for v in score.values], strict=True)
+        )
+        amounts = [(one, one.amount, up) for one, up in measured]
+        counts = [(one, _count(one), up) for one, up in measured]
+        figures += [
+            _scatter(f"score-{k}-amount", f"Amount and {score.name}", amounts, "Amount, bits", label),
+            _scatter(f"score-{k}-count", f"Count and {score.name}", counts, "Rows", label),
+        ]
+    return figures
+
+
+def _count(one: ClassMeasure) -> float:
+    return float(one.count) if one.count else math.nan
+
+
+def _scatter(
+    key: str, title: str, points: Sequence[Point], across: str, up: str, *, worst: bool = True
+) -> Figure:
+    """A point for each class that has both; the names of the lowest are written, or of the highest."""
+    points = [point for point in points if math.isfinite(point[1]) and math.isfinite(point[2])]
+    classes, x, y = [one for one, _, _ in points], [x for _, x, _ in points], [y for _, _, y in points]
+    log = across == "Rows" and bool(x) and max(x) >= 10 * min(x)  # else such an axis has nothing to show
+    named = sorted(range(len(points)), key=lambda k: points[k][2], reverse=not worst)
+    named = named[: _NAMED if len(points) <= _MOST_POINTS else 0]
+    labels = _labels(named, [math.log(v) for v in x] if log else x, y, [one.name for one in classes])
+    size, colors = (
+        8 if len(points) < 100 else 5,
+        _count_colors([one.count for one in classes], across != "Rows"),
+    )
+    trace = scatter(
+        "markers+text",
+        x,
+        y,
+        text=[labels.get(k, "") for k in range(len(points))],
+        textposition="top center",
+        textfont={"size": 10, "color": FAINT},
+        cliponaxis=False,
+        customdata=[_hover(one, value, up) for one, value in zip(classes, y, strict=True)],
+        hovertemplate="%{customdata}<extra></extra>",
+        marker={**colors, "size": size, "opacity": 0.8},
+    )
+    return Figure(
+        key,
+        title=title,
+        description=f"A point for each class: {across} across, {up} up.",
+        data=[trace],
+        layout={
+            "xaxis": axis(across, **(_log_ticks(x) if log else {"nticks": 6})),
+            "yaxis": axis(up, nticks=6),
+            "showlegend": False,
+        },
+        height=320,
+    )
+
+
+def _hover(one: ClassMeasure, value: float, up: str) -> str:
+    lines = [plot_text(one.name), f"{one.count:,} rows"]
+    lines += [f"{one.amount:.1f} bits"] * math.isfinite(one.amount)
+    lines += [f"{up}: {value:.3g}"] * (up != "Amount, bits")
+    lines += [f"{one.tested:,} tested"] * (up == "Accuracy, %")
+    return "<br>".join(lines)
+
+
+def _count_colors(counts: Sequence[int], bar: bool) -> dict[str, Json]:
+    """Colours by the logarithm of the count, with a bar that explains them; one colour where counts are equal."""
+    if len(set(counts)) < 2:
+        return {"color": "<--accent>"}
+    places: list[Json] = [math.log10(max(count, 1)) for count in counts]
+    colors: dict[str, Json] = {"color": places, "colorscale": _RARE_TO_FREQUENT}
+    if bar:
+        least, most = min(counts), max(counts)
+        # The ends, and the powers of ten that would not be written over one.
+        ends = sorted({least, most, *(10**k for k in range(12) if 2 * least <= 10**k <= most / 2)})
+        colors["colorbar"] = {
+            "title": {"text": "Rows", "side": "top", "font": {"size": 11}},
+            "tickvals": [math.log10(max(count, 1)) for count in ends],
+            "ticktext": [f"{count:,}" for count in ends],
+            "tickfont": {"size": 10},
+            "thickness": 8,
+            "outlinewidth": 0,
+            "xpad": 4,
+        }
+    return colors
+
+
+def _log_ticks(values: Sequence[float]) -> dict[str, Json]:
+    """A logarithmic axis with ticks at 1, 2, 5, 10 ..., or at 1, 10, 100 ... where these would be many."""
+    least, most = min(values), max(values)
+    steps = (1, 2, 5) if most <= 300 * least else (1,)
+    powers = range(math.floor(math.log10(least)), math.ceil(math.log10(most)) + 1)
+    every = (step * 10**power for power in powers for step in steps)
+    return ticks([tick for tick in every if least / 1.5 <= tick <= 1.5 * most])
+
+
+def _labels(
+    named: Sequence[int], across: Sequence[float], up: Sequence[float], names: Sequence[str]
+) -> dict[int, str]:
+    """What is written above which point; where labels would lie on each other, their points share one."""
+    if not named:
+        return {}
+    wide, high = (max(axis) - min(axis) or 1.0 for axis in (across, up))
+    groups: list[list[int]] = []
+    for k in sorted(named, key=lambda k: across[k]):
+        for group in groups:
+            middle = group[len(group) // 2]
+            letters = len(_joined([names[k]])) + len(_joined([names[j] for j in group]))
+            apart = abs(across[k] - across[middle]) / wide
+            if apart < _LETTER * (letters + 1) / 2 and abs(up[k] - up[middle]) / high < _LINE:
+                group.append(k)
+                break
+        else:
+            groups.append([k])
+    joined = ((group[len(group) // 2], _joined([names[k] for k in group])) for group in groups)
+    return {middle: plot_text(text, 4 * _LONGEST) for middle, text in joined}
+
+
+def _joined(names: Sequence[str]) -> str:
+    """The names of one label, the first ones where there are many.
+
+    >>> _joined(["owl", "wren"]), _joined(list("abcdefg"))
+    ('owl, wren', 'a, b, c +4')
+    """
+    shown = names if len(names) <= _JOINED + 1 else names[:_JOINED]
+    more = f" +{len(names) - len(shown)}" if len(names) > len(shown) else ""
+    limit = _LONGEST if len(names) == 1 else _LONGEST - 4
+    return ", ".join(shorten(name, limit) for name in shown) + more

@@ -1,0 +1,215 @@
+"""Heads side by side: mean and deviation over the seeds, which mean is best, and which heads share the lead."""
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+
+from bisector.metrics.summary import METRICS, MetricInfo
+from bisector.report.names import head_label, head_summary
+from bisector.report.table import Cell, Column, Table
+from bisector.statistics.paired import PairedDifference, paired_difference
+from bisector.training.results import Comparison
+
+LEVEL = 0.95  # of the intervals of differences
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One head: mean and sample standard deviation of every metric over its runs, by key.
+
+    Runs in which a metric is NaN do not count for it. The mean is NaN without any other run, the deviation
+    with fewer than two.
+    """
+
+    head: str
+    label: str
+    runs: int
+    mean: dict[str, float]
+    deviation: dict[str, float]
+    values: dict[str, dict[int, float]] = field(default_factory=dict)  # of every metric, by seed; finite ones
+
+    @classmethod
+    def of(cls, head: str, found: Mapping[int, Mapping[str, float]], keys: Iterable[str]) -> "SummaryRow":
+        """The row of a head from the metrics of each of its seeds."""
+        values = {
+            key: {seed: v for seed, own in found.items() if math.isfinite(v := own.get(key, math.nan))}
+            for key in keys
+        }
+        means = {key: statistics.fmean(v.values()) if v else math.nan for key, v in values.items()}
+        spreads = {key: statistics.stdev(v.values()) if len(v) > 1 else math.nan for key, v in values.items()}
+        return cls(head, head_label(head), len(found), means, spreads, values)
+
+
+def summary_rows(comparison: Comparison) -> list[SummaryRow]:
+    """One row a head, in the order in which they were first run."""
+    keys = [info.key for info in METRICS]
+    return [
+        SummaryRow.of(head, {run.seed: run.metrics for run in comparison.runs if run.head == head}, keys)
+        for head in comparison.heads
+    ]
+
+
+def best_heads(rows: Sequence[SummaryRow], info: MetricInfo) -> set[str]:
+    """The heads whose mean is the best of all; none where neither direction is better or nothing is compared."""
+    means = {row.head: row.mean[info.key] for row in rows if math.isfinite(row.mean[info.key])}
+    if not means or not info.better or len(rows) == 1:
+        return set()
+    best = max(means.values()) if info.better == "higher" else min(means.values())
+    return {head for head, mean in means.items() if mean == best}
+
+
+def paired(own: Mapping[int, float], other: Mapping[int, float]) -> PairedDifference:
+    """The mean of `own` less `other` with its interval, over the seeds that both have."""
+    seeds = [seed for seed in own if seed in other]
+    x, y = (torch.tensor([side[seed] for seed in seeds], dtype=torch.float64) for side in (own, other))
+    return paired_difference(x, y, LEVEL)
+
+
+def leaders(rows: Sequence[SummaryRow], info: MetricInfo) -> list[SummaryRow]:
+    """The head with the best mean, then those that the seeds cannot tell apart from it, the best first.
+
+    Two heads can be told apart where the interval of their paired difference misses 0; with one seed none can.
+
+    >>> few = MetricInfo("few", "Few", "%", "higher", "")
+    >>> values = {"a": {0: 0.7, 1: 0.8}, "b": {0: 0.5, 1: 0.6}, "c": {0: 0.8, 1: 0.5}}
+    >>> rows = [SummaryRow.of(h, {s: {"few": v} for s, v in own.items()}, ["few"]) for h, own in values.items()]
+    >>> [row.head for row in leaders(rows, few)]
+    ['a', 'c']
+    """
+    known = (row for row in rows if row.values[info.key])
+    ordered = sorted(known, key=lambda row: row.mean[info.key], reverse=info.better == "higher")
+    return [
+        row
+        for row in ordered
+        if row is ordered[0] or not paired(row.values[info.key], ordered[0].values[info.key]).clear
+    ]
+
+
+def name_leaders(heads: Sequence[str]) -> str:
+    """Say which heads share the lead, by the labels of `leaders`.
+
+    >>> name_leaders(["IGAM"]), name_leaders(["IGAM", "ArcFace"])
+    ('IGAM', 'IGAM and ArcFace cannot be told apart')
+    >>> name_leaders(["IGAM", "ArcFace", "C2AM", "LDAM"])
+    'IGAM, ArcFace and 2 others cannot be told apart'
+    """
+    labels, more = heads[:2], len(heads) - 2
+    if len(heads) < 2:
+        return "".join(labels)
+    others = f"{', '.join(labels)} and {more} other{'s' * (more > 1)}" if more > 0 else " and ".join(labels)
+    return f"{others} cannot be told apart"
+
+
+def format_value(info: MetricInfo, value: float) -> str:
+    """A value of a metric in the metric's unit, without the unit: one decimal, two where it has no unit.
+
+    >>> format_value(METRICS[0], 0.8312), format_value(METRICS[0], float("nan"))
+    ('83.1', '–')
+    """
+    return f"{info.scale * value:.{1 if info.unit else 2}f}" if math.isfinite(value) else "–"
+
+
+def typeset_value(info: MetricInfo, value: float) -> str:
+    """As `format_value`, with the minus sign of typography."""
+    return format_value(info, value).replace("-", "−")
+
+
+ShowMetric = Callable[[MetricInfo, float], str]
+"""How a mean or a deviation of a metric is written."""
+
+
+def mean_cell(
+    row: SummaryRow, info: MetricInfo, show: ShowMetric = typeset_value, *, best: bool = False
+) -> Cell:
+    """The mean of a metric with its deviation, where there is one."""
+    mean, deviation = row.mean[info.key], row.deviation[info.key]
+    spread = f"± {show(info, deviation)}" if math.isfinite(deviation) else ""
+    return Cell(show(info, mean), mean, spread, best)
+
+
+def format_mean(info: MetricInfo, row: SummaryRow) -> str:
+    """The mean with its deviation, where there is one, as in "−0.53 ± 0.32"."""
+    cell = mean_cell(row, info)
+    return f"{cell.text} {cell.spread}".rstrip()
+
+
+def metric_column(info: MetricInfo, *, neither: str = "") -> Column:
+    """The column of a metric.
+
+    Args:
+        info: of the metric.
+        neither: what is said where neither direction is better.
+    """
+    direction = {"higher": "Higher is better.", "lower": "Lower is better."}.get(info.better, neither)
+    return Column(
+        info.label,
+        unit=info.unit,
+        help=f"{info.help} {direction}".rstrip(),
+        better=info.better,
+        first="ascending" if info.better == "lower" else "descending",
+    )
+
+
+def summary_table(
+    rows: Sequence[SummaryRow],
+    infos: Sequence[MetricInfo],
+    columns: Sequence[Column] = (),
+    show: ShowMetric = typeset_value,
+) -> Table:
+    """One row a head, one column a metric: the means with their deviations, the best marked.
+
+    Args:
+        rows: of the heads.
+        infos: the metrics.
+        columns: of them, where they are not `metric_column`.
+        show: how a value is written.
+    """
+    best = [best_heads(rows, info) for info in infos]
+    cells = (
+        [
+            Cell(row.label, row.label),
+            *(
+                mean_cell(row, info, show, best=row.head in own)
+                for info, own in zip(infos, best, strict=True)
+            ),
+        ]
+        for row in rows
+    )
+    return Table([Column("Head", "name", first="ascending"), *(columns or map(metric_column, infos))], cells)
+
+
+def about_heads(rows: Sequence[SummaryRow]) -> list[tuple[str, str]]:
+    """The label of each head that is known, and what it is."""
+    return [(row.label, summary) for row in rows if (summary := head_summary(row.head))]
+
+
+class Tile(NamedTuple):
+    """A key number at the top of a page."""
+
+    term: str
+    value: str
+    spread: str = ""  # in small print behind the value
+    unit: str = ""
+    note: str | None = None  # below
+
+
+def tiles(rows: Sequence[SummaryRow], titles: Mapping[MetricInfo, str]) -> list[Tile]:
+    """Return a tile for the best mean of each metric, with the heads that share the lead.
+
+    Args:
+        rows: of the heads.
+        titles: what each metric is called where several are compared.
+    """
+    found = []
+    for info, title in titles.items():
+        best = leaders(rows, info)
+        if best:
+            shown, several = mean_cell(best[0], info), len(rows) > 1
+            note = name_leaders([row.label for row in best]) if several else None
+            term = title if several else info.label
+            found.append(Tile(term, shown.text, shown.spread, info.unit, note))
+    return found

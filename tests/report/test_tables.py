@@ -1,0 +1,149 @@
+"""The one table of the reports: as text, as HTML, and its records in files."""
+
+import csv
+import json
+import math
+from html.parser import HTMLParser
+
+import pyarrow.parquet as pq
+import pytest
+from jinja2 import UndefinedError
+
+from bisector.report.page import environment, render
+from bisector.report.table import Cell, Column, Table, class_table, write_records
+
+HOSTILE = "<img src=x onerror=window.pwned=1>\"'&"
+
+
+def html_of(table: Table) -> str:
+    return str(environment().get_template("parts.html").module.table(table))  # type: ignore[attr-defined]
+
+
+class Parts(HTMLParser):
+    """The opening tags, and the text of every cell."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.cells: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag in {"td", "th"}:
+            self.cells.append("")
+
+    def handle_data(self, data):
+        if self.cells and data.strip():
+            self.cells[-1] += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def test_means_stand_in_line_and_their_small_print_behind():
+    rows = [["a", Cell("9.5", spread="± 0.25")], ["b", Cell("10.0", spread="± 12.0", best=True)], ["c", "–"]]
+    lines = Table(["Head", Column("Few", unit="%")], rows).text().splitlines()
+    assert [line[1:].strip() for line in lines[-3:]] == ["9.5 ± 0.25", "10.0 ± 12.0*", "–"]
+    assert len({line.index(digit) for line, digit in zip(lines[-3:], ("5 ±", "0 ±", "–"), strict=True)}) == 1
+
+
+def test_columns_that_do_not_fit_continue_below_and_names_are_cut():
+    columns = ["Head", *(f"column {k}" for k in range(12))]
+    table = Table(columns, [["a name " * 9, *(f"{k}.0" for k in range(12))]])
+    blocks = table.text(70).split("\n\n")
+    assert len(blocks) > 1
+    assert max(len(line) for block in blocks for line in block.splitlines()) <= 70
+    assert all("a name a name" in block and "…" in block for block in blocks)
+    shown = " ".join(blocks).split()
+    assert [cell for cell in shown if cell.endswith(".0")] == [f"{k}.0" for k in range(12)]
+    assert len(table.text().splitlines()) == 4  # without a limit: headings of two words, a rule, a row
+
+
+def test_headings_wrap_as_far_as_they_are_let_and_the_rule_can_be_left_out():
+    table = Table(["Head", "a long heading"], [["x", "1"]])
+    assert table.text(wrap=math.inf, rule=False) == "   a long heading\nx               1"
+    assert table.text(rule=False).splitlines() == ["    a long", "   heading", "x        1"]
+    assert table.text(corner="Names").splitlines()[1].startswith("Names  heading")
+
+
+def test_columns_of_dashes_can_be_left_out():
+    table = Table(["Head", "no", "some"], [["–", "–", "–"], ["b", "–", "1"]]).without_dashes()
+    assert [column.label for column in table.columns] == ["Head", "some"]
+    assert [[cell.text for cell in row] for row in table.rows] == [["–", "–"], ["b", "1"]]
+
+
+def test_no_text_of_a_table_becomes_html():
+    column = Column(HOSTILE, "name", unit=HOSTILE, help=HOSTILE, first="ascending")
+    table = Table([column, Column(HOSTILE, "words")], [[Cell(HOSTILE, HOSTILE, HOSTILE), HOSTILE]], HOSTILE)
+    text = html_of(table)
+    parts = Parts(text)
+    assert "<img" not in text
+    assert {tag for tag, _ in parts.tags} <= {
+        "div",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "button",
+        "span",
+    }
+    assert parts.all("div")[0]["aria-label"] == HOSTILE
+    assert parts.all("button")[0]["title"] == HOSTILE
+    assert parts.all("th")[-1]["data-value"] == HOSTILE
+    assert [cell.strip() for cell in parts.cells] == [f"{HOSTILE} {HOSTILE}", HOSTILE] * 2
+
+
+def test_html_says_how_a_column_sorts_and_what_heads_a_row():
+    columns = [
+        Column("Head", "name", first="ascending"),
+        Column("Few", unit="%", better="higher", first="descending", sorted=True),
+        Column("Note", "words"),
+    ]
+    rows = [["a", Cell("1.0", 1.0, best=True), "x"], ["b", Cell("–", math.nan), "y"]]
+    parts = Parts(html_of(Table(columns, rows)))
+    first, second, third, *rest = parts.all("th")
+    assert (first["data-first"], "data-text" in first, first["scope"]) == ("ascending", True, "col")
+    assert (second["data-first"], second["aria-sort"]) == ("descending", "descending")
+    assert "data-first" not in third
+    assert [heading["scope"] for heading in rest] == ["row", "row"]
+    assert parts.cells[1] == "Few % ↑"
+    numbers = [cell for cell in parts.all("td") if "data-value" in cell]
+    assert [cell["data-value"] for cell in numbers] == ["1.0", ""]  # what is not known stays at the bottom
+    assert [cell.get("class") for cell in numbers] == ["best", None]
+
+
+def test_a_long_table_of_classes_scrolls_in_a_box_of_its_own():
+    values = (Column("Rows", first="ascending"), [float(k) for k in range(40)], str)
+    names = [f"class {k}" for k in range(40)]
+    for shown, boxed in ((30, False), (31, True)):
+        table = class_table(names, range(shown)[::-1], [values])
+        assert (len(table.rows), table.boxed) == (shown, boxed)
+        assert table.rows[0][0].text == f"class {shown - 1}"
+        assert ('class="scroll long"' in html_of(table)) == boxed
+    assert not Table(["Rows"], [["1"]] * 40).boxed
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "parquet"])
+def test_records_are_the_same_in_every_format(tmp_path, kind):
+    path = tmp_path / f"records.{kind}"
+    rows = [["a", 1, 0.1], ["=cmd", 2, math.nan]]
+    write_records(path, ["name", "rows", "share"], rows, [str, int, float])
+    if kind == "csv":
+        with path.open(newline="", encoding="utf-8") as file:
+            assert list(csv.reader(file)) == [
+                ["name", "rows", "share"],
+                ["a", "1", "0.1"],
+                ["'=cmd", "2", ""],
+            ]
+        return
+    listed = json.loads(path.read_text()) if kind == "json" else pq.read_table(path).to_pylist()
+    assert [list(row.values()) for row in listed] == [["a", 1, 0.1], ["=cmd", 2, None]]
+    assert list(listed[0]) == ["name", "rows", "share"]
+
+
+def test_a_template_that_asks_for_what_it_is_not_given_is_an_error():
+    with pytest.raises(UndefinedError, match="'found' is undefined"):
+        render("measurement.html", title="x", facts=[], tiles=[], figures=[])
