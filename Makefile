@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 # classes score nothing at all. Here the test part shows the same designs, in other pictures.
 SCENES := examples/scenes/scenes.py:size=128:held_out=no
 
-.PHONY: demo detect-demo test install lint pictures clean
+.PHONY: demo detect-demo check test install lint pictures clean
 .DEFAULT_GOAL := install
 
 install: $(READY)  ## set up .venv with everything that the demo and the tests need
@@ -30,6 +30,11 @@ lint: $(READY)  ## ruff and mypy, both strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+FAST := functional guides heads metrics networks optim posthoc statistics measurement test_*.py
+
+check: lint  ## linters, types and the fast tests of the core: for the daily loop
+	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/pytest --quiet --numprocesses 2 -m 'not slow' $(addprefix tests/,$(FAST))
 
 test: lint  ## linters, types, doctests and all tests
 	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2

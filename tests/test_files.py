@@ -154,6 +154,7 @@ for write in (lambda file: torch.save(torch.ones(100_000), file), lambda file: f
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_oserror_that_names_the_file_and_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     path.write_text("old")

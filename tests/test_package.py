@@ -24,6 +24,7 @@ def test_importing_the_package_imports_nothing_else() -> None:
     assert loaded_after("import bisector") - loaded_after("import typing, importlib") == {"bisector"}
 
 
+@pytest.mark.slow
 def test_the_library_brings_torch_at_most() -> None:
     everything = "import bisector\nfor name in bisector.__all__: getattr(bisector, name)"
     assert loaded_after(everything) - loaded_after("import torch, warnings, difflib") == {"bisector"}

@@ -8,6 +8,7 @@ from bisector.cli.demo import HEADS
 README = Path(__file__).parents[1] / "README.md"
 
 
+@pytest.mark.slow
 def test_the_examples_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # Lightning leaves its checkpoints here
     names: dict[str, object] = {}
@@ -23,6 +24,7 @@ def test_the_table_has_every_head_of_the_demo() -> None:
     assert len(rows) == len(HEADS)
 
 
+@pytest.mark.slow
 def test_the_detector_of_the_documentation_runs() -> None:
     text = (README.parent / "docs" / "detection.md").read_text(encoding="utf-8")
     block = re.search(r"```python\n(.*?)```", text, flags=re.DOTALL)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-KILLS = 10
+KILLS = 3
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 Words = list[str]
 
@@ -61,7 +61,7 @@ def kill_again_and_again(words: Callable[[int], Words], progress: Callable[[], I
 
 
 @pytest.mark.slow
-def test_a_training_that_is_killed_ten_times_ends_in_the_same_bits(tmp_path: Path) -> None:
+def test_a_training_that_is_killed_three_times_ends_in_the_same_bits(tmp_path: Path) -> None:
     def words(folder: str, workers: int = 0) -> Words:
         options = "--data digits --imbalance 20 --head igam --epochs 60 --checkpoint-steps 3 --patience 60"
         machine = f"--accelerator cpu --workers {workers} --no-tensorboard"
@@ -85,7 +85,7 @@ def test_a_training_that_is_killed_ten_times_ends_in_the_same_bits(tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_a_comparison_that_is_killed_ten_times_ends_in_the_same_bits(tmp_path: Path) -> None:
+def test_a_comparison_that_is_killed_three_times_ends_in_the_same_bits(tmp_path: Path) -> None:
     def words(folder: str) -> Words:
         options = (
             "--data digits --imbalance 20 --heads am-softmax,igam --seeds 2 --epochs 60 --planes am-softmax"

@@ -63,6 +63,7 @@ def test_what_cannot_be_fitted_is_named():
     assert found.not_tried == ("amount: amounts: got none",)
 
 
+@pytest.mark.slow
 def test_intervals_hold_a_gain_that_is_known():
     """Predictors that are as good as the one before gain 0, and moved boundaries what 400,000 rows say."""
     scores, labels = posterior_scores(400_000, seed=1)
