@@ -28,6 +28,9 @@ class AMSoftmax(TargetMarginHead):
     0
     """
 
+    label = "AM-softmax"
+    summary = "cosines; in training the true class must win by a margin, the same for every class"
+
     def __init__(
         self,
         in_features: int,

@@ -32,6 +32,9 @@ class ArcFace(TargetMarginHead):
     0
     """
 
+    label = "ArcFace"
+    summary = "cosines; in training an angle is added to that of the true class, the same for every class"
+
     def __init__(
         self,
         in_features: int,

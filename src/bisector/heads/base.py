@@ -3,10 +3,11 @@
 import copy
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, Self, TypedDict, Unpack
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, Self, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -104,6 +105,13 @@ class Head(nn.Module):
     Raises:
         ArgumentError: an option is out of its range.
     """
+
+    label: ClassVar[str] = ""
+    """What readers of a page are told that the head is called."""
+    summary: ClassVar[str] = ""
+    """What it does, in a line."""
+    summary_of_options: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """What it does with an option that makes another head of it, such as "preset=paper"."""
 
     score: Score = "cosine"
     # Whether another module exports the scores in the head's stead, as a detector's predictor does.

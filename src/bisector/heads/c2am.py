@@ -36,6 +36,9 @@ class C2AM(CosineHead):
     0
     """
 
+    label = "C2AM"
+    summary = "margins for pairs of classes, guided by the lengths of their weight vectors"
+
     def __init__(
         self,
         in_features: int,

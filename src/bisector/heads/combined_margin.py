@@ -32,6 +32,9 @@ class CombinedMargin(CosineHead):
     0
     """
 
+    label = "Combined margin"
+    summary = "the margins of SphereFace, ArcFace and AM-softmax together"
+
     def __init__(
         self,
         in_features: int,

@@ -41,6 +41,9 @@ class CountGuided(CosineHead):
             [0.4000, 0.2000, 0.0000]])
     """
 
+    label = "Count-guided"
+    summary = "margins for pairs of classes, guided by their training counts alone"
+
     def __init__(
         self,
         in_features: int,

@@ -75,6 +75,9 @@ class EnhancedAMSoftmax(CosineHead):
     0
     """
 
+    label = "Enhanced AM-softmax"
+    summary = "AM-softmax with a margin for the competitors too and a divisor for the true class"
+
     def __init__(
         self,
         in_features: int,

@@ -113,6 +113,12 @@ class IGAM(CosineHead):
     (True, 'press')
     """
 
+    label = "IGAM"
+    summary = "margins for pairs of classes, guided by their information amounts; our recommended settings"
+    summary_of_options = MappingProxyType(
+        {"preset=paper": summary.replace("our recommended settings", "settings of the paper")}
+    )
+
     class_amounts: Tensor
     class_known: Tensor
     class_margins: Tensor

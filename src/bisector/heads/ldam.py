@@ -31,6 +31,9 @@ class LDAM(CosineHead):
     tensor([0.1250, 0.2500, 0.5000])
     """
 
+    label = "LDAM"
+    summary = "AM-softmax with a larger margin for classes with fewer training instances"
+
     def __init__(
         self,
         in_features: int,

@@ -26,6 +26,9 @@ class LinearSoftmax(Head):
     torch.Size([4, 3])
     """
 
+    label = "Softmax"
+    summary = "the usual last layer: inner products with the class weights, and a bias"
+
     score: Score = "dot"
 
     def __init__(

@@ -32,6 +32,9 @@ class LogitAdjusted(LinearSoftmax):
     tensor([0.9009, 0.0901, 0.0090])
     """
 
+    label = "Logit-adjusted"
+    summary = "softmax with the logarithm of the class frequencies added to the logits in training"
+
     def __init__(
         self, in_features: int, num_classes: int, *, bias: bool = True, **options: Unpack[HeadOptions]
     ) -> None:

@@ -27,6 +27,9 @@ class NormalizedSoftmax(CosineHead):
     0
     """
 
+    label = "Normalised softmax"
+    summary = "cosines in place of inner products, no margin: every boundary is a bisector"
+
     def __init__(
         self,
         in_features: int,

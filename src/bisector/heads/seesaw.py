@@ -69,6 +69,11 @@ class Seesaw(CosineHead):
     (tensor([4., 1., 1.]), 0)
     """
 
+    label = "Seesaw"
+    summary = (
+        "cosines; frequent classes push rare ones away less, unless these are what they are mistaken for"
+    )
+
     seen: Tensor
 
     def __init__(

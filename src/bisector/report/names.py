@@ -3,37 +3,8 @@
 import html
 
 from bisector.errors import require
+from bisector.heads import HEADS, LogitAdjusted
 
-_HEADS = {
-    "linear-softmax": "Softmax",
-    "normalized-softmax": "Normalised softmax",
-    "am-softmax": "AM-softmax",
-    "enhanced-am-softmax": "Enhanced AM-softmax",
-    "arcface": "ArcFace",
-    "combined-margin": "Combined margin",
-    "c2am": "C2AM",
-    "igam": "IGAM",
-    "count-guided": "Count-guided",
-    "ldam": "LDAM",
-    "logit-adjusted": "Logit-adjusted",
-    "seesaw": "Seesaw",
-}
-
-_ABOUT = {
-    "linear-softmax": "the usual last layer: inner products with the class weights, and a bias",
-    "normalized-softmax": "cosines in place of inner products, no margin: every boundary is a bisector",
-    "am-softmax": "cosines; in training the true class must win by a margin, the same for every class",
-    "enhanced-am-softmax": "AM-softmax with a margin for the competitors too and a divisor for the true class",
-    "arcface": "cosines; in training an angle is added to that of the true class, the same for every class",
-    "combined-margin": "the margins of SphereFace, ArcFace and AM-softmax together",
-    "c2am": "margins for pairs of classes, guided by the lengths of their weight vectors",
-    "igam": "margins for pairs of classes, guided by their information amounts; our recommended settings",
-    "igam:preset=paper": "margins for pairs of classes, guided by their information amounts; settings of the paper",
-    "count-guided": "margins for pairs of classes, guided by their training counts alone",
-    "ldam": "AM-softmax with a larger margin for classes with fewer training instances",
-    "logit-adjusted": "softmax with the logarithm of the class frequencies added to the logits in training",
-    "seesaw": "cosines; frequent classes push rare ones away less, unless these are what they are mistaken for",
-}
 _ABOUT_TAU = "; plus tau times the logarithm of the class frequencies in training"
 
 
@@ -53,7 +24,7 @@ def head_label(head: str) -> str:
     'Combined margin (learnable)'
     """
     name, *options = head.strip().split(":")
-    label = _HEADS.get(name) or name.replace("-", " ").capitalize()
+    label = HEADS[name].label if name in HEADS else name.replace("-", " ").capitalize()
     return f"{label} ({', '.join(map(_option_label, options))})" if options else label
 
 
@@ -66,9 +37,12 @@ def head_summary(head: str) -> str:
     'plus tau times the logarithm of the class frequencies in training'
     """
     name, *options = head.strip().split(":")
-    about = _ABOUT.get(f"{name}:preset=paper" if "preset=paper" in options else name, "")
-    adjusted = any(option.startswith("tau=") for option in options) and name != "logit-adjusted"
-    return about + _ABOUT_TAU if about and adjusted else about
+    if name not in HEADS:
+        return ""
+    kind = HEADS[name]
+    about = next((kind.summary_of_options[o] for o in options if o in kind.summary_of_options), kind.summary)
+    adjusted = any(option.startswith("tau=") for option in options) and kind is not LogitAdjusted
+    return about + _ABOUT_TAU if adjusted else about
 
 
 def _option_label(option: str) -> str:
