@@ -1,3 +1,6 @@
+import sys
+import threading
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -6,6 +9,7 @@ from hypothesis import strategies as st
 from bisector.data.dataset import Part
 from bisector.data.examples import InMemory
 from bisector.training.loader import TrainingBatches, plain_batches
+from bisector.training.runner import quiet_lightning
 
 
 def part(size: int) -> Part:
@@ -90,3 +94,22 @@ def test_plain_batches_keep_the_order_and_miss_none() -> None:
     assert sorted(int(label) for share in shares for label in share) == list(range(10))
     uneven = [[len(y) for _, y in plain_batches(part(7), 3, rank=r, world_size=2)] for r in range(2)]
     assert uneven == [[3, 1], [3, 0]]  # DDP waits for every process in every batch
+
+
+def test_a_loader_that_dies_while_it_takes_a_tensor_is_not_told_twice(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The thread of multiprocessing that shares tensors calls the excepthook; the loader itself tells the rest."""
+
+    def shares(error: Exception) -> None:
+        thread = threading.Thread(target=lambda: sys.excepthook(type(error), error, None))
+        thread.start()
+        thread.join()
+
+    with quiet_lightning():
+        shares(ConnectionResetError())
+        assert capsys.readouterr().err == ""
+        shares(ValueError("another"))
+        assert "ValueError: another" in capsys.readouterr().err
+    shares(ConnectionResetError())
+    assert "ConnectionResetError" in capsys.readouterr().err

@@ -1,10 +1,13 @@
 """Lightning's Trainer as we run it: quiet, resumable, its complaints in one line."""
 
 import logging
+import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +124,14 @@ class Clock(lightning.Callback):
         self.progress(1)
 
 
+def _but_for_loaders(told: Callable[..., None], kind: type[BaseException], *others: Any) -> None:
+    """Pass over what the thread that shares tensors says of a loader that was killed while it took one."""
+    if threading.current_thread() is threading.main_thread() or not issubclass(
+        kind, (EOFError, ConnectionError)
+    ):
+        told(kind, *others)
+
+
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Silence what Lightning says of devices and workers, and undo what it sets for the whole process.
@@ -132,6 +143,8 @@ def quiet_lightning() -> Iterator[None]:
     level, threads = logger.level, torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
     logger.setLevel(logging.ERROR)
+    told = sys.excepthook
+    sys.excepthook = partial(_but_for_loaders, told)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
@@ -145,6 +158,7 @@ def quiet_lightning() -> Iterator[None]:
                 "run the same command again, with fewer --workers"
             ) from None
         finally:
+            sys.excepthook = told
             logger.setLevel(level)
             torch.set_num_threads(threads)
             torch.use_deterministic_algorithms(deterministic)
