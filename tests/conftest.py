@@ -7,6 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from bisector.cli.main import main
+
 
 @pytest.fixture(autouse=True)
 def _same_random_numbers_in_every_run() -> None:
@@ -53,3 +55,22 @@ def encode():
         return stream.getvalue()
 
     return encoded
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs a command that must be refused; returns the one line that it says: `refused(words)`."""
+
+    def said(words):
+        capsys.readouterr()
+        try:
+            code = main(words)
+        except SystemExit as end:  # argparse leaves this way
+            code = int(str(end.code))
+        told = capsys.readouterr().err
+        assert code == 2, told
+        assert told.count("\n") == 1, told
+        assert told.startswith("bisector"), told
+        return told
+
+    return said

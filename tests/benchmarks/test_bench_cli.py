@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -55,17 +56,11 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     told: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    refused: Callable[[list[str]], str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a-file").write_text("in the way")
-    try:
-        code = main(["bench", *words])
-    except SystemExit as end:  # argparse leaves this way
-        code = int(str(end.code))
-    said = capsys.readouterr().err
-    assert code == 2
-    assert said.count("\n") == 1, said
+    said = refused(["bench", *words])
     assert told in said
 
 

@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -51,17 +52,11 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     told: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    refused: Callable[[list[str]], str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a-file").write_text("in the way")
-    try:
-        code = main(["embed", *words])
-    except SystemExit as end:  # argparse leaves this way
-        code = int(str(end.code))
-    said = capsys.readouterr().err
-    assert code == 2
-    assert said.count("\n") == 1, said
+    said = refused(["embed", *words])
     assert told in said
     assert [path.name for path in tmp_path.iterdir()] == ["a-file"]
 

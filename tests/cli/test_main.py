@@ -3,6 +3,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -152,18 +153,11 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     told: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    refused: Callable[[list[str]], str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a-file").write_text("in the way")
-    try:
-        code = main(words)
-    except SystemExit as end:  # argparse leaves this way
-        code = int(str(end.code))
-    said = capsys.readouterr().err
-    assert code == 2
-    assert said.count("\n") == 1, said
-    assert said.startswith("bisector")
+    said = refused(words)
     assert told in said
     assert Path("a-file").read_text() == "in the way"
 

@@ -1,6 +1,7 @@
 import csv
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,18 +44,12 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     told: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    refused: Callable[[list[str]], str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a-file").write_text("in the way")
     np.savez("t.npz", x=np.ones((2, 2)), y=[0, 1])
-    try:
-        code = main(["measure", *words])
-    except SystemExit as end:  # argparse leaves this way
-        code = int(str(end.code))
-    said = capsys.readouterr().err
-    assert code == 2
-    assert said.count("\n") == 1, said
+    said = refused(["measure", *words])
     assert told in said
 
 

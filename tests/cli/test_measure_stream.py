@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -186,18 +186,12 @@ def test_a_mistake_is_one_line(
     told: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    refused: Callable[[list[str]], str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a-file").write_text("in the way")
     write_stream(tmp_path / "e", rows=100)
-    try:
-        code = main(["measure", *words])
-    except SystemExit as end:  # argparse leaves this way
-        code = int(str(end.code))
-    said = capsys.readouterr().err
-    assert code == 2
-    assert said.count("\n") == 1, said
+    said = refused(["measure", *words])
     assert told in said
 
 
