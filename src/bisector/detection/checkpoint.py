@@ -171,6 +171,8 @@ def load_detector(path: Path) -> TrainedDetector:
     place, stored = last, read_checkpoint("model", last, WRITER)
     with reading(f"model: got {last}; expected a checkpoint that {WRITER} wrote"):
         description, done = stored["bisector"], epochs_done(stored)
+        if description.get("kind") != "detector":
+            raise TypeError("it is a classifier's")
         task, recipe = BoxTask(**description["task"]), BoxRecipe(**description["recipe"])
         if path.is_dir() and recipe.select == "best" and (path / BEST).is_file():
             place = path / BEST

@@ -117,6 +117,8 @@ def load_trained(path: Path) -> Trained:
     place, stored = last, read_checkpoint("model", last)
     with reading(f"model: got {last}; expected a checkpoint that bisector wrote"):
         description = stored["bisector"]
+        if description.get("kind") == "detector":
+            raise TypeError("it is a detector's")
         task, recipe = Task(**description["task"]), Recipe(**description["recipe"])
         if path.is_dir() and recipe.select == "best" and (path / BEST).is_file():
             place = path / BEST

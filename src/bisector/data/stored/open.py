@@ -149,5 +149,7 @@ def _open_tables(text: str, embedding: str | None, label: str | None, vectors_ne
     location = locate(text)
     found = list_files(location)
     if found is None:
-        raise ArgumentError(f"file: got {text}; expected {_EXPECTED}")
+        run = "://" not in text and (Path(text) / "settings.json").is_file()
+        hint = f"; of the training in it: bisector embed {text}, first" if run else ""
+        raise ArgumentError(f"file: got {text}; expected {_EXPECTED}{hint}")
     return open_tables(location, found, embedding, label, vectors_needed=vectors_needed)
