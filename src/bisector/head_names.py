@@ -1,6 +1,8 @@
 """What the heads are called, here and elsewhere: read without importing torch, so that a typo is told at once."""
 
-from bisector.errors import plain, require_choice
+from collections.abc import Sequence
+
+from bisector.errors import plain, require, require_choice
 
 HEAD_CLASSES = {
     "linear-softmax": "LinearSoftmax",
@@ -47,6 +49,12 @@ OTHER_NAMES = {
     "seesaw-loss": "seesaw",
 }
 """What papers and other libraries call them."""
+
+
+def require_baseline(baseline: str, heads: Sequence[str]) -> None:
+    """Raise `ArgumentError` unless the head that others are compared with is one of them, or not named."""
+    legal = f"one of the heads compared: {', '.join(heads)}"
+    require(baseline in {"", *heads}, "baseline", repr(baseline), legal)
 
 
 def require_head_name(name: str) -> str:

@@ -63,6 +63,11 @@ def test_heads_are_compared_and_kept(scenes: str, tmp_path: Path, capsys: pytest
     results = [(out / "cells" / name / "result.json").stat().st_mtime_ns for name in kept]
     assert main(typed) == 0  # all is there: nothing is trained
     assert [(out / "cells" / name / "result.json").stat().st_mtime_ns for name in kept] == results
+    lost = out / "cells" / kept[0] / "detections.json"
+    found = lost.read_bytes()
+    lost.unlink()
+    assert main(typed) == 0
+    assert lost.read_bytes() == found  # scored again, from the checkpoint
 
 
 @pytest.mark.parametrize(

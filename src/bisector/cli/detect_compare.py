@@ -18,8 +18,7 @@ from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
 from bisector.cores import require_tasks
 from bisector.detection.recipe import BoxRecipe, BoxTask
-from bisector.errors import require
-from bisector.head_names import HEAD_CLASSES
+from bisector.head_names import HEAD_CLASSES, require_baseline
 from bisector.training.recipe import Machine
 
 
@@ -63,9 +62,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     heads = [head.strip() for head in arguments.heads.split(",") if head.strip()]
     if arguments.jobs is not None:
         require_tasks("jobs", arguments.jobs)
-    named = arguments.baseline in {"", *heads}
-    legal = f"one of the heads compared: {', '.join(heads)}"
-    require(named, "baseline", repr(arguments.baseline), legal)
+    require_baseline(arguments.baseline, heads)
     if arguments.dry_run:
         read = partial(_plan, arguments, task, heads, recipe, machine)
         dry_run(task.data, read, cells=out / "cells", machine=machine, jobs=arguments.jobs, keep=True)
@@ -74,14 +71,13 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
     from tqdm import tqdm
 
-    from bisector.detection.compare import compare_detectors
-    from bisector.detection.data import load_box_task
+    from bisector.detection.compare import compare_detectors, load_once
     from bisector.detection.evaluation.compared import compare_scores
     from bisector.report.detection_run import DetectionRun
     from bisector.report.detection_text import format_compared, format_scores
     from bisector.report.numbers import duration
 
-    splits = load_box_task(task, 0)  # also fetches, once, what the trainings need
+    splits = load_once(task, 0)  # also fetches, once, what the trainings need
     tell_left_out(splits, "compare")
     with tqdm(
         total=len(heads) * arguments.seeds * recipe.epochs,

@@ -64,11 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _configured(parser: argparse.ArgumentParser, words: list[str]) -> list[str]:
     """Return the words with those of a file that is given with --config."""
-    if not words or "--config" not in " ".join(words):
-        return words
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            inner = action.choices.get(words[0])
+            inner = action.choices.get(words[0]) if words else None
             return words if inner is None else [words[0], *_configured(inner, words[1:])]
     return with_config(parser, words)
 

@@ -122,7 +122,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     require_no_input(arguments.out, inputs, format=arguments.format)
     engine, stored = _engine(arguments)
     if engine == "memory":
-        _finish(_in_memory(arguments, command), arguments)
+        _finish(_in_memory(arguments, stored, command), arguments)
         return
     partials = arguments.partials or arguments.out / "partials"
     require_folder(partials)
@@ -230,18 +230,19 @@ def _paths(file: str) -> list[Path]:
     return [Path(word.strip()) for word in words]
 
 
-def _columns(arguments: argparse.Namespace) -> str:
-    from bisector.data.stored.open import columns_taken
-
-    return columns_taken(_absolute(arguments.file), arguments.embedding, arguments.label)
-
-
-def _in_memory(arguments: argparse.Namespace, command: str) -> "Measurement":
+def _in_memory(
+    arguments: argparse.Namespace, stored: "StoredEmbeddings | None", command: str
+) -> "Measurement":
     from bisector.data.embeddings import read_embeddings
+    from bisector.data.stored.open import columns_of, columns_taken
     from bisector.measurement.measure import measure
 
     table = read_embeddings(arguments.file, embedding=arguments.embedding, label=arguments.label)
-    _tell(_columns(arguments))
+    _tell(
+        columns_taken(arguments.file, arguments.embedding, arguments.label)
+        if stored is None
+        else columns_of(stored.source)
+    )
     return measure(
         table,
         file=arguments.file,
@@ -277,9 +278,10 @@ def _streamed(
     command: str,
 ) -> "Measurement":
     from bisector.cli.rate import Rate
+    from bisector.data.stored.open import columns_of
     from bisector.measurement.stream.measure import measure_stream
 
-    untold = [_columns(arguments)]  # until something is measured: a mistake is one line
+    untold = [columns_of(stored.source)]  # until something is measured: a mistake is one line
     with Rate("bisector measure", stored.rows) as rate:
 
         def more(rows: int) -> None:

@@ -31,10 +31,12 @@ class BoxCell(Cell[Detector, BoxResult]):
     task: BoxTask
     recipe: BoxRecipe
 
+    leaves = (RESULT, DETECTIONS)
+
     def experiment(self, machine: Machine, cells: Path | None = None) -> Experiment[Detector, BoxResult]:
         """Return the training, its data loaded."""
         return Detection(
-            splits=_data(self.task, self.seed),
+            splits=load_once(self.task, self.seed),
             task=self.task,
             head=self.head,
             recipe=self.recipe,
@@ -49,11 +51,11 @@ class BoxCell(Cell[Detector, BoxResult]):
 
     def detections(self, folder: Path) -> list[Detections]:
         """Read what was detected in the part that is scored."""
-        return read_detections(folder / DETECTIONS, _data(self.task, self.seed).truth)
+        return read_detections(folder / DETECTIONS, load_once(self.task, self.seed).truth)
 
     def keep_beside(self, folder: Path, beside: list[Detections]) -> None:
         """Write the detections."""
-        write_detections(folder / DETECTIONS, _data(self.task, self.seed).truth, beside)
+        write_detections(folder / DETECTIONS, load_once(self.task, self.seed).truth, beside)
 
 
 def plan(
@@ -68,7 +70,7 @@ def plan(
     require_heads(heads, seeds, machine)
     for head in heads:
         require_head(head)
-    splits = _data(task, 0)
+    splits = load_once(task, 0)
     known = splits.fingerprint()
     cells = [
         BoxCell(task, head, recipe, seed, machine.precision, known) for seed in range(seeds) for head in heads
@@ -121,5 +123,6 @@ def compare_detectors(
 
 
 @lru_cache(maxsize=1)  # cells come seed by seed, and all heads of a seed have the same data
-def _data(task: BoxTask, seed: int) -> BoxSplits:
+def load_once(task: BoxTask, seed: int) -> BoxSplits:
+    """Load the data of a seed; all who ask for the same get the same."""
     return load_box_task(task, seed)

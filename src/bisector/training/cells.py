@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, ClassVar, Generic
 
 from bisector._version import __version__
 from bisector.errors import require, require_integer
@@ -38,6 +38,9 @@ class Cell(ABC, Generic[Model, Result]):
     seed: int
     precision: str = "32-true"
     fingerprint: str = ""
+
+    leaves: ClassVar[tuple[str, ...]] = (RESULT,)
+    """The files without which it is not done."""
 
     @abstractmethod
     def experiment(self, machine: Machine, cells: Path | None = None) -> Experiment[Model, Result]:
@@ -74,7 +77,8 @@ class Cell(ABC, Generic[Model, Result]):
     def done(self, cells: Path | None, *, keep: bool = False) -> Result | None:
         """Return the result, if it is there already, and the checkpoint too if that is to be kept."""
         own = None if cells is None else cells / self.key
-        if own is None or not (own / RESULT).is_file() or (keep and not (own / LAST).is_file()):
+        needed = (*self.leaves, LAST) if keep else self.leaves
+        if own is None or not all((own / name).is_file() for name in needed):
             return None
         return read_or_none(own / RESULT, lambda path: self.read(path.parent))
 

@@ -11,6 +11,7 @@ from bisector.cores import require_tasks
 from bisector.data.dataset import Dataset
 from bisector.data.fingerprint import fingerprint
 from bisector.errors import require
+from bisector.head_names import require_baseline
 from bisector.networks.backbones import build_backbone
 from bisector.training.cells import require_heads
 from bisector.training.classifier_cell import PLANE_EPOCHS, ClassifierCell, decoded_in
@@ -119,9 +120,7 @@ def compare(
     cells, first = plan(
         task, heads, seeds=seeds, planes=planes, recipe=recipe, machine=machine, decoded=decoded
     )
-    require(
-        baseline in {"", *heads}, "baseline", repr(baseline), f"one of the heads compared: {', '.join(heads)}"
-    )
+    require_baseline(baseline, heads)
     jobs = default_jobs(machine) if jobs is None else require_tasks("jobs", jobs)
     for line in filter(None, [settled(task, recipe)[1], *first.notes]):
         tell(line)

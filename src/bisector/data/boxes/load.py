@@ -87,16 +87,17 @@ def load_boxes(
 
 def _give_scale(splits: BoxSplits, pixel_range: PixelRange | None) -> None:
     """Bring all pictures of more than 8 bits to 8 by one scale."""
-    files = dict.fromkeys(
-        Path(part.root) / picture.file
+    found = dict.fromkeys(
+        str(Path(part.root) / picture.file)
         for part in splits.parts
         if part.root is not None
         for picture in part
         if not picture.file.lower().endswith(_EIGHT_BITS)
     )
-    found, told = common_range([str(file) for file in files], [str(file) for file in files], pixel_range)
+    files = list(found)
+    scale, told = common_range(files, files, pixel_range)
     for part in splits.parts:
-        part.pixel_range = found
+        part.pixel_range = scale
     if told:
         splits.train.left_out += (f"{splits.train.name}: {told}",)
 

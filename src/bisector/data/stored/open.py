@@ -92,9 +92,14 @@ def columns_taken(
         ArgumentError: nothing there is a table, or it cannot be read.
     """
     try:
-        columns = open_source(path, embedding, label, vectors_needed=False).about.columns
+        return columns_of(open_source(path, embedding, label, vectors_needed=False))
     except ColumnOrderError:  # an array that is read all at once, or not at all
         return "the arrays are stored column by column"
+
+
+def columns_of(source: Source) -> str:
+    """Say in a line which column of an open table is taken for what."""
+    columns = source.about.columns
     return "columns: " + ", ".join(f"{name!r} as {key}" for key, name in columns.items())
 
 
