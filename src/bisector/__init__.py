@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from bisector.heads.training_state import TrainingState as TrainingState
     from bisector.information.amount import information_amount as information_amount
     from bisector.information.amount import information_amounts as information_amounts
+    from bisector.information.class_information import ClassInformation as ClassInformation
     from bisector.information.meter import InformationMeter as InformationMeter
-    from bisector.information.reading import ClassInformation as ClassInformation
     from bisector.optim.rowwise_adamw import RowwiseAdamW as RowwiseAdamW
 
 # Where each public name lives. Nothing is imported before it is asked for: `bisector --help` starts at once.
@@ -84,7 +84,7 @@ _HOMES = {
     "TrainingState": "heads.training_state",
     "information_amount": "information.amount",
     "information_amounts": "information.amount",
-    "ClassInformation": "information.reading",
+    "ClassInformation": "information.class_information",
     "InformationMeter": "information.meter",
     "RowwiseAdamW": "optim.rowwise_adamw",
 }

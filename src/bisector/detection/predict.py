@@ -10,7 +10,7 @@ from bisector.data.boxes import BoxSet
 from bisector.detection.batches import PlainBoxBatches, pixels
 from bisector.detection.evaluation import Detections
 from bisector.detection.modes import evaluating
-from bisector.information.exchange import several_processes
+from bisector.information.distributed import several_processes
 
 Item = TypeVar("Item")
 
