@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 
 from bisector.data.embeddings import EmbeddingTable, is_embeddings, write_embeddings
 from bisector.data.fingerprint import fingerprint
-from bisector.data.names import DATA_SETS
+from bisector.data.places import DATA_SETS
 from bisector.data.registry import load
 from bisector.errors import ArgumentError
 

@@ -17,7 +17,7 @@ from bisector.cli.dry_run import dry_run
 from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
 from bisector.cores import require_tasks
-from bisector.data.names import require_data_name
+from bisector.data.places import require_data_name
 from bisector.head_names import HEAD_CLASSES, require_head_name
 from bisector.training.recipe import Machine, Recipe, Task
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bisector.cli.output import require_folder
-from bisector.data.names import DATA_SETS
-from bisector.data.places import resolvable
+from bisector.data.places import DATA_SETS, resolvable
 from bisector.data.plugins import plugin_of
 from bisector.errors import ArgumentError, require
 from bisector.measurement.command import quoted
