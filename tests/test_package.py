@@ -74,7 +74,8 @@ def test_the_stub_makes_each_name_the_packages_own_where_it_is() -> None:
     tree = ast.parse(Path(bs.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
     names = []
     for node in tree.body:
-        assert isinstance(node, ast.ImportFrom) and node.module is not None
+        assert isinstance(node, ast.ImportFrom)
+        assert node.module is not None
         (alias,) = node.names
         assert alias.asname == alias.name  # what makes it the package's own name
         names.append(alias.name)

@@ -40,8 +40,8 @@ from bisector.heads import LinearSoftmax as LinearSoftmax
 from bisector.heads import LogitAdjusted as LogitAdjusted
 from bisector.heads import NormalizedSoftmax as NormalizedSoftmax
 from bisector.heads import Seesaw as Seesaw
-from bisector.heads.sharding import shard_classes as shard_classes
-from bisector.heads.training_state import TrainingState as TrainingState
+from bisector.heads import TrainingState as TrainingState
+from bisector.heads import shard_classes as shard_classes
 from bisector.information.amount import information_amount as information_amount
 from bisector.information.amount import information_amounts as information_amounts
 from bisector.information.meter import InformationMeter as InformationMeter
