@@ -13,8 +13,7 @@ import torch
 from bisector.cli import detect
 from bisector.cli.main import COMMANDS, main
 from bisector.errors import ArgumentError, plain
-from bisector.head_names import OTHER_NAMES
-from bisector.heads import HEADS
+from bisector.heads import HEADS, OTHER_NAMES
 from bisector.training.spec import build_head
 
 

@@ -18,7 +18,7 @@ from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
 from bisector.cores import require_tasks
 from bisector.data.places import require_data_name
-from bisector.head_names import HEAD_CLASSES, require_head_name
+from bisector.heads import HEAD_NAMES, require_head_name
 from bisector.training.recipe import Machine, Recipe, Task
 
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--heads",
         required=True,
         help=f"names, with options after colons, separated by commas: am-softmax,igam:preset=paper "
-        f"({', '.join(HEAD_CLASSES)})",
+        f"({', '.join(HEAD_NAMES)})",
     )
     parser.add_argument(
         "--planes",

@@ -19,7 +19,7 @@ from bisector.cli.options import record_of
 from bisector.cli.output import require_folder, say, with_nearest
 from bisector.data.places import require_data_name
 from bisector.errors import ArgumentError, missing_extra, require
-from bisector.head_names import require_head_name
+from bisector.heads import require_head_name
 from bisector.training.recipe import Machine, Recipe, Task, options_of
 
 # What the Trainer must be told by us.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bisector.detection.predictor import BoxPredictor, PlainPredictor
 from bisector.detection.roi_heads import METER_ON, MarginRoIHeads
 from bisector.errors import ArgumentError, missing_extra, require, require_choice, require_integer
-from bisector.heads.base import Head
+from bisector.heads import Head
 from bisector.training.spec import build_head
 
 try:

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bisector.detection.scores import Scores
-from bisector.heads import LinearSoftmax
-from bisector.heads.base import Head
+from bisector.heads import Head, LinearSoftmax
 
 
 class BoxPredictor(nn.Module):

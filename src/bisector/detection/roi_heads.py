@@ -8,7 +8,7 @@ from torch import Tensor
 from bisector.detection.modes import evaluating
 from bisector.detection.predictor import BoxPredictor
 from bisector.errors import ArgumentError, missing_extra, require
-from bisector.heads.base import Head
+from bisector.heads import Head
 
 try:
     from torchvision.models.detection.roi_heads import RoIHeads

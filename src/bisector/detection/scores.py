@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bisector.functional.cosine import SHORTEST
-from bisector.heads.base import CosineHead, Head
+from bisector.heads import CosineHead, Head
 
 
 class Scores(nn.Module):

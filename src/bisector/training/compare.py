@@ -11,7 +11,7 @@ from bisector.cores import require_tasks
 from bisector.data.dataset import Dataset
 from bisector.data.fingerprint import fingerprint
 from bisector.errors import require
-from bisector.head_names import require_baseline
+from bisector.heads import require_baseline
 from bisector.networks.backbones import build_backbone
 from bisector.training.cells import require_heads
 from bisector.training.classifier_cell import PLANE_EPOCHS, ClassifierCell, decoded_in

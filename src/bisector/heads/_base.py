@@ -1,6 +1,5 @@
 """What every head is: class weights, a loss over the engine, logits for inference."""
 
-import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from bisector.errors import ArgumentError, require, require_choice, require_inte
 from bisector.functional.margins import CustomMargin, Margin
 from bisector.functional.row_losses import REDUCTIONS, Reduction, RowLoss
 from bisector.functional.scores import Score, class_scores
+from bisector.heads._growth import grow, growth, require_growing_state
 
 
 class HeadOptions(TypedDict, total=False):
@@ -113,6 +113,9 @@ class Head(nn.Module):
     summary_of_options: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """What it does with an option that makes another head of it, such as "preset=paper"."""
 
+    needs_counts: ClassVar[bool] = False
+    """Whether it cannot be made without `class_counts`."""
+
     score: Score = "cosine"
     # Whether another module exports the scores in the head's stead, as a detector's predictor does.
     scripted_elsewhere = False
@@ -147,6 +150,8 @@ class Head(nn.Module):
         self.in_features = require_integer("in_features", in_features, least=1)
         self.num_classes = require_integer("num_classes", num_classes, least=2)
         self.sub_centers = require_integer("sub_centers", sub_centers, least=1)
+        given = class_counts is not None or not self.needs_counts
+        require(given, "class_counts", "None", "the instances of each class")
         require(
             tau == 0 or class_counts is not None, "tau", f"{tau} without class_counts", "class_counts too"
         )
@@ -342,14 +347,14 @@ class Head(nn.Module):
         if weight is None:
             weight = torch.empty(expected, device=self.weight.device, dtype=self.weight.dtype)
             _draw(weight)
-        growth = _growth(self, "weight", weight.detach().to(self.weight))
+        grown = growth(self, "weight", weight.detach().to(self.weight))
         if self.bias is not None:
-            growth += _growth(self, "bias", self.bias.detach().new_zeros(k))
+            grown += growth(self, "bias", self.bias.detach().new_zeros(k))
         if optimizer is not None:
-            for parameter, _ in growth:
-                _require_growing_state(parameter, optimizer)
-        for parameter, rows in growth:
-            _grow(parameter, rows, optimizer)
+            for parameter, _ in grown:
+                require_growing_state(parameter, optimizer)
+        for parameter, rows in grown:
+            grow(parameter, rows, optimizer)
         if self.class_weight is not None:
             self.class_weight = torch.cat([self.class_weight, self.class_weight.new_ones(k)])
         if self.class_counts is not None and counts is not None:
@@ -579,80 +584,3 @@ def adacos_scale(num_classes: int) -> float:
 def _draw(weight: Tensor) -> None:
     """Fill class vectors as `torch.nn.Linear` does its weight."""
     nn.init.kaiming_uniform_(weight.view(-1, weight.shape[-1]), a=math.sqrt(5))
-
-
-def _require_growing_state(parameter: nn.Parameter, optimizer: torch.optim.Optimizer) -> None:
-    """Raise `ArgumentError` at a state with one entry a class that is not of the parameter's shape.
-
-    The steps that each row has made, as `bisector.RowwiseAdamW` counts them, can grow all the same.
-    """
-    for key, value in optimizer.state.get(parameter, {}).items():
-        if key != "step" and isinstance(value, Tensor) and value.dim() and len(value) == len(parameter):
-            got = f"{type(optimizer).__name__} with a state {key!r} of shape {tuple(value.shape)}"
-            require(
-                value.shape == parameter.shape, "optimizer", got, f"states of shape {tuple(parameter.shape)}"
-            )
-
-
-def _growth(head: Head, name: str, rows: Tensor) -> list[tuple[nn.Parameter, Tensor]]:
-    """Return which parameters grow by which rows, so that the head's tensor of that name grows by `rows`.
-
-    Raises:
-        ArgumentError: the tensor is computed from others in a way that cannot grow.
-    """
-    if name in head._parameters:
-        return [(getattr(head, name), rows)]
-    got = "one that a hook computes from other parameters"
-    legal = "a parameter: undo it first (remove_weight_norm, remove_spectral_norm, prune.remove)"
-    require(parametrize.is_parametrized(head, name), name, got, legal)
-    computed: Any = head.parametrizations[name]  # type: ignore[index]
-    steps = [
-        copy.deepcopy(step).eval() for step in computed
-    ]  # to try: some change what they hold at every use
-    originals = [computed.original] if computed.is_tensor else _originals(computed)
-    kinds = ", ".join(type(step).__name__ for step in steps)
-    legal = "one of each class by itself: torch.nn.utils.parametrize.remove_parametrizations first"
-    try:
-        with torch.no_grad():
-            added = rows
-            for step in reversed(steps):
-                added = step.right_inverse(added)
-            parts = [added] if isinstance(added, Tensor) else list(added)
-            grown = [torch.cat([old, new]) for old, new in zip(originals, parts, strict=True)]
-            before, after = _through(steps, originals), _through(steps, grown)
-            fits = after.shape == (len(before) + len(rows), *before.shape[1:])
-            # To rounding: a product of more rows may be another kernel's.
-            fits = fits and torch.allclose(after, torch.cat([before, rows]), rtol=1e-4, atol=1e-6)
-    except Exception:  # whatever a parametrisation does with another number of rows
-        fits = False
-    require(fits, name, f"one under a parametrisation, {kinds}", legal)
-    return list(zip(originals, parts, strict=True))
-
-
-def _through(steps: list[Any], originals: Sequence[Tensor]) -> Tensor:
-    computed: Tensor = steps[0](*originals)
-    for step in steps[1:]:
-        computed = step(computed)
-    return computed
-
-
-def _originals(computed: Any) -> list[nn.Parameter]:
-    return [getattr(computed, f"original{i}") for i in range(computed.ntensors)]
-
-
-def _grow(parameter: nn.Parameter, rows: Tensor, optimizer: torch.optim.Optimizer | None) -> None:
-    """Append rows to a parameter in place, and zeros to every optimiser state of its shape."""
-    old, grown = parameter.shape, torch.cat([parameter.data, rows])
-    parameter.grad = None
-    # The graph of the last loss may still hold the parameter's gradient accumulator, which knows the old shape;
-    # autograd makes a new one only when the dtype changes.
-    other = torch.float16 if parameter.dtype == torch.float32 else torch.float32
-    parameter.data = parameter.data.new_empty(0, dtype=other)
-    parameter.data = grown
-    if optimizer is not None:
-        for key, value in optimizer.state.get(parameter, {}).items():
-            if not isinstance(value, Tensor):
-                continue
-            if value.shape == old or (key == "step" and value.shape == old[:1]):
-                none = value.new_zeros(len(rows), *value.shape[1:])
-                optimizer.state[parameter][key] = torch.cat([value, none])

@@ -1,24 +1,18 @@
 """What the heads are called, here and elsewhere: read without importing torch, so that a typo is told at once."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from bisector.errors import plain, require, require_choice
 
-HEAD_CLASSES = {
-    "linear-softmax": "LinearSoftmax",
-    "normalized-softmax": "NormalizedSoftmax",
-    "am-softmax": "AMSoftmax",
-    "enhanced-am-softmax": "EnhancedAMSoftmax",
-    "arcface": "ArcFace",
-    "combined-margin": "CombinedMargin",
-    "c2am": "C2AM",
-    "igam": "IGAM",
-    "count-guided": "CountGuided",
-    "ldam": "LDAM",
-    "logit-adjusted": "LogitAdjusted",
-    "seesaw": "Seesaw",
-}
-"""The class in `bisector.heads` of each name on the command line."""
+HEAD_NAMES = tuple(
+    sorted(
+        file.stem.replace("_", "-")
+        for file in Path(__file__).parent.glob("*.py")
+        if not file.stem.startswith("_")
+    )
+)
+"""The names on the command line: those of the files here, `am_softmax.py` for "am-softmax"."""
 
 OTHER_NAMES = {
     "softmax": "linear-softmax",
@@ -65,4 +59,4 @@ def require_head_name(name: str) -> str:
     bisector.errors.ArgumentError: head: got 'cosface'; did you mean 'am-softmax'? expected one of ...
     """
     word = plain(name)
-    return require_choice("head", name, HEAD_CLASSES, [OTHER_NAMES[word]] if word in OTHER_NAMES else [])
+    return require_choice("head", name, HEAD_NAMES, [OTHER_NAMES[word]] if word in OTHER_NAMES else [])

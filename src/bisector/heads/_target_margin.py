@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bisector.checks import require_of_each_class
 from bisector.errors import require, require_number
-from bisector.heads.base import CosineHead, CosineOptions
+from bisector.heads._base import CosineHead, CosineOptions
 
 
 class TargetMarginHead(CosineHead):

@@ -9,7 +9,7 @@ from torch import Tensor, distributed, nn
 
 from bisector.engine.placement import classes_here, is_sharded
 from bisector.errors import require
-from bisector.heads.base import Head
+from bisector.heads._base import Head
 from bisector.heads.igam import IGAM
 
 if TYPE_CHECKING:
