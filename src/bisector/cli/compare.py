@@ -87,8 +87,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from tqdm import tqdm
 
     from bisector.report.comparison import write_outputs
-    from bisector.training.classifier_cell import PLANE_EPOCHS
-    from bisector.training.compare import compare
+    from bisector.training.compare import PLANE_EPOCHS, compare
 
     # The bar appears with the first epoch, so that a mistake found before is told in one line.
     total = (len(heads) * arguments.seeds + len(planes) * PLANE_EPOCHS) * recipe.epochs

@@ -67,13 +67,13 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
     import torch
 
+    from bisector.heads import build_head
     from bisector.records import write_record
     from bisector.report.training import format_run
     from bisector.training.checkpoints import LAST
+    from bisector.training.classification import Classification
     from bisector.training.data import load_task, settled
     from bisector.training.results import RESULT, read_run
-    from bisector.training.spec import build_head
-    from bisector.training.train import Classification
 
     build_head(parsed.head, 8, 4, torch.ones(4))  # a wrong option is told before anything is read
     task, chosen = settled(task, recipe)

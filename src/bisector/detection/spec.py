@@ -3,7 +3,7 @@
 import torch
 
 from bisector.detection.attaching import SHORT_NAMES
-from bisector.training.spec import build_head
+from bisector.heads import build_head
 
 
 def require_head(spec: str) -> None:

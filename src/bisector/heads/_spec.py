@@ -7,7 +7,9 @@ from typing import Any, get_type_hints
 from torch import Tensor
 
 from bisector.errors import require, require_choice
-from bisector.heads import HEADS, CosineHead, CosineOptions, Head, HeadOptions, require_head_name
+from bisector.heads._base import CosineHead, CosineOptions, Head, HeadOptions
+from bisector.heads._names import require_head_name
+from bisector.heads._registry import HEADS
 
 # Options that no text can give, or that the caller gives.
 _NOT_AS_TEXT = {
