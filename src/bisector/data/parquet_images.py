@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from bisector.data.embedding_columns import distinct_names
 from bisector.data.image_examples import Reading
 from bisector.data.image_folder import told
 from bisector.data.images import Encoded
-from bisector.data.label_classes import LabelValues
 from bisector.data.parts import part_of
 from bisector.data.source import Source
+from bisector.data.tables.classes import LabelValues
+from bisector.data.tables.columns import distinct_names
 from bisector.errors import ArgumentError, missing_extra, require
 
 if TYPE_CHECKING:

@@ -2,17 +2,14 @@
 
 import re
 
-_WORDS = {
-    "train": "train",
-    "training": "train",
-    "test": "test",
-    "testing": "test",
-    "t10k": "test",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }
+"""What a split may be called, in the name of a file or in a column of splits."""
+
+_WORDS = {**SPLIT_WORDS, "t10k": "test"}
 
 
 def part_of(name: str) -> str | None:
