@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from bisector.data.embeddings import write_embeddings
-from bisector.data.scores import ScoreTable
+from bisector.data.tables import write_embeddings
+from bisector.data.tables.scores import ScoreTable
 from bisector.files import whole_file
 from bisector.metrics.bias import bias, bias_corrected
 from bisector.metrics.groups import class_accuracy, group_accuracy, groups, worst_class
