@@ -9,7 +9,7 @@ import torch
 from torchvision.transforms.functional import resize
 
 from bisector.data.boxes import BoxSet, BoxSplits, Picture, load_boxes
-from bisector.data.embeddings import read_embeddings
+from bisector.data.tables import read_embeddings
 from bisector.detection.adjusted import adjusted_scores
 from bisector.detection.attaching import attach
 from bisector.detection.batches import pixels

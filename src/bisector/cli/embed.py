@@ -129,8 +129,8 @@ def _model_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _load(model: "EmbeddingModel", arguments: argparse.Namespace) -> "tuple[Dataset, dict[str, Any]]":
     """The data with their settings: those of the training where a model of ours is given what it was trained on."""
-    from bisector.data.embeddings import is_embeddings
     from bisector.data.registry import load
+    from bisector.data.tables import is_embeddings
 
     trained = model.trained
     name = resolvable(arguments.data) if arguments.data else (trained.task.data if trained else None)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bisector.data.embedding_columns import distinct_names
 from bisector.data.image_examples import LabelledImage, Reading, image_source
 from bisector.data.image_folder import told
 from bisector.data.images import Encoded
-from bisector.data.label_classes import LabelValues
 from bisector.data.source import Source, part_of
+from bisector.data.tables.classes import LabelValues
+from bisector.data.tables.columns import distinct_names
 from bisector.errors import ArgumentError, missing_extra, require
 
 if TYPE_CHECKING:

@@ -165,7 +165,7 @@ def _parquet(files: list[Path], path: Path, reading: Reading) -> Source:
 
 
 def _embeddings(path: str, reading: Reading) -> Source:
-    from bisector.data.embeddings import read_embeddings
+    from bisector.data.tables import read_embeddings
 
     table = read_embeddings(path, label=reading.label)
     parts: dict[str, list[int]] = {}

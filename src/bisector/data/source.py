@@ -11,11 +11,12 @@ from bisector.data.images import PixelRange
 from bisector.errors import require
 
 PARTS = ("train", "validation", "test")
-_WORDS = {
-    "train": ("train", "training"),
-    "test": ("test", "testing", "t10k"),
-    "validation": ("val", "valid", "validation", "dev"),
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }
+"""What a part may be called, in the name of a file or in a column of splits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,4 +72,5 @@ def part_of(name: str) -> str | None:
     ('train', 'test', 'validation', None)
     """
     words = re.split(r"[^a-z0-9]+", name.lower())
-    return next((part for word in words for part, known in _WORDS.items() if word in known), None)
+    known = {**SPLIT_WORDS, "t10k": "test"}  # as the files of MNIST are called
+    return next((known[word] for word in words if word in known), None)

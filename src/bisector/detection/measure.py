@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from bisector.data.boxes import BoxSet, BoxSplits
-from bisector.data.embedding_parquet import EmbeddingWriter
+from bisector.data.tables.writer import EmbeddingWriter
 from bisector.detection.evaluation import BoxAccuracy
 from bisector.detection.evaluation.boxes_classified import classify_predicted
 from bisector.detection.predict import embed_truth, gathered

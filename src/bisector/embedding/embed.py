@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from bisector.data.dataset import Dataset, Part
-from bisector.data.embedding_parquet import EmbeddingWriter
 from bisector.data.source import PARTS
+from bisector.data.tables.writer import EmbeddingWriter
 from bisector.embedding.model import EmbeddingModel
 from bisector.errors import ArgumentError, require, require_choice, require_integer
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bisector.data.boxes.values import image_id, integer_id
+from bisector.data.boxes.annotations import image_id, integer_id
 from bisector.errors import ArgumentError, missing_extra, require, require_integer, require_number
 from bisector.posthoc.adjustment import Adjustment
 from bisector.posthoc.detections import Activation, adjust_scores, parts_of

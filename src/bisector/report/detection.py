@@ -44,7 +44,7 @@ from bisector.report.summary import (
 from bisector.report.table import Column, Order, Show, Table, Values, class_table, name_width
 
 if TYPE_CHECKING:
-    from bisector.data.boxes.box_set import BoxSet
+    from bisector.data.boxes import BoxSet
 
 _LONGEST = 200  # letters of a class's name
 _MOST_CLASSES = 2000  # in the table; of more, those with most test boxes

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bisector.data.boxes.box_set import BoxSet
+from bisector.data.boxes import BoxSet
 from bisector.detection.evaluation.detections import Detections, best
 from bisector.errors import missing_extra
 

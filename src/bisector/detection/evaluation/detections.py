@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bisector.data.boxes.box_set import BoxSet
-from bisector.data.boxes.corners import corners_of
+from bisector.data.boxes import BoxSet
+from bisector.data.boxes.picture import corners_of
 from bisector.errors import require
 
 

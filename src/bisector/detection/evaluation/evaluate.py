@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from bisector.data.boxes.box_set import BoxSet
+from bisector.data.boxes import BoxSet
 from bisector.detection.evaluation.coco_eval import average_precision
 from bisector.detection.evaluation.detections import Detections, require_detections
 from bisector.detection.evaluation.frequency import (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bisector.data.boxes.frequency import frequency_groups
+from bisector.data.boxes import frequency_groups
 from bisector.errors import require
 from bisector.metrics.bias import bias
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bisector.data.boxes.box_set import BoxSet
-from bisector.data.boxes.corners import corners_of
-from bisector.data.boxes.values import image_id, integer_id
+from bisector.data.boxes import BoxSet
+from bisector.data.boxes.annotations import image_id, integer_id
+from bisector.data.boxes.picture import corners_of
 from bisector.detection.evaluation.detections import Detections, require_detections
 from bisector.errors import ArgumentError, require
 from bisector.files import whole_file

@@ -1,15 +1,14 @@
-"""The columns of an embeddings file as they are found: what they may be called and may hold."""
+"""What the columns of a table of embeddings may be called and may hold, whatever the format of the file."""
 
-import json
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from bisector.data.source import SPLIT_WORDS
 from bisector.errors import ArgumentError, require, require_choice
 
 Array = npt.NDArray[Any]
@@ -32,32 +31,6 @@ EXACT = 2**53
 """From which on a float64 may stand for several integers."""
 
 SPLITS = ("train", "validation", "test")
-_SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-
-
-@dataclass(frozen=True, eq=False)
-class Columns:
-    """What a file holds, before anything is checked: every array has a row an example.
-
-    A vector that is missing is a row of NaN; so are scores. A label or prediction that is missing is NaN or None.
-    """
-
-    embeddings: Array  # (N, D)
-    labels: Array  # (N,) of integers, floats or strings
-    predictions: Array | None = None  # (N,), as the labels
-    losses: Array | None = None  # (N,)
-    scores: Array | None = None  # (N, C)
-    names: Array | None = None  # (N,) of strings
-    splits: Array | None = None  # (N,) of strings
-    scores_name: str = "scores"  # which of their aliases the scores have: it may say what they are
-    class_names: tuple[str, ...] | None = None
-    notes: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # model, data, left_out: as `bisector embed` wrote them
 
 
 def one_each(name: str, column: Array) -> Array:  # (N,)
@@ -152,23 +125,11 @@ def floats(name: str, column: Array) -> Array:
         raise ArgumentError(f"{name}: got values of type {column.dtype}; expected numbers") from None
 
 
-def split_names(splits: Array) -> list[str]:
-    """The splits in our words: train, validation, test.
-
-    Raises:
-        ArgumentError: for any other word.
-
-    >>> split_names(np.array(["training", "val", "Test"]))
-    ['train', 'validation', 'test']
-    """
-    return [SPLITS[code] for code in split_codes(splits).tolist()]
-
-
 def split_codes(splits: Array) -> Array:  # (N,)
     """The splits as their positions in `SPLITS`, uint8.
 
     Raises:
-        ArgumentError: for a word that is none.
+        ArgumentError: a word is no split.
 
     >>> split_codes(np.array(["Test", "val"]))
     array([2, 1], dtype=uint8)
@@ -176,19 +137,9 @@ def split_codes(splits: Array) -> Array:  # (N,)
     found = texts("split", one_each("split", splits))
     words, rows = np.unique(np.char.lower(found), return_inverse=True)
     for word in words:
-        require(word in _SPLITS, "split", repr(str(word)), "train, validation or test in every row")
-    codes = np.array([SPLITS.index(_SPLITS[str(word)]) for word in words], dtype=np.uint8)
+        require(word in SPLIT_WORDS, "split", repr(str(word)), "train, validation or test in every row")
+    codes = np.array([SPLITS.index(SPLIT_WORDS[str(word)]) for word in words], dtype=np.uint8)
     return codes[rows.reshape(-1)]
-
-
-def split_of_file(stem: str) -> str | None:
-    """The split that a file of many is named after, as Hugging Face names them.
-
-    >>> split_of_file("train-00000-of-00002"), split_of_file("part-3")
-    ('train', None)
-    """
-    first = stem.replace("_", "-").replace(".", "-").split("-")[0].lower()
-    return _SPLITS.get(first)
 
 
 def kind_of_scores(
@@ -239,18 +190,6 @@ def as_logits(scores: Array, kind: Kind) -> Array:  # (N, C)
     if kind == "probabilities":
         scores = np.log(np.maximum(np.where(finite, scores, np.nan), np.finfo(np.float32).tiny))
     return np.where(finite, scores, np.nan)
-
-
-def class_names_of(metadata: Mapping[bytes, bytes] | None, label: str) -> tuple[str, ...] | None:
-    """The names that Hugging Face's `ClassLabel` wrote into the metadata of a Parquet file, if it did."""
-    text = (metadata or {}).get(b"huggingface")
-    if text is None:
-        return None
-    try:
-        names = json.loads(text)["info"]["features"][label]["names"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return distinct_names(names) if isinstance(names, list) else None
 
 
 def _is_one_hot(column: Array) -> bool:  # (N, C)

@@ -11,16 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bisector.data.embedding_arrays import class_names_in, find, load_archive, load_array, needed
-from bisector.data.embedding_columns import (
-    Array,
-    Kind,
-    kind_of_scores,
-    one_each,
-    split_names,
-)
-from bisector.data.embeddings import EmbeddingTable, read_columns, table_of
-from bisector.data.label_classes import class_numbers
+from bisector.data.tables.arrays import class_names_in, find, load_archive, load_array, require_member
+from bisector.data.tables.classes import LabelValues
+from bisector.data.tables.columns import SPLITS, Array, Kind, kind_of_scores, one_each, split_codes
+from bisector.data.tables.dataset import open_embeddings
+from bisector.data.tables.embedding_table import EmbeddingTable, whole_table
 from bisector.errors import ArgumentError, require
 
 
@@ -36,6 +31,7 @@ class ScoreTable:
         splits: "train", "validation" or "test" for each row.
         embeddings: the table they come from, if they come from one; it may have no vectors.
         told: what the scores were taken for when they were read, and why.
+        columns: which columns of a table were taken for what, in a line; empty for arrays.
         adjusted: what was done to the scores after the model; empty where they are its own.
         head: that made the scores, where it is known: `name` and `tau`, the strength of the prior in its training.
 
@@ -50,6 +46,7 @@ class ScoreTable:
     splits: list[str] | None = None
     embeddings: EmbeddingTable | None = None
     told: str = ""
+    columns: str = ""
     adjusted: str = ""
     head: Mapping[str, Any] = field(default_factory=dict)
 
@@ -90,9 +87,9 @@ def read_scores(
     """Read stored scores.
 
     - **Parquet** and **Arrow**, a file or a folder, as `bisector embed` writes it, with or without the vectors: see
-      `bisector.data.embeddings.read_embeddings`; probabilities in it become logits by their logarithm.
+      `bisector.data.tables.read_embeddings`; probabilities in it become logits by their logarithm.
     - **npz**: `scores`, `logits` or `probabilities`; `labels` (or `y`), `splits` and `class_names` if they are
-      there; see `bisector.data.embedding_columns.ALIASES`.
+      there; see `bisector.data.tables.columns.ALIASES`.
     - **npy**: the scores alone.
 
     What is called "scores" is taken for probabilities where no number is negative and every row sums to 1, else for
@@ -133,7 +130,7 @@ def read_scores(
     if labels is not None:
         column: Array | None = load_array(Path(labels))
     elif label is not None:
-        column = needed(arrays, path, [label])
+        column = arrays[require_member(path, arrays, [label])]
     else:
         column = find(arrays, "labels")[1]
     if column is not None:
@@ -146,7 +143,7 @@ def read_scores(
         found,
         tuple(map(str, range(scores.shape[1]))) if names is None else names,
         classes,
-        None if splits is None else split_names(splits),
+        None if splits is None else [SPLITS[code] for code in split_codes(splits).tolist()],
         told=told,
         adjusted=_text(arrays, "adjusted"),
         head=_head(_text(arrays, "head")),
@@ -167,15 +164,15 @@ def require_same_classes(name: str, class_names: Sequence[str], expected: Sequen
 
 
 def _of_table(path: Path, kind: Kind | None, embedding: str | None, label: str | None) -> ScoreTable:
-    columns = read_columns(str(path), embedding, label, vectors_needed=False)
-    if columns.scores is None:
+    stored = open_embeddings(
+        path, embedding=embedding, label=label, kind=kind, vectors_needed=False, at_once=True
+    )
+    if stored.num_scores is None:
         raise ArgumentError(
             f"scores: got {path} without them; expected a column 'scores', one number a class"
         )
-    table = table_of(columns, kind)
-    found, told = kind_of_scores(columns.scores_name, columns.scores, kind)
-    told += "; taken by their logarithm" if found == "probabilities" else ""
-    return replace(scores_of(table), told=told)
+    told = stored.kind_told + ("; taken by their logarithm" if stored.kind == "probabilities" else "")
+    return replace(scores_of(whole_table(stored)), told=told, columns=stored.reader.columns_line)
 
 
 def scores_of(table: EmbeddingTable) -> ScoreTable:
@@ -216,5 +213,6 @@ def _classes(column: Array, names: tuple[str, ...] | None, width: int) -> Tensor
     require(
         not text or names is not None, "labels", f"values of type {column.dtype}", "integers, or class_names"
     )
-    classes, _, _, known = class_numbers(column, None, names, width)
-    return torch.from_numpy(np.where(known, classes, -1))
+    seen = LabelValues()
+    seen.add(column)
+    return torch.from_numpy(seen.classes(names, width).numbers(column)[0])

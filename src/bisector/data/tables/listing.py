@@ -1,20 +1,26 @@
-"""Where files lie: a path of this machine, or a URL that pyarrow or fsspec can open."""
+"""Where the files of a table lie, on this machine or behind a URL; which they are, and which are of which split."""
 
+import json
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bisector.data.places import files_below
-from bisector.errors import ArgumentError, missing_extra
+from bisector.data.source import SPLIT_WORDS
+from bisector.errors import ArgumentError, missing_extra, require
 
 try:
     import pyarrow as pa
     from pyarrow import fs
 except ImportError:
     raise missing_extra("pyarrow", "measure") from None
+
+PARQUET = (".parquet", ".pq")
+ARROW = (".arrow", ".feather", ".ipc", ".arrows")
 
 
 @dataclass(frozen=True)
@@ -121,9 +127,9 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=16)  # a process opens each once
 def _system(url: str) -> tuple[Any, str]:
-    """The file system of a URL, and the path in it; a process opens each once."""
+    """The file system of a URL, and the path in it."""
     if not url:
         return fs.LocalFileSystem(), ""
     try:
@@ -140,3 +146,94 @@ def _system(url: str) -> tuple[Any, str]:
             f"file: got {url}; expected a URL that pyarrow ({told}) or fsspec ({one_line(error)}) can open"
         ) from None
     return fs.PyFileSystem(fs.FSSpecHandler(system)), path
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of a data set.
+
+    Args:
+        parquet: whether all of them are Parquet, else Arrow.
+        files: in order.
+        words: for each file the word that may say its split; the name of the file where it is not here.
+        class_names: of columns of labels, where they stand beside the files.
+    """
+
+    parquet: bool
+    files: tuple[str, ...]
+    words: Mapping[str, str] = field(default_factory=dict)
+    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def splits(self) -> dict[str, str]:
+        """The split of every file; empty unless all have one and not all the same."""
+        found = {}
+        for file in self.files:
+            word = self.words.get(
+                file, PurePosixPath(file).stem
+            )  # train-00000-of-00002, as Hugging Face names it
+            first = re.split("[-_.]", word)[0].lower()
+            if first in SPLIT_WORDS:
+                found[file] = SPLIT_WORDS[first]
+        return found if len(found) == len(self.files) and len(set(found.values())) > 1 else {}
+
+
+def list_files(location: Location) -> Listing | None:
+    """The files that a path or URL means; None where none is Parquet or Arrow.
+
+    Raises:
+        ArgumentError: nothing is there, or a folder of Hugging Face is not as it should be.
+    """
+    suffix = PurePosixPath(location.path).suffix.lower()
+    if not location.is_folder():
+        known = suffix in PARQUET + ARROW
+        return Listing(suffix in PARQUET, (location.path,)) if known else None
+    files = location.files()
+    if parquet := _select(files, PARQUET):
+        return Listing(True, tuple(parquet))
+    return _arrow_folder(location, files) if _select(files, ARROW) else None
+
+
+def _arrow_folder(location: Location, files: Sequence[str]) -> Listing | None:
+    top = PurePosixPath(location.path)
+    splits = [str(name) for name in _json(location, top / "dataset_dict.json", files).get("splits", [])]
+    folders = {top / split: split for split in splits} or {top: ""}
+    words: dict[str, str] = {}
+    names: dict[str, tuple[str, ...]] = {}
+    for folder, split in folders.items():
+        features = _json(location, folder / "dataset_info.json", files).get("features")
+        for name, feature in features.items() if isinstance(features, dict) and not names else ():
+            if isinstance(feature, dict) and isinstance(feature.get("names"), list):  # a ClassLabel
+                names[name] = tuple(map(str, feature["names"]))
+        state = _json(location, folder / "state.json", files)
+        permuted = state.get("_indices_data_files")
+        legal = "flatten_indices() before it is saved"
+        require(not permuted, "file", f"{folder} with its rows in another order", legal)
+        entries = state.get("_data_files", [])
+        told = f"{folder / 'state.json'} with {str(entries)[:40]!r} as _data_files"
+        require(isinstance(entries, list), "file", told, "a list of file names")
+        for entry in entries:
+            name = entry.get("filename") if isinstance(entry, dict) else entry
+            require(isinstance(name, str), "file", told, "a list of file names")
+            words[str(folder / str(name))] = split
+    if words:
+        return Listing(False, tuple(words), words if splits else {}, names)
+    # What Hugging Face's map and filter leave beside the data is the same rows again.
+    plain = [file for file in _select(files, ARROW) if not PurePosixPath(file).name.startswith("cache-")]
+    return Listing(False, tuple(plain), class_names=names) if plain else None
+
+
+def _json(location: Location, file: PurePosixPath, files: Sequence[str]) -> dict[str, Any]:
+    """The object in a file; an empty one where there is no such file."""
+    if str(file) not in files:
+        return {}
+    try:
+        with location.open(str(file)) as stream:
+            found = json.loads(stream.read())
+    except (ValueError, OSError) as error:
+        raise ArgumentError(f"file: {file} cannot be read as JSON: {one_line(error)}") from None
+    require(isinstance(found, dict), "file", f"{file} with {str(found)[:20]!r}", "a JSON object")
+    return dict(found)
+
+
+def _select(files: Sequence[str], suffixes: Iterable[str]) -> list[str]:
+    return [file for file in files if PurePosixPath(file).suffix.lower() in suffixes]

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bisector.data.embedding_arrays import load_array
+from bisector.data.tables.arrays import load_array
 from bisector.errors import ArgumentError, require
 from bisector.files import read_rows
 

@@ -1,5 +1,6 @@
-"""The table of stored embeddings: what `embed` writes and `measure`, `train` and `adjust` read."""
+"""A table of embeddings in memory: what `embed` writes and `measure`, `train` and `adjust` read."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,23 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bisector.data.embedding_arrays import read_npz, read_pair
-from bisector.data.embedding_columns import (
-    Array,
-    Columns,
-    Kind,
-    as_logits,
-    as_rows,
-    floats,
-    kind_of_scores,
-    one_each,
-    split_names,
-    texts,
-)
-from bisector.data.label_classes import class_numbers
-from bisector.data.stored.open import array_files, has_vectors, open_source
-from bisector.data.stored.whole import whole
-from bisector.data.verdicts import verdicts
+from bisector.data.tables.columns import SPLITS, Array, Kind
+from bisector.data.tables.dataset import StoredEmbeddings, open_embeddings
 from bisector.errors import require
 
 _ROWS = 65536  # written at once
@@ -185,12 +171,48 @@ def read_embeddings(
     >>> table.class_names, table.labels, table.left_out
     (('owl', 'wren'), tensor([1, 0]), ('1 row: its vector is missing or not finite',))
     """
-    return table_of(read_columns(str(path), embedding, label), kind)
+    return whole_table(open_embeddings(path, embedding=embedding, label=label, kind=kind, at_once=True))
 
 
-def is_embeddings(path: str | Path) -> bool:
-    """Whether there is a table of embeddings: of arrays, by the names of files, of Parquet and Arrow, by schema."""
-    return array_files(path) is not None or has_vectors(path)
+def whole_table(stored: StoredEmbeddings) -> EmbeddingTable:
+    """All rows of a stored table at once: its chunks, one after another.
+
+    Raises:
+        ArgumentError: a file cannot be read, a row holds what it may not, or no row can be used.
+    """
+    # Vectors and scores are put where they will stay: they are in memory once.
+    vectors = np.empty((stored.rows, stored.dim), dtype=np.float32)
+    scores = None if stored.num_scores is None else np.empty((stored.rows, stored.num_scores), np.float32)
+    others: dict[str, list[Array]] = {}
+    counted: Counter[str] = Counter()
+    rows = 0
+    for chunk in stored.chunks(names=True):
+        counted.update(chunk.left_out)
+        vectors[rows : rows + len(chunk)] = chunk.embeddings
+        if scores is not None:
+            scores[rows : rows + len(chunk)] = chunk.scores
+        for key in ("labels", "predictions", "losses", "names", "splits"):
+            if (column := getattr(chunk, key)) is not None:
+                others.setdefault(key, []).append(column)
+        rows += len(chunk)
+    require(rows > 0, "file", "no row that has a label and a finite vector", "at least one")
+    columns = {key: np.concatenate(held) for key, held in others.items()}
+    names, splits = columns.pop("names", None), columns.pop("splits", None)
+    notes = stored.notes
+    return EmbeddingTable(
+        embeddings=torch.from_numpy(vectors[:rows]),
+        **{key: torch.from_numpy(column) for key, column in columns.items()},
+        class_names=stored.class_names,
+        scores=None if scores is None else torch.from_numpy(scores[:rows]),
+        names=None if names is None else names.tolist(),
+        splits=None if splits is None else [SPLITS[code] for code in splits.tolist()],
+        left_out=stored.left_out_lines(counted),
+        model=str(notes.get("model", "")),
+        data=str(notes.get("data", "")),
+        adjusted=str(notes.get("adjusted", "")),
+        settings=settings if isinstance(settings := notes.get("settings"), dict) else {},
+        head=head if isinstance(head := notes.get("head"), dict) else {},
+    )
 
 
 def write_embeddings(table: EmbeddingTable, path: str | Path) -> None:
@@ -207,7 +229,7 @@ def write_embeddings(table: EmbeddingTable, path: str | Path) -> None:
     >>> read_embeddings(file).labels
     tensor([1, 0])
     """
-    from bisector.data.embedding_parquet import EmbeddingWriter
+    from bisector.data.tables.writer import EmbeddingWriter
 
     require(len(table) > 0, "table", "no row", "at least one")
     writer = EmbeddingWriter(
@@ -232,83 +254,3 @@ def write_embeddings(table: EmbeddingTable, path: str | Path) -> None:
                 names=part.names,
                 splits=part.splits,
             )
-
-
-def read_columns(
-    path: str, embedding: str | None = None, label: str | None = None, *, vectors_needed: bool = True
-) -> Columns:
-    """What a file holds, before anything is checked; see `read_embeddings`."""
-    arrays = array_files(path)
-    if arrays is None:
-        return whole(open_source(path, embedding, label, vectors_needed=vectors_needed))
-    return read_npz(arrays[0], embedding, label) if len(arrays) == 1 else read_pair(*arrays)
-
-
-def table_of(columns: Columns, kind: Kind | None = None) -> EmbeddingTable:
-    """The table of what a file holds; see `read_embeddings`."""
-    vectors = as_rows("embeddings", columns.embeddings)
-    require(vectors.dtype.kind in "fiu", "embeddings", f"type {vectors.dtype}", "real numbers")
-    rows = len(vectors)
-    for key in ("labels", "predictions", "losses", "scores", "names", "splits"):
-        column = getattr(columns, key)
-        shape = () if column is None else column.shape
-        require(
-            column is None or shape[:1] == (rows,), key, f"shape {shape}", f"{rows} rows, as the embeddings"
-        )
-    scores = columns.scores
-    if scores is not None:
-        scores = floats(columns.scores_name, as_rows(columns.scores_name, scores))
-        scores = as_logits(scores, kind_of_scores(columns.scores_name, scores, kind)[0])
-    labels, predictions, class_names, labelled = class_numbers(
-        columns.labels, columns.predictions, columns.class_names, None if scores is None else scores.shape[1]
-    )
-    with np.errstate(over="ignore"):
-        embeddings = np.asarray(vectors, dtype=np.float32)
-    finite = np.isfinite(embeddings).all(axis=1)
-    left_out = [
-        *columns.notes.get("left_out", ()),
-        *_told(int((~labelled).sum()), "no label"),
-        *_told(int((~finite & labelled).sum()), "its vector is missing or not finite"),
-    ]
-    kept = torch.from_numpy(np.flatnonzero(labelled & finite))
-    require(len(kept) > 0, "file", "no row that has a label and a finite vector", "at least one")
-    losses = None if columns.losses is None else floats("losses", one_each("losses", columns.losses))
-    table = EmbeddingTable(
-        embeddings=torch.from_numpy(np.ascontiguousarray(embeddings)),
-        labels=torch.from_numpy(np.where(labelled, labels, 0)),
-        class_names=class_names,
-        predictions=None if predictions is None else torch.from_numpy(predictions),
-        losses=None if losses is None else torch.from_numpy(losses),
-        scores=None if scores is None else torch.from_numpy(scores),
-        names=None if columns.names is None else _names(columns.names),
-        splits=None if columns.splits is None else split_names(columns.splits),
-        left_out=tuple(left_out),
-        model=str(columns.notes.get("model", "")),
-        data=str(columns.notes.get("data", "")),
-        adjusted=str(columns.notes.get("adjusted", "")),
-        settings=settings if isinstance(settings := columns.notes.get("settings"), dict) else {},
-        head=head if isinstance(head := columns.notes.get("head"), dict) else {},
-    )
-    return _with_verdicts(table if len(kept) == rows else table.select(kept))
-
-
-def _names(column: Array) -> list[str]:
-    there = np.array([name is not None for name in one_each("names", column).tolist()], dtype=bool)
-    words = np.where(there, column.reshape(-1), "") if column.dtype.kind == "O" else column.reshape(-1)
-    return [str(word) for word in texts("names", words)]
-
-
-def _with_verdicts(table: EmbeddingTable) -> EmbeddingTable:
-    """Predictions and losses from the scores, where neither they nor the scores are missing."""
-    predictions, losses = verdicts(table.scores, table.labels, table.predictions, table.losses)
-    if predictions is None:
-        return table
-    without = _told(int((predictions < 0).sum()), "no prediction and no finite scores")
-    told = tuple(
-        dict.fromkeys((*table.left_out, *without))
-    )  # it may have been told when the file was written
-    return replace(table, predictions=predictions, losses=losses, left_out=told)
-
-
-def _told(count: int, why: str) -> list[str]:
-    return [f"{count} row{'s' * (count > 1)}: {why}"] if count else []

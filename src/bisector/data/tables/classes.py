@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bisector.data.embedding_columns import EXACT, Array, one_each, texts
+from bisector.data.tables.columns import EXACT, Array, one_each, texts
 from bisector.errors import ArgumentError, require
 
 _NO_LABEL = {"None", "nan"}
@@ -132,30 +132,6 @@ class LabelValues:
             classes = Classes(names)
         classes.numbers(values)  # raises for a stray one
         return classes
-
-
-def class_numbers(
-    labels: Array,  # (N,)
-    predictions: Array | None,  # (N,)
-    class_names: tuple[str, ...] | None,
-    num_scores: int | None,
-) -> tuple[Array, Array | None, tuple[str, ...], Array]:
-    """Turn labels into classes from 0: `(labels, predictions, class_names, known)`, all rows kept.
-
-    See `LabelValues.classes` for which these are. `known` is False where a row has no label, which has label -1; a
-    row that has no prediction has prediction -1.
-
-    Raises:
-        ArgumentError: if a label or a prediction is not a class.
-
-    >>> class_numbers(np.array(["b", "a"]), np.array(["b", None]), None, None)[:3]
-    (array([1, 0]), array([ 1, -1]), ('a', 'b'))
-    """
-    seen = LabelValues()
-    seen.add(labels, predictions)
-    classes = seen.classes(class_names, num_scores)
-    numbers, predicted, known = classes.numbers(labels, predictions)
-    return numbers, predicted, classes.names, known
 
 
 def _different(column: Array) -> list[Any]:
