@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bisector.data.boxes import BoxSet
-from bisector.detection.batches import BoxBatch, pixels
+from bisector.detection.data import BoxBatch, pixels
 from bisector.detection.evaluation import Detections, evaluate_boxes
 from bisector.detection.predict import detections_of, gathered
 from bisector.training.divergence import DivergedError, diverged
