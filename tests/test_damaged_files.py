@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from bisector.cli.main import main
-from bisector.data.stored import open_embeddings
+from bisector.data.tables import open_embeddings
 from bisector.detection.checkpoint import load_detector
 from bisector.detection.evaluation import BoxScores
 from bisector.detection.train import BoxResult

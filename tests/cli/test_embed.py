@@ -16,8 +16,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from bisector.cli.main import main
-from bisector.data.embeddings import read_embeddings
 from bisector.data.registry import load
+from bisector.data.tables import read_embeddings
 from bisector.embedding.published import PublishedSource
 from bisector.measurement.measurement import Measurement
 from bisector.training.checkpoint import load_trained

@@ -9,7 +9,7 @@ import torch
 from torchvision.transforms.functional import resize
 
 from bisector.data.boxes import BoxSet, BoxSplits, Picture, load_boxes
-from bisector.data.embeddings import read_embeddings
+from bisector.data.tables import read_embeddings
 from bisector.detection.attaching import attach
 from bisector.detection.data import pixels
 from bisector.detection.models import build_detector

@@ -24,8 +24,8 @@ from bisector.detection.recipe import BoxRecipe, BoxTask
 from bisector.detection.train import BoxResult, Detection
 from bisector.errors import ArgumentError
 from bisector.records import write_record
+from bisector.training.head_module import schedule
 from bisector.training.recipe import Machine
-from bisector.training.schedules import schedule
 from tiny_boxes import write_voc
 
 RECIPE = BoxRecipe(model="small-fpn", image_size=64, epochs=2, batch_size=6, score_threshold=0.05)  # 3 steps

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bisector.data.dataset import Dataset, Part
-from bisector.data.embeddings import read_embeddings, write_embeddings
 from bisector.data.examples import InMemory
+from bisector.data.tables import read_embeddings, write_embeddings
 from bisector.embedding.classes import score_columns
 from bisector.embedding.embed import embed
 from bisector.embedding.onnx_file import OnnxSource

@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     require(place_of(out) != place_of(results), "--out", f"{out}, which is read", "another file")
     task = task_of(arguments)
 
-    from bisector.data.class_values import read_class_values
+    from bisector.data.tables.class_values import read_class_values
     from bisector.detection.data import load_box_task
     from bisector.measurement.command import command_line
 
@@ -111,7 +111,7 @@ def offsets_of(
     Raises:
         ArgumentError: the file is not there, or of other classes.
     """
-    from bisector.data.scores import require_same_classes
+    from bisector.data.tables.scores import require_same_classes
     from bisector.posthoc import Adjustment, offsets_from_counts
 
     if how == "prior":

@@ -17,7 +17,7 @@ from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
 from bisector.cores import require_tasks
 from bisector.detection.recipe import BoxRecipe, BoxTask
-from bisector.head_names import HEAD_CLASSES, require_baseline
+from bisector.heads import HEAD_NAMES, require_baseline
 from bisector.training.recipe import Machine
 
 
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--heads",
         required=True,
-        help=f"names, with options after colons, separated by commas ({', '.join(HEAD_CLASSES)})",
+        help=f"names, with options after colons, separated by commas ({', '.join(HEAD_NAMES)})",
     )
     add_config(parser)
     parser.add_argument(

@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
     from tqdm import tqdm
 
-    from bisector.data.embeddings import read_embeddings
+    from bisector.data.tables import read_embeddings
     from bisector.detection.checkpoint import load_detector
     from bisector.detection.data import load_box_task
     from bisector.detection.predict import write_box_embeddings

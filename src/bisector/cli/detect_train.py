@@ -16,7 +16,7 @@ from bisector.cli.options import add_options, logging_options, process_rank, rec
 from bisector.cli.output import require_folder, say
 from bisector.detection.recipe import BoxRecipe
 from bisector.files import read_or_none
-from bisector.head_names import HEAD_CLASSES
+from bisector.heads import HEAD_NAMES
 from bisector.training.recipe import Machine
 
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--head",
         default="igam",
         help="name of the head, options after colons; linear is torchvision's own loss (default: %(default)s; "
-        f"{', '.join(HEAD_CLASSES)})",
+        f"{', '.join(HEAD_NAMES)})",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="decides first weights, order and what steps draw (default: 0)"

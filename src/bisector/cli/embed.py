@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bisector.cli.output import require_folder
-from bisector.data.names import DATA_SETS
-from bisector.data.places import resolvable
+from bisector.data.places import DATA_SETS, resolvable
 from bisector.data.plugins import plugin_of
 from bisector.errors import ArgumentError, require
 from bisector.measurement.command import quoted
@@ -129,8 +128,8 @@ def _model_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _load(source: "Source", arguments: argparse.Namespace) -> "tuple[Dataset, dict[str, Any]]":
     """The data with their settings: those of the training where a model of ours is given what it was trained on."""
-    from bisector.data.embeddings import is_embeddings
     from bisector.data.registry import load
+    from bisector.data.tables import is_embeddings
     from bisector.embedding.trained import TrainedSource
 
     trained = source.trained if isinstance(source, TrainedSource) else None

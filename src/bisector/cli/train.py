@@ -17,9 +17,9 @@ from typing import Any
 
 from bisector.cli.options import logging_options, process_rank, record_of
 from bisector.cli.output import require_folder, say, with_nearest
-from bisector.data.names import require_data_name
+from bisector.data.places import require_data_name
 from bisector.errors import ArgumentError, missing_extra, require
-from bisector.head_names import require_head_name
+from bisector.heads import require_head_name
 from bisector.training.recipe import Machine, Recipe, Task, options_of
 
 # What the Trainer must be told by us.
@@ -67,13 +67,13 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
     import torch
 
+    from bisector.heads import build_head
     from bisector.records import write_record
     from bisector.report.training import format_run
     from bisector.training.checkpoints import LAST
+    from bisector.training.classification import Classification
     from bisector.training.data import load_task, settled
     from bisector.training.results import RESULT, read_run
-    from bisector.training.spec import build_head
-    from bisector.training.train import Classification
 
     build_head(parsed.head, 8, 4, torch.ones(4))  # a wrong option is told before anything is read
     task, chosen = settled(task, recipe)

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from bisector.detection.predictor import BoxPredictor, PlainPredictor
 from bisector.detection.roi_heads import METER_ON, MarginRoIHeads
 from bisector.errors import ArgumentError, missing_extra, require, require_choice, require_integer
-from bisector.heads.base import Head
-from bisector.training.spec import build_head
+from bisector.heads import Head, build_head
 
 try:
     from torchvision.models.detection.faster_rcnn import FastRCNNPredictor

@@ -28,7 +28,7 @@ class Detector(HeadModule):
         learning_rate: the highest of the schedule.
         weight_decay: of the optimizer.
         optimizer: "sgd" (momentum 0.9) or "adamw".
-        schedule: "one-cycle", "cosine" or "constant"; see `bisector.training.schedules`. The last has 5% of warm-up
+        schedule: "one-cycle", "cosine" or "constant"; see `HeadModule`. The last has 5% of warm-up
             too, at most 500 steps.
         clip_norm: length that the gradient is cut to, or None.
         seed: what a step draws, such as its proposals, is a function of it, the step and the process alone, so that

@@ -10,7 +10,7 @@ from torch import Tensor, distributed, nn
 from torch.nn.functional import cross_entropy
 
 from bisector.data.boxes import BoxSet, BoxSplits
-from bisector.data.embedding_parquet import EmbeddingWriter
+from bisector.data.tables.writer import EmbeddingWriter
 from bisector.detection.data import PlainBoxBatches, pixels
 from bisector.detection.evaluation import BoxAccuracy, Detections
 from bisector.detection.evaluation.evaluate import classify_predicted

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bisector.functional.cosine import SHORTEST
-from bisector.heads import LinearSoftmax
-from bisector.heads.base import CosineHead, Head
+from bisector.heads import CosineHead, Head, LinearSoftmax
 
 
 class Scores(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bisector.detection.predictor import BoxPredictor
 from bisector.errors import ArgumentError, missing_extra, require
-from bisector.heads.base import Head
+from bisector.heads import Head
 
 try:
     from torchvision.models.detection.roi_heads import RoIHeads

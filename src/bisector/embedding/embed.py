@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from bisector.data.dataset import Dataset, Part
-from bisector.data.embedding_parquet import EmbeddingWriter
+from bisector.data.tables.writer import EmbeddingWriter
 from bisector.embedding.classes import score_columns
 from bisector.embedding.source import Source
 from bisector.embedding.trained import TrainedSource

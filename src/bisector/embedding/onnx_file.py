@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bisector.data.embedding_columns import distinct_names
+from bisector.data.tables.columns import distinct_names
 from bisector.embedding.source import fitted
 from bisector.errors import ArgumentError, missing_extra, require
 

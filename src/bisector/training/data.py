@@ -6,9 +6,9 @@ from typing import Any
 
 from bisector.data.augmentation import POLICIES
 from bisector.data.dataset import Dataset
-from bisector.data.embeddings import is_embeddings
 from bisector.data.image_examples import LARGEST_SIZE
 from bisector.data.registry import load
+from bisector.data.tables import is_embeddings
 from bisector.errors import missing_extra, require, require_choice
 from bisector.networks.backbones import LIBRARIES
 from bisector.networks.zoo import input_size
