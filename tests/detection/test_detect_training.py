@@ -266,7 +266,14 @@ def clipped(gradient: float, plugin: MixedPrecision | None = None, **options: An
     trainer = lightning.Trainer(
         accelerator="cpu", logger=False, enable_checkpointing=False, plugins=plugin, **options
     )
-    model = Detector(torch.nn.Linear(3, 1, bias=False), clip_norm=2.0)
+    how = {
+        "learning_rate": 0.1,
+        "weight_decay": 0.0,
+        "optimizer": "sgd",
+        "schedule": "constant",
+        "seed": None,
+    }
+    model = Detector(torch.nn.Linear(3, 1, bias=False), clip_norm=2.0, **how)
     model.trainer = trainer
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     model.network.weight.grad = torch.full((1, 3), gradient)
