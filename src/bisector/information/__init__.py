@@ -2,4 +2,4 @@
 
 from bisector._attributes import lazy as _lazy
 
-__getattr__, __dir__ = _lazy(__name__, {"compute_together": "distributed", "merge_onto_first": "distributed"})
+__getattr__, __dir__, __all__ = _lazy(__name__)

@@ -11,8 +11,8 @@ import numpy as np
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from bisector.data.embeddings import write_embeddings
-from bisector.data.scores import ScoreTable
+from bisector.data.tables import write_embeddings
+from bisector.data.tables.scores import ScoreTable
 from bisector.files import whole_file
 from bisector.metrics.summary import METRICS
 from bisector.report.summary import typeset_value
