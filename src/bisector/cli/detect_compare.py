@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from bisector.detection.evaluation.compared import compare_scores
     from bisector.report.detection_run import DetectionRun
     from bisector.report.detection_text import format_compared, format_scores
-    from bisector.report.numbers import duration
+    from bisector.report.words import duration
 
     splits = load_once(task, 0)  # also fetches, once, what the trainings need
     tell_left_out(splits, "compare")

@@ -74,8 +74,8 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from bisector.detection.measure import write_box_embeddings
     from bisector.detection.steps import detection_steps
     from bisector.measurement.measure import measure
+    from bisector.report.measurement import format_measurement
     from bisector.report.measurement_files import write_measurement
-    from bisector.report.measurement_text import format_measurement
 
     device = device_of(arguments.device)
     trained = load_detector(arguments.model)

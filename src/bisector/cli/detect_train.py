@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from bisector.detection.spec import require_head
     from bisector.detection.train import Detection
     from bisector.report.detection_run import DetectionRun
-    from bisector.report.numbers import duration
+    from bisector.report.words import duration
     from bisector.training.checkpoints import LAST
     from bisector.training.results import RESULT
 

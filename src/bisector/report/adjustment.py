@@ -18,7 +18,7 @@ from bisector.files import whole_file
 from bisector.metrics.bias import bias, bias_corrected
 from bisector.metrics.groups import class_accuracy, group_accuracy, groups, worst_class
 from bisector.metrics.summary import METRICS
-from bisector.report.summary import typeset_value
+from bisector.report.summary import metric_value
 from bisector.report.table import Table
 
 
@@ -59,9 +59,9 @@ def format_adjustment(before: Mapping[str, float], after: Mapping[str, float]) -
     rows = []
     for info in (info for info in METRICS if info.key in before):
         old, new = before[info.key], after[info.key]
-        change = typeset_value(info, new - old)
+        change = metric_value(info, new - old)
         sign = "+" * (math.isfinite(new - old) and not change.startswith("−"))
-        values = [typeset_value(info, old), typeset_value(info, new), sign + change]
+        values = [metric_value(info, old), metric_value(info, new), sign + change]
         rows.append([f"{info.label} {info.unit}".rstrip(), *values])
     lines = [Table(["", "before", "after", "change"], rows).text(rule=False)]
     key = "balanced_accuracy"
