@@ -7,8 +7,7 @@ from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bisector.detection.evaluation.frequency import BOX_GROUPS, FREQUENCIES
-from bisector.detection.evaluation.scores import BOX_METRICS
+from bisector.detection.evaluation.scores import BOX_GROUPS, BOX_METRICS, FREQUENCIES
 from bisector.errors import require, require_integer
 from bisector.metrics.summary import MetricInfo
 from bisector.report.detection_figures import count_figures
