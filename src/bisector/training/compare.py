@@ -84,12 +84,12 @@ def plan(
     """Check everything and return the cells of a comparison, seed by seed, with the data of seed 0.
 
     Args:
-        task: the data.
-        heads: specs such as "am-softmax" or "igam:preset=paper".
-        seeds: how many; they are 0, 1, ...
-        planes: heads to train once more with a two-dimensional embedding, for drawing.
-        recipe: how to train; the default one if None.
-        machine: with which means; the defaults if None.
+        task: as of `compare`, and so are the others.
+        heads: what is compared.
+        seeds: how many.
+        planes: heads to draw.
+        recipe: how to train.
+        machine: with which means.
         decoded: a folder in which decoded images are kept for the trainings.
 
     Raises:
