@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from bisector.training.checkpoints import LAST
     from bisector.training.classification import Classification
     from bisector.training.data import load_task, settled
-    from bisector.training.results import RESULT, read_run
+    from bisector.training.results import RESULT, Run, read_result
 
     build_head(parsed.head, 8, 4, torch.ones(4))  # a wrong option is told before anything is read
     task, chosen = settled(task, recipe)
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     )
     options = _trainer_options(parsed, out)
     if experiment.is_finished(out, options):
-        done = read_run(out / RESULT)
+        done = read_result(Run, out / RESULT)
     else:
         (out / RESULT).unlink(missing_ok=True)  # of a shorter training
         if first and (out / LAST).is_file():

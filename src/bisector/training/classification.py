@@ -14,7 +14,7 @@ from bisector.training.evaluate import evaluate
 from bisector.training.experiment import Ended, Experiment
 from bisector.training.module import Classifier
 from bisector.training.recipe import Recipe, Task
-from bisector.training.results import Run, read_run
+from bisector.training.results import Run, read_result
 
 try:
     import lightning
@@ -97,7 +97,7 @@ class Classification(Experiment[Classifier, Run]):
 
     def read(self, path: Path) -> Run:
         """Read the result that a training left."""
-        return read_run(path)
+        return read_result(Run, path)
 
 
 class _EarlyStopping(EarlyStopping):
