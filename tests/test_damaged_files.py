@@ -25,8 +25,8 @@ from bisector.measurement.stream.options import Options
 from bisector.measurement.stream.partial import Partial
 from bisector.posthoc import Adjustment
 from bisector.records import write_record
-from bisector.training.checkpoint import load_trained
 from bisector.training.checkpoints import resumable
+from bisector.training.classification import load_trained
 from bisector.training.results import Comparison, Plane, Run, read_result
 from bisector.training.settings import check_settings
 

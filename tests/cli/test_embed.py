@@ -19,7 +19,7 @@ from bisector.data.registry import load
 from bisector.data.tables import read_embeddings
 from bisector.embedding.published import PublishedModel
 from bisector.measurement.measurement import Measurement
-from bisector.training.checkpoint import load_trained
+from bisector.training.classification import load_trained
 from real_processes import bisector
 
 

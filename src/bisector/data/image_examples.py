@@ -25,7 +25,7 @@ from bisector.data.images import (
     pixel_values,
     range_of,
 )
-from bisector.errors import ArgumentError, require, require_integer
+from bisector.errors import ArgumentError, require
 
 DEFAULT_SIZE = 64
 """Side in pixels to which images of unequal size are brought."""
@@ -109,11 +109,7 @@ class ImageFiles:
 
     def __init__(self, images: Sequence[Encoded], names: Sequence[str], form: _Form) -> None:
         self._images, self._names, self._form = images, names, form
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one example: (channels, height, width)."""
-        return self._form.shape
+        self.shape = form.shape
 
     def __len__(self) -> int:
         return len(self._images)
@@ -163,18 +159,15 @@ def read_images(images: Sequence[Encoded], names: Sequence[str], reading: Readin
         reading: their size, memory and scale.
 
     Raises:
-        ArgumentError: if no image can be read, the size is illegal, or deep pixels are whole numbers in some images
-            and floating-point ones in others, which no scale fits.
+        ArgumentError: if no image can be read, or deep pixels are whole numbers in some images and floating-point
+            ones in others, which no scale fits.
     """
     side, scale = reading.image_size, reading.pixel_range
     failed: dict[int, str] = {}
     notes = []
-    if side is not None:
-        require_integer("image_size", side, least=1)
-    else:
-        alike = _decode_alike(images, names, reading)
-        if alike is not None:
-            return alike
+    alike = None if side is not None else _decode_alike(images, names, reading)
+    if alike is not None:
+        return alike
     headers = _read_each(image_header, dict(enumerate(images)), failed)
     deep = [index for index, header in headers.items() if header.deep]
     if deep:
