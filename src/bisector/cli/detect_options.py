@@ -79,7 +79,7 @@ def device_of(name: str | None) -> "torch.device":
     """
     import torch
 
-    from bisector.embedding.device import require_device
+    from bisector.embedding.model import require_device
 
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
