@@ -1,7 +1,5 @@
 """COCO and LVIS files: as pycocotools and the lvis package read them, and what is told of those that are odd."""
 
-import contextlib
-import io
 import json
 import math
 import tracemalloc
@@ -13,6 +11,7 @@ from PIL import Image
 from bisector.data.boxes import read_coco
 from bisector.detection.evaluation import Detections, evaluate_boxes
 from bisector.errors import ArgumentError
+from coco_peers import pycocotools_evaluation, pycocotools_index
 
 START = "instances_train.json: "
 CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 2, "name": "cat"}]
@@ -28,15 +27,6 @@ def image(own=3, **changes):
 
 def without(record, key):
     return {name: value for name, value in record.items() if name != key}
-
-
-def quietly(call, *arguments):
-    with contextlib.redirect_stdout(io.StringIO()):
-        return call(*arguments)
-
-
-def pycoco(path):
-    return quietly(pytest.importorskip("pycocotools.coco").COCO, str(path))
 
 
 def real(real_data, name):
@@ -69,7 +59,7 @@ def test_a_small_file(coco, tmp_path):
 @pytest.mark.parametrize("part", ["train", "val"])
 def test_the_real_files_are_read_as_pycocotools_does(real_data, part):
     path = real(real_data, f"coco128/instances_{part}2017.json")
-    boxes, index = read_coco(path, path.parent / f"{part}2017"), pycoco(path)
+    boxes, index = read_coco(path, path.parent / f"{part}2017"), pycocotools_index(path)
     assert len(boxes) == len(index.imgs) == 128
     names = dict(zip(boxes.category_ids, boxes.class_names, strict=True))
     assert names == {i: c["name"] for i, c in index.cats.items()}
@@ -384,22 +374,16 @@ def test_names_of_classes_that_are_none_or_the_same(coco):
 
 def scored(path, found):
     """AP by this reader and by pycocotools, of detections `(image, [x, y, w, h], score)` of category 7."""
-    evaluator = pytest.importorskip("pycocotools.cocoeval", reason="pycocotools is not installed").COCOeval
-    boxes = read_coco(path)
-    label, ours = torch.tensor([1 + boxes.category_ids.index(7)]), []
-    for own in {image for image, *_ in found}:
-        some = [
-            (torch.tensor([box], dtype=torch.float32), score) for image, box, score in found if image == own
-        ]
-        corners = torch.cat([torch.cat([box[:, :2], box[:, :2] + box[:, 2:]], dim=1) for box, _ in some])
-        scores = torch.tensor([score for _, score in some])
-        ours.append(Detections(own, corners, label.expand(len(some)), scores))
-    index = pycoco(path)
+    boxes, of = read_coco(path), {}
+    for own, (x, y, width, height), score in found:
+        of.setdefault(own, []).append((x, y, x + width, y + height, score))
+    ours = []
+    for own, rows in of.items():
+        table = torch.tensor(rows)
+        labels = torch.full((len(rows),), 1 + boxes.category_ids.index(7))
+        ours.append(Detections(own, table[:, :4], labels, table[:, 4]))
     records = [{"image_id": own, "category_id": 7, "bbox": box, "score": score} for own, box, score in found]
-    theirs = evaluator(index, quietly(index.loadRes, records), "bbox")
-    for step in (theirs.evaluate, theirs.accumulate, theirs.summarize):
-        quietly(step)
-    return evaluate_boxes(boxes, ours).ap, theirs.stats[0]
+    return evaluate_boxes(boxes, ours).ap, pycocotools_evaluation(path, records).stats[0]
 
 
 FOUND = [
