@@ -444,7 +444,8 @@ def _table(
     arguments: argparse.Namespace, table: "ScoreTable", predictions: "Tensor", counts: "Tensor | None"
 ) -> str:
     from bisector.measurement.trials import reported_rows
-    from bisector.report.adjustment import fairness, format_adjustment
+    from bisector.metrics.summary import fairness
+    from bisector.report.adjustment import format_adjustment
 
     assert table.labels is not None
     rows = reported_rows(table)

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from bisector.data.parts import SPLIT_WORDS
+from bisector.data.source import SPLIT_WORDS
 from bisector.errors import ArgumentError, require, require_choice
 
 Array = npt.NDArray[Any]

@@ -9,8 +9,8 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from bisector.data.parts import SPLIT_WORDS
 from bisector.data.places import files_below
+from bisector.data.source import SPLIT_WORDS
 from bisector.errors import ArgumentError, missing_extra, require
 
 try:
