@@ -8,7 +8,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
 from bisector.data.boxes import BoxSet
-from bisector.data.embeddings import EmbeddingTable
+from bisector.data.tables import EmbeddingTable
 from bisector.detection.evaluation import classify_boxes
 from bisector.measurement.measure import measure
 from bisector.measurement.measurement import Measurement

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from bisector.data.embeddings import EmbeddingTable
+from bisector.data.tables import EmbeddingTable
 from bisector.errors import ArgumentError
 from bisector.measurement.class_scores import ClassScores
 from bisector.measurement.classes import ClassMeasure

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from bisector.cli.adjust import fits_something
 from bisector.cli.output import say
-from bisector.data.class_values import read_class_values
-from bisector.data.scores import ScoreTable, read_scores, require_same_classes
-from bisector.data.stored.open import columns_taken
+from bisector.data.tables.class_values import read_class_values
+from bisector.data.tables.scores import ScoreTable, read_scores, require_same_classes
 from bisector.errors import ArgumentError, require
 from bisector.measurement.next_step import points
 from bisector.measurement.trials import (
@@ -25,9 +24,10 @@ from bisector.measurement.trials import (
     train_counts,
     validation_rows,
 )
+from bisector.metrics.summary import fairness
 from bisector.posthoc import Adjustment, adjust, cross_validated_scores
 from bisector.posthoc.trial import Trials, compare_predictions, try_adjustments
-from bisector.report.adjustment import fairness, format_adjustment, write_adjusted
+from bisector.report.adjustment import format_adjustment, write_adjusted
 
 Word = TypeVar("Word", Literal["fit"], Literal["cross-validate"])
 
@@ -48,9 +48,8 @@ class Adjusting:
         self.penalty = _number("--penalty", arguments.penalty or "cross-validate", "cross-validate")
         self.table = table = self._read(arguments.scores, arguments.labels)
         require(bool(table.scored.any()), "scores", "no row of finite numbers", "at least one")
-        if table.embeddings is not None:  # scores that lie in a table, not in arrays
-            taken = columns_taken(arguments.scores, arguments.embedding, arguments.label)
-            print(f"bisector adjust: {taken}", file=sys.stderr)
+        if table.columns:
+            print(f"bisector adjust: {table.columns}", file=sys.stderr)
         names = ["count", "train_count", "instances"]
         given = arguments.counts
         self.counts = read_class_values(given, table.class_names, names) if given else train_counts(table)

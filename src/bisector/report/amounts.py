@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from bisector.metrics.summary import METRICS
 from bisector.report.comparison_figures import (
@@ -17,7 +18,7 @@ from bisector.report.comparison_figures import (
 from bisector.report.parts import Figure, Json, axis, class_color, scatter
 from bisector.report.summary import SummaryRow, mean_cell
 from bisector.report.words import head_label
-from bisector.statistics.correlation import spearman
+from bisector.statistics.correlation import pearson
 from bisector.training.results import Comparison, Run
 
 _CORRELATIONS = {info.key: info for info in METRICS if info.key.startswith("r_")}
@@ -189,15 +190,21 @@ def _share_of_count(points: Points) -> float:
     repeated = len(points) - len(held)
     if repeated < _FEWEST or len(held) < _FEWEST or len(amounts.unique()) < 2:
         return math.nan
-    ordered = amounts.sort().values
-    below, up_to = (torch.searchsorted(ordered, amounts, right=right) for right in (False, True))
-    ranks = (below + up_to).double() / 2
+    ranks = _ranks(amounts)
     means = torch.zeros(len(held), dtype=torch.float64).index_add(0, group, ranks) / held
     within = (ranks - means[group]).square().sum()
     return float(1 - within / repeated / ranks.var())
 
 
 def _rank_correlation(points: Points) -> float:
+    """Spearman's correlation of count and amount."""
     if len(points) < _FEWEST:
         return math.nan
-    return float(spearman(*torch.tensor(points, dtype=torch.float64).T))
+    return float(pearson(*map(_ranks, torch.tensor(points, dtype=torch.float64).T.contiguous())))
+
+
+def _ranks(values: Tensor) -> Tensor:  # (n,) -> (n,)
+    """The ranks up to a constant; equal values share the mean of theirs."""
+    ordered = values.sort().values
+    below, up_to = (torch.searchsorted(ordered, values, right=right) for right in (False, True))
+    return (below + up_to).double() / 2

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from bisector.detection.evaluation.frequency import FREQUENCIES
+from bisector.detection.evaluation.scores import FREQUENCIES
 from bisector.report.detection_run import (
     DetectionRun,
     by_head,
