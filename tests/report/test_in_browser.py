@@ -9,7 +9,7 @@ import torch
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from bisector.data.embeddings import EmbeddingTable
+from bisector.data.tables import EmbeddingTable
 from bisector.files import write_whole
 from bisector.measurement.classes import ClassMeasure
 from bisector.measurement.measure import measure
