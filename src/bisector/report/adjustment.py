@@ -51,16 +51,6 @@ def write_adjusted(
     """Write adjusted.parquet for a table of embeddings, else adjusted.npz; return its path.
 
     The file says how the scores were adjusted, before too, and by which head they were made.
-
-    Args:
-        table: the scores before.
-        scores: after, of the same kind; NaN in the rows that have none.
-        predictions: the classes after; -1 in those rows.
-        adjusted: how they were adjusted; the file says so, by that name.
-        folder: that there is.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     adjusted = "; then ".join(filter(None, [table.adjusted, adjusted]))
     if table.embeddings is not None:

@@ -46,11 +46,6 @@ def write_outputs(comparison: Comparison, folder: Path, *, width: int) -> str:
     """Write comparison.json, its tables and its page; return what to print.
 
     Where classes that were never trained on were verified, that comes first, with a page of its own.
-
-    Args:
-        comparison: what was found.
-        folder: where to.
-        width: of the terminal, in characters.
     """
     comparison.write(folder / "comparison.json")
     write_csv(comparison, folder / "comparison.csv")
@@ -72,13 +67,6 @@ def format_table(comparison: Comparison, width: int = 160) -> str:
 
     Heads stand down the side, metrics across; where the columns do not fit side by side they continue in a
     further block below. A star marks the best mean of a column, if there are several heads.
-
-    Args:
-        comparison: what was compared.
-        width: columns of the terminal, at least 60.
-
-    Raises:
-        ArgumentError: if the terminal is too narrow.
     """
     require(width >= 60, "width", width, "at least 60 columns")
     rows = summary_rows(comparison)

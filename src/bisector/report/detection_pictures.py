@@ -86,15 +86,7 @@ class Drawing(NamedTuple):
 def draw(
     truth: "BoxSet", runs: Sequence[Sequence[Matches]], counts: Sequence[float], level: float, pictures: int
 ) -> tuple[list[Drawing], list[str]]:
-    """Pictures with their annotations and each head's detections, and why others could not be read.
-
-    Args:
-        truth: the pictures.
-        runs: the matches of each head, on every picture.
-        counts: training boxes of every class.
-        level: the score that is chosen at first.
-        pictures: how many, at most; pictures that cannot be read are passed over.
-    """
+    """Pictures with their annotations and each head's detections, and why others could not be read."""
     drawings: list[Drawing] = []
     unread: list[str] = []
     for i, why in choose_pictures(truth, runs, counts, level) if pictures else ():
@@ -130,12 +122,6 @@ def choose_pictures(
     Three lists take turns: pictures with the rarest classes, a class at a time; those where the heads differ
     most in what they find, or of a single head those with most mistakes; and pictures that are spread evenly
     over the data set, chosen for nothing that is in them.
-
-    Args:
-        truth: the pictures.
-        matches: of each run, on every picture.
-        counts: training boxes of every class.
-        level: the score from which a detection counts.
     """
     size = len(truth.pictures)
     # Far from those before: the fractions of the golden ratio.
@@ -283,14 +269,7 @@ class Labels:
         self._height = self._scale * size[1]
 
     def place(self, box: Box, text: str, kind: str, *, below: bool = False) -> None:
-        """Add the label of a box, unless all its places are taken.
-
-        Args:
-            box: corners in pixels of the picture, inside it.
-            text: of the label.
-            kind: the class of the element.
-            below: whether it goes to the lower edge of its box, instead of the upper one.
-        """
+        """Add the label of a box, unless all its places are taken."""
         left, top, right, bottom = (self._scale * side for side in box)
         width = _LETTER * len(text) + 4
         # Shift of the baseline from the upper edge, or from the lower one.

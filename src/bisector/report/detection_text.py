@@ -19,13 +19,6 @@ def format_scores(runs: Sequence[tuple[str, BoxScores]], width: int = 160) -> st
 
     Columns that nobody has a number for are left out, and correlations over fewer than 5 classes. A star marks the
     best mean of a column.
-
-    Args:
-        runs: name of the head, as on the command line, and its scores.
-        width: columns of the terminal.
-
-    Raises:
-        ArgumentError: if the classes of the runs differ.
     """
     times: Counter[str] = Counter()
     numbered = []
@@ -43,12 +36,6 @@ def format_compared(
     """Means and deviations, and below them the mean differences from the first head with their 95% intervals.
 
     Where heads have not the same number of runs, a column says how many each has.
-
-    Args:
-        compared: as `compare_scores` gives them.
-        width: columns of the terminal.
-        differences: whether those are shown, where heads have seeds in common.
-        repeats: what the runs of a head are: "seeds", or "runs" where their seeds are not known.
     """
     rows = [
         SummaryRow(one.head, head_label(one.head), len(one.seeds), one.mean, one.deviation)
@@ -94,12 +81,7 @@ def _differences(compared: Sequence[ComparedScores], width: int) -> list[str]:
 
 
 def format_classes(scores: BoxScores, most: int = 100) -> str:
-    """A row for each class with a box to be found, the lowest AP first, and how many were left out.
-
-    Args:
-        scores: of one run.
-        most: rows.
-    """
+    """A row for each class with a box to be found, the lowest AP first, and how many were left out."""
     tested = [k for k, boxes in enumerate(scores.class_boxes) if boxes]
     order = sorted(tested, key=lambda k: (scores.class_ap[k], scores.class_ap50[k]))
     shown = order[:most]

@@ -60,12 +60,7 @@ def format_difference(info: MetricInfo, found: PairedDifference) -> tuple[str, s
 
 
 def difference_notes(found: Differences, baseline: str) -> list[str]:
-    """What a reader must know of these numbers, a sentence each.
-
-    Args:
-        found: of the heads.
-        baseline: its label.
-    """
+    """What a reader must know of these numbers, a sentence each."""
     counted = [one for own in found.values() for one in own.values() if one.pairs]
     pairs = max((one.pairs for one in counted), default=0)
     paired = (
@@ -149,12 +144,7 @@ def _intervals(found: Differences, info: MetricInfo) -> Figure:
 
 
 def format_differences(comparison: Comparison, width: int = 160) -> str:
-    """The differences as plain text for a terminal; empty where nothing is compared.
-
-    Args:
-        comparison: what was compared.
-        width: columns of the terminal, at least 60.
-    """
+    """The differences as plain text for a terminal; empty where nothing is compared."""
     found = differences_of(comparison)
     if not found:
         return ""

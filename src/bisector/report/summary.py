@@ -129,12 +129,7 @@ def mean_cell(
 
 
 def metric_column(info: MetricInfo, *, neither: str = "") -> Column:
-    """The column of a metric.
-
-    Args:
-        info: of the metric.
-        neither: what is said where neither direction is better.
-    """
+    """The column of a metric."""
     direction = {"higher": "Higher is better.", "lower": "Lower is better."}.get(info.better, neither)
     return Column(
         info.label,
@@ -151,14 +146,7 @@ def summary_table(
     columns: Sequence[Column] = (),
     show: ShowMetric = metric_value,
 ) -> Table:
-    """One row a head, one column a metric: the means with their deviations, the best marked.
-
-    Args:
-        rows: of the heads.
-        infos: the metrics.
-        columns: of them, where they are not `metric_column`.
-        show: how a value is written.
-    """
+    """One row a head, one column a metric: the means with their deviations, the best marked."""
     best = {info: best_heads(rows, info) for info in infos}
     cells = (
         [
@@ -171,12 +159,7 @@ def summary_table(
 
 
 def legend(rows: Sequence[SummaryRow], over: str) -> list[str]:
-    """What the signs of a summary in a terminal mean, a line each.
-
-    Args:
-        rows: of the heads.
-        over: what means are over, as in "over 3 seeds".
-    """
+    """What the signs of a summary in a terminal mean, a line each."""
     repeated = max((row.runs for row in rows), default=0) > 1
     return ["* best mean of its column"] * (len(rows) > 1) + [f"± standard deviation {over}"] * repeated
 
@@ -187,12 +170,7 @@ def about_heads(rows: Sequence[SummaryRow]) -> list[tuple[str, str]]:
 
 
 def tiles(rows: Sequence[SummaryRow], titles: Mapping[MetricInfo, str]) -> list[Tile]:
-    """Return a tile for the best mean of each metric, with the heads that share the lead.
-
-    Args:
-        rows: of the heads.
-        titles: what each metric is called where several are compared.
-    """
+    """Return a tile for the best mean of each metric, with the heads that share the lead."""
     found = []
     for info, title in titles.items():
         best = leaders(rows, info)

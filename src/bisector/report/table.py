@@ -152,14 +152,7 @@ Values = tuple[Column, Sequence[Any], Callable[[Any], str]]
 def class_table(
     names: Sequence[str], order: Sequence[int], columns: Sequence[Values], help: str = ""
 ) -> Table:
-    """Return a table with a row for each class, sortable by every column.
-
-    Args:
-        names: of all classes.
-        order: the positions of those that are shown.
-        columns: their values.
-        help: what is said of the column of names.
-    """
+    """Return a table with a row for each class, sortable by every column."""
     name = Column("Class", "name", help=help, first="ascending", width=name_width(names[c] for c in order))
     rows = (
         [Cell(names[c], names[c]), *(Cell(show(values[c]), values[c]) for _, values, show in columns)]
@@ -169,20 +162,12 @@ def class_table(
 
 
 def write_records(
-    path: Path, headings: Sequence[str], rows: Iterable[Sequence[object]], types: Sequence[type] = ()
+    path: Path,  # ends with .csv, .parquet or .json
+    headings: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    types: Sequence[type] = (),  # of the columns; needed for Parquet
 ) -> None:
-    """Write rows as CSV, Parquet or JSON, whole or not at all; NaN is an empty cell, or null as an infinity is too.
-
-    Args:
-        path: ends with .csv, .parquet or .json.
-        headings: of the columns.
-        rows: a value for each heading.
-        types: of the columns; needed for Parquet.
-
-    Raises:
-        MissingExtraError: for Parquet without pyarrow.
-        OSError: if the file cannot be written.
-    """
+    """Write rows, whole or not at all; NaN is an empty cell of CSV, elsewhere null as an infinity is too."""
     if path.suffix == ".csv":
         cells = (["" if isinstance(v, float) and math.isnan(v) else v for v in row] for row in rows)
         write_rows(path, [headings, *cells])

@@ -44,15 +44,7 @@ def format_estimates(
     data: str,
     jobs: int,
 ) -> str:
-    """Return the table of a dry run and its sum.
-
-    Args:
-        estimates: one a head.
-        cells: of the comparison.
-        left: those of them that are not done yet.
-        data: what there is to train on, in a line.
-        jobs: trainings at a time.
-    """
+    """Return the table of a dry run and its sum."""
     width = max(len(e.head) for e in estimates)
     lines = [
         data,

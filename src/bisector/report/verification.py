@@ -111,9 +111,6 @@ def format_verification(runs: Runs) -> str:
     AM-softmax   3.10          90.00
     <BLANKLINE>
     2 genuine and 4 impostor pairs of 4 embeddings in 2 classes
-
-    Raises:
-        ArgumentError: there is no run.
     """
     rows, infos = _summary(runs)
     table = summary_table(rows, infos, show=_show)
@@ -127,11 +124,7 @@ def format_verification(runs: Runs) -> str:
 
 
 def roc_figure(runs: Runs) -> Figure:
-    """The ROC, false accept rate on a logarithmic axis: one curve a head, the mean over its seeds.
-
-    Raises:
-        ArgumentError: there is no run.
-    """
+    """The ROC, false accept rate on a logarithmic axis: one curve a head, the mean over its seeds."""
     rows, _ = _summary(runs)
     traces: list[Trace] = []
     floor = least = 1.0
@@ -181,17 +174,7 @@ def roc_figure(runs: Runs) -> Figure:
 
 
 def render_verification_page(runs: Runs, *, title: str, command: str = "") -> str:
-    """The table and the ROC as one HTML page that works offline and from `file://`.
-
-    Args:
-        runs: the verifications of each head.
-        title: of the page, plain text.
-        command: what was typed, where there is something to repeat.
-
-    Raises:
-        ArgumentError: there is no run.
-        MissingExtraError: plotly is not installed.
-    """
+    """The table and the ROC as one HTML page that works offline and from `file://`."""
     from bisector.report.page import render  # needs plotly, which a training does without
 
     rows, infos = _summary(runs)

@@ -125,9 +125,6 @@ def shorten(text: str, limit: int) -> str:
 
     >>> shorten("Enhanced  AM-softmax", 10)
     'Enhanced…'
-
-    Raises:
-        ArgumentError: if not even the ellipsis fits.
     """
     require(limit >= 1, "limit", limit, "at least 1")
     line = " ".join(text.split())
