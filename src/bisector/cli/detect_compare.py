@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from bisector.detection.compare import plan
     from bisector.detection.evaluation.compared import compare_scores
     from bisector.report.detection_text import format_compared, format_scores
-    from bisector.report.numbers import duration
+    from bisector.report.words import duration
     from bisector.training.processes import Order, default_jobs, run_cells
 
     cells, splits = plan(task, heads, seeds=arguments.seeds, recipe=recipe, machine=machine)

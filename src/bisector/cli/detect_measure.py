@@ -81,8 +81,8 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from bisector.detection.data import load_box_task
     from bisector.detection.predict import write_box_embeddings
     from bisector.measurement.measure import measure
+    from bisector.report.measurement import format_measurement
     from bisector.report.measurement_files import write_measurement
-    from bisector.report.measurement_text import format_measurement
 
     device = device_of(arguments.device)
     trained = load_detector(arguments.model)

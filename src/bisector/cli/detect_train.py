@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from bisector.detection.data import load_box_task
     from bisector.detection.evaluation import read_detections
     from bisector.detection.train import BoxResult, Detection
-    from bisector.report.numbers import duration
+    from bisector.report.words import duration
     from bisector.training.checkpoints import LAST
     from bisector.training.results import RESULT, read_result
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bisector.metrics.summary import METRICS
-from bisector.report.numbers import duration
 from bisector.report.verification import format_verification, verifications
+from bisector.report.words import duration
 from bisector.training.results import Run
 
 if TYPE_CHECKING:
