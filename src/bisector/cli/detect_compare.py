@@ -63,7 +63,6 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from tqdm import tqdm
 
     from bisector.detection.compare import plan
-    from bisector.detection.evaluation.compared import compare_scores
     from bisector.report.detection_text import format_compared, format_scores
     from bisector.report.words import duration
     from bisector.training.processes import Order, default_jobs, run_cells
@@ -90,7 +89,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     say("\n".join([title, "", format_scores([(result.head, result.scores) for result, _ in compared]), ""]))
     if arguments.seeds > 1:
         scored = [(result.head, result.seed, result.scores) for result, _ in compared]
-        say(f"{format_compared(compare_scores(scored, arguments.baseline or None))}\n")
+        say(f"{format_compared(scored, arguments.baseline)}\n")
     for result, _ in compared:
         line = f"{result.head}, seed {result.seed}: trained and scored in {duration(result.seconds)}"
         if result.classified is not None:
