@@ -8,7 +8,7 @@ import bisector
 # From the bottom up; rooms of one line do not know each other.
 LAYERS = [
     {"_attributes", "_version", "errors"},
-    {"checks", "cores", "files", "head_names"},
+    {"checks", "cores", "files"},
     {"records", "functional"},
     {"statistics"},
     {"engine", "information", "metrics", "guides", "networks"},

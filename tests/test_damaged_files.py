@@ -6,6 +6,7 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from dataclasses import MISSING, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,19 @@ import pytest
 import torch
 
 from bisector.cli.main import main
-from bisector.data.stored import open_embeddings
+from bisector.data.tables import open_embeddings
 from bisector.detection.checkpoint import load_detector
 from bisector.detection.evaluation import BoxScores
-from bisector.detection.results import BoxResult
+from bisector.detection.train import BoxResult
 from bisector.errors import DamagedFileError
 from bisector.measurement.measurement import Measurement
 from bisector.measurement.stream.options import Options
 from bisector.measurement.stream.partial import Partial
 from bisector.posthoc import Adjustment
-from bisector.training.checkpoint import load_trained
+from bisector.records import write_record
 from bisector.training.checkpoints import resumable
-from bisector.training.results import Comparison, read_plane, read_run
+from bisector.training.classification import load_trained
+from bisector.training.results import Comparison, Plane, Run, read_result
 from bisector.training.settings import check_settings
 
 Damage = Callable[[Path], object]
@@ -90,7 +92,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shared = {one.name: math.nan for one in fields(BoxScores) if one.default is MISSING}
     lists = {"class_names": ("owl",), "class_boxes": (1,), "class_ap": (0.5,), "class_ap50": (math.nan,)}
     scores = BoxScores(**{**shared, **lists, "ap_by_frequency": {"rare": 0.5}, "ap_by_group": {}})
-    BoxResult("igam", 0, "faster-rcnn", "boxes", "test", scores, seconds=1.0).write(folder / "boxes.json")
+    result = BoxResult("igam", 0, "faster-rcnn", "boxes", "test", scores, seconds=1.0)
+    write_record(result, folder / "boxes.json")
     return folder
 
 
@@ -147,16 +150,16 @@ def resume(file: Path) -> object:
 
 def partial_of(file: Path) -> None:
     stored = open_embeddings(str(file.with_name("table.npz")))
-    Partial.empty(stored, Options().resolved(stored)).load(file)
+    Partial(stored, Options().resolved(stored)).load(file)
 
 
 RECORDS: list[tuple[str, Callable[[Path], object]]] = [
     ("compare/comparison.json", Comparison.read),
-    ("compare/cells/*0-[!p]*/result.json", read_run),
-    ("compare/cells/*-plane-*/result.json", read_plane),
+    ("compare/cells/*0-[!p]*/result.json", partial(read_result, Run)),
+    ("compare/cells/*-plane-*/result.json", partial(read_result, Plane)),
     ("train/settings.json", settings_of),
     ("measure/measure.json", Measurement.read),
-    ("boxes.json", BoxResult.read),
+    ("boxes.json", partial(read_result, BoxResult)),
     ("adjustment.json", Adjustment.load),
 ]
 ARCHIVES: list[tuple[str, Callable[[Path], object]]] = [
@@ -200,7 +203,8 @@ def written(folder: Path) -> dict[str, Any]:
     found = {}
     for name in ("compare/comparison.json", "train/result.json", "measure/measure.json"):
         record = json.loads((folder / name).read_text())
-        record.pop("command", None)  # with the name of the folder
+        for one in [record, *record.get("steps", [])]:
+            one.pop("command", None)  # with the name of the folder
         for run in [record, *record.get("runs", [])]:
             run.pop("seconds", None)
         found[name] = record

@@ -1,36 +1,37 @@
-"""Public names of a package that are imported when they are first asked for."""
+"""The public names of a package, declared once in its stub and imported when they are first asked for."""
 
 import importlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 
-def lazy(
-    package: str, homes: Mapping[str, str], rooms: Iterable[str] = ()
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return the `__getattr__` and `__dir__` of a package that imports nothing before it is needed (PEP 562).
+def lazy(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """Return the `__getattr__`, `__dir__` and `__all__` of a package whose public names are imported on first use.
 
-    Args:
-        package: its ``__name__``.
-        homes: the module inside the package that holds each public name.
-        rooms: subpackages that are attributes too.
+    The names and their modules are read from the package's ``__init__.pyi``, which type checkers read too: a line
+    each, ``from module import Name as Name``. Its subpackages are attributes as well, but not in `__all__`.
+    See PEP 562.
 
-    >>> get, names = lazy("bisector.detection", {"attach": "attaching"})
-    >>> "attach" in names()
-    True
+    >>> get, names, public = lazy("bisector.detection")
+    >>> public
+    ['attach', 'detach']
     >>> get("attack")
     Traceback (most recent call last):
     AttributeError: module 'bisector.detection' has no attribute 'attack'
     """
     attributes = vars(sys.modules[package])
+    stub = attributes["__spec__"].loader.get_data(f"{attributes['__file__']}i").decode()
+    imports = [line.split() for line in stub.splitlines() if line.startswith("from ")]
+    modules = {name: module for _, module, _, name, _, _ in imports}
 
     def get(name: str) -> Any:
-        if name in homes:
-            attributes[name] = getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
-            return attributes[name]
-        if name in rooms:
+        if name not in modules:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if modules[name] == package:
             return importlib.import_module(f"{package}.{name}")
-        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        attributes[name] = getattr(importlib.import_module(modules[name]), name)
+        return attributes[name]
 
-    return get, lambda: sorted({*attributes, *homes, *rooms})
+    public = [name for name, module in modules.items() if module != package]
+    return get, lambda: sorted({*attributes, *modules}), public

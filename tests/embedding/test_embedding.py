@@ -1,7 +1,9 @@
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,13 +15,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bisector.data.dataset import Dataset, Part
-from bisector.data.embeddings import read_embeddings, write_embeddings
 from bisector.data.examples import InMemory
-from bisector.embedding.classes import score_columns
-from bisector.embedding.embed import embed
-from bisector.embedding.onnx_file import OnnxSource
-from bisector.embedding.published import PublishedSource, load_weights
-from bisector.embedding.resolve import source_of
+from bisector.data.tables import read_embeddings, write_embeddings
+from bisector.embedding.embed import embed, score_columns
+from bisector.embedding.model import EmbeddingModel, open_model
+from bisector.embedding.onnx_file import OnnxModel
+from bisector.embedding.published import PublishedModel, load_weights
 from bisector.errors import ArgumentError
 
 CPU = torch.device("cpu")
@@ -36,12 +37,10 @@ def dataset(
     return Dataset("three", *parts, ("a", "b", "c"), test_names, left_out=left_out)
 
 
-class Plain:
+class Plain(EmbeddingModel):
     """A source whose numbers can be told by hand: the mean of each channel, and scores that are fixed."""
 
     name = "plain"
-    input_size = None
-    notes = ()
 
     def __init__(self, class_names: tuple[str, ...] | None = ("a", "b", "c"), columns: int = 3) -> None:
         self.class_names = class_names
@@ -84,18 +83,15 @@ def test_every_example_is_embedded_once_whatever_the_batch(tmp_path: Path, batch
     assert (found.model, found.data) == ("plain", "three")
 
 
-def test_the_file_records_the_settings(tmp_path: Path) -> None:
+def test_the_file_records_the_settings_and_may_hold_one_part(tmp_path: Path) -> None:
     settings = {"imbalance": 10.0, "seed": 3, "split": "standard", "image_size": None, "mean": [0.5, 0.25]}
-    embed(Plain(), dataset(1, 2, 2), tmp_path / "e.parquet", settings=settings)
-    found = read_embeddings(tmp_path / "e.parquet")
+    path = tmp_path / "e.parquet"
+    assert embed(Plain(), dataset(1, 2, 2), path, settings=settings, part="validation") == 4
+    found = read_embeddings(path)
+    assert set(found.splits or ()) == {"validation"}
     assert found.settings == {key: value for key, value in settings.items() if value is not None}
     write_embeddings(found, tmp_path / "again.parquet")
     assert read_embeddings(tmp_path / "again.parquet").settings == found.settings
-
-
-def test_one_part_alone(tmp_path: Path) -> None:
-    assert embed(Plain(), dataset(1, 2, 2), tmp_path / "e.parquet", part="validation") == 4
-    assert set(read_embeddings(tmp_path / "e.parquet").splits or ()) == {"validation"}
 
 
 def test_an_error_in_the_middle_leaves_no_file(tmp_path: Path) -> None:
@@ -137,18 +133,12 @@ def test_a_foreign_model_of_other_classes_has_no_predictions(
     assert words in told[0]
 
 
-def test_classes_that_are_written_alike_match() -> None:
-    composed, apart = (
-        ("caf\N{LATIN SMALL LETTER E WITH ACUTE}", "tea"),
-        ("cafe\N{COMBINING ACUTE ACCENT}", "tea"),
-    )
+def test_classes_that_are_written_alike_match_and_a_model_of_ours_must_know_them() -> None:
+    composed, apart = "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "cafe\N{COMBINING ACUTE ACCENT}"
     for model, data in ((composed, apart), (apart, composed)):
-        columns, told = score_columns(model[::-1], data, 2, required=True)
+        columns, told = score_columns(("tea", model), (data, "tea"), 2, required=True)
         assert columns is not None
         assert (columns.tolist(), told) == ([1, 0], "")
-
-
-def test_a_model_of_ours_must_know_the_classes() -> None:
     with pytest.raises(ArgumentError, match="'b', of which the model knows nothing"):
         score_columns(("a", "c"), ("a", "b"), 2, required=True)
 
@@ -179,7 +169,17 @@ def test_names_in_an_onnx_file(tmp_path: Path, note: str, names: tuple[str, ...]
     model = onnx.load(path)
     helper.set_model_props(model, {"names": note})
     onnx.save(model, path)
-    assert OnnxSource(path).class_names == names
+    assert OnnxModel(path).class_names == names
+
+
+def save_onnx(
+    path: Path, nodes: Any, given: Any, outputs: Any, constants: Any, names: Sequence[str] | None
+) -> None:
+    graph = helper.make_graph(nodes, "graph", [given], outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    if names:
+        helper.set_model_props(model, {"class_names": json.dumps(names)})
+    onnx.save(model, path)
 
 
 def onnx_model(
@@ -199,17 +199,13 @@ def onnx_model(
         helper.make_node("Mul", ["features", "two"], ["logits"]),
         helper.make_node("Add", ["features", "logits"], ["out"]),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "means",
-        [helper.make_tensor_value_info("x", kind, shape)],
-        [helper.make_tensor_value_info(name, kind, [batch, 3]) for name in ("features", "logits", "out")],
-        [two, helper.make_tensor("axes", TensorProto.INT64, [2], axes)],
+    given = helper.make_tensor_value_info("x", kind, shape)
+    outputs = [
+        helper.make_tensor_value_info(name, kind, [batch, 3]) for name in ("features", "logits", "out")
+    ]
+    save_onnx(
+        path, nodes, given, outputs, [two, helper.make_tensor("axes", TensorProto.INT64, [2], axes)], names
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    if names is not None:
-        helper.set_model_props(model, {"class_names": json.dumps(names)})
-    onnx.save(model, path)
 
 
 @pytest.mark.parametrize("batch", ["n", 4])
@@ -220,7 +216,7 @@ def test_an_onnx_file_is_what_onnxruntime_computes(
 ) -> None:
     path = tmp_path / "m.onnx"
     onnx_model(path, batch, channels_last=channels_last, kind=kind, names=("a", "b", "c"))
-    source = OnnxSource(path, mean=[0.1, 0.2, 0.3], std=[0.5, 0.5, 2.0])
+    source = OnnxModel(path, mean=[0.1, 0.2, 0.3], std=[0.5, 0.5, 2.0])
     images = torch.rand(7, 3, 4, 4)
     embeddings, scores = source.embed(images)
     sides = (1, 3, 1, 1)
@@ -238,62 +234,41 @@ def test_an_onnx_file_is_what_onnxruntime_computes(
 
 def test_an_output_can_be_named_and_images_are_fitted(tmp_path: Path) -> None:
     onnx_model(tmp_path / "m.onnx", "n")
-    source = OnnxSource(tmp_path / "m.onnx", embedding_output="out")
+    source = OnnxModel(tmp_path / "m.onnx", embedding_output="out")
     embeddings, scores = source.embed(torch.full((2, 1, 9, 9), 0.5))  # gray, of another size
     torch.testing.assert_close(embeddings, torch.full((2, 3), 1.5))
     assert scores is not None
+    for options, *expected in (  # features are the means, logits twice and out three times these
+        ({"scores_output": "out"}, 0.5, 1.5),
+        ({"scores_output": "features"}, 1.5, 0.5),
+        ({"embedding_output": "logits", "scores_output": "logits"}, 1.0, 1.0),
+    ):
+        found = OnnxModel(tmp_path / "m.onnx", **options).embed(torch.full((2, 3, 4, 4), 0.5))
+        torch.testing.assert_close(found, tuple(torch.full((2, 3), value) for value in expected))
     with pytest.raises(ArgumentError, match="one of features, logits, out"):
-        OnnxSource(tmp_path / "m.onnx", embedding_output="absent")
+        OnnxModel(tmp_path / "m.onnx", embedding_output="absent")
     with pytest.raises(ArgumentError, match="data: got examples of shape"):
         source.embed(torch.rand(2, 5))
-    embeddings, scores = OnnxSource(tmp_path / "m.onnx", scores_output="out").embed(
-        torch.full((2, 3, 4, 4), 0.5)
-    )
-    torch.testing.assert_close((embeddings, scores), (torch.full((2, 3), 0.5), torch.full((2, 3), 1.5)))
-    embeddings, scores = OnnxSource(tmp_path / "m.onnx", scores_output="features").embed(
-        torch.full((1, 3, 4, 4), 0.5)
-    )
-    torch.testing.assert_close((embeddings, scores), (torch.full((1, 3), 1.5), torch.full((1, 3), 0.5)))
-    both = OnnxSource(tmp_path / "m.onnx", embedding_output="logits", scores_output="logits")
-    embeddings, scores = both.embed(torch.full((1, 3, 4, 4), 0.5))
-    torch.testing.assert_close(embeddings, scores)
     with pytest.raises(
         ArgumentError, match="scores_output: got 'absent'; expected one of features, logits, out"
     ):
-        OnnxSource(tmp_path / "m.onnx", scores_output="absent")
+        OnnxModel(tmp_path / "m.onnx", scores_output="absent")
     (tmp_path / "bad.onnx").write_bytes(b"nothing")
     with pytest.raises(ArgumentError, match="cannot be read as ONNX"):
-        OnnxSource(tmp_path / "bad.onnx")
+        OnnxModel(tmp_path / "bad.onnx")
 
 
 def flat_onnx(path: Path, outputs: dict[str, int], *, last: str = "Identity", classes: int = 0) -> None:
     """Outputs of these names and widths, each one `last` of the first so many values of a vector."""
     nodes, constants = [], []
     for name, width in outputs.items():
-        bounds = [
-            helper.make_tensor(f"{name}-{n}", TensorProto.INT64, [1], [v])
-            for n, v in enumerate((0, width, 1))
-        ]
-        constants += bounds
-        inputs = ["x", bounds[0].name, bounds[1].name, bounds[2].name]
-        nodes += [
-            helper.make_node("Slice", inputs, [f"{name}-cut"]),
-            helper.make_node(last, [f"{name}-cut"], [name]),
-        ]
-    graph = helper.make_graph(
-        nodes,
-        "flat",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 8])],
-        [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", width])
-            for name, width in outputs.items()
-        ],
-        constants,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    if classes:
-        helper.set_model_props(model, {"class_names": json.dumps(list(map(str, range(classes))))})
-    onnx.save(model, path)
+        bounds = {f"{name}-{n}": value for n, value in enumerate((0, width, 1))}
+        constants += [helper.make_tensor(each, TensorProto.INT64, [1], [v]) for each, v in bounds.items()]
+        nodes.append(helper.make_node("Slice", ["x", *bounds], [f"{name}-cut"]))
+        nodes.append(helper.make_node(last, [f"{name}-cut"], [name]))
+    made = partial(helper.make_tensor_value_info, elem_type=TensorProto.FLOAT)
+    found = [made(name, shape=["n", width]) for name, width in outputs.items()]
+    save_onnx(path, nodes, made("x", shape=["n", 8]), found, constants, list(map(str, range(classes))))
 
 
 @pytest.mark.parametrize(
@@ -313,7 +288,7 @@ def test_scores_are_never_taken_for_the_embedding(
     tmp_path: Path, outputs: dict[str, int], options: dict[str, int], embedding: int, scores: int | None
 ) -> None:
     flat_onnx(tmp_path / "m.onnx", outputs, **options)
-    source = OnnxSource(tmp_path / "m.onnx")
+    source = OnnxModel(tmp_path / "m.onnx")
     found = source.embed(torch.rand(2, 8))
     assert found[0].shape[1] == embedding
     assert (None if found[1] is None else found[1].shape[1]) == scores
@@ -338,23 +313,23 @@ def test_a_file_of_scores_alone_is_refused_unless_they_are_asked_for(
     path = tmp_path / "m.onnx"
     flat_onnx(path, outputs, **options)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match=f"{told}.*; expected an embedding: .* --embedding-output"):
-        OnnxSource(path).embed(torch.rand(2, 8))
+        OnnxModel(path).embed(torch.rand(2, 8))
     name = next(iter(outputs))
-    assert OnnxSource(path, embedding_output=name).embed(torch.rand(2, 8))[0].shape == (2, 3)
+    assert OnnxModel(path, embedding_output=name).embed(torch.rand(2, 8))[0].shape == (2, 3)
 
 
 def test_an_onnx_file_is_computed_on_the_device_that_is_asked_for(tmp_path: Path) -> None:
     onnx_model(tmp_path / "m.onnx", "n")
-    source = source_of(str(tmp_path / "m.onnx"), device=CPU)
-    assert isinstance(source, OnnxSource)
+    source = open_model(str(tmp_path / "m.onnx"), device=CPU)
+    assert isinstance(source, OnnxModel)
     assert source.providers == ["CPUExecutionProvider"]
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         with pytest.raises(
             ArgumentError, match="device: got cuda:1, which this onnxruntime does not have; expected cpu"
         ):
-            source_of(str(tmp_path / "m.onnx"), device=torch.device("cuda:1"))
+            open_model(str(tmp_path / "m.onnx"), device=torch.device("cuda:1"))
     with pytest.raises(ArgumentError, match="device: got mps"):
-        source_of(str(tmp_path / "m.onnx"), device=torch.device("mps"))
+        open_model(str(tmp_path / "m.onnx"), device=torch.device("mps"))
 
 
 @pytest.mark.parametrize(
@@ -370,20 +345,16 @@ def test_a_mean_that_does_not_fit_the_channels_is_told(
     tmp_path: Path, options: dict[str, list[float]], told: str
 ) -> None:
     onnx_model(tmp_path / "m.onnx", "n")
-    with pytest.raises(ArgumentError, match=told):
-        OnnxSource(tmp_path / "m.onnx", **options).embed(torch.rand(2, 3, 4, 4))
-
-
-def test_one_mean_is_that_of_all_channels(tmp_path: Path) -> None:
-    onnx_model(tmp_path / "m.onnx", "n")
     images = torch.rand(2, 3, 4, 4)
-    one, three = (OnnxSource(tmp_path / "m.onnx", mean=mean).embed(images) for mean in ([0.25], [0.25] * 3))
-    torch.testing.assert_close(one, three)
+    with pytest.raises(ArgumentError, match=told):
+        OnnxModel(tmp_path / "m.onnx", **options).embed(images)
+    one, three = (OnnxModel(tmp_path / "m.onnx", mean=mean).embed(images) for mean in ([0.25], [0.25] * 3))
+    torch.testing.assert_close(one, three)  # one is that of all
 
 
 def test_a_network_of_timm_gives_what_its_classifier_is_given() -> None:
     timm = pytest.importorskip("timm")
-    source = PublishedSource("timm/test_resnet", pretrained=False, device=CPU)
+    source = PublishedModel("timm/test_resnet", pretrained=False, device=CPU)
     config = timm.data.resolve_data_config({}, model=timm.create_model("test_resnet"))
     assert source.input_size == config["input_size"][1:]
     images = torch.rand(2, 3, *config["input_size"][1:])
@@ -411,13 +382,8 @@ WRAPPED: dict[str, tuple[Callable[[Weights], object], str]] = {
     "compiled DDP": (lambda w: {"epoch": 3, "model": prefixed(w, "module._orig_mod.")}, "model/module."),
     "compiled inside": (lambda w: {key.replace(".", "._orig_mod.", 1): v for key, v in w.items()}, ""),
     "Lightning": (
-        lambda w: {
-            "epoch": 1,
-            "callbacks": {},
-            "state_dict": prefixed(w, "net.encoder."),
-            "loops": {"a": {}},
-        },
-        "state_dict/net.encoder.",
+        lambda w: {"epoch": 1, "callbacks": {}, "state_dict": prefixed(w, "net."), "loops": {"a": {}}},
+        "state_dict/net.",
     ),
     "nested": (lambda w: {"checkpoint": {"model_state_dict": w}}, "checkpoint/model_state_dict/"),
     "an average alone": (lambda w: {"ema": {"module": w}, "n": torch.tensor(1)}, "ema/module/"),
@@ -457,8 +423,8 @@ def test_the_last_layer_of_your_own_classifier_gives_the_scores(
     whole = make(model, num_classes=7).eval()
     weights = prefixed(whole.state_dict(), "module._orig_mod.") if wrapped else whole.state_dict()
     torch.save({"state_dict": weights} if wrapped else weights, tmp_path / "own.pth")
-    source = source_of(name, weights=tmp_path / "own.pth", device=CPU)
-    assert isinstance(source, PublishedSource)
+    source = open_model(name, weights=tmp_path / "own.pth", device=CPU)
+    assert isinstance(source, PublishedModel)
     images = torch.rand(3, 3, *source.input_size)
     embeddings, scores = source.embed(images)
     normalize = source._network[0]
@@ -474,10 +440,8 @@ def test_weights_that_are_not_used_are_told(tmp_path: Path) -> None:
     whole = models.get_model("resnet18", num_classes=7)
     extra = {"projection.weight": torch.rand(5, 512), "queue": torch.rand(2)}
     torch.save({**whole.state_dict(), **extra}, tmp_path / "own.pth")
-    source = source_of("torchvision/resnet18", weights=tmp_path / "own.pth", device=CPU)
-    assert (
-        source.embed(torch.rand(1, 3, 9, 9))[1] is None
-    )  # which of the two is the classifier cannot be told
+    source = open_model("torchvision/resnet18", weights=tmp_path / "own.pth", device=CPU)
+    assert source.embed(torch.rand(1, 3, 9, 9))[1] is None  # which of the two classifies cannot be told
     assert source.notes == (
         f"weights of {tmp_path / 'own.pth'}: 4 not used, for which the network has no place: fc.weight, fc.bias, "
         "projection.weight, …",
@@ -524,4 +488,4 @@ def test_a_model_that_is_none_is_told(
     monkeypatch.chdir(tmp_path)
     Path("m.txt").write_text("nothing")
     with pytest.raises(ArgumentError, match=told):
-        source_of(model, **options)  # type: ignore[arg-type]
+        open_model(model, **options)  # type: ignore[arg-type]

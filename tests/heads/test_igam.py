@@ -9,8 +9,7 @@ from torch.optim import swa_utils
 
 from bisector.errors import ArgumentError
 from bisector.guides.amount import normalized_amount
-from bisector.heads import IGAM, NormalizedSoftmax
-from bisector.heads.igam import PRESETS
+from bisector.heads import IGAM, PRESETS, NormalizedSoftmax
 from bisector.information.amount import information_amounts
 from bisector.information.meter import InformationMeter
 from naive_losses import information_margins

@@ -13,9 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from bisector.errors import ArgumentError
 from bisector.functional.seesaw import SeesawLoss
-from bisector.heads import NormalizedSoftmax, Seesaw
-from bisector.heads.sharding import shard_classes
-from bisector.heads.training_state import TrainingState
+from bisector.heads import NormalizedSoftmax, Seesaw, TrainingState, shard_classes
 from head_cases import batch
 from real_processes import in_processes
 

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.distributed import checkpoint
 
 from bisector.errors import ArgumentError
-from bisector.heads import AMSoftmax, ArcFace, LinearSoftmax
-from bisector.heads.training_state import TrainingState
+from bisector.heads import AMSoftmax, ArcFace, LinearSoftmax, TrainingState
 from bisector.optim import rowwise_adamw
 from bisector.optim.rowwise_adamw import RowwiseAdamW
 

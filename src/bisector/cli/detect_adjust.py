@@ -4,11 +4,10 @@ A record with one score keeps its class; with the scores of all classes it may g
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bisector.cli.detect_options import add_data, task_of
+from bisector.cli.detect_options import add_data, add_out, data_options, task_of
 from bisector.cli.output import require_folder, say
 from bisector.errors import ArgumentError, require
 from bisector.files import place_of
@@ -24,54 +23,44 @@ _BACKGROUNDS = {"none": None, "first": 0, "last": -1}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bisector detect adjust``."""
-    parser.add_argument("results", type=Path, metavar="RESULTS.json", help="in COCO's format")
+    add = parser.add_argument
+    add("results", type=Path, metavar="RESULTS.json", help="in COCO's format")
     add_data(parser, required=True)
-    parser.add_argument(
-        "--seed", type=int, default=0, help="that draws a long tail or a plugin's pictures (default: 0)"
-    )
-    parser.add_argument(
+    add("--seed", type=int, default=0, help="that draws a long tail or a plugin's pictures (default: 0)")
+    add(
         "--counts",
         type=Path,
         metavar="FILE",
         help="training boxes of each class: JSON, CSV (class, count) or .npy (default: those of the training part)",
     )
-    parser.add_argument(
-        "--tau", type=float, default=1.0, help="strength of the offsets (default: %(default)s)"
-    )
-    parser.add_argument("--adjustment", metavar="FILE", help="instead: an adjustment.json to apply")
-    parser.add_argument(
+    add("--tau", type=float, default=1.0, help="strength of the offsets (default: %(default)s)")
+    add("--adjustment", metavar="FILE", help="instead: an adjustment.json to apply")
+    add(
         "--activation",
         choices=("softmax", "sigmoid"),
         default="softmax",
         help="how the scores of all classes were made (default: %(default)s)",
     )
-    parser.add_argument(
+    add(
         "--background",
         choices=tuple(_BACKGROUNDS),
         default="none",
         help="where the background stands among the scores of all classes (default: %(default)s)",
     )
-    parser.add_argument(
+    add(
         "--threshold",
         type=float,
         default=0.05,
         help="least score of a class of such a box (default: %(default)s)",
     )
-    parser.add_argument(
+    add(
         "--nms-iou",
         type=float,
         metavar="X",
         help="suppress boxes of a class that overlap by more (default: none)",
     )
-    parser.add_argument(
-        "--per-image", type=int, metavar="N", help="detections kept of an image (default: all; LVIS: 300)"
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("adjusted.json"),
-        help="file to write (default: %(default)s)",
-    )
+    add("--per-image", type=int, metavar="N", help="detections kept of an image (default: all; LVIS: 300)")
+    add_out(parser, "adjusted.json", "file to write")
 
 
 def run(arguments: argparse.Namespace, command: str) -> None:
@@ -83,9 +72,8 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     require(place_of(out) != place_of(results), "--out", f"{out}, which is read", "another file")
     task = task_of(arguments)
 
-    from bisector.data.class_values import read_class_values
+    from bisector.data.tables.class_values import read_class_values
     from bisector.detection.data import load_box_task
-    from bisector.detection.steps import data_options
     from bisector.measurement.command import command_line
 
     train = load_box_task(task, arguments.seed, need_images=False).train
@@ -103,7 +91,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         activation=arguments.activation,
         threshold=arguments.threshold,
         nms_iou=arguments.nms_iou,
-        per_image=arguments.per_image or per_image(train),
+        per_image=arguments.per_image,
     )
     say(f"{adjustment.method}: {adjustment.description}\n{written:,} detections: {out}")
     options = {**data_options(task), "seed": arguments.seed or None}
@@ -118,7 +106,7 @@ def offsets_of(
     Raises:
         ArgumentError: the file is not there, or of other classes.
     """
-    from bisector.data.scores import require_same_classes
+    from bisector.data.tables.scores import require_same_classes
     from bisector.posthoc import Adjustment, offsets_from_counts
 
     if how == "prior":
@@ -133,27 +121,30 @@ def offsets_of(
     return found
 
 
-def per_image(boxes: "BoxSet") -> int | None:
-    """Return how many detections of an image are scored, of all classes together."""
-    return 300 if boxes.style == "lvis" else None
-
-
-def write_adjusted(results: Path, adjustment: "Adjustment", boxes: "BoxSet", out: Path, **how: Any) -> int:
-    """Adjust the records of a file; return how many were written. The folder is made.
+def write_adjusted(
+    results: Path,
+    adjustment: "Adjustment",
+    boxes: "BoxSet",
+    out: Path,
+    *,
+    per_image: int | None = None,
+    **how: Any,
+) -> int:
+    """Adjust the records of a file, of LVIS the 300 best of an image; return how many were written.
 
     Raises:
         ArgumentError: it is no list of COCO's results; which record.
     """
-    from bisector.detection.evaluation.results_file import read_records
-    from bisector.files import write_whole
-    from bisector.posthoc.detection_results import adjust_results
+    from bisector.detection.evaluation.coco_eval import LVIS_MOST
+    from bisector.detection.evaluation.detections import read_records, write_records
+    from bisector.posthoc import adjust_results
 
+    most = per_image or (LVIS_MOST if boxes.style == "lvis" else None)
     records = read_records(results)
     try:
-        adjusted = adjust_results(records, adjustment, boxes.category_ids, **how)
+        adjusted = adjust_results(records, adjustment, boxes.category_ids, per_image=most, **how)
     except ArgumentError as error:
         raise ArgumentError(f"{results}: {error}") from None
     out.parent.mkdir(parents=True, exist_ok=True)
-    lines = ",\n".join(json.dumps(record, separators=(",", ":")) for record in adjusted)
-    write_whole(out, f"[\n{lines}\n]\n")
+    write_records(out, adjusted)
     return len(adjusted)

@@ -8,49 +8,40 @@ import argparse
 import os
 import sys
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from bisector.cli.config import add_config
-from bisector.cli.detect_options import PAGE, add_data, say_page, tell_left_out
+from bisector.cli.detect_options import PAGE, add_data, add_out, run_of, say_page, tell_left_out
 from bisector.cli.dry_run import dry_run
 from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
 from bisector.cores import require_tasks
 from bisector.detection.recipe import BoxRecipe, BoxTask
-from bisector.head_names import HEAD_CLASSES, require_baseline
+from bisector.heads import HEAD_NAMES, require_baseline
 from bisector.training.recipe import Machine
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bisector detect compare``."""
+    add = parser.add_argument
     add_data(parser, required=True)
-    parser.add_argument(
+    add(
         "--heads",
         required=True,
-        help=f"names, with options after colons, separated by commas ({', '.join(HEAD_CLASSES)})",
+        help=f"names, with options after colons, separated by commas ({', '.join(HEAD_NAMES)})",
     )
     add_config(parser)
-    parser.add_argument(
-        "--seeds", type=int, default=1, help="how often each head is trained (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--baseline", default="", help="the head from which differences are taken (default: the first)"
-    )
-    parser.add_argument(
+    add("--seeds", type=int, default=1, help="how often each head is trained (default: %(default)s)")
+    add("--baseline", default="", help="the head from which differences are taken (default: the first)")
+    add(
         "--jobs", type=int, default=None, help="trainings at a time (default: one a GPU, or as many as cores)"
     )
-    parser.add_argument(
+    add(
         "--dry-run",
         action="store_true",
         help="train each head for some steps, say what all would take in time and memory, and stop",
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("runs/detect-compare"),
-        help="folder for everything that is written (default: %(default)s)",
-    )
+    add_out(parser, "runs/detect-compare")
     add_options(parser, BoxRecipe, Machine, without=["devices"])
 
 
@@ -73,7 +64,6 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
     from bisector.detection.compare import compare_detectors, load_once
     from bisector.detection.evaluation.compared import compare_scores
-    from bisector.report.detection_run import DetectionRun
     from bisector.report.detection_text import format_compared, format_scores
     from bisector.report.numbers import duration
 
@@ -101,11 +91,10 @@ def run(arguments: argparse.Namespace, command: str) -> None:
             jobs=arguments.jobs,
             progress=progress,
         )
-    runs = [DetectionRun(r.head, r.seed, r.scores, found, classified=r.classified) for r, found in compared]
     truth = splits.truth
     title = f"{', '.join(heads)} on {truth.name}"
     took = duration(sum(result.seconds for result, _ in compared))
-    say("\n".join([title, "", format_scores([(run.name, run.scores) for run in runs]), ""]))
+    say("\n".join([title, "", format_scores([(result.head, result.scores) for result, _ in compared]), ""]))
     if arguments.seeds > 1:
         scored = [(result.head, result.seed, result.scores) for result, _ in compared]
         say(f"{format_compared(compare_scores(scored, arguments.baseline or None))}\n")
@@ -116,7 +105,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
             line += f"; given the true boxes, {share:.1f}% get their class (class mean)"
         say(line)
     say(f"\nNote: The trainings took {took} together.\nEach training: {out / 'cells'}")
-    say_page(out / PAGE, runs, truth, title=title, command=command)
+    say_page(out / PAGE, [run_of(*one) for one in compared], truth, title=title, command=command)
 
 
 def _plan(

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bisector.cli.options import record_of
+from bisector.cli.options import logging_options, process_rank, record_of
 from bisector.cli.output import require_folder, say, with_nearest
-from bisector.data.names import require_data_name
+from bisector.data.places import require_data_name
 from bisector.errors import ArgumentError, missing_extra, require
-from bisector.head_names import require_head_name
+from bisector.heads import require_head_name
 from bisector.training.recipe import Machine, Recipe, Task, options_of
 
 # What the Trainer must be told by us.
@@ -67,33 +67,33 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
     import torch
 
+    from bisector.heads import build_head
     from bisector.records import write_record
     from bisector.report.training import format_run
     from bisector.training.checkpoints import LAST
+    from bisector.training.classification import Classification
     from bisector.training.data import load_task, settled
-    from bisector.training.results import RESULT, read_run
-    from bisector.training.spec import build_head
-    from bisector.training.train import Classification
+    from bisector.training.results import RESULT, Run, read_result
 
     build_head(parsed.head, 8, 4, torch.ones(4))  # a wrong option is told before anything is read
     task, chosen = settled(task, recipe)
     dataset = load_task(task, parsed.seed, recipe.backbone)
-    for line in filter(None, [chosen, *dataset.notes]) if _rank() == 0 else ():
-        print(f"bisector train: {line}", file=sys.stderr)
-    for line in dataset.left_out if _rank() == 0 else ():
-        print(f"left out: {line}", file=sys.stderr)
+    first = process_rank() == 0
+    lines = [f"bisector train: {line}" for line in (chosen, *dataset.notes) if line]
+    for line in [*lines, *(f"left out: {line}" for line in dataset.left_out)] if first else ():
+        print(line, file=sys.stderr)
     experiment = Classification(
         dataset=dataset, task=task, head=parsed.head, recipe=recipe, seed=parsed.seed, machine=machine
     )
     options = _trainer_options(parsed, out)
     if experiment.is_finished(out, options):
-        done = read_run(out / RESULT)
+        done = read_result(Run, out / RESULT)
     else:
         (out / RESULT).unlink(missing_ok=True)  # of a shorter training
-        if _rank() == 0 and (out / LAST).is_file():
+        if first and (out / LAST).is_file():
             print(f"going on with the training in {out}", file=sys.stderr)
         _, done, _ = experiment.run(out, options)
-        if _rank() != 0:
+        if process_rank() != 0:  # Lightning has started the others meanwhile
             return
         write_record(done, out / RESULT)
     say(format_run(done, dataset, out))
@@ -101,13 +101,6 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         from bisector.report.verification import write_verification
 
         say(f"The page with the ROC: {write_verification([done], task.data, command, out)}")
-
-
-def _rank() -> int:
-    """Return the number of this process among those that train: Lightning starts the others with this command."""
-    from lightning.pytorch.utilities import rank_zero_only
-
-    return int(getattr(rank_zero_only, "rank", 0))
 
 
 def _parse(words: Sequence[str]) -> Any:
@@ -204,11 +197,8 @@ def _trainer_options(parsed: Any, out: Path) -> dict[str, Any]:
     import inspect
 
     import lightning
-    from lightning.pytorch.loggers import TensorBoardLogger
 
     defaults = inspect.signature(lightning.Trainer).parameters
     given = vars(parsed.trainer) if parsed.trainer else {}
     chosen = {name: value for name, value in given.items() if value != defaults[name].default}
-    bar = {"enable_progress_bar": sys.stderr.isatty() or sys.stdout.isatty()}
-    logger = {"logger": TensorBoardLogger(out, name="tensorboard", version="")} if parsed.tensorboard else {}
-    return {**bar, **logger, **chosen}
+    return {**logging_options(out, tensorboard=parsed.tensorboard), **chosen}

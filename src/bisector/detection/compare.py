@@ -7,19 +7,18 @@ from pathlib import Path
 
 from bisector.cores import require_tasks
 from bisector.data.boxes import BoxSplits
+from bisector.detection.attaching import require_head
 from bisector.detection.data import load_box_task
 from bisector.detection.evaluation import Detections, read_detections, write_detections
 from bisector.detection.module import Detector
 from bisector.detection.recipe import BoxRecipe, BoxTask
-from bisector.detection.results import BoxResult
-from bisector.detection.spec import require_head
-from bisector.detection.train import Detection
+from bisector.detection.train import BoxResult, Detection
 from bisector.errors import require
 from bisector.training.cells import Cell, require_heads
 from bisector.training.experiment import Experiment
 from bisector.training.processes import Order, default_jobs, run_cells
 from bisector.training.recipe import Machine
-from bisector.training.results import RESULT
+from bisector.training.results import RESULT, read_result
 
 DETECTIONS = "detections.json"
 
@@ -47,7 +46,7 @@ class BoxCell(Cell[Detector, BoxResult]):
     def read(self, folder: Path) -> BoxResult:
         """Read the result; the detections are read too, whether they are whole."""
         self.detections(folder)
-        return BoxResult.read(folder / RESULT)
+        return read_result(BoxResult, folder / RESULT)
 
     def detections(self, folder: Path) -> list[Detections]:
         """Read what was detected in the part that is scored."""

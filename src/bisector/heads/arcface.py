@@ -5,8 +5,8 @@ from typing import Literal, Unpack
 from torch import Tensor
 
 from bisector.functional.margins import Margin, additive_angle
-from bisector.heads.base import CosineOptions
-from bisector.heads.target_margin import TargetMarginHead
+from bisector.heads._base import CosineOptions
+from bisector.heads._target_margin import TargetMarginHead
 
 
 class ArcFace(TargetMarginHead):

@@ -9,7 +9,7 @@ from bisector.errors import require_choice, require_number
 from bisector.functional.margins import DIRECTIONS, Direction, Margin, PairwiseMargin
 from bisector.guides.amount import others
 from bisector.guides.pairwise import guide_of
-from bisector.heads.base import CosineHead, CosineOptions
+from bisector.heads._base import CosineHead, CosineOptions
 
 
 class C2AM(CosineHead):

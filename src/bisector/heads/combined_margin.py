@@ -4,7 +4,7 @@ from typing import Literal, Unpack
 
 from bisector.errors import require_number
 from bisector.functional.margins import Margin, combined
-from bisector.heads.base import CosineHead, CosineOptions
+from bisector.heads._base import CosineHead, CosineOptions
 
 
 class CombinedMargin(CosineHead):

@@ -4,11 +4,10 @@ from typing import Literal, Unpack
 
 import torch
 
-from bisector.errors import require
 from bisector.functional.margins import Direction, Margin, PairwiseMargin
 from bisector.guides.amount import others
 from bisector.guides.pairwise import guide_of, pairwise_guide
-from bisector.heads.base import CosineHead, CosineOptions
+from bisector.heads._base import CosineHead, CosineOptions
 
 
 class CountGuided(CosineHead):
@@ -43,6 +42,7 @@ class CountGuided(CosineHead):
 
     label = "Count-guided"
     summary = "margins for pairs of classes, guided by their training counts alone"
+    needs_counts = True
 
     def __init__(
         self,
@@ -55,9 +55,6 @@ class CountGuided(CosineHead):
         scale: float | Literal["auto"] = 30.0,
         **options: Unpack[CosineOptions],
     ) -> None:
-        require(
-            options.get("class_counts") is not None, "class_counts", "None", "the instances of each class"
-        )
         super().__init__(in_features, num_classes, scale=scale, **options)
         self.gain = gain
         self.max_margin = 0.5 if gain is None and max_margin is None else max_margin

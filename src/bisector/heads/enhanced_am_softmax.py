@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, Unpack
 from bisector.errors import require_choice, require_number
 from bisector.functional.margins import Margin, additive_cosine
 from bisector.functional.row_losses import RowLoss, RowLossKind
-from bisector.heads.base import CosineHead, CosineOptions
+from bisector.heads._base import CosineHead, CosineOptions
 
 Form: TypeAlias = Literal["log", "printed", "code", "notebook"]
 

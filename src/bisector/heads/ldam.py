@@ -4,9 +4,9 @@ from typing import Literal, Unpack
 
 from torch import Tensor
 
-from bisector.errors import require, require_number
+from bisector.errors import require_number
 from bisector.functional.margins import Margin, additive_cosine
-from bisector.heads.base import CosineHead, CosineOptions
+from bisector.heads._base import CosineHead, CosineOptions
 
 
 class LDAM(CosineHead):
@@ -33,6 +33,7 @@ class LDAM(CosineHead):
 
     label = "LDAM"
     summary = "AM-softmax with a larger margin for classes with fewer training instances"
+    needs_counts = True
 
     def __init__(
         self,
@@ -43,9 +44,6 @@ class LDAM(CosineHead):
         scale: float | Literal["auto"] = 30.0,
         **options: Unpack[CosineOptions],
     ) -> None:
-        require(
-            options.get("class_counts") is not None, "class_counts", "None", "the instances of each class"
-        )
         super().__init__(in_features, num_classes, scale=scale, **options)
         self.max_margin = require_number("max_margin", max_margin, least=0)
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from bisector.functional.scores import Score
-from bisector.heads.base import Head, HeadOptions
+from bisector.heads._base import Head, HeadOptions
 
 
 class LinearSoftmax(Head):

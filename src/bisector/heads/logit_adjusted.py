@@ -2,8 +2,7 @@
 
 from typing import Unpack
 
-from bisector.errors import require
-from bisector.heads.base import HeadOptions
+from bisector.heads._base import HeadOptions
 from bisector.heads.linear_softmax import LinearSoftmax
 
 
@@ -34,12 +33,10 @@ class LogitAdjusted(LinearSoftmax):
 
     label = "Logit-adjusted"
     summary = "softmax with the logarithm of the class frequencies added to the logits in training"
+    needs_counts = True
 
     def __init__(
         self, in_features: int, num_classes: int, *, bias: bool = True, **options: Unpack[HeadOptions]
     ) -> None:
-        require(
-            options.get("class_counts") is not None, "class_counts", "None", "the instances of each class"
-        )
         options.setdefault("tau", 1.0)
         super().__init__(in_features, num_classes, bias=bias, **options)

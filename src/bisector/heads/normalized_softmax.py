@@ -2,7 +2,7 @@
 
 from typing import Literal, Unpack
 
-from bisector.heads.base import CosineHead, CosineOptions
+from bisector.heads._base import CosineHead, CosineOptions
 
 
 class NormalizedSoftmax(CosineHead):

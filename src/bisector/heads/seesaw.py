@@ -9,8 +9,8 @@ from bisector.checks import require_classes
 from bisector.engine.sharded import is_sharded
 from bisector.errors import ArgumentError, require, require_number
 from bisector.functional.seesaw import SeesawLoss
-from bisector.heads.base import CosineHead, CosineOptions
-from bisector.information.exchange import several_processes
+from bisector.heads._base import CosineHead, CosineOptions
+from bisector.information.distributed import several_processes
 
 
 class Seesaw(CosineHead):

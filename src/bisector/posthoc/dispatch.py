@@ -10,7 +10,7 @@ from bisector.checks import require_of_each_class
 from bisector.errors import ArgumentError, require, require_choice, require_number
 from bisector.guides.amount import check_class_values, impute, normalized_amount
 from bisector.guides.pairwise import pairwise_guide
-from bisector.heads.igam import PRESETS
+from bisector.heads import PRESETS
 from bisector.posthoc.adjustment import Adjustment, Kind, logits_of
 from bisector.posthoc.fit import fit_offsets, require_fit_rows, short
 

@@ -8,7 +8,7 @@ import torch
 from bisector.engine.gradients import GradScaler, clip_grad_norm_
 from bisector.engine.sharded import alongside, is_sharded, whole_on_first
 from bisector.errors import missing_extra
-from bisector.heads.sharding import shard_classes
+from bisector.heads import shard_classes
 
 try:
     import lightning

@@ -1,0 +1,208 @@
+"""The training of a classifier, one head on one data set, and the model built again from what it left."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bisector.data.dataset import Dataset
+from bisector.data.fingerprint import fingerprint
+from bisector.data.images import PixelRange
+from bisector.errors import missing_extra, require
+from bisector.files import reading
+from bisector.heads import build_head
+from bisector.networks.backbones import build_backbone
+from bisector.training.checkpoints import BEST, LAST, epochs_done, read_checkpoint
+from bisector.training.data import DataModule
+from bisector.training.evaluate import evaluate
+from bisector.training.experiment import Ended, Experiment
+from bisector.training.module import Classifier
+from bisector.training.recipe import Recipe, Task
+from bisector.training.results import Run, read_result
+
+try:
+    import lightning
+    from lightning.pytorch.callbacks import EarlyStopping
+except ImportError as error:
+    raise missing_extra("lightning", "train") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification(Experiment[Classifier, Run]):
+    """The training of a classifier.
+
+    Whatever is random is a function of (seed, epoch, index), so that on the CPU the result is bit by bit that of a
+    training that was never interrupted.
+
+    Args:
+        dataset: what `task` names, loaded with `seed`.
+    """
+
+    dataset: Dataset
+    task: Task
+    recipe: Recipe
+    monitor = "val/balanced_accuracy"
+
+    def describe(self, trainer: Mapping[str, str]) -> dict[str, Any]:
+        """Return plain values from which the model is built again, and on which its result depends."""
+        data = self.dataset
+        return {
+            "trainer": trainer,
+            "precision": self.machine.precision,
+            "devices": self.machine.devices,
+            "fingerprint": fingerprint(self.task.data, data),
+            "task": asdict(self.task),
+            "recipe": asdict(self.recipe),
+            "head": self.head,
+            "seed": self.seed,
+            "class_names": list(data.class_names),
+            "shape": list(data.shape),
+            "train_counts": data.train_counts.tolist(),
+            **({"pixel_range": list(data.pixel_range)} if data.pixel_range else {}),
+        }
+
+    def model(self, description: dict[str, Any], begun: Mapping[str, Any]) -> Classifier:
+        """Return the untrained classifier."""
+        return build_model(description, pretrained=self.recipe.pretrained and not begun)
+
+    def batches(self) -> lightning.LightningDataModule:
+        """Return the data as the Trainer takes them."""
+        return DataModule(
+            self.dataset,
+            self.recipe.batch_size,
+            seed=self.seed,
+            augmentation=self.recipe.augment,
+            workers=self.machine.workers,
+        )
+
+    def class_names(self) -> Sequence[str]:
+        """Return the names of the classes."""
+        return self.dataset.class_names
+
+    def callbacks(self) -> list[lightning.Callback]:
+        """Return what stops the training early, if that is asked for."""
+        return [] if self.recipe.patience is None else [_EarlyStopping(self.monitor, self.recipe.patience)]
+
+    def best(self, path: Path) -> tuple[Classifier, int]:
+        """Load the best epoch."""
+        trained = load_trained(path)
+        return trained.model, trained.epochs
+
+    def evaluate(self, model: Classifier, ended: Ended) -> tuple[Run, None]:
+        """Return what a comparison keeps; nothing is beside it."""
+        history = [info.amount.tolist() for info in ended.history]
+        workers = self.machine.workers
+        return evaluate(model, self.dataset, self.head, self.seed, history=history, workers=workers), None
+
+    def looked_at(self) -> int:
+        """Return how many examples are evaluated beside the steps of a training."""
+        data = self.dataset
+        return self.recipe.epochs * len(data.validation) + len(data.train) + len(data.test)
+
+    def read(self, path: Path) -> Run:
+        """Read the result that a training left."""
+        return read_result(Run, path)
+
+
+class _EarlyStopping(EarlyStopping):
+    """Lightning's, which forgets that it has stopped when it is resumed.
+
+    It is checked when the validation ends, and so before the epoch's checkpoint is written.
+    """
+
+    def __init__(self, monitor: str, patience: int) -> None:
+        super().__init__(monitor, mode="max", patience=patience, check_on_train_epoch_end=False)
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained classifier and what is known of its training.
+
+    Args:
+        model: backbone and head, in evaluation mode.
+        task: what it was trained on.
+        recipe: how.
+        head: the spec of its head, as on the command line.
+        seed: of the training.
+        class_names: of the classes 0 to C - 1.
+        shape: of one example.
+        train_counts: (C,) training instances.
+        epochs: that were finished when the checkpoint was written.
+        pixel_range: the values of deep pixels that became 0 and 255; None without such images.
+    """
+
+    model: Classifier
+    task: Task
+    recipe: Recipe
+    head: str
+    seed: int
+    class_names: tuple[str, ...]
+    shape: tuple[int, ...]
+    train_counts: Tensor
+    epochs: int
+    pixel_range: PixelRange | None = None
+
+
+def build_model(description: dict[str, Any], *, pretrained: bool) -> Classifier:
+    """Return the untrained classifier of a description, its weights drawn from the description's seed.
+
+    The backbone is drawn first: with one seed every head begins from the same one.
+    """
+    recipe, shape = Recipe(**description["recipe"]), tuple(description["shape"])
+    torch.manual_seed(description["seed"])
+    backbone = build_backbone(recipe.backbone, shape, recipe.embedding_dim, pretrained=pretrained)
+    counts = torch.tensor(description["train_counts"])
+    head = build_head(description["head"], backbone.embedding_dim, len(counts), counts)
+    return Classifier(
+        backbone,
+        head,
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        optimizer=recipe.optimizer,
+        schedule=recipe.schedule,
+        seed=description["seed"],
+    )
+
+
+def load_trained(path: Path) -> Trained:
+    """Load a model that ``bisector train`` or ``bisector compare --keep`` left.
+
+    Args:
+        path: a checkpoint, or the folder of a training; of its checkpoints the one that the training selected.
+
+    Raises:
+        ArgumentError: there is no checkpoint, or it is none of bisector's.
+    """
+    last = path / LAST if path.is_dir() else path
+    require(last.is_file(), "model", str(path), "a checkpoint, or the folder of a training that holds one")
+    stored = read_checkpoint("model", last)
+    with reading(f"model: got {last}; expected a checkpoint that bisector wrote"):
+        description = stored["bisector"]
+        if description.get("kind") == "detector":
+            raise TypeError("it is a detector's")
+        task, recipe = Task(**description["task"]), Recipe(**description["recipe"])
+        if path.is_dir() and recipe.select == "best" and (path / BEST).is_file():
+            stored = read_checkpoint("model", path / BEST)
+        model = build_model(description, pretrained=False)
+        model.load_state_dict(stored["state_dict"])
+        epochs = epochs_done(stored)
+        low, high = description.get("pixel_range", (0, 0))
+    return Trained(
+        model=model.eval(),
+        task=task,
+        recipe=recipe,
+        head=description["head"],
+        seed=description["seed"],
+        class_names=tuple(description["class_names"]),
+        shape=tuple(description["shape"]),
+        train_counts=torch.tensor(description["train_counts"]),
+        epochs=epochs,
+        pixel_range=(low, high) if low < high else None,
+    )
