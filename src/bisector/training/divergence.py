@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bisector.engine.placement import is_sharded
+from bisector.engine.sharded import is_sharded
 from bisector.errors import ArgumentError
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from bisector.engine.gradients import GradScaler, clip_grad_norm_
-from bisector.engine.placement import alongside, is_sharded, whole_on_first
+from bisector.engine.sharded import alongside, is_sharded, whole_on_first
 from bisector.errors import missing_extra
 from bisector.heads import shard_classes
 
