@@ -18,7 +18,7 @@ from typing import Any
 from bisector.cli.options import logging_options, process_rank, record_of
 from bisector.cli.output import require_folder, say, with_nearest
 from bisector.data.places import require_data_name
-from bisector.errors import ArgumentError, missing_extra, require
+from bisector.errors import ArgumentError, missing_extra, reason_of, require
 from bisector.heads import require_head_name
 from bisector.training.recipe import Machine, Recipe, Task, options_of
 
@@ -128,7 +128,7 @@ def _parse(words: Sequence[str]) -> Any:
     except UnicodeDecodeError:
         raise ArgumentError("--config: got a file that is no text in UTF-8; expected YAML") from None
     except (Wrong, argparse.ArgumentError) as error:
-        told = _plainly(" ".join(str(error).split()))
+        told = _plainly(reason_of(error))
         flags = [flag for action in parser._actions for flag in action.option_strings]
         raise ArgumentError(with_nearest(told, flags)) from None
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from bisector.errors import ArgumentError, missing_extra
+from bisector.errors import ArgumentError, missing_extra, reason_of
 from bisector.training.checkpoints import AtomicCheckpoints
 from bisector.training.parents import leave_with_launcher
 from bisector.training.recipe import Machine
@@ -66,7 +66,7 @@ def make_trainer(
     try:
         return lightning.Trainer(**{**ours, **defaults, **given, "callbacks": callbacks})
     except (MisconfigurationException, ValueError, ImportError) as error:  # a precision can need a package
-        raise ArgumentError(f"trainer: {' '.join(str(error).split())}") from None
+        raise ArgumentError(f"trainer: {reason_of(error)}") from None
 
 
 def fit(
