@@ -11,10 +11,17 @@ from torch import Tensor
 from bisector.data.dataset import Dataset
 from bisector.data.fingerprint import fingerprint
 from bisector.data.images import PixelRange
-from bisector.errors import missing_extra, require
+from bisector.errors import require
 from bisector.files import reading
 from bisector.heads import build_head
 from bisector.networks.backbones import build_backbone
+from bisector.training._lightning import (
+    Callback,
+    EarlyStopping,
+    LightningDataModule,
+    LightningModule,
+    Trainer,
+)
 from bisector.training.checkpoints import BEST, LAST, epochs_done, read_checkpoint
 from bisector.training.data import DataModule
 from bisector.training.evaluate import evaluate
@@ -22,12 +29,6 @@ from bisector.training.experiment import Ended, Experiment
 from bisector.training.module import Classifier
 from bisector.training.recipe import Recipe, Task
 from bisector.training.results import Run, read_result
-
-try:
-    import lightning
-    from lightning.pytorch.callbacks import EarlyStopping
-except ImportError as error:
-    raise missing_extra("lightning", "train") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,7 @@ class Classification(Experiment[Classifier, Run]):
         """Return the untrained classifier."""
         return build_model(description, pretrained=self.recipe.pretrained and not begun)
 
-    def batches(self) -> lightning.LightningDataModule:
+    def batches(self) -> LightningDataModule:
         """Return the data as the Trainer takes them."""
         return DataModule(
             self.dataset,
@@ -82,7 +83,7 @@ class Classification(Experiment[Classifier, Run]):
         """Return the names of the classes."""
         return self.dataset.class_names
 
-    def callbacks(self) -> list[lightning.Callback]:
+    def callbacks(self) -> list[Callback]:
         """Return what stops the training early, if that is asked for."""
         return [] if self.recipe.patience is None else [_EarlyStopping(self.monitor, self.recipe.patience)]
 
@@ -116,7 +117,7 @@ class _EarlyStopping(EarlyStopping):
     def __init__(self, monitor: str, patience: int) -> None:
         super().__init__(monitor, mode="max", patience=patience, check_on_train_epoch_end=False)
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.wait_count >= self.patience:
             trainer.should_stop = True
 

@@ -13,17 +13,13 @@ from typing import Any
 import torch
 
 from bisector.cores import process_peak_bytes
-from bisector.errors import ArgumentError, missing_extra, require
+from bisector.errors import ArgumentError, require
+from bisector.training._lightning import Callback
 from bisector.training.guide import InformationGuide
 from bisector.training.parents import leave_with
 from bisector.training.processes import AnyCell
 from bisector.training.recipe import Machine
 from bisector.training.runner import fit, make_trainer, quiet_lightning
-
-try:
-    import lightning
-except ImportError as error:
-    raise missing_extra("lightning", "train") from error
 
 WARM_UP, STEPS = 3, 12
 
@@ -115,7 +111,7 @@ def _measure(cell: AnyCell, machine: Machine) -> Estimate:
     )
 
 
-class _Stopwatch(lightning.Callback):
+class _Stopwatch(Callback):
     """Times steps, from one batch to the end of the step, and evaluations of batches."""
 
     def __init__(self) -> None:

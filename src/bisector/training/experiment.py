@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 
-from bisector.errors import missing_extra, require, require_integer
+from bisector.errors import require, require_integer
 from bisector.files import read_or_none, write_whole
 from bisector.information.class_information import ClassInformation
+from bisector.training._lightning import Callback, LightningDataModule, Trainer
 from bisector.training.checkpoints import BEFORE, BEST, Checkpoints, resumable
 from bisector.training.divergence import DivergedError, require_finite
 from bisector.training.epoch_log import EpochLog
@@ -22,11 +23,6 @@ from bisector.training.recipe import Machine
 from bisector.training.results import RESULT
 from bisector.training.runner import Clock, Progress, fit, make_trainer, quiet_lightning
 from bisector.training.settings import SETTINGS, check_settings, noted_options
-
-try:
-    import lightning
-except ImportError as error:
-    raise missing_extra("lightning", "train") from error
 
 Model = TypeVar("Model", bound=HeadModule)
 Result = TypeVar("Result")
@@ -44,7 +40,7 @@ class Ended:
         chosen: whether these are of the best epoch.
     """
 
-    trainer: lightning.Trainer
+    trainer: Trainer
     history: Sequence[ClassInformation]
     epochs: int
     kept: int
@@ -83,7 +79,7 @@ class Experiment(ABC, Generic[Model, Result]):
         """Return the untrained model; `begun` is the description of the checkpoint that is gone on from, if any."""
 
     @abstractmethod
-    def batches(self) -> lightning.LightningDataModule:
+    def batches(self) -> LightningDataModule:
         """Return the data as the Trainer takes them."""
 
     @abstractmethod
@@ -113,7 +109,7 @@ class Experiment(ABC, Generic[Model, Result]):
         """Return the description as checkpoints carry it."""
         return description
 
-    def callbacks(self) -> list[lightning.Callback]:
+    def callbacks(self) -> list[Callback]:
         """Return further callbacks of this kind of training."""
         return []
 
@@ -167,7 +163,7 @@ class Experiment(ABC, Generic[Model, Result]):
             model = self.model(description, begun)
             guide, log = InformationGuide(head=model.head_path), EpochLog(folder, self.class_names())
             clock = Clock(progress or (lambda epochs: None))
-            callbacks: list[lightning.Callback] = [*([guide] if model.measures else []), log, clock]
+            callbacks: list[Callback] = [*([guide] if model.measures else []), log, clock]
             callbacks += self.callbacks()
             if folder is not None:
                 noted = self.noted(description, model)
