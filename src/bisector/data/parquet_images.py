@@ -48,11 +48,6 @@ def parquet_image_source(files: Sequence[Path], root: Path, reading: Reading) ->
     `class_names`) or from dataset_info.json beside the files. Rows without a
     label (null or -1) are left out and named.
 
-    Args:
-        files: at least one.
-        root: what the user named, for the messages.
-        reading: how the images are read.
-
     Raises:
         ArgumentError: if a file is damaged or has no column of labels.
         MissingExtraError: without pyarrow.

@@ -19,15 +19,10 @@ from bisector.errors import ArgumentError, parsed_options, reason_of, require
 
 @dataclass(frozen=True)
 class Plugin:
-    """A Python file that makes a data set, and the options that were given after its name.
+    """A Python file that makes a data set, and the options that were given after its name."""
 
-    Args:
-        file: as it was given.
-        options: their names and values, both as text.
-    """
-
-    file: Path
-    options: Mapping[str, str]
+    file: Path  # as it was given
+    options: Mapping[str, str]  # their names and values, both as text
 
     def call(self, function: str, kind: type, *arguments: object) -> Any:
         """Import the file, call a function of it with these arguments and the options, and return its data set.

@@ -41,9 +41,6 @@ def cifar_source(folder: Path) -> Source:
 
     Nothing that a pickle may contain is executed: only arrays, lists and strings are read.
 
-    Args:
-        folder: as `find_cifar` returns it.
-
     Raises:
         ArgumentError: if a file is missing, damaged, or holds anything else.
     """

@@ -37,11 +37,6 @@ class AtomicCheckpoints(TorchCheckpointIO):
 def read_checkpoint(name: str, path: Path, writer: str = "bisector") -> dict[str, Any]:
     """Read a checkpoint that `Checkpoints` saved.
 
-    Args:
-        name: of the argument that leads to it.
-        path: of the file.
-        writer: the command that should have written it.
-
     Raises:
         DamagedFileError: it is damaged, or none of ours.
         OSError: it cannot be read.

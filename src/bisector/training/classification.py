@@ -37,12 +37,9 @@ class Classification(Experiment[Classifier, Run]):
 
     Whatever is random is a function of (seed, epoch, index), so that on the CPU the result is bit by bit that of a
     training that was never interrupted.
-
-    Args:
-        dataset: what `task` names, loaded with `seed`.
     """
 
-    dataset: Dataset
+    dataset: Dataset  # what `task` names, loaded with `seed`
     task: Task
     recipe: Recipe
     monitor = "val/balanced_accuracy"
@@ -124,30 +121,18 @@ class _EarlyStopping(EarlyStopping):
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained classifier and what is known of its training.
+    """A trained classifier and what is known of its training."""
 
-    Args:
-        model: backbone and head, in evaluation mode.
-        task: what it was trained on.
-        recipe: how.
-        head: the spec of its head, as on the command line.
-        seed: of the training.
-        class_names: of the classes 0 to C - 1.
-        shape: of one example.
-        train_counts: (C,) training instances.
-        epochs: that were finished when the checkpoint was written.
-        pixel_range: the values of deep pixels that became 0 and 255; None without such images.
-    """
-
-    model: Classifier
-    task: Task
-    recipe: Recipe
-    head: str
-    seed: int
-    class_names: tuple[str, ...]
-    shape: tuple[int, ...]
-    train_counts: Tensor
-    epochs: int
+    model: Classifier  # backbone and head, in evaluation mode
+    task: Task  # what it was trained on
+    recipe: Recipe  # how
+    head: str  # the spec of its head, as on the command line
+    seed: int  # of the training
+    class_names: tuple[str, ...]  # of the classes 0 to C - 1
+    shape: tuple[int, ...]  # of one example
+    train_counts: Tensor  # (C,) training instances
+    epochs: int  # that were finished when the checkpoint was written
+    # the values of deep pixels that became 0 and 255; None without such images
     pixel_range: PixelRange | None = None
 
 

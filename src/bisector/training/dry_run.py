@@ -26,23 +26,14 @@ WARM_UP, STEPS = 3, 12
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one training of a head will take.
+    """What one training of a head will take."""
 
-    Args:
-        head: its spec.
-        parameters: how many are trained.
-        steps: of the whole training.
-        step_seconds: median of one step.
-        seconds: of the training with its validation and evaluation.
-        memory: bytes, the peak of the process that trains it (of the GPU, where it trains on one).
-    """
-
-    head: str
-    parameters: int
-    steps: int
-    step_seconds: float
-    seconds: float
-    memory: int
+    head: str  # its spec
+    parameters: int  # how many are trained
+    steps: int  # of the whole training
+    step_seconds: float  # median of one step
+    seconds: float  # of the training with its validation and evaluation
+    memory: int  # bytes, the peak of the process that trains it (of the GPU, where it trains on one)
 
 
 def estimate(
@@ -52,11 +43,6 @@ def estimate(
 
     The refresh of an IGAM head and the writing of checkpoints are not in it; trainings side by side share the
     memory's bandwidth and take longer than one alone.
-
-    Args:
-        cells: of the comparison.
-        machine: with which means.
-        tell: is given a line before each head.
 
     Raises:
         ArgumentError: the process of a head was killed, as the system does when memory runs out.

@@ -20,10 +20,6 @@ class EpochLog(Callback):
     ``epoch``, ``step``, ``train/loss`` (the mean over the epoch's batches, in the first process), its parts where
     ``training_step`` returns such a dict as "parts", and whatever is logged at an epoch's end.
 
-    Args:
-        folder: where to, or None to keep the rows alone.
-        class_names: of the columns of ``amounts.csv``.
-
     Attributes:
         rows: one dict an epoch.
     """

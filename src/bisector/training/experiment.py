@@ -30,21 +30,13 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Ended:
-    """A training when its last epoch is done.
+    """A training when its last epoch is done."""
 
-    Args:
-        trainer: that ran it.
-        history: what an IGAM head measured, a reading each refresh.
-        epochs: that were trained.
-        kept: epochs of the weights that are kept: all, or those up to the best on validation.
-        chosen: whether these are of the best epoch.
-    """
-
-    trainer: Trainer
-    history: Sequence[ClassInformation]
-    epochs: int
-    kept: int
-    chosen: bool
+    trainer: Trainer  # that ran it
+    history: Sequence[ClassInformation]  # what an IGAM head measured, a reading each refresh
+    epochs: int  # that were trained
+    kept: int  # epochs of the weights that are kept: all, or those up to the best on validation
+    chosen: bool  # whether these are of the best epoch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,19 +44,12 @@ class Experiment(ABC, Generic[Model, Result]):
     """One training of one head: on what, how, and with which means. A kind of model is a subclass.
 
     The result of a training is a dataclass with the fields `seconds` and `epochs`.
-
-    Args:
-        task: a record of the data.
-        head: spec of the head.
-        recipe: a record of how to train, with `epochs` and `select`.
-        seed: decides the first weights, the order, and whatever else is random.
-        machine: with which means.
     """
 
-    task: Any
-    head: str
-    recipe: Any
-    seed: int = 0
+    task: Any  # a record of the data
+    head: str  # spec of the head
+    recipe: Any  # a record of how to train, with `epochs` and `select`
+    seed: int = 0  # decides the first weights, the order, and whatever else is random
     machine: Machine = Machine()  # noqa: RUF009 (frozen)
 
     monitor: ClassVar[str]

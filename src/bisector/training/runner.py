@@ -38,12 +38,7 @@ def make_trainer(
 ) -> Trainer:
     """Return the Trainer of a training that can be killed at any moment.
 
-    Args:
-        epochs: in all.
-        machine: with which means.
-        callbacks: ours, after those that are given.
-        given: arguments of the Trainer, which win over ours.
-        defaults: further ones of ours.
+    What is given wins over our options and defaults; our callbacks come after those that are given.
 
     Raises:
         ArgumentError: Lightning refuses them.
