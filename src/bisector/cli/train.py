@@ -31,22 +31,13 @@ _OURS = {
     "callbacks",
     "logger",
     "deterministic",
-    "default_root_dir",
-    "enable_checkpointing",
-    "use_distributed_sampler",
-    "num_sanity_val_steps",
     "plugins",
-    "model_registry",
-    "barebones",
-    "fast_dev_run",
-    # What would make an epoch something else than one pass over the training part and one over validation.
-    "limit_train_batches",
-    "limit_val_batches",
-    "overfit_batches",
-    "val_check_interval",
-    "check_val_every_n_epoch",
-    "reload_dataloaders_every_n_epochs",
 }
+_OURS |= {"default_root_dir", "enable_checkpointing", "use_distributed_sampler", "num_sanity_val_steps"}
+_OURS |= {"model_registry", "barebones", "fast_dev_run"}
+# What would make an epoch something else than one pass over the training part and one over validation.
+_OURS |= {"limit_train_batches", "limit_val_batches", "overfit_batches", "val_check_interval"}
+_OURS |= {"check_val_every_n_epoch", "reload_dataloaders_every_n_epochs"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
