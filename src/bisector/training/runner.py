@@ -143,8 +143,12 @@ def quiet_lightning() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
         try:
             yield
-        except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker"):
+        except (
+            RuntimeError,
+            EOFError,
+            ConnectionError,
+        ) as error:  # the last two while it handed a tensor over
+            if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
                 raise
             raise ArgumentError(
                 "workers: a process that loads data was killed, perhaps for want of memory; what is done is kept: "
