@@ -6,6 +6,7 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from dataclasses import MISSING, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ from bisector.measurement.stream.options import Options
 from bisector.measurement.stream.partial import Partial
 from bisector.posthoc import Adjustment
 from bisector.records import write_record
-from bisector.training.checkpoint import load_trained
 from bisector.training.checkpoints import resumable
-from bisector.training.results import Comparison, read_plane, read_run
+from bisector.training.classification import load_trained
+from bisector.training.results import Comparison, Plane, Run, read_result
 from bisector.training.settings import check_settings
 
 Damage = Callable[[Path], object]
@@ -149,16 +150,16 @@ def resume(file: Path) -> object:
 
 def partial_of(file: Path) -> None:
     stored = open_embeddings(str(file.with_name("table.npz")))
-    Partial.empty(stored, Options().resolved(stored)).load(file)
+    Partial(stored, Options().resolved(stored)).load(file)
 
 
 RECORDS: list[tuple[str, Callable[[Path], object]]] = [
     ("compare/comparison.json", Comparison.read),
-    ("compare/cells/*0-[!p]*/result.json", read_run),
-    ("compare/cells/*-plane-*/result.json", read_plane),
+    ("compare/cells/*0-[!p]*/result.json", partial(read_result, Run)),
+    ("compare/cells/*-plane-*/result.json", partial(read_result, Plane)),
     ("train/settings.json", settings_of),
     ("measure/measure.json", Measurement.read),
-    ("boxes.json", BoxResult.read),
+    ("boxes.json", partial(read_result, BoxResult)),
     ("adjustment.json", Adjustment.load),
 ]
 ARCHIVES: list[tuple[str, Callable[[Path], object]]] = [
@@ -202,7 +203,8 @@ def written(folder: Path) -> dict[str, Any]:
     found = {}
     for name in ("compare/comparison.json", "train/result.json", "measure/measure.json"):
         record = json.loads((folder / name).read_text())
-        record.pop("command", None)  # with the name of the folder
+        for one in [record, *record.get("steps", [])]:
+            one.pop("command", None)  # with the name of the folder
         for run in [record, *record.get("runs", [])]:
             run.pop("seconds", None)
         found[name] = record

@@ -32,20 +32,13 @@ OPTIMIZERS: dict[OptimizerName, Callable[[Any], torch.optim.Optimizer]] = {
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """What a training step takes.
+    """What a training step takes."""
 
-    Args:
-        seconds: of each timed step.
-        median: of the seconds.
-        weight_bytes: of the class weights alone.
-        tensor_bytes: the peak of everything: weights, gradients, optimiser state, what the loss needs.
-        process_bytes: the peak of the process, Python and libraries included, or None if it is not told.
-    """
-
-    seconds: list[float]
-    median: float
-    weight_bytes: int
-    tensor_bytes: int
+    seconds: list[float]  # of each timed step
+    median: float  # of the seconds
+    weight_bytes: int  # of the class weights alone
+    tensor_bytes: int  # the peak of everything: weights, gradients, optimiser state, what the loss needs
+    # the peak of the process, Python and libraries included, or None if it is not told
     process_bytes: int | None
 
     def __str__(self) -> str:
@@ -89,28 +82,29 @@ def measure_step(
     require_integer("repeats", repeats, least=1)
     require_number("sample", sample, above=0, most=1)
     device = torch.device(device)
-    _require_room(size, sample, optimizer, device)
+    # What cannot fit whoever computes: the weights, their gradient and what the optimiser keeps.
+    kept = 2 if optimizer == "sgd" else 3  # the weights among them
+    gradient = sample if optimizer == "rowwise-adamw" else 1
+    require_room(size, int(4 * size.c * size.d * (kept + gradient)), device)
     problem = Problem(size, precision, device)
     words = spec if sample == 1 else f"{spec}:sample={sample}"
     prepare = partial(_prepare, spec=words, backend=backend, optimizer=optimizer)
 
-    def prepare_two(problem: Problem) -> Step:
-        step = prepare(problem)
-
+    def twice(step: Step) -> Step:
         def run() -> None:
             step.run()
             step.run()
 
         return Step(run)
 
-    reason = too_large(Contender(spec, "bisector", prepare_two, whole=backend == "dense"), problem)
+    tried = Contender(spec, "bisector", lambda problem: twice(prepare(problem)), whole=backend == "dense")
+    reason = too_large(tried, problem)
     require(not reason, "size", f"{size}, which {reason}", "fewer rows or classes, or another backend")
     made: list[Step] = []
 
     def begin() -> None:
         made.append(prepare(problem))
-        for _ in range(2):
-            made[0].run()
+        twice(made[0]).run()
 
     given = sum(t.nbytes for t in (problem.weight, problem.embeddings, problem.labels))
     extra = peak_extra_bytes(begin, device)
@@ -118,13 +112,6 @@ def measure_step(
     if isinstance(seconds, Exception):
         raise ArgumentError(f"size: got {size}, which failed: {seconds}; expected a step that fits")
     return TrainingStep(seconds, median(seconds), problem.weight.nbytes, given + extra, process_peak_bytes())
-
-
-def _require_room(size: Size, sample: float, optimizer: OptimizerName, device: torch.device) -> None:
-    """Refuse what cannot fit whoever computes: the weights, their gradient and what the optimiser keeps."""
-    kept = 2 if optimizer == "sgd" else 3  # the weights among them
-    gradient = sample if optimizer == "rowwise-adamw" else 1
-    require_room(size, int(4 * size.c * size.d * (kept + gradient)), device)
 
 
 def _prepare(problem: Problem, spec: str, backend: Backend, optimizer: OptimizerName) -> Step:

@@ -20,8 +20,8 @@ from bisector.cli.detect_options import (
     device_of,
     finish,
     task_of,
-    tell,
-    tell_left_out,
+    warn,
+    warn_of_data,
 )
 from bisector.cli.output import require_folder
 from bisector.detection.recipe import PARTS
@@ -37,24 +37,21 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bisector detect evaluate``."""
-    parser.add_argument(
-        "detector", type=Path, help="folder of a run, file.ckpt, or results.json in COCO's format"
-    )
+    add = parser.add_argument
+    add("detector", type=Path, help="folder of a run, file.ckpt, or results.json in COCO's format")
     add_data(parser, required=False)
-    parser.add_argument("--part", choices=PARTS, help="of the data (default: test, or validation)")
-    parser.add_argument(
+    add("--part", choices=PARTS, help="of the data (default: test, or validation)")
+    add(
         "--seed",
         type=int,
         help="that draws a validation part or a plugin's pictures (default: that of the training, or 0)",
     )
-    parser.add_argument(
+    add(
         "--adjust",
         metavar="prior|FILE",
         help="add class offsets: those of the training counts, or of an adjustment.json",
     )
-    parser.add_argument(
-        "--tau", type=float, default=1.0, help="strength of --adjust prior (default: %(default)s)"
-    )
+    add("--tau", type=float, default=1.0, help="strength of --adjust prior (default: %(default)s)")
     add_machine(parser)
     add_out(parser, "runs/detect-evaluate", "folder for detections.json, result.json and the page")
 
@@ -81,13 +78,13 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     seed = arguments.seed if arguments.seed is not None else trained.seed if trained else 0
     pixel_range = trained.pixel_range if trained else None
     splits = load_box_task(task, seed, need_images=not stored, pixel_range=pixel_range)
-    tell_left_out(splits, "evaluate")
+    warn_of_data(splits, "evaluate")
     part = arguments.part or ("validation" if splits.test is None else "test")
     truth: Any = getattr(splits, part)
     require(truth is not None, "--part", f"{part}, which these data do not have", "train or validation")
     counts, image_counts = splits.train.counts, splits.train.image_counts
     if trained is not None:
-        tell("evaluate", [trained.unfinished] * bool(trained.unfinished))
+        warn("evaluate", [trained.unfinished] * bool(trained.unfinished))
         trained.require_classes(truth)
         trained.detect_like(truth)
         counts, image_counts = trained.train_counts, trained.train_image_counts

@@ -18,7 +18,7 @@ from typing import Any
 from bisector.cli.options import logging_options, process_rank, record_of
 from bisector.cli.output import require_folder, say, with_nearest
 from bisector.data.places import require_data_name
-from bisector.errors import ArgumentError, missing_extra, require
+from bisector.errors import ArgumentError, missing_extra, reason_of, require
 from bisector.heads import require_head_name
 from bisector.training.recipe import Machine, Recipe, Task, options_of
 
@@ -31,22 +31,13 @@ _OURS = {
     "callbacks",
     "logger",
     "deterministic",
-    "default_root_dir",
-    "enable_checkpointing",
-    "use_distributed_sampler",
-    "num_sanity_val_steps",
     "plugins",
-    "model_registry",
-    "barebones",
-    "fast_dev_run",
-    # What would make an epoch something else than one pass over the training part and one over validation.
-    "limit_train_batches",
-    "limit_val_batches",
-    "overfit_batches",
-    "val_check_interval",
-    "check_val_every_n_epoch",
-    "reload_dataloaders_every_n_epochs",
 }
+_OURS |= {"default_root_dir", "enable_checkpointing", "use_distributed_sampler", "num_sanity_val_steps"}
+_OURS |= {"model_registry", "barebones", "fast_dev_run"}
+# What would make an epoch something else than one pass over the training part and one over validation.
+_OURS |= {"limit_train_batches", "limit_val_batches", "overfit_batches", "val_check_interval"}
+_OURS |= {"check_val_every_n_epoch", "reload_dataloaders_every_n_epochs"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,27 +64,27 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from bisector.training.checkpoints import LAST
     from bisector.training.classification import Classification
     from bisector.training.data import load_task, settled
-    from bisector.training.results import RESULT, read_run
+    from bisector.training.results import RESULT, Run, read_result
 
     build_head(parsed.head, 8, 4, torch.ones(4))  # a wrong option is told before anything is read
     task, chosen = settled(task, recipe)
     dataset = load_task(task, parsed.seed, recipe.backbone)
-    for line in filter(None, [chosen, *dataset.notes]) if process_rank() == 0 else ():
-        print(f"bisector train: {line}", file=sys.stderr)
-    for line in dataset.left_out if process_rank() == 0 else ():
-        print(f"left out: {line}", file=sys.stderr)
+    first = process_rank() == 0
+    lines = [f"bisector train: {line}" for line in (chosen, *dataset.notes) if line]
+    for line in [*lines, *(f"left out: {line}" for line in dataset.left_out)] if first else ():
+        print(line, file=sys.stderr)
     experiment = Classification(
         dataset=dataset, task=task, head=parsed.head, recipe=recipe, seed=parsed.seed, machine=machine
     )
     options = _trainer_options(parsed, out)
     if experiment.is_finished(out, options):
-        done = read_run(out / RESULT)
+        done = read_result(Run, out / RESULT)
     else:
         (out / RESULT).unlink(missing_ok=True)  # of a shorter training
-        if process_rank() == 0 and (out / LAST).is_file():
+        if first and (out / LAST).is_file():
             print(f"going on with the training in {out}", file=sys.stderr)
         _, done, _ = experiment.run(out, options)
-        if process_rank() != 0:
+        if process_rank() != 0:  # Lightning has started the others meanwhile
             return
         write_record(done, out / RESULT)
     say(format_run(done, dataset, out))
@@ -128,7 +119,7 @@ def _parse(words: Sequence[str]) -> Any:
     except UnicodeDecodeError:
         raise ArgumentError("--config: got a file that is no text in UTF-8; expected YAML") from None
     except (Wrong, argparse.ArgumentError) as error:
-        told = _plainly(" ".join(str(error).split()))
+        told = _plainly(reason_of(error))
         flags = [flag for action in parser._actions for flag in action.option_strings]
         raise ArgumentError(with_nearest(told, flags)) from None
 

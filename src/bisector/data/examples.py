@@ -42,12 +42,8 @@ class InMemory:
 
     def __init__(self, values: Tensor, names: Sequence[str] | None = None) -> None:
         self.values = values
+        self.shape = tuple(values.shape[1:])
         self._names = names
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one example."""
-        return tuple(self.values.shape[1:])
 
     def __len__(self) -> int:
         return len(self.values)
@@ -63,12 +59,7 @@ class InMemory:
 
 
 class Subset:
-    """Some of the examples of another set, in an order of their own; nothing is copied or read.
-
-    Args:
-        whole: the other set.
-        positions: (M,) in it.
-    """
+    """Some of the examples of another set, in an order of their own; nothing is copied or read."""
 
     def __init__(self, whole: Examples, positions: Tensor) -> None:
         if isinstance(whole, Subset):
@@ -76,11 +67,7 @@ class Subset:
             whole = whole.whole
         self.whole: Examples = whole
         self.positions: Tensor = positions
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one example."""
-        return self.whole.shape
+        self.shape = whole.shape
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -97,10 +84,6 @@ class Subset:
 class Resized:
     """Images of another size: the shorter side brought to it, antialiased, and the middle cut out.
 
-    Args:
-        examples: images.
-        size: side in pixels.
-
     >>> import torch
     >>> Resized(InMemory(torch.zeros(2, 3, 8, 12)), 16).batch(torch.tensor([0])).shape
     torch.Size([1, 3, 16, 16])
@@ -109,12 +92,8 @@ class Resized:
     def __init__(self, examples: Examples, size: int) -> None:
         self._examples = examples
         self._size = size
+        self.shape = (examples.shape[0], size, size)
         self.name = examples.name
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one example: (channels, size, size)."""
-        return (self._examples.shape[0], self._size, self._size)
 
     def __len__(self) -> int:
         return len(self._examples)
@@ -122,8 +101,8 @@ class Resized:
     def batch(self, positions: Tensor) -> Tensor:
         """Return these images at the new size."""
         images = self._examples.batch(positions)
-        shorter = min(images.shape[2:])
-        height, width = (max(self._size, round(side * self._size / shorter)) for side in images.shape[2:])
+        size, sides = self._size, images.shape[2:]
+        height, width = (max(size, round(side * size / min(sides))) for side in sides)
         images = interpolate(images, (height, width), mode="bilinear", antialias=True).clamp(0, 1)
-        top, left = (height - self._size) // 2, (width - self._size) // 2
-        return images[:, :, top : top + self._size, left : left + self._size].contiguous()
+        top, left = (height - size) // 2, (width - size) // 2
+        return images[:, :, top : top + size, left : left + size].contiguous()

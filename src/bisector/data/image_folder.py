@@ -5,7 +5,8 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
-from bisector.data.image_examples import LabelledImage, Reading, image_source
+from bisector.data.image_examples import Reading
+from bisector.data.image_source import LabelledImage, image_source
 from bisector.data.images import IMAGE_SUFFIXES, UnreadableImageError, image_header
 from bisector.data.places import files_below
 from bisector.data.source import Source, part_of
@@ -38,10 +39,6 @@ def image_folder_source(folder: Path, reading: Reading) -> Source:
     the classes. A folder that holds nothing but one other folder stands for that one. Hidden files are skipped; all
     else that is not used is named in `left_out`: a damaged image, an image in no class, files of other kinds in a
     class (by kind, with how many), a class without a readable image.
-
-    Args:
-        folder: as the user named it.
-        reading: how the images are read.
 
     Raises:
         ArgumentError: if no image can be read.

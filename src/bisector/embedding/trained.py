@@ -7,16 +7,11 @@ from torch import Tensor
 
 from bisector.embedding.model import EmbeddingModel
 from bisector.errors import require
-from bisector.training.checkpoint import Trained, load_trained
+from bisector.training.classification import Trained, load_trained
 
 
 class TrainedModel(EmbeddingModel):
-    """The backbone and the head of a run of `bisector train`; the scores are the head's logits without a margin.
-
-    Args:
-        path: of a checkpoint, or the folder of a run.
-        device: that computes.
-    """
+    """The backbone and the head of a run of `bisector train`; the scores are the head's logits without a margin."""
 
     trained: Trained
 
