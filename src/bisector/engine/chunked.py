@@ -382,8 +382,10 @@ class Walk:
         lse = self.own_logits[rows] + nll[rows]
         mass = row_weight[rows] * self.terms.total_pull(nll[rows], rows)
         factor = (chunk.reference + (rule.shift - lse) * LOG2_E).exp2_().mul_(mass)
-        pull = Pull(lse, mass, row_weight[rows], own, factor)
         late = self.weights_kept and self.terms.plain  # the factor is left to the embeddings
+        if late:
+            own = own / torch.where(factor != 0, factor, 1)
+        pull = Pull(lse, mass, row_weight[rows], own, factor)
         scale = (factor * self.scale)[:, None] if late else self.scale
         scaled = (x * scale).to(self.call.products)
         turned = None if self.keep else x.to(self.call.products).t()
