@@ -159,7 +159,7 @@ RECORDS: list[tuple[str, Callable[[Path], object]]] = [
     ("compare/cells/*-plane-*/result.json", partial(read_result, Plane)),
     ("train/settings.json", settings_of),
     ("measure/measure.json", Measurement.read),
-    ("boxes.json", BoxResult.read),
+    ("boxes.json", partial(read_result, BoxResult)),
     ("adjustment.json", Adjustment.load),
 ]
 ARCHIVES: list[tuple[str, Callable[[Path], object]]] = [

@@ -19,8 +19,8 @@ from bisector.detection.predict import classify_truth, detect, gathered
 from bisector.detection.recipe import PRECISIONS, BoxRecipe, BoxTask
 from bisector.errors import missing_extra, require, require_choice
 from bisector.information.distributed import several_processes
-from bisector.records import read_record
 from bisector.training.experiment import Ended, Experiment
+from bisector.training.results import read_result
 
 try:
     import lightning
@@ -32,43 +32,19 @@ BACKGROUND = "(background)"
 
 @dataclass(frozen=True)
 class BoxResult:
-    """One detector trained with one seed and scored.
+    """One detector trained with one seed and scored."""
 
-    Args:
-        head: as on the command line, such as "igam:preset=paper".
-        seed: of the training.
-        model: name of the detector.
-        data: what it was trained on.
-        part: that was scored, "test" or "validation".
-        scores: on that part.
-        seconds: that training and scoring took.
-        epochs: that were trained.
-        classified: how well the classes of the true boxes were told apart, None where nobody looked.
-        adjustment: how its scores were moved before they were scored, None where they were not.
-        amount_history: (refreshes, C) information amounts in bits, NaN where unknown; of IGAM alone.
-    """
-
-    head: str
+    head: str  # as on the command line, such as "igam:preset=paper"
     seed: int
-    model: str
-    data: str
-    part: str
+    model: str  # name of the detector
+    data: str  # what it was trained on
+    part: str  # that was scored, "test" or "validation"
     scores: BoxScores
-    seconds: float = math.nan
-    epochs: int = 0
-    classified: BoxAccuracy | None = None
-    adjustment: str | None = None
-    amount_history: list[list[float]] = field(default_factory=list)
-
-    @classmethod
-    def read(cls, path: Path) -> "BoxResult":
-        """Read what `bisector.records.write_record` wrote.
-
-        Raises:
-            DamagedFileError: it is no such file.
-            OSError: it cannot be read.
-        """
-        return read_record(cls, path, f"result: got {path}; expected the result of bisector detect")
+    seconds: float = math.nan  # that training and scoring took
+    epochs: int = 0  # that were trained
+    classified: BoxAccuracy | None = None  # how well the true boxes were classified, None where nobody looked
+    adjustment: str | None = None  # how its scores were moved before they were scored
+    amount_history: list[list[float]] = field(default_factory=list)  # (refreshes, C) bits, NaN where unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,11 +165,11 @@ class Detection(Experiment[Detector, BoxResult]):
             amounts=measured[-1] if measured else None,
         )
         if ended.chosen and truth is self.splits.validation:
-            told = (
+            note = (
                 f"the weights are those of epoch {ended.kept}, the best of {ended.epochs} on these very pictures: "
                 "on others it may score less"
             )
-            scores = replace(scores, notes=(*scores.notes, told))
+            scores = replace(scores, notes=(*scores.notes, note))
         result = BoxResult(
             head=self.head,
             seed=self.seed,
@@ -213,4 +189,4 @@ class Detection(Experiment[Detector, BoxResult]):
 
     def read(self, path: Path) -> BoxResult:
         """Read the result that a training left."""
-        return BoxResult.read(path)
+        return read_result(BoxResult, path)
