@@ -88,7 +88,7 @@ class StoredEmbeddings:
         rows: N, with those that will be left out.
         split_rows: rows by split, with those that will be left out; empty where there are no splits.
         kind: of the stored scores; "logits" where there are none.
-        kind_told: what the scores were taken for, and why.
+        kind_reason: what the scores were taken for, and why.
     """
 
     reader: TableReader
@@ -98,7 +98,7 @@ class StoredEmbeddings:
     rows: int
     split_rows: Mapping[str, int]
     kind: Kind
-    kind_told: str
+    kind_reason: str
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -374,7 +374,7 @@ def _surveyed(reader: TableReader, kind: Kind | None) -> StoredEmbeddings:
         rows=rows,
         split_rows={SPLITS[code]: of_split[code].total() for code in counts} if has_splits else {},
         kind=found,
-        kind_told=told,
+        kind_reason=told,
     )
 
 

@@ -86,7 +86,9 @@ class Partial:
             nonlocal following
             for chunk in stored.chunks(parts):
                 if len(chunk):
-                    gone.append(np.setdiff1d(np.arange(following, chunk.rows[-1] + 1), chunk.rows))
+                    missing = np.ones(chunk.rows[-1] + 1 - following, dtype=bool)
+                    missing[chunk.rows - following] = False
+                    gone.append(following + np.flatnonzero(missing))
                     following = int(chunk.rows[-1]) + 1
                 yield chunk
 
