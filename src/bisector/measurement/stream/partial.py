@@ -23,7 +23,7 @@ from bisector.measurement.tally import Tally
 if TYPE_CHECKING:
     from bisector.data.tables import Chunk, Part, StoredEmbeddings
 
-VERSION = 2
+VERSION = 3
 """Of the file; one of another version is not read."""
 
 _PRINTS = 2**30  # bytes that finding duplicates may take, where there is no budget
