@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import feather
 from scipy.special import log_softmax
@@ -112,7 +112,6 @@ def stored_rows(draw: st.DrawFn) -> list[dict[str, object]]:
     return draw(st.lists(st.fixed_dictionaries(fields), min_size=1, max_size=12))
 
 
-@settings(max_examples=60, deadline=None)
 @given(rows=stored_rows(), group=st.integers(1, 5), kind=st.sampled_from(KINDS))
 def test_a_stream_has_what_the_whole_table_has(rows: list[dict[str, object]], group: int, kind: str) -> None:
     words = any(isinstance(row[key], str) for row in rows for key in ("label", "prediction") if key in row)

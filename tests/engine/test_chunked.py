@@ -8,7 +8,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -77,7 +77,6 @@ def rounded_scores(epsilon: float) -> Iterator[None]:
         yield
 
 
-@settings(max_examples=400, deadline=None)
 @given(
     case=st.sampled_from(CASES),
     dtype=st.sampled_from(list(DTYPES)),

@@ -3,7 +3,7 @@ import threading
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bisector.data.dataset import Part
@@ -22,7 +22,6 @@ def epochs(batches: TrainingBatches, count: int) -> list[list[list[int]]]:
     return [[labels.tolist() for _, labels in batches] for _ in range(count)]
 
 
-@settings(deadline=None, max_examples=40)
 @given(size=st.integers(2, 60), batch=st.integers(2, 20), seed=st.integers(0, 2**40))
 def test_every_epoch_has_every_example_once_but_a_single_one_left_over(
     size: int, batch: int, seed: int
@@ -36,7 +35,6 @@ def test_every_epoch_has_every_example_once_but_a_single_one_left_over(
     assert epochs(TrainingBatches(part(size), batch, seed=seed), 2) == [first, second]
 
 
-@settings(deadline=None, max_examples=40)
 @given(size=st.integers(8, 40), taken=st.integers(0, 30), seed=st.integers(0, 9))
 def test_it_goes_on_at_any_batch(size: int, taken: int, seed: int) -> None:
     whole = TrainingBatches(part(size), 3, seed=seed, augmentation="crop-flip")
@@ -56,7 +54,6 @@ def test_it_goes_on_at_any_batch(size: int, taken: int, seed: int) -> None:
         assert torch.equal(one[1], other[1])
 
 
-@settings(deadline=None, max_examples=40)
 @given(size=st.integers(8, 50), world=st.integers(2, 4), batch=st.integers(2, 9))
 def test_processes_share_an_epoch_evenly_and_disjointly(size: int, world: int, batch: int) -> None:
     shares = [
