@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
         help="embeddings with labels: .parquet (of `bisector embed` or anybody's), a folder of them or an address "
-        "such as s3://bucket/folder, a folder of Arrow files, .npz, embeddings.npy beside labels.npy, or "
-        "vectors.npy,labels.npy",
+        "such as s3://bucket/folder, a folder of Arrow files, .csv, .tsv, .npz, embeddings.npy beside labels.npy, "
+        "or vectors.npy,labels.npy",
     )
     parser.add_argument(
         "--out",

@@ -36,8 +36,8 @@ NO_PREDICTION = "no prediction and no finite scores"
 
 _KEYS = ("embeddings", "labels", "predictions", "losses", "scores", "splits")
 _EXPECTED = (
-    "an embeddings table: .parquet, .arrow or .feather, a folder of them, a data set of Hugging Face, .npz, "
-    "or a pair of .npy"
+    "an embeddings table: .parquet, .arrow or .feather, a folder of them, a data set of Hugging Face, .csv, .tsv, "
+    ".npz, or a pair of .npy"
 )
 
 
@@ -267,10 +267,11 @@ def open_embeddings(
     - **Parquet**: a file or a folder, and in it every folder whose name begins with no dot and no underscore.
     - **Arrow**: `.arrow` and `.feather`, with an index or a stream; a folder of them, or what `save_to_disk` of
       Hugging Face's datasets wrote, with its splits.
+    - **CSV** and **TSV**: one file, a row a line.
     - **npz**, and **a pair of npy**: on this machine.
 
-    Parquet and Arrow may lie behind a URL of pyarrow or fsspec. `bisector.data.tables.read_embeddings` says which
-    columns are taken and what the classes are.
+    Parquet, Arrow and text may lie behind a URL of pyarrow or fsspec. `bisector.data.tables.read_embeddings` says
+    which columns are taken and what the classes are.
 
     Args:
         path: of the file or folder; its URL; or two of .npy with a comma between.
@@ -282,7 +283,7 @@ def open_embeddings(
 
     Raises:
         ArgumentError: nothing there is an embeddings table, it cannot be read, or a label is not a class.
-        MissingExtraError: for Parquet and Arrow without pyarrow.
+        MissingExtraError: for Parquet, Arrow and text without pyarrow.
 
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "birds.npz"
@@ -311,7 +312,7 @@ def open_embeddings(
 
 
 def is_embeddings(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a table of embeddings: of arrays, by the names of files, of Parquet and Arrow, by schema."""
+    """Whether there is a table of embeddings: of arrays, by the names of files, of the others, by schema."""
     if array_files(path) is not None:
         return True
     from bisector.data.tables.arrow import schema_of
