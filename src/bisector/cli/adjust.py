@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "scores",
         type=Path,
         metavar="SCORES",
-        help="Parquet of scores and labels, as `bisector embed` writes it; or .npz with scores (or logits, "
+        help="Parquet, Arrow or CSV of scores and labels, as `bisector embed` writes it; or .npz with scores (or logits, "
         "probabilities), labels; or .npy",
     )
     parser.add_argument(
