@@ -4,6 +4,7 @@ import csv
 import math
 import pickle
 import random
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bisector.data.tables import EmbeddingTable, arrow, is_embeddings, open_embeddings, read_embeddings
@@ -99,7 +100,6 @@ def stored_rows(draw: st.DrawFn) -> tuple[list[dict[str, object]], int]:
     return [whole, *rows], width
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     made=stored_rows(),
     size=st.sampled_from(BLOCKS),
@@ -272,7 +272,7 @@ DAMAGED = [
     ('label,"x0,x1\n1,2,3\n', "line 1, with an open quotation mark"),
     ("label,x0\rlabel,x1\r1,2\r", "line 1, which is no line of text"),
     ("0.25,1.5,0.75\n1.5,3.5,2.5\n", "line 1, with 0.25, 1.5 among its headings"),
-    ("label;x0;x1\n1;2;3\n", "with 0 columns of vectors"),
+    ("label;x0;x1\n1;2;3\n", "with ';' between headings"),
     ("kind,x0,x1\n1,2,3\n", "with no column label, labels, y"),
     ("label,x0,x1\n1,2,3\n\n0,2\n1,2,3\n", "line 4, with 2 cells; expected 3"),
     ("label,x0,x1\n1,2,3\n0,2,3,4\n1,2,3\n", "line 3, with 4 cells; expected 3"),
@@ -389,3 +389,34 @@ def test_text_behind_a_url(tmp_path: Path) -> None:
         same(read_embeddings(path.as_uri()), read_embeddings(path))
     finally:
         memory.rm("/stored-text", recursive=True)
+
+
+def test_scores_in_a_list_hide_no_numbered_vectors(tmp_path):
+    """One column a dimension beside a list of scores: in text as in Parquet."""
+    rows = {
+        "label": ["owl", "tit", "owl"],
+        **{f"dim_{k}": [0.5 * k, 1.5, -2.0] for k in range(3)},
+        "scores": [[0.5, 1.0], [2.0, 0.25], [1.0, 1.0]],
+    }
+    pq.write_table(pa.table(rows), tmp_path / "t.parquet")
+    lines = [
+        ",".join(rows),
+        *(f'{a},{b},{c},{d},"{e}"' for a, b, c, d, e in zip(*rows.values(), strict=True)),
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    for name in ("t.parquet", "t.csv"):
+        table = read_embeddings(tmp_path / name)
+        assert table.embeddings.tolist() == [[0.0, 0.5, 1.0], [1.5] * 3, [-2.0] * 3]
+        assert table.scores.tolist() == rows["scores"]
+
+
+def test_blanks_around_words_are_no_part_of_a_class(tmp_path):
+    (tmp_path / "t.csv").write_text("label, x0, x1\n owl, 0.5, 1\nowl , 1.5, 2\n tit , 2.5, 1\n")
+    assert read_embeddings(tmp_path / "t.csv").class_names == ("owl", "tit")
+
+
+@pytest.mark.parametrize(("name", "mark"), [("t.csv", ";"), ("t.csv", "\t"), ("t.tsv", ","), ("t.tsv", ";")])
+def test_another_separator_is_named(tmp_path, name, mark):
+    (tmp_path / name).write_text(f"label{mark}x0{mark}x1\nowl{mark}0,5{mark}1\n")
+    with pytest.raises(ArgumentError, match=f"line 1, with {re.escape(repr(mark))} between headings"):
+        read_embeddings(tmp_path / name)

@@ -1,5 +1,7 @@
+import multiprocessing
 import sys
 import threading
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -113,14 +115,31 @@ def test_a_loader_that_dies_while_it_takes_a_tensor_is_not_told_twice(
     assert "ConnectionResetError" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "error", [RuntimeError("DataLoader worker (pid 7) is killed"), EOFError(), ConnectionResetError()]
-)
-def test_a_loader_that_dies_is_one_line_also_while_it_hands_a_tensor_over(error: Exception) -> None:
+def ends_early() -> None:
+    """What multiprocessing raises where the process at the other end was killed."""
+    here, there = multiprocessing.Pipe()
+    there.close()
+    here.recv()
+
+
+def is_killed() -> None:
+    raise RuntimeError("DataLoader worker (pid 7) is killed")
+
+
+@pytest.mark.parametrize("fails", [is_killed, ends_early])
+def test_a_loader_that_dies_is_one_line_also_while_it_hands_a_tensor_over(fails: Callable[[], None]) -> None:
     with (
         pytest.raises(ArgumentError, match="workers: a process that loads data was killed"),
         quiet_lightning(),
     ):
+        fails()
+
+
+@pytest.mark.parametrize(
+    "error", [EOFError("shard-07.pkl"), ConnectionResetError("a logger"), BrokenPipeError()]
+)
+def test_what_ends_or_breaks_elsewhere_is_told_as_it_is(error: Exception) -> None:
+    with pytest.raises(type(error), match=str(error)), quiet_lightning():
         raise error
     with pytest.raises(RuntimeError, match="another"), quiet_lightning():
         raise RuntimeError("another")

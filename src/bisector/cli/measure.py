@@ -203,9 +203,7 @@ def _engine(arguments: argparse.Namespace) -> "tuple[str, StoredEmbeddings | Non
         return "memory", None
     size = stored.bytes_in_memory
     engine = "memory" if size < IN_MEMORY else "stream"
-    why = (
-        "all rows at once" if engine == "memory" else "one pass over the rows; --engine memory holds them all"
-    )
+    why = "all rows at once" if engine == "memory" else "in bounded memory; --engine memory holds all rows"
     limit = f"{IN_MEMORY / 2**20:,.0f} is the limit"
     _tell(f"{size / 2**20:,.0f} MiB of vectors and scores ({limit}): --engine {engine}, {why}")
     return engine, stored

@@ -460,8 +460,10 @@ def _score_text(found: Measurement, score: ScoreMeasure) -> str:
 
 
 def _trials_text(found: Measurement) -> str:
-    if found.trials is None or not found.trials.tried:
+    if found.trials is None:
         return ""  # the steps say why
+    if not found.trials.tried:
+        return plain(f"No adjustment was tried: {' '.join(_few(found.trials.not_tried))}")
     table = _table([f"Adjustments tried on {found.trials.on}", *_TRIED], _trial_rows(found.trials))
     return f"{table}\n{plain(_trials_told(found.trials))}"
 

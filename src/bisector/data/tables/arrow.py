@@ -466,6 +466,9 @@ class _TextFile:
         except UnicodeDecodeError:
             raise ArgumentError(f"file: got {told} which is not UTF-8; expected {expected}") from None
         names = [word.strip() for word in cells(line, self._delimiter)]
+        other = next((mark for mark in ";\t," if mark in names[0]), "") if len(names) == 1 else ""
+        wanted = "commas in .csv, tabs in .tsv, and points in numbers"
+        require(not other, "file", f"{told} with {other!r} between headings", wanted)
         names = [word or f"({place + 1})" for place, word in enumerate(names)]
         twice = next((word for place, word in enumerate(names) if word in names[:place]), None)
         require(twice is None, "file", f"{told} with the column {twice!r} twice", "each once")

@@ -126,16 +126,6 @@ class StoredEmbeddings:
         return self.reader.notes
 
     @property
-    def has_predictions(self) -> bool:
-        """Whether chunks have predictions, stored or made from scores."""
-        return bool(self.reader.keys & {"predictions", "scores"})
-
-    @property
-    def has_losses(self) -> bool:
-        """Whether chunks have losses, stored or made from scores."""
-        return bool(self.reader.keys & {"losses", "scores"})
-
-    @property
     def has_splits(self) -> bool:
         """Whether chunks have splits."""
         return "splits" in self.reader.keys

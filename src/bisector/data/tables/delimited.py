@@ -251,4 +251,4 @@ def _value(word: str | None) -> int | float | str | None:
         return None
     if _WHOLE.fullmatch(bare):
         return int(bare)
-    return float(bare) if _FLOAT.fullmatch(bare) else word
+    return float(bare) if _FLOAT.fullmatch(bare) else bare

@@ -187,7 +187,7 @@ class Listing:
 
 
 def list_files(location: Location) -> Listing | None:
-    """The files that a path or URL means; None where none is Parquet or Arrow.
+    """The files that a path or URL means; None where none is Parquet, Arrow or text.
 
     Text is read where it is named itself: CSV files in a folder may be anything, those that we write too.
 
