@@ -24,6 +24,7 @@ from bisector.information.packing import (
 from bisector.information.queue import Block, EmbeddingQueue
 from bisector.information.reading import ClassInformation, Reading, read_classes
 from bisector.information.rows import EMBEDDING_SCALES, on_scale, places_by_class, require_finite
+from bisector.statistics.moments import Moments
 from bisector.statistics.shrinkage import SHRINKAGES
 
 NotFinite: TypeAlias = Literal["refuse", "skip"]
@@ -254,6 +255,12 @@ class InformationMeter:
         for c, holding in self._current():
             means[c] = holding.mean
         return means
+
+    def moments(self) -> Iterator[tuple[int, Moments]]:
+        """Yield each class with an instance and its moments, which may change with the next update; read only."""
+        self._look()
+        for c, holding in self._current():
+            yield c, holding.current()
 
     @property
     def forms(self) -> tuple[Form | None, ...]:

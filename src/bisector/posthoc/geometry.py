@@ -1,0 +1,275 @@
+"""Geometry in the decision: a network's own logits pooled with how well a row fits each class."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from bisector.errors import require, require_choice, require_integer, require_number
+from bisector.information.geometry import ClassGeometry
+from bisector.posthoc.adjustment import KINDS, Kind, logits_of
+from bisector.posthoc.fit import _folds, _weights, require_fit_rows
+
+_NAMES = ("logits", "evidence", "volume", "counts")
+_EPSILON = 1e-4  # draws fitted coefficients to the identity where rows can be told apart perfectly
+_STEPS = 100
+
+
+@dataclass(frozen=True, eq=False)
+class GeometryAdjustment:
+    r"""A decision over logits, densities, volumes and counts of the classes.
+
+    .. math:: z'_c(x) = a\, l_c(x) + b\, g_c(x) - e\, A_c + t \ln n_c
+
+    with l the logits, g the `ClassGeometry.evidence`, A the `ClassGeometry.log_volume` less its mean, n the counts.
+    A wide class pays A and gains through g: boundaries that no linear head and no offset can have. A class without
+    rows takes the means of the others.
+
+    Args:
+        geometry: of the classes, from rows that are not reported.
+        a: above 0.
+        b: what the evidence counts for.
+        e: what the volume costs.
+        t: what the logarithm of the count counts for.
+        k: of each row only the k classes of the highest logits are looked at; all others stay below them, in the
+            order of their logits. None: all.
+        kind: what the scores are: "logits" or "probabilities".
+        description: how it was found, in a sentence.
+        settings: numbers that were fitted or measured.
+        class_names: of the columns, where they are known.
+
+    Raises:
+        ArgumentError: an argument is not as described.
+    """
+
+    geometry: ClassGeometry
+    a: float = 1.0
+    b: float = 0.0
+    e: float = 0.0
+    t: float = 0.0
+    k: int | None = None
+    kind: Kind = "logits"
+    description: str = ""
+    settings: Mapping[str, float] = field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        require_number("a", self.a, above=0)
+        for name in ("b", "e", "t"):
+            require_number(name, getattr(self, name))
+        if self.k is not None:
+            require_integer("k", self.k, least=1)
+        require_choice("kind", self.kind, KINDS)
+        names, classes = len(self.class_names), self.geometry.num_classes
+        require(names in {0, classes}, "class_names", f"{names} names", f"{classes}")
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether no prediction changes."""
+        return self.b == self.e == self.t == 0
+
+    def apply(
+        self,
+        scores: Tensor,  # (N, C)
+        embeddings: Tensor,  # (N, D)
+    ) -> Tensor:
+        """Return the (N, C) adjusted scores, logits for logits and probabilities for probabilities, in their dtype.
+
+        Raises:
+            ArgumentError: a shape does not fit, or a number is not finite.
+        """
+        adjusted = self._logits(scores, embeddings)
+        if self.kind == "probabilities":
+            adjusted = adjusted.softmax(1)
+        return adjusted.to(scores)
+
+    def predict(
+        self,
+        scores: Tensor,  # (N, C)
+        embeddings: Tensor,  # (N, D)
+    ) -> Tensor:
+        """Return the (N,) classes that score highest after the adjustment.
+
+        Raises:
+            ArgumentError: as `apply`.
+        """
+        return self._logits(scores, embeddings).argmax(1).to(scores.device)
+
+    def _logits(self, scores: Tensor, embeddings: Tensor) -> Tensor:
+        logits = logits_of("scores", scores, self.kind, num_classes=self.geometry.num_classes).cpu().double()
+        if self.is_identity:
+            return self.a * logits
+        theta = torch.tensor([self.a, self.b, self.e, self.t], dtype=torch.float64, device="cpu")
+        if self.k is None or self.k >= logits.shape[1]:
+            return _features(self.geometry, logits, embeddings, None) @ theta
+        top = logits.topk(self.k, dim=1)
+        found = _features(self.geometry, logits, embeddings, top.indices) @ theta
+        floor = found.min(1, keepdim=True).values - self.a * top.values[:, -1:]
+        return (self.a * logits + floor - 1e-9).scatter(1, top.indices, found)
+
+
+def fit_geometry(
+    scores: Tensor,  # (N, C)
+    labels: Tensor | Sequence[int] | None,  # (N,)
+    embeddings: Tensor,  # (N, D)
+    geometry: ClassGeometry,
+    *,
+    kind: Kind = "logits",
+    count_term: bool = False,
+    k: int | None = None,
+    folds: int = 5,
+    seed: int = 0,
+    class_names: Sequence[str] = (),
+) -> GeometryAdjustment:
+    r"""Find (a, b, e) or (a, b, e, t) of least balanced cross-entropy on labelled rows.
+
+    Three or four numbers, whatever C is, of a convex loss. They are kept only if they lower the cross-validated
+    balanced cross-entropy, against a temperature alone, by more than one standard error; otherwise the result is
+    the identity. (Fixed numbers would do on networks that were trained end to end, and lose 15 points on frozen
+    encoders: so there are none.)
+
+    Args:
+        scores: (N, C) of rows of which neither the network nor the geometry has seen any.
+        labels: (N,) their classes.
+        embeddings: (N, D) of the same rows.
+        geometry: of the training rows.
+        kind: what the scores are: "logits" or "probabilities".
+        count_term: whether t is fitted too; else it is 0.
+        k: see `GeometryAdjustment`; where rows are fitted, their own class is looked at as well.
+        folds: of the cross-validation.
+        seed: of the folds.
+        class_names: to be kept with the result.
+
+    Raises:
+        ArgumentError: an argument is not as described.
+    """
+    classes = geometry.num_classes
+    logits = logits_of("scores", scores, kind, num_classes=classes).cpu().double()
+    truth = require_fit_rows(logits, labels, "the geometry's share").long()
+    require_integer("folds", folds, least=2)
+    require(len(truth) >= folds, "scores", f"{len(truth)} rows", f"at least {folds}, one a fold")
+    chosen = None
+    if k is not None and require_integer("k", k, least=1) < classes:
+        chosen = _with_truth(logits.topk(k, dim=1).indices, truth)
+    features = _features(geometry, logits, embeddings, chosen)
+    features = features[:, :, : 4 if count_term else 3]
+    own = truth if chosen is None else (chosen == truth[:, None]).to(torch.int8).argmax(1)
+    weights = _weights(truth, classes)
+    fold = _folds(truth, folds, seed)
+    gain = torch.empty_like(weights)  # of each row, in nats, by a fit on the other folds
+    for held_out in range(folds):
+        out = fold == held_out
+        if bool(out.any()):
+            rows = features[~out], own[~out], _weights(truth[~out], classes)
+            before, after = (
+                _row_losses(features[out][:, :, :p], own[out], _newton(*_cut(rows, p)))
+                for p in (1, features.shape[2])
+            )
+            gain[out] = before - after
+    mean, error = _balanced(gain, truth, weights)
+    theta = _newton(features, own, weights)
+    settings = {"log_loss_gain": mean, "standard_error": error}
+    told = (
+        f"cross-validated on {len(truth):,} rows, the geometry lowers the balanced log-loss by {mean:.3g} nats "
+        f"(standard error {error:.2g})"
+    )
+    if not (mean > error and float(theta[0]) > 0):
+        told = f"{told}: not by more than that, so the scores stay as they are"
+        return GeometryAdjustment(
+            geometry, k=k, kind=kind, description=told, settings=settings, class_names=tuple(class_names)
+        )
+    numbers = dict(zip("abet", theta.tolist(), strict=False))
+    return GeometryAdjustment(
+        geometry,
+        **numbers,
+        k=k,
+        kind=kind,
+        description=told,
+        settings=settings,
+        class_names=tuple(class_names),
+    )
+
+
+def _features(
+    geometry: ClassGeometry,
+    logits: Tensor,  # (N, C)
+    embeddings: Tensor,  # (N, D)
+    classes: Tensor | None,  # (N, k)
+) -> Tensor:  # (N, C or k, 4)
+    """Return logits, evidence, minus the volumes and the logarithms of the counts."""
+    fits = embeddings.dim() == 2 and len(embeddings) == len(logits)
+    require(fits, "embeddings", f"shape {tuple(embeddings.shape)}", f"({len(logits)}, {geometry.dim})")
+    evidence = geometry.evidence(embeddings, classes)
+    known = ~evidence.isnan()
+    mean = evidence.nansum(1, keepdim=True) / known.sum(1, keepdim=True).clamp_min(1)
+    present = geometry.counts > 0
+    volume, counts = geometry.log_volume, geometry.counts.log()
+    each = [torch.where(present, values - values[present].mean(), 0.0) for values in (-volume, counts)]
+    chosen = [v.expand_as(logits) if classes is None else v[classes] for v in each]
+    logits = logits if classes is None else logits.gather(1, classes)
+    return torch.stack([logits, torch.where(known, evidence, mean), *chosen], 2)
+
+
+def _with_truth(top: Tensor, truth: Tensor) -> Tensor:
+    """Return the (N, k) classes with the row's own in place of the last, where it is not among them."""
+    absent = ~(top == truth[:, None]).any(1)
+    top = top.clone()
+    top[absent, -1] = truth[absent]
+    return top
+
+
+def _cut(rows: tuple[Tensor, Tensor, Tensor], p: int) -> tuple[Tensor, Tensor, Tensor]:
+    return rows[0][:, :, :p], rows[1], rows[2]
+
+
+def _row_losses(features: Tensor, own: Tensor, theta: Tensor) -> Tensor:
+    return torch.nn.functional.cross_entropy(features @ theta, own, reduction="none")
+
+
+def _newton(features: Tensor, own: Tensor, weights: Tensor) -> Tensor:
+    """Return the (p,) coefficients of least weighted cross-entropy, by Newton's method with halved steps."""
+    # In units in which every feature spreads by 1 within a row on average.
+    unit = (features - features.mean(1, keepdim=True)).square().mean((0, 1)).sqrt()
+    unit = torch.where(unit > 0, unit, 1.0)
+    scaled = features / unit
+    theta = torch.zeros(features.shape[2], dtype=torch.float64, device="cpu")
+    theta[0] = unit[0]
+    start = theta.clone()
+
+    def objective(theta: Tensor) -> Tensor:
+        penalty: Tensor = _EPSILON / 2 * (theta - start).square().sum()
+        return (weights * _row_losses(scaled, own, theta)).sum() + penalty
+
+    value = objective(theta)
+    rows = torch.arange(len(own), device="cpu")
+    for _ in range(_STEPS):
+        p = (scaled @ theta).softmax(1)
+        mean = (p[:, :, None] * scaled).sum(1)
+        gradient = (weights[:, None] * (mean - scaled[rows, own])).sum(0) + _EPSILON * (theta - start)
+        centred = scaled - mean[:, None]
+        hessian = torch.einsum("n,nc,ncp,ncq->pq", weights, p, centred, centred)
+        hessian.diagonal().add_(_EPSILON)
+        step = torch.linalg.solve(hessian, gradient)
+        size = 1.0
+        while size > 1e-6 and not bool(objective(theta - size * step) <= value):
+            size /= 2
+        theta = theta - size * step
+        last, value = value, objective(theta)
+        if float(last - value) <= 1e-12 * max(1.0, abs(float(value))):
+            break
+    return theta / unit
+
+
+def _balanced(gain: Tensor, truth: Tensor, weights: Tensor) -> tuple[float, float]:
+    """Return the balanced mean of a number of each row and its standard error, rows drawn within their classes."""
+    counts = torch.bincount(truth).double()
+    mean = torch.zeros_like(counts).index_add(0, truth, gain) / counts
+    deviations = (gain - mean[truth]).square()
+    free = (counts - 1).clamp_min(0)
+    pooled = deviations.sum() / free.sum().clamp_min(1)
+    variance = torch.zeros_like(counts).index_add(0, truth, deviations) / free
+    variance = torch.where(free > 0, variance, pooled)
+    present = counts > 0
+    error = (variance[present] / counts[present]).sum().sqrt() / present.sum()
+    return float((weights * gain).sum()), float(error)
