@@ -141,10 +141,16 @@ class ClassGeometry:
             DamagedFileError: the file holds no geometry.
             MissingExtraError: safetensors is not installed.
         """
+        return cls.load_with_texts(path)[0]
+
+    @classmethod
+    def load_with_texts(cls, path: Path | str) -> tuple[Self, dict[str, str]]:
+        """Read what `save` wrote, its texts too; see `load`."""
         safetensors = _safetensors()
         with reading(f"path: got {path}; expected the safetensors of a ClassGeometry"):
             with safetensors.safe_open(str(path), "pt") as file:
-                options = json.loads(file.metadata()["class_geometry"])
+                texts = file.metadata()
+                options = json.loads(texts["class_geometry"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             held = options.pop("meter")
             meter = InformationMeter(held["num_classes"], held["dim"], embeddings=held["embeddings"])
@@ -158,10 +164,14 @@ class ClassGeometry:
                     place = place[part]
                 place[last] = tensor
             meter.load_state_dict(held)
-            return cls(meter, **options)
+            return cls(meter, **options), texts
 
-    def save(self, path: Path | str) -> None:
+    def save(self, path: Path | str, **texts: str) -> None:
         """Write all that `load` needs, for a `merge` too, as one safetensors file, whole or not at all.
+
+        Args:
+            path: of the file.
+            texts: further entries of its metadata.
 
         Raises:
             MissingExtraError: safetensors is not installed.
@@ -184,9 +194,8 @@ class ClassGeometry:
             "memory_budget": self.memory_budget,
         }
         told = json.dumps({**options, "meter": state, "holdings": list(holdings)})
-        write_whole(
-            Path(path), save({k: v.contiguous() for k, v in tensors.items()}, {"class_geometry": told})
-        )
+        content = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        write_whole(Path(path), save(content, {"class_geometry": told, **texts}))
 
     def merge(self, other: "ClassGeometry") -> "ClassGeometry":
         """Return the geometry of the rows of both, with the options of this one.

@@ -1,17 +1,19 @@
 """Geometry in the decision: a network's own logits pooled with how well a row fits each class."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from bisector.errors import require, require_choice, require_integer, require_number
+from bisector.files import reading
 from bisector.information.geometry import ClassGeometry
 from bisector.posthoc.adjustment import KINDS, Kind, logits_of
 from bisector.posthoc.fit import _folds, _weights, require_fit_rows
 
-_NAMES = ("logits", "evidence", "volume", "counts")
 _EPSILON = 1e-4  # draws fitted coefficients to the identity where rows can be told apart perfectly
 _STEPS = 100
 
@@ -28,7 +30,7 @@ class GeometryAdjustment:
 
     Args:
         geometry: of the classes, from rows that are not reported.
-        a: above 0.
+        a: what the logits count for, at least 0.
         b: what the evidence counts for.
         e: what the volume costs.
         t: what the logarithm of the count counts for.
@@ -55,7 +57,7 @@ class GeometryAdjustment:
     class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        require_number("a", self.a, above=0)
+        require_number("a", self.a, least=0)
         for name in ("b", "e", "t"):
             require_number(name, getattr(self, name))
         if self.k is not None:
@@ -96,6 +98,30 @@ class GeometryAdjustment:
         """
         return self._logits(scores, embeddings).argmax(1).to(scores.device)
 
+    def save(self, path: Path | str) -> None:
+        """Write as one safetensors file, the geometry in it, whole or not at all.
+
+        Raises:
+            MissingExtraError: safetensors is not installed.
+            OSError: the file cannot be written.
+        """
+        numbers = {name: getattr(self, name) for name in ("a", "b", "e", "t", "k", "kind", "description")}
+        told = {**numbers, "settings": dict(self.settings), "class_names": list(self.class_names)}
+        self.geometry.save(path, geometry_adjustment=json.dumps(told))
+
+    @classmethod
+    def load(cls, path: Path | str) -> "GeometryAdjustment":
+        """Read what `save` wrote.
+
+        Raises:
+            DamagedFileError: the file holds no such adjustment.
+            MissingExtraError: safetensors is not installed.
+        """
+        geometry, texts = ClassGeometry.load_with_texts(path)
+        with reading(f"path: got {path}; expected the safetensors of a GeometryAdjustment"):
+            told = json.loads(texts["geometry_adjustment"])
+            return cls(geometry, class_names=tuple(map(str, told.pop("class_names"))), **told)
+
     def _logits(self, scores: Tensor, embeddings: Tensor) -> Tensor:
         logits = logits_of("scores", scores, self.kind, num_classes=self.geometry.num_classes).cpu().double()
         if self.is_identity:
@@ -135,7 +161,7 @@ def fit_geometry(
         embeddings: (N, D) of the same rows.
         geometry: of the training rows.
         kind: what the scores are: "logits" or "probabilities".
-        count_term: whether t is fitted too; else it is 0.
+        count_term: whether t is fitted too, where the counts differ twofold at least; else it is 0.
         k: see `GeometryAdjustment`; where rows are fitted, their own class is looked at as well.
         folds: of the cross-validation.
         seed: of the folds.
@@ -153,7 +179,8 @@ def fit_geometry(
     if k is not None and require_integer("k", k, least=1) < classes:
         chosen = _with_truth(logits.topk(k, dim=1).indices, truth)
     features = _features(geometry, logits, embeddings, chosen)
-    features = features[:, :, : 4 if count_term else 3]
+    counts = geometry.counts[geometry.counts > 0]
+    features = features[:, :, : 4 if count_term and float(counts.max() / counts.min()) >= 2 else 3]
     own = truth if chosen is None else (chosen == truth[:, None]).to(torch.int8).argmax(1)
     weights = _weights(truth, classes)
     fold = _folds(truth, folds, seed)
@@ -163,18 +190,18 @@ def fit_geometry(
         if bool(out.any()):
             rows = features[~out], own[~out], _weights(truth[~out], classes)
             before, after = (
-                _row_losses(features[out][:, :, :p], own[out], _newton(*_cut(rows, p)))
+                _row_losses(features[out][:, :, :p], own[out], _fit(*_cut(rows, p)))
                 for p in (1, features.shape[2])
             )
             gain[out] = before - after
     mean, error = _balanced(gain, truth, weights)
-    theta = _newton(features, own, weights)
+    theta = _fit(features, own, weights)
     settings = {"log_loss_gain": mean, "standard_error": error}
     told = (
         f"cross-validated on {len(truth):,} rows, the geometry lowers the balanced log-loss by {mean:.3g} nats "
         f"(standard error {error:.2g})"
     )
-    if not (mean > error and float(theta[0]) > 0):
+    if not mean > error:
         told = f"{told}: not by more than that, so the scores stay as they are"
         return GeometryAdjustment(
             geometry, k=k, kind=kind, description=told, settings=settings, class_names=tuple(class_names)
@@ -227,18 +254,34 @@ def _row_losses(features: Tensor, own: Tensor, theta: Tensor) -> Tensor:
     return torch.nn.functional.cross_entropy(features @ theta, own, reduction="none")
 
 
-def _newton(features: Tensor, own: Tensor, weights: Tensor) -> Tensor:
-    """Return the (p,) coefficients of least weighted cross-entropy, by Newton's method with halved steps."""
+def _fit(features: Tensor, own: Tensor, weights: Tensor) -> Tensor:
+    """Return the (p,) coefficients of least weighted cross-entropy, the first at least 0."""
+    theta = _minimum(features, own, weights)
+    if float(theta[0]) < 0 and len(theta) > 1:  # the evidence says all that the logits say, and better
+        rest = _minimum(features[:, :, 1:], own, weights, start=0.0)
+        return torch.cat([torch.zeros_like(theta[:1]), rest])
+    return theta
+
+
+def _minimum(features: Tensor, own: Tensor, weights: Tensor, start: float = 1.0) -> Tensor:
+    """Return the (p,) coefficients of least weighted cross-entropy, by Newton's method with halved steps.
+
+    Args:
+        features: (N, k, p).
+        own: (N,) the place of each row's class among its k.
+        weights: (N,) of the rows.
+        start: the first coefficient, from which where rows can be told apart perfectly it does not go far.
+    """
     # In units in which every feature spreads by 1 within a row on average.
     unit = (features - features.mean(1, keepdim=True)).square().mean((0, 1)).sqrt()
     unit = torch.where(unit > 0, unit, 1.0)
     scaled = features / unit
     theta = torch.zeros(features.shape[2], dtype=torch.float64, device="cpu")
-    theta[0] = unit[0]
-    start = theta.clone()
+    theta[0] = start * unit[0]
+    origin = theta.clone()
 
     def objective(theta: Tensor) -> Tensor:
-        penalty: Tensor = _EPSILON / 2 * (theta - start).square().sum()
+        penalty: Tensor = _EPSILON / 2 * (theta - origin).square().sum()
         return (weights * _row_losses(scaled, own, theta)).sum() + penalty
 
     value = objective(theta)
@@ -246,7 +289,7 @@ def _newton(features: Tensor, own: Tensor, weights: Tensor) -> Tensor:
     for _ in range(_STEPS):
         p = (scaled @ theta).softmax(1)
         mean = (p[:, :, None] * scaled).sum(1)
-        gradient = (weights[:, None] * (mean - scaled[rows, own])).sum(0) + _EPSILON * (theta - start)
+        gradient = (weights[:, None] * (mean - scaled[rows, own])).sum(0) + _EPSILON * (theta - origin)
         centred = scaled - mean[:, None]
         hessian = torch.einsum("n,nc,ncp,ncq->pq", weights, p, centred, centred)
         hessian.diagonal().add_(_EPSILON)
