@@ -1,23 +1,15 @@
 """What class geometry adds to a trained classifier: per seed, each head with and without every adjustment."""
 
-import argparse
-import csv
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from functools import cache
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.script import Script, listed
-from benchmarks.tables import Table
 from bisector.cli.output import progress
-from bisector.errors import ArgumentError, require, require_choice, require_integer
-from bisector.files import write_rows
 from bisector.heads import HEADS, Head
 from bisector.information.geometry import ClassGeometry
 from bisector.posthoc import adjust
@@ -137,9 +129,10 @@ def decisions(
     with torch.no_grad():
         scores, tested = head.logits(validation.embeddings), head.logits(test.embeddings)
     yield "as trained", tested.argmax(1)
-    yield "prior, tau fitted", adjust(
-        scores, validation.labels, method="prior", class_counts=counts, tau="fit"
-    ).predict(tested)
+    yield (
+        "prior, tau fitted",
+        adjust(scores, validation.labels, method="prior", class_counts=counts, tau="fit").predict(tested),
+    )
     yield "fitted offsets", adjust(scores, validation.labels, method="fitted").predict(tested)
     scale = "unit" if unit else "raw"
     for words, kappa in (("", 16.0), (", pooled covariance", float("inf"))):
@@ -177,7 +170,9 @@ def measured(data: str, seed: int) -> Iterator[Row]:
     counts = torch.bincount(train.labels).double()
     for name in HEADS_OF:
         head = train_head(name, train, len(counts), seed)
-        for decision, predictions in decisions(head, train, validation, test, counts, unit=name.startswith("cos")):
+        for decision, predictions in decisions(
+            head, train, validation, test, counts, unit=name.startswith("cos")
+        ):
             yield Row(data, seed, name, decision, **scored(predictions, test.labels, counts))
 
 

@@ -376,6 +376,9 @@ class ClassGeometry:
         # The transpose of L^-1, so that rows are whitened by a product.
         identity = torch.eye(self.dim, dtype=torch.float64, device="cpu")
         self._whiten = torch.linalg.solve_triangular(factor, identity, upper=False).T.contiguous()
+        # Rows are whitened about the middle of the means, so that no digits are lost to what all have in common.
+        self._centre = self._means[self._present].mean(0)
+        self._white_means = (self._means - self._centre) @ self._whiten
 
     def _weight(self, moments: Moments) -> float:
         """Return what the scatter matrix of a class is multiplied by in its covariance: n S = n / (n - 1) M2."""
@@ -383,31 +386,32 @@ class ClassGeometry:
         return n / ((n - 1) * (n + self.kappa))
 
     def _factor(self, c: int) -> "_Factor":
-        """Return the factor of the inverse covariance of a class with rows."""
+        """Return the factor of the inverse covariance of a class with rows, among rows whitened by W."""
         if c in self._kept:
             return self._kept[c]
         moments = self._moments[c]
-        if moments.count <= 1 or self.kappa == math.inf:
-            found = _Factor(None, 1.0)
-            self._volumes[c] = self._pooled_volume
-        elif isinstance(moments.scatter, Packed):
-            lower = torch.linalg.cholesky(self.covariance(c))
-            identity = torch.eye(self.dim, dtype=torch.float64, device="cpu")
-            found = _Factor(torch.linalg.solve_triangular(lower, identity, upper=False).T.contiguous(), None)
-            self._volumes[c] = float(lower.diagonal().log().sum())
-        else:
-            # Sigma = a W + F^T F, and with rows whitened by W the inverse is (I - Q^T Q) / a.
+        a, matrix = 1.0, None
+        volume = self._pooled_volume
+        if moments.count > 1 and self.kappa != math.inf:
             a = self.kappa / (moments.count + self.kappa)
-            rows = (moments.scatter.rows() * self._weight(moments) ** 0.5) @ self._whiten
-            small = rows @ rows.T
-            small.diagonal().add_(a)
-            lower = torch.linalg.cholesky(small)
-            found = _Factor(torch.linalg.solve_triangular(lower, rows, upper=False).T.contiguous(), a)
-            self._volumes[c] = (
-                self._pooled_volume
-                + (self.dim - len(rows)) / 2 * math.log(a)
-                + float(lower.diagonal().log().sum())
-            )
+            weight = self._weight(moments)
+            if isinstance(moments.scatter, Packed):  # Sigma = a W + w M2
+                white = self._whiten.T @ moments.scatter.full() @ self._whiten * weight
+                white.diagonal().add_(a)
+                lower = torch.linalg.cholesky(white)
+                identity = torch.eye(self.dim, dtype=torch.float64, device="cpu")
+                matrix = torch.linalg.solve_triangular(lower, identity, upper=False).T.contiguous()
+                a = 0.0
+            else:  # Sigma = a W + F^T F, whose inverse is (I - Q Q^T) / a
+                rows = (moments.scatter.rows() * weight**0.5) @ self._whiten
+                small = rows @ rows.T
+                small.diagonal().add_(a)
+                lower = torch.linalg.cholesky(small)
+                matrix = torch.linalg.solve_triangular(lower, rows, upper=False).T.contiguous()
+                volume += (self.dim - len(rows)) / 2 * math.log(a)
+            volume += float(lower.diagonal().log().sum())
+        self._volumes[c] = volume
+        found = _Factor(matrix, a, self._white_means[c])
         held = sum(factor.nbytes for factor in self._kept.values())
         if self.memory_budget is None or held + found.nbytes <= self.memory_budget:
             self._kept[c] = found
@@ -417,38 +421,25 @@ class ClassGeometry:
         """Return the squared distances, (N, C) or (N, k)."""
         require_embeddings("embeddings", embeddings, self.dim)
         require_finite("embeddings", embeddings.detach().cpu())
-        rows = on_scale(embeddings.detach(), self.scale).double()
+        white = (on_scale(embeddings.detach(), self.scale).double() - self._centre) @ self._whiten
         if classes is None:
-            found = torch.full((len(rows), self.num_classes), math.nan, dtype=torch.float64, device="cpu")
+            found = torch.full((len(white), self.num_classes), math.nan, dtype=torch.float64, device="cpu")
             for c in self._present.tolist():
-                found[:, c] = self._squared_to(c, rows)
+                found[:, c] = self._factor(c).squared(white)
             return found
         require_classes("classes", classes, self.num_classes)
-        fits = classes.dim() == 2 and len(classes) == len(rows)
-        require(fits, "classes", f"shape {tuple(classes.shape)}", f"({len(rows)}, k)")
+        fits = classes.dim() == 2 and len(classes) == len(white)
+        require(fits, "classes", f"shape {tuple(classes.shape)}", f"({len(white)}, k)")
         flat = classes.cpu().long().flatten()
         found = torch.full((len(flat),), math.nan, dtype=torch.float64, device="cpu")
         for c, places in places_by_class(flat):
             if c in self._moments:
-                found[places] = self._squared_to(c, rows[places // classes.shape[1]])
+                found[places] = self._factor(c).squared(white[places // classes.shape[1]])
         return found.view(classes.shape)
-
-    def _squared_to(self, c: int, rows: Tensor) -> Tensor:
-        """Return the (N,) squared distances to one class."""
-        factor, deviations = self._factor(c), rows - self._means[c]
-        if factor.scale is None:
-            assert factor.matrix is not None
-            image: Tensor = deviations @ factor.matrix
-            return image.square_().sum(1)
-        white = deviations @ self._whiten
-        squared: Tensor = white.square().sum(1)
-        if factor.matrix is not None:
-            squared -= (white @ factor.matrix).square_().sum(1)
-        return squared.div_(factor.scale).clamp_min_(0)
 
     def _between(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield blocks of the noise-corrected squared distances between the means under W, infinite to itself."""
-        white = self._means[self._present] @ self._whiten
+        white = self._white_means[self._present]
         noise = self.dim / self._counts[self._present]
         lengths = white.square().sum(1)
         step = max(1, _PAIR_ROWS // max(len(white), 1))
@@ -471,19 +462,33 @@ class ClassGeometry:
 
 
 class _Factor(NamedTuple):
-    """The inverse covariance of a class: T T^T of the (D, D) matrix T, or (I - Q Q^T) / scale of whitened rows.
+    """The inverse covariance of a class among rows whitened by W: Q Q^T, or (I - Q Q^T) / a.
 
     Attributes:
-        matrix: T (D, D); or Q (D, k), None for k = 0.
-        scale: of the second form; None for the first.
+        matrix: Q, (D, D) or (D, k); None for k = 0.
+        a: of the second form; 0 for the first.
+        mean: (D,) of the class, whitened.
     """
 
     matrix: Tensor | None
-    scale: float | None
+    a: float
+    mean: Tensor
 
     @property
     def nbytes(self) -> int:
         return 0 if self.matrix is None else self.matrix.nbytes
+
+    def squared(
+        self,
+        white: Tensor,  # (N, D)
+    ) -> Tensor:
+        """Return the (N,) squared distances of whitened rows."""
+        deviations = white - self.mean
+        whole: Tensor = torch.linalg.vector_norm(deviations, dim=1).square_()
+        if self.matrix is None:
+            return whole
+        along: Tensor = torch.linalg.vector_norm(deviations @ self.matrix, dim=1).square_()
+        return (whole - along).div_(self.a).clamp_min_(0) if self.a else along
 
 
 def _copy(meter: InformationMeter) -> InformationMeter:
