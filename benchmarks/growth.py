@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from bisector.benchmarks.memory import bytes_in, process_peak_bytes
+from bisector.cores import bytes_in, process_peak_bytes
 
 
 def growth() -> Callable[[], int | None]:

@@ -19,14 +19,13 @@ from bisector.cli.output import progress, say
 from bisector.data.dataset import Dataset
 from bisector.data.registry import load
 from bisector.errors import ArgumentError, require_integer
-from bisector.heads import IGAM
+from bisector.heads import IGAM, build_head
 from bisector.networks.backbones import build_backbone
 from bisector.training.data import DataModule
 from bisector.training.guide import InformationGuide
 from bisector.training.module import Classifier
 from bisector.training.recipe import Recipe
 from bisector.training.runner import quiet_lightning
-from bisector.training.spec import build_head
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.exact import exact_amount
-from bisector.data.stored import StoredEmbeddings
+from bisector.data.tables import StoredEmbeddings
 from bisector.information.reading import ClassInformation
 
 MOST_BYTES = 2**30  # of the rows kept for checking

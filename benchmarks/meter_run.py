@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.growth import growth
 from benchmarks.meter_check import Check, check_amounts
-from bisector.data.stored import StoredEmbeddings, open_embeddings
+from bisector.data.tables import StoredEmbeddings, open_embeddings
 from bisector.errors import require
 from bisector.information.memory import MemoryNeed, memory_need
 from bisector.information.meter import InformationMeter
@@ -171,11 +171,13 @@ def _stream(
         progress(f"part {number + 1} of {len(stored.parts)}")
         # One after the other: a thread that reads ahead would take a core from the update.
         start = time.perf_counter()
-        chunk = stored.read(part)
+        chunks = list(stored.chunks([part]))
+        embeddings = torch.cat([torch.from_numpy(chunk.embeddings) for chunk in chunks])
+        labels = torch.cat([torch.from_numpy(chunk.labels) for chunk in chunks])
         middle = time.perf_counter()
-        meter.update(torch.from_numpy(chunk.embeddings), torch.from_numpy(chunk.labels))
+        meter.update(embeddings, labels)
         end = time.perf_counter()
-        read, update, rows = read + middle - start, update + end - middle, rows + len(chunk.labels)
+        read, update, rows = read + middle - start, update + end - middle, rows + len(labels)
         product.run()
     require(rows > 0, "file", "no rows", "a table with embeddings and labels")
     return update, read, rows

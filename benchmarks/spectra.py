@@ -67,7 +67,7 @@ def write_embeddings(
         dim: p.
         seed: of everything random.
     """
-    from bisector.data.embedding_parquet import EmbeddingWriter
+    from bisector.data.tables.writer import EmbeddingWriter
 
     path.parent.mkdir(parents=True, exist_ok=True)
     classes = len(counts)

@@ -14,15 +14,16 @@ import pytest
 import torch
 
 from bisector.cli.main import main
-from bisector.data.stored import open_embeddings
+from bisector.data.tables import open_embeddings
 from bisector.detection.checkpoint import load_detector
 from bisector.detection.evaluation import BoxScores
-from bisector.detection.results import BoxResult
+from bisector.detection.train import BoxResult
 from bisector.errors import DamagedFileError
 from bisector.measurement.measurement import Measurement
 from bisector.measurement.stream.options import Options
 from bisector.measurement.stream.partial import Partial
 from bisector.posthoc import Adjustment
+from bisector.records import write_record
 from bisector.training.checkpoint import load_trained
 from bisector.training.checkpoints import resumable
 from bisector.training.results import Comparison, read_plane, read_run
@@ -90,7 +91,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shared = {one.name: math.nan for one in fields(BoxScores) if one.default is MISSING}
     lists = {"class_names": ("owl",), "class_boxes": (1,), "class_ap": (0.5,), "class_ap50": (math.nan,)}
     scores = BoxScores(**{**shared, **lists, "ap_by_frequency": {"rare": 0.5}, "ap_by_group": {}})
-    BoxResult("igam", 0, "faster-rcnn", "boxes", "test", scores, seconds=1.0).write(folder / "boxes.json")
+    result = BoxResult("igam", 0, "faster-rcnn", "boxes", "test", scores, seconds=1.0)
+    write_record(result, folder / "boxes.json")
     return folder
 
 

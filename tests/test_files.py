@@ -10,7 +10,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bisector.data.class_values import read_class_values
+from bisector.data.tables.class_values import read_class_values
 from bisector.errors import ArgumentError, DamagedFileError, require, require_choice
 from bisector.files import harmless, original, read_rows, reading, write_rows, write_whole
 from bisector.measurement.class_scores import read_class_scores

@@ -9,8 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bisector.data.boxes.box_set import BoxSet
-from bisector.data.boxes.picture import Picture
+from bisector.data.boxes import BoxSet, Picture
 from scenes.backgrounds import Photograph, crop
 from scenes.cutouts import Cutout, posed
 from scenes.layout import Plan

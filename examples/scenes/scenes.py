@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 
-from bisector.data.boxes.frequency import frequency_groups
-from bisector.data.boxes.splits import BoxSplits
+from bisector.data.boxes import BoxSplits, frequency_groups
 from bisector.data.keyed import keyed_permutation
 from bisector.errors import require, require_integer
 from scenes.backgrounds import photographs

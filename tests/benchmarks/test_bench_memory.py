@@ -16,8 +16,9 @@ from torch.nn import functional as F
 from bisector.benchmarks.contenders import Contender, floors, limits, peers
 from bisector.benchmarks.heads import heads
 from bisector.benchmarks.losses import foretold_bytes
-from bisector.benchmarks.memory import binary, free_bytes, peak_extra_bytes, process_peak_bytes, total_bytes
+from bisector.benchmarks.memory import binary, free_bytes, peak_extra_bytes, total_bytes
 from bisector.benchmarks.problem import Problem, Size
+from bisector.cores import process_peak_bytes
 from bisector.engine.budget import release_workspace
 
 CPU = torch.device("cpu")

@@ -18,7 +18,7 @@ from benchmarks.meter import main
 from benchmarks.meter_check import Check
 from benchmarks.meter_run import cheapest_queue
 from benchmarks.spectra import ROW_GROUP, ClassSpectra, write_embeddings
-from bisector.benchmarks.memory import process_peak_bytes
+from bisector.cores import process_peak_bytes
 from bisector.information.memory import memory_need
 
 REPOSITORY = Path(__file__).parents[2]
@@ -105,7 +105,7 @@ def test_a_bound_allows_for_rounding_and_no_more() -> None:
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system has no such file")
 def test_a_peak_is_forgotten_and_counted_anew() -> None:
     code = (
-        "import torch; from bisector.benchmarks.memory import process_peak_bytes\n"
+        "import torch; from bisector.cores import process_peak_bytes\n"
         "from benchmarks.growth import forget_process_peak, process_bytes\n"
         "torch.ones(2**26); before = process_bytes(); high = process_peak_bytes()\n"
         "assert forget_process_peak(); low = process_peak_bytes()\n"

@@ -11,8 +11,8 @@ import torch
 
 from bisector.cli import adjust
 from bisector.cli.main import COMMANDS, main
-from bisector.data.embeddings import EmbeddingTable, read_embeddings, write_embeddings
-from bisector.data.scores import ScoreTable, read_scores
+from bisector.data.tables import EmbeddingTable, read_embeddings, write_embeddings
+from bisector.data.tables.scores import ScoreTable, read_scores
 from bisector.measurement.trials import reported_rows, train_counts, try_all, validation_rows
 from bisector.metrics.groups import balanced_accuracy
 from bisector.posthoc import Adjustment, cross_validated_predictions

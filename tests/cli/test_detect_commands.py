@@ -18,7 +18,7 @@ import torch
 
 from bisector.cli.main import main
 from bisector.data.boxes import load_boxes
-from bisector.data.embeddings import read_embeddings
+from bisector.data.tables import read_embeddings
 from tiny_boxes import write_voc
 
 SMALL = ["--model", "small-fpn", "--image-size", "64", "--batch-size", "8"]

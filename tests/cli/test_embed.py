@@ -16,9 +16,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from bisector.cli.main import main
-from bisector.data.embeddings import read_embeddings
 from bisector.data.registry import load
-from bisector.embedding.published import PublishedSource
+from bisector.data.tables import read_embeddings
+from bisector.embedding.published import PublishedModel
 from bisector.measurement.measurement import Measurement
 from bisector.training.checkpoint import load_trained
 
@@ -123,12 +123,12 @@ def test_images_in_parquet_have_the_size_that_the_network_takes(
     pq.write_table(pa.table({"image": rows, "label": [row % 2 for row in range(16)]}), path)
     sizes = []
 
-    class Watched(PublishedSource):
+    class Watched(PublishedModel):
         def embed(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
             sizes.append(tuple(batch.shape[1:]))
             return super().embed(batch)
 
-    monkeypatch.setattr("bisector.embedding.published.PublishedSource", Watched)
+    monkeypatch.setattr("bisector.embedding.published.PublishedModel", Watched)
     given = "images" if folder else "images.parquet"
     assert main(["embed", "timm/test_resnet", given, "--no-pretrained"]) == 0
     side = 160  # of test_resnet; images of 64 pixels made larger would say less

@@ -143,13 +143,16 @@ TWICE = """
 import os
 from pathlib import Path
 from bisector.data.registry import load
+from bisector.training.classification import Classification
 from bisector.training.recipe import Machine, Recipe, Task
-from bisector.training.train import train
 
 if __name__ == "__main__":
     machine = Machine(accelerator="cpu", devices=2)
     for seed in (0, 1):
-        train(load("digits"), Task("digits"), "am-softmax", Recipe(epochs=1), seed=seed, machine=machine)
+        Classification(
+            dataset=load("digits"), task=Task("digits"), head="am-softmax", recipe=Recipe(epochs=1), seed=seed,
+            machine=machine,
+        ).run()
     Path(f"done-{os.environ['LOCAL_RANK']}").touch()
 """
 

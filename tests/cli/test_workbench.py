@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from bisector.cli.main import main
-from bisector.data.embeddings import read_embeddings
+from bisector.data.tables import read_embeddings
 from bisector.measurement.measurement import Measurement
 from bisector.metrics.groups import balanced_accuracy
 from bisector.report.measurement_text import format_measurement

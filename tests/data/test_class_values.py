@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bisector.data.class_values import read_class_values
+from bisector.data.tables.class_values import read_class_values
 from bisector.errors import ArgumentError
 
 NAMES = ("cat", "dög")

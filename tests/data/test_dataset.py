@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bisector.data.dataset import Dataset, Part
-from bisector.data.examples import InMemory, Joined
+from bisector.data.examples import InMemory
 from bisector.errors import ArgumentError
 
 
@@ -57,13 +57,3 @@ def test_a_part_of_a_part_keeps_examples_and_labels_together():
     inner = whole.select(torch.tensor([7, 2, 9])).select(torch.tensor([2, 0]))
     assert inner.examples.batch(torch.tensor([0, 1]))[:, 0].tolist() == inner.labels.tolist() == [9, 7]
     assert [inner.examples.name(row) for row in (0, 1)] == ["9", "7"]
-
-
-def test_joined_examples_come_from_their_pieces():
-    pieces = [InMemory(torch.arange(3.0)[:, None], list("abc")), InMemory(torch.arange(3.0, 7.0)[:, None])]
-    joined = Joined([pieces[0], pieces[0].select(torch.tensor([], dtype=torch.long)), pieces[1]])
-    assert len(joined) == 7
-    assert joined.batch(torch.tensor([6, 0, 3, 2]))[:, 0].tolist() == [6, 0, 3, 2]
-    chosen = joined.select(torch.tensor([5, 1]))
-    assert chosen.batch(torch.tensor([1, 0]))[:, 0].tolist() == [1, 5]
-    assert [chosen.name(0), chosen.name(1)] == ["2", "b"]

@@ -13,8 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
-from bisector.data.embeddings import EmbeddingTable, is_embeddings, read_embeddings, write_embeddings
-from bisector.data.stored import open_embeddings
+from bisector.data.tables import (
+    EmbeddingTable,
+    is_embeddings,
+    open_embeddings,
+    read_embeddings,
+    write_embeddings,
+)
 from bisector.errors import ArgumentError
 
 

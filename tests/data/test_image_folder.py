@@ -10,7 +10,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from bisector.data.fingerprint import fingerprint
-from bisector.data.image_examples import ImageFiles, read_images
+from bisector.data.image_examples import ImageFiles, Reading, read_images
 from bisector.data.registry import load
 from bisector.errors import ArgumentError
 
@@ -84,7 +84,7 @@ def test_lazy_and_held_images_are_the_same(folder):
     # Without the truncated file, which only decoding finds.
     next(folder.rglob("broken.JPG")).unlink()
     held, lazy = load(str(folder), image_size=16), load(str(folder), image_size=16, memory=100)
-    assert isinstance(lazy.train.examples, ImageFiles)
+    assert isinstance(lazy.train.examples.whole, ImageFiles)
     assert held.left_out == lazy.left_out
     assert len(held.left_out) == 6
     for (name, label, pixels), (other, also, again) in zip(every(held), every(lazy), strict=True):
@@ -372,14 +372,14 @@ def test_no_readable_image_is_one_clear_error(tmp_path):
     with pytest.raises(ArgumentError, match="data: got 2 images, none of which can be read"):
         load(str(tmp_path))
     with pytest.raises(ArgumentError, match="none of which can be read"):
-        read_images([b"", b"x"], ["a", "b"], image_size=4)
+        read_images([b"", b"x"], ["a", "b"], Reading(image_size=4))
 
 
 def test_photographs(real_data):
     files = sorted((real_data / "bccd" / "JPEGImages").glob("*.jpg"))[:12]
     if not files:
         pytest.skip("no bccd in the folder of real data")
-    read = read_images([str(path) for path in files], [path.name for path in files], image_size=48)
+    read = read_images([str(path) for path in files], [path.name for path in files], Reading(image_size=48))
     assert read.examples.shape == (3, 48, 48)
     assert not read.left_out
     whole = np.asarray(Image.open(files[3]).convert("RGB"), np.float32) / 255  # 640 x 480

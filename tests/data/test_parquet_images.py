@@ -125,7 +125,7 @@ def test_too_much_for_memory_is_decoded_by_batch(tmp_path, write):
     held, lazy = load(str(path), imbalance=3), load(str(path), imbalance=3, memory=100)
     everything = torch.arange(len(held.train))
     assert torch.equal(held.train.examples.batch(everything), lazy.train.examples.batch(everything))
-    assert type(held.train.examples) is not type(lazy.train.examples)
+    assert type(held.train.examples.whole) is not type(lazy.train.examples.whole)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from bisector.data.embeddings import EmbeddingTable, is_embeddings, write_embeddings
 from bisector.data.fingerprint import fingerprint
-from bisector.data.names import DATA_SETS
+from bisector.data.places import DATA_SETS
 from bisector.data.registry import load
+from bisector.data.tables import EmbeddingTable, is_embeddings, write_embeddings
 from bisector.errors import ArgumentError
 
 

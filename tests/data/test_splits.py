@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bisector.data.examples import InMemory
-from bisector.data.source import Source, source_of
+from bisector.data.source import Source
 from bisector.data.splits import open_set_split, standard_split
 from bisector.errors import ArgumentError
 
@@ -162,9 +162,3 @@ def test_other_classes_for_test_lose_no_training_example_to_a_standard_split():
         ArgumentError, match=r"split: got 'standard', but its test part .* expected 'open-set'"
     ):
         standard_split("x", whole)
-
-
-def test_an_open_set_of_a_divided_data_set_keeps_every_example():
-    data = standard_split("x", source([30] * 6))
-    again = open_set_split("x", source_of(data))
-    assert sorted(rows(again.train) + rows(again.validation) + rows(again.test)) == list(range(180))

@@ -9,8 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bisector.data.embeddings import read_embeddings
-from bisector.data.stored import open_embeddings
+from bisector.data.tables import open_embeddings, read_embeddings
 from bisector.errors import ArgumentError
 
 ROWS, GROUP = 40, 10

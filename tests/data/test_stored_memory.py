@@ -13,7 +13,7 @@ ROWS, DIM = 60_000, 1024  # 234 MiB of vectors
 
 READ = """
 import resource, sys
-from bisector.data.stored import open_embeddings
+from bisector.data.tables import open_embeddings
 import numpy, torch  # numpy and torch take what they take
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 stored = open_embeddings(sys.argv[1])

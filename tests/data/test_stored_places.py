@@ -14,8 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bisector.data.embeddings import is_embeddings, read_embeddings
-from bisector.data.stored import open_embeddings
+from bisector.data.tables import is_embeddings, open_embeddings, read_embeddings
 from bisector.errors import ArgumentError
 
 FEATURES = {
@@ -112,7 +111,7 @@ def test_a_file_url(tmp_path: Path) -> None:
         assert np.array_equal(read(url), read(tmp_path / name))
         assert len(read_embeddings(url)) == 5
         assert is_embeddings(url)
-        assert open_embeddings(url).stamps == open_embeddings(tmp_path / name).stamps
+        assert open_embeddings(url).reader.stamps == open_embeddings(tmp_path / name).reader.stamps
 
 
 def test_a_url_that_fsspec_opens(tmp_path: Path) -> None:

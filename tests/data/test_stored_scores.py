@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.special import softmax
 
-from bisector.data.scores import read_scores
+from bisector.data.tables.scores import read_scores
 from bisector.errors import ArgumentError
 
 LOGITS = np.random.default_rng(0).normal(size=(6, 3))

@@ -5,6 +5,7 @@ import pickle
 import shutil
 import tempfile
 import threading
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,22 +18,24 @@ from hypothesis import strategies as st
 from pyarrow import feather
 from scipy.special import log_softmax
 
-from bisector.data.embedding_columns import SPLITS
-from bisector.data.embeddings import EmbeddingTable, read_embeddings, write_embeddings
-from bisector.data.stored import StoredEmbeddings, lines, open_embeddings
+from bisector.data.tables import (
+    EmbeddingTable,
+    StoredEmbeddings,
+    open_embeddings,
+    read_embeddings,
+    write_embeddings,
+)
+from bisector.data.tables.columns import SPLITS
 from bisector.errors import ArgumentError
 
 KINDS = ("fixed", "list", "large", "half")
 
 
 def told(stored: StoredEmbeddings) -> tuple[str, ...]:
-    """What is left out, as read_embeddings has it: in the order of its reasons."""
-    counted: dict[str, int] = {}
+    counted: Counter[str] = Counter()
     for chunk in stored.chunks():
-        for why, count in chunk.left_out.items():
-            counted[why] = counted.get(why, 0) + count
-    order = ("no label", "its vector is missing or not finite", "no prediction and no finite scores")
-    return (*stored.left_out, *lines({why: counted[why] for why in order if why in counted}))
+        counted.update(chunk.left_out)
+    return stored.left_out_lines(counted)
 
 
 def same(stored: StoredEmbeddings, table: EmbeddingTable) -> None:
@@ -216,7 +219,7 @@ def test_an_archive_and_a_pair(tmp_path: Path) -> None:
         same(stored, read_embeddings(path))
         last, first = stored.parts[1], stored.parts[0]
         for part in (last, first, last):  # backwards too
-            assert stored.read(part).rows[-1] == part.first + part.rows - 1
+            assert list(stored.chunks([part]))[-1].rows[-1] == part.first + part.rows - 1
     assert open_embeddings(tmp_path / "a.npz").counts.tolist() == [23334, 0, 23333]
 
 
@@ -239,7 +242,9 @@ def test_the_table_that_embed_writes(tmp_path: Path) -> None:
     assert stored.rows == 9
     assert stored.split_rows == {"train": 3, "validation": 3, "test": 3}
     assert stored.notes["model"] == "runs/one"
-    assert [name for name, size, time in stored.stamps if size and time] == [str(tmp_path / "e.parquet")]
+    assert [name for name, size, time in stored.reader.stamps if size and time] == [
+        str(tmp_path / "e.parquet")
+    ]
 
 
 def test_rows_are_numbered_over_files_and_parts(tmp_path: Path) -> None:
@@ -260,9 +265,8 @@ def test_rows_are_numbered_over_files_and_parts(tmp_path: Path) -> None:
     chunks = list(stored.chunks())
     assert [len(chunk) for chunk in chunks] == [10, 60_000, 60_000, 20_000, 65_536, 70_000 - 65_536]
     assert np.array_equal(np.concatenate([chunk.rows for chunk in chunks]), np.arange(stored.rows))
-    whole = stored.read(stored.parts[-1])
-    assert np.array_equal(whole.embeddings, np.arange(140_000, dtype=np.float32).reshape(-1, 2))
-    assert np.array_equal(whole.rows, np.arange(140_010, 210_010))
+    last = np.concatenate([chunk.embeddings for chunk in stored.chunks(stored.parts[-1:])])
+    assert np.array_equal(last, np.arange(140_000, dtype=np.float32).reshape(-1, 2))
 
 
 def test_another_process_reads_the_same(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bisector.data.boxes import BoxSet, load_boxes, repeat_factors
 from bisector.data.keyed import keyed_permutation
-from bisector.detection.batches import BoxBatch, BoxBatches, PlainBoxBatches, box_batch
+from bisector.detection.data import BoxBatch, BoxBatches, PlainBoxBatches, box_batch
 from bisector.errors import ArgumentError
 from tiny_boxes import COLOURS, write_voc
 

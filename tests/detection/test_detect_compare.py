@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from bisector.cli.main import main
-from bisector.detection.results import BoxResult
+from bisector.detection.train import BoxResult
 from scene_cases import SCENES
 
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}

@@ -9,13 +9,17 @@ import torch
 from torchvision.transforms.functional import resize
 
 from bisector.data.boxes import BoxSet, BoxSplits, Picture, load_boxes
-from bisector.data.embeddings import read_embeddings
-from bisector.detection.adjusted import adjusted_scores
+from bisector.data.tables import read_embeddings
 from bisector.detection.attaching import attach
-from bisector.detection.batches import pixels
-from bisector.detection.measure import class_logits, classify_truth, write_box_embeddings
+from bisector.detection.data import pixels
 from bisector.detection.models import build_detector
-from bisector.detection.predict import embed_truth
+from bisector.detection.predict import (
+    adjusted_scores,
+    class_logits,
+    classify_truth,
+    embed_truth,
+    write_box_embeddings,
+)
 from bisector.errors import ArgumentError
 from bisector.posthoc import Adjustment
 from tiny_boxes import write_voc

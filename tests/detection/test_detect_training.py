@@ -14,18 +14,18 @@ from torch import Tensor
 
 from bisector.data.boxes import BoxSet, BoxSplits, Picture, load_boxes
 from bisector.data.keyed import keyed_seed
-from bisector.detection.batches import BoxBatches, pixels
 from bisector.detection.checkpoint import load_detector
+from bisector.detection.data import BoxBatches, pixels
 from bisector.detection.evaluation import evaluate_boxes
 from bisector.detection.models import build_detector
 from bisector.detection.module import Detector
 from bisector.detection.predict import detect
 from bisector.detection.recipe import BoxRecipe, BoxTask
-from bisector.detection.results import BoxResult
-from bisector.detection.train import train_detector
+from bisector.detection.train import BoxResult, Detection
 from bisector.errors import ArgumentError
+from bisector.records import write_record
+from bisector.training.head_module import schedule
 from bisector.training.recipe import Machine
-from bisector.training.schedules import schedule
 from tiny_boxes import write_voc
 
 RECIPE = BoxRecipe(model="small-fpn", image_size=64, epochs=2, batch_size=6, score_threshold=0.05)  # 3 steps
@@ -70,10 +70,8 @@ def outcome(
     precision: str = "32-true",
 ) -> Outcome:
     machine = Machine(accelerator="cpu", checkpoint_steps=steps, workers=workers, precision=precision)
-    given = {"callbacks": list(crash)}
-    model, result, _ = train_detector(
-        splits, BoxTask("voc"), head, recipe, machine=machine, folder=folder, trainer=given
-    )
+    experiment = Detection(splits=splits, task=BoxTask("voc"), head=head, recipe=recipe, machine=machine)
+    model, result, _ = experiment.run(folder, {"callbacks": list(crash)})
     files = [] if folder is None else [folder / "metrics.csv", folder / "amounts.csv"]
     logs = [file.read_bytes() if file.exists() else b"" for file in files]
     return model.state_dict(), replace(result, seconds=0.0), *([*logs, b"", b""][:2])  # type: ignore[return-value]
@@ -168,7 +166,7 @@ def test_the_result_is_that_of_the_checkpoint(splits: BoxSplits, tmp_path: Path)
     assert len(result.amount_history) == 2
     assert len(amounts) == 3
     assert repr(amounts) == repr(list(result.scores.class_amounts or []))
-    result.write(tmp_path / "result.json")
+    write_record(result, tmp_path / "result.json")
     assert repr(BoxResult.read(tmp_path / "result.json")) == repr(result)
     with pytest.raises(ArgumentError, match=r"data: got cats with 1 classes, cat, ...; expected the 3 of"):
         trained.require_classes(BoxSet([], ["cat"], name="cats"))
@@ -268,7 +266,14 @@ def clipped(gradient: float, plugin: MixedPrecision | None = None, **options: An
     trainer = lightning.Trainer(
         accelerator="cpu", logger=False, enable_checkpointing=False, plugins=plugin, **options
     )
-    model = Detector(torch.nn.Linear(3, 1, bias=False), clip_norm=2.0)
+    how = {
+        "learning_rate": 0.1,
+        "weight_decay": 0.0,
+        "optimizer": "sgd",
+        "schedule": "constant",
+        "seed": None,
+    }
+    model = Detector(torch.nn.Linear(3, 1, bias=False), clip_norm=2.0, **how)
     model.trainer = trainer
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     model.network.weight.grad = torch.full((1, 3), gradient)

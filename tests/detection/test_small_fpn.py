@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from bisector.detection.small import small_fpn
+from bisector.detection.models import small_fpn
 from bisector.errors import ArgumentError
 
 

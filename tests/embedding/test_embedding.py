@@ -13,13 +13,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bisector.data.dataset import Dataset, Part
-from bisector.data.embeddings import read_embeddings, write_embeddings
 from bisector.data.examples import InMemory
-from bisector.embedding.classes import score_columns
-from bisector.embedding.embed import embed
-from bisector.embedding.onnx_file import OnnxSource
-from bisector.embedding.published import PublishedSource, load_weights
-from bisector.embedding.resolve import source_of
+from bisector.data.tables import read_embeddings, write_embeddings
+from bisector.embedding.embed import embed, score_columns
+from bisector.embedding.model import EmbeddingModel, open_model
+from bisector.embedding.onnx_file import OnnxModel
+from bisector.embedding.published import PublishedModel, load_weights
 from bisector.errors import ArgumentError
 
 CPU = torch.device("cpu")
@@ -36,12 +35,10 @@ def dataset(
     return Dataset("three", *parts, ("a", "b", "c"), test_names, left_out=left_out)
 
 
-class Plain:
+class Plain(EmbeddingModel):
     """A source whose numbers can be told by hand: the mean of each channel, and scores that are fixed."""
 
     name = "plain"
-    input_size = None
-    notes = ()
 
     def __init__(self, class_names: tuple[str, ...] | None = ("a", "b", "c"), columns: int = 3) -> None:
         self.class_names = class_names
@@ -179,7 +176,7 @@ def test_names_in_an_onnx_file(tmp_path: Path, note: str, names: tuple[str, ...]
     model = onnx.load(path)
     helper.set_model_props(model, {"names": note})
     onnx.save(model, path)
-    assert OnnxSource(path).class_names == names
+    assert OnnxModel(path).class_names == names
 
 
 def onnx_model(
@@ -220,7 +217,7 @@ def test_an_onnx_file_is_what_onnxruntime_computes(
 ) -> None:
     path = tmp_path / "m.onnx"
     onnx_model(path, batch, channels_last=channels_last, kind=kind, names=("a", "b", "c"))
-    source = OnnxSource(path, mean=[0.1, 0.2, 0.3], std=[0.5, 0.5, 2.0])
+    source = OnnxModel(path, mean=[0.1, 0.2, 0.3], std=[0.5, 0.5, 2.0])
     images = torch.rand(7, 3, 4, 4)
     embeddings, scores = source.embed(images)
     sides = (1, 3, 1, 1)
@@ -238,32 +235,32 @@ def test_an_onnx_file_is_what_onnxruntime_computes(
 
 def test_an_output_can_be_named_and_images_are_fitted(tmp_path: Path) -> None:
     onnx_model(tmp_path / "m.onnx", "n")
-    source = OnnxSource(tmp_path / "m.onnx", embedding_output="out")
+    source = OnnxModel(tmp_path / "m.onnx", embedding_output="out")
     embeddings, scores = source.embed(torch.full((2, 1, 9, 9), 0.5))  # gray, of another size
     torch.testing.assert_close(embeddings, torch.full((2, 3), 1.5))
     assert scores is not None
     with pytest.raises(ArgumentError, match="one of features, logits, out"):
-        OnnxSource(tmp_path / "m.onnx", embedding_output="absent")
+        OnnxModel(tmp_path / "m.onnx", embedding_output="absent")
     with pytest.raises(ArgumentError, match="data: got examples of shape"):
         source.embed(torch.rand(2, 5))
-    embeddings, scores = OnnxSource(tmp_path / "m.onnx", scores_output="out").embed(
+    embeddings, scores = OnnxModel(tmp_path / "m.onnx", scores_output="out").embed(
         torch.full((2, 3, 4, 4), 0.5)
     )
     torch.testing.assert_close((embeddings, scores), (torch.full((2, 3), 0.5), torch.full((2, 3), 1.5)))
-    embeddings, scores = OnnxSource(tmp_path / "m.onnx", scores_output="features").embed(
+    embeddings, scores = OnnxModel(tmp_path / "m.onnx", scores_output="features").embed(
         torch.full((1, 3, 4, 4), 0.5)
     )
     torch.testing.assert_close((embeddings, scores), (torch.full((1, 3), 1.5), torch.full((1, 3), 0.5)))
-    both = OnnxSource(tmp_path / "m.onnx", embedding_output="logits", scores_output="logits")
+    both = OnnxModel(tmp_path / "m.onnx", embedding_output="logits", scores_output="logits")
     embeddings, scores = both.embed(torch.full((1, 3, 4, 4), 0.5))
     torch.testing.assert_close(embeddings, scores)
     with pytest.raises(
         ArgumentError, match="scores_output: got 'absent'; expected one of features, logits, out"
     ):
-        OnnxSource(tmp_path / "m.onnx", scores_output="absent")
+        OnnxModel(tmp_path / "m.onnx", scores_output="absent")
     (tmp_path / "bad.onnx").write_bytes(b"nothing")
     with pytest.raises(ArgumentError, match="cannot be read as ONNX"):
-        OnnxSource(tmp_path / "bad.onnx")
+        OnnxModel(tmp_path / "bad.onnx")
 
 
 def flat_onnx(path: Path, outputs: dict[str, int], *, last: str = "Identity", classes: int = 0) -> None:
@@ -313,7 +310,7 @@ def test_scores_are_never_taken_for_the_embedding(
     tmp_path: Path, outputs: dict[str, int], options: dict[str, int], embedding: int, scores: int | None
 ) -> None:
     flat_onnx(tmp_path / "m.onnx", outputs, **options)
-    source = OnnxSource(tmp_path / "m.onnx")
+    source = OnnxModel(tmp_path / "m.onnx")
     found = source.embed(torch.rand(2, 8))
     assert found[0].shape[1] == embedding
     assert (None if found[1] is None else found[1].shape[1]) == scores
@@ -338,23 +335,23 @@ def test_a_file_of_scores_alone_is_refused_unless_they_are_asked_for(
     path = tmp_path / "m.onnx"
     flat_onnx(path, outputs, **options)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match=f"{told}.*; expected an embedding: .* --embedding-output"):
-        OnnxSource(path).embed(torch.rand(2, 8))
+        OnnxModel(path).embed(torch.rand(2, 8))
     name = next(iter(outputs))
-    assert OnnxSource(path, embedding_output=name).embed(torch.rand(2, 8))[0].shape == (2, 3)
+    assert OnnxModel(path, embedding_output=name).embed(torch.rand(2, 8))[0].shape == (2, 3)
 
 
 def test_an_onnx_file_is_computed_on_the_device_that_is_asked_for(tmp_path: Path) -> None:
     onnx_model(tmp_path / "m.onnx", "n")
-    source = source_of(str(tmp_path / "m.onnx"), device=CPU)
-    assert isinstance(source, OnnxSource)
+    source = open_model(str(tmp_path / "m.onnx"), device=CPU)
+    assert isinstance(source, OnnxModel)
     assert source.providers == ["CPUExecutionProvider"]
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         with pytest.raises(
             ArgumentError, match="device: got cuda:1, which this onnxruntime does not have; expected cpu"
         ):
-            source_of(str(tmp_path / "m.onnx"), device=torch.device("cuda:1"))
+            open_model(str(tmp_path / "m.onnx"), device=torch.device("cuda:1"))
     with pytest.raises(ArgumentError, match="device: got mps"):
-        source_of(str(tmp_path / "m.onnx"), device=torch.device("mps"))
+        open_model(str(tmp_path / "m.onnx"), device=torch.device("mps"))
 
 
 @pytest.mark.parametrize(
@@ -371,19 +368,19 @@ def test_a_mean_that_does_not_fit_the_channels_is_told(
 ) -> None:
     onnx_model(tmp_path / "m.onnx", "n")
     with pytest.raises(ArgumentError, match=told):
-        OnnxSource(tmp_path / "m.onnx", **options).embed(torch.rand(2, 3, 4, 4))
+        OnnxModel(tmp_path / "m.onnx", **options).embed(torch.rand(2, 3, 4, 4))
 
 
 def test_one_mean_is_that_of_all_channels(tmp_path: Path) -> None:
     onnx_model(tmp_path / "m.onnx", "n")
     images = torch.rand(2, 3, 4, 4)
-    one, three = (OnnxSource(tmp_path / "m.onnx", mean=mean).embed(images) for mean in ([0.25], [0.25] * 3))
+    one, three = (OnnxModel(tmp_path / "m.onnx", mean=mean).embed(images) for mean in ([0.25], [0.25] * 3))
     torch.testing.assert_close(one, three)
 
 
 def test_a_network_of_timm_gives_what_its_classifier_is_given() -> None:
     timm = pytest.importorskip("timm")
-    source = PublishedSource("timm/test_resnet", pretrained=False, device=CPU)
+    source = PublishedModel("timm/test_resnet", pretrained=False, device=CPU)
     config = timm.data.resolve_data_config({}, model=timm.create_model("test_resnet"))
     assert source.input_size == config["input_size"][1:]
     images = torch.rand(2, 3, *config["input_size"][1:])
@@ -457,8 +454,8 @@ def test_the_last_layer_of_your_own_classifier_gives_the_scores(
     whole = make(model, num_classes=7).eval()
     weights = prefixed(whole.state_dict(), "module._orig_mod.") if wrapped else whole.state_dict()
     torch.save({"state_dict": weights} if wrapped else weights, tmp_path / "own.pth")
-    source = source_of(name, weights=tmp_path / "own.pth", device=CPU)
-    assert isinstance(source, PublishedSource)
+    source = open_model(name, weights=tmp_path / "own.pth", device=CPU)
+    assert isinstance(source, PublishedModel)
     images = torch.rand(3, 3, *source.input_size)
     embeddings, scores = source.embed(images)
     normalize = source._network[0]
@@ -474,7 +471,7 @@ def test_weights_that_are_not_used_are_told(tmp_path: Path) -> None:
     whole = models.get_model("resnet18", num_classes=7)
     extra = {"projection.weight": torch.rand(5, 512), "queue": torch.rand(2)}
     torch.save({**whole.state_dict(), **extra}, tmp_path / "own.pth")
-    source = source_of("torchvision/resnet18", weights=tmp_path / "own.pth", device=CPU)
+    source = open_model("torchvision/resnet18", weights=tmp_path / "own.pth", device=CPU)
     assert (
         source.embed(torch.rand(1, 3, 9, 9))[1] is None
     )  # which of the two is the classifier cannot be told
@@ -524,4 +521,4 @@ def test_a_model_that_is_none_is_told(
     monkeypatch.chdir(tmp_path)
     Path("m.txt").write_text("nothing")
     with pytest.raises(ArgumentError, match=told):
-        source_of(model, **options)  # type: ignore[arg-type]
+        open_model(model, **options)  # type: ignore[arg-type]

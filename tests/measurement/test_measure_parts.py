@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.metrics import confusion_matrix, recall_score
 
-from bisector.data.embeddings import EmbeddingTable
+from bisector.data.tables import EmbeddingTable
 from bisector.information.amount import information_amount
 from bisector.measurement.classes import hardest, measure_classes
 from bisector.measurement.confusion import confused_pairs, nearest_pairs

@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_curve
 
-from bisector.data.embeddings import EmbeddingTable
+from bisector.data.tables import EmbeddingTable
 from bisector.errors import ArgumentError
 from bisector.measurement.measure import measure
 from bisector.measurement.measurement import Measurement

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from bisector.data.embeddings import EmbeddingTable
+from bisector.data.tables import EmbeddingTable
 from bisector.information.amount import information_amount
 from bisector.measurement.class_scores import ClassScores
 from bisector.measurement.classes import ClassMeasure, affordable_equal_count, choose_equal_count, fewest_rows

@@ -7,8 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from bisector.data.embeddings import EmbeddingTable, read_embeddings, write_embeddings
-from bisector.data.stored import open_embeddings
+from bisector.data.tables import EmbeddingTable, open_embeddings, read_embeddings, write_embeddings
 from bisector.errors import ArgumentError
 from bisector.information.amount import information_amounts
 from bisector.measurement.measure import measure

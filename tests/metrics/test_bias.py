@@ -63,6 +63,6 @@ def test_equal_scores_correct_to_below_zero():
         (lambda: bias_corrected(torch.ones(2), torch.ones(3)), r"test_counts: got shape \(3,\)"),
     ],
 )
-def test_complaints_name_the_argument(call, message):
+def test_mistakes_are_named(call, message):
     with pytest.raises(ArgumentError, match=message):
         call()

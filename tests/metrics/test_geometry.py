@@ -90,7 +90,7 @@ def test_a_single_class_is_separated_from_nothing():
         (torch.ones(1, 2), torch.tensor([-1]), "labels: got -1 at position 0; expected 0"),
     ],
 )
-def test_complaints_name_the_argument(embeddings, labels, message):
+def test_mistakes_are_named(embeddings, labels, message):
     for measure in (intra_class_compactness, inter_class_separability):
         with pytest.raises(ArgumentError, match=message):
             measure(embeddings, labels)

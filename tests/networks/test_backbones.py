@@ -6,8 +6,7 @@ from torch import nn
 
 from bisector.errors import ArgumentError
 from bisector.networks.backbones import build_backbone
-from bisector.networks.normalize import Normalize
-from bisector.networks.small_conv import SmallConvNet
+from bisector.networks.zoo import Normalize
 
 
 @pytest.mark.parametrize(
@@ -33,13 +32,13 @@ def test_shapes(spec: str, shape: tuple[int, ...], width: int, embedding_dim: in
     assert embeddings.shape == (3, backbone.embedding_dim) == (3, embedding_dim or width)
 
 
-@pytest.mark.parametrize("embedding_dim", [None, 5])
-def test_the_small_network_is_the_one_it_always_was(embedding_dim: int | None) -> None:
-    """Building by name draws the same first weights as the class itself."""
+def test_a_name_draws_the_weights_of_its_layers_in_their_order() -> None:
     torch.manual_seed(3)
-    plain = SmallConvNet(1, embedding_dim)
+    layers = [nn.Conv2d(1, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2)]
+    layers += [nn.Conv2d(32, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2)]
+    plain = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(256, 5))
     torch.manual_seed(3)
-    named = build_backbone("auto", (1, 8, 8), embedding_dim)
+    named = build_backbone("auto", (1, 8, 8), 5)
     images = torch.rand(4, 1, 8, 8)
     assert torch.allclose(plain(images), named(images), atol=1e-5)
 
@@ -101,14 +100,11 @@ def test_mistakes_are_told(spec: str, shape: tuple[int, ...], told: str) -> None
 
 
 @pytest.mark.parametrize("spec", ["auto", "resnet32", "mlp"])
-def test_only_libraries_have_pretrained_weights(spec: str) -> None:
+def test_only_libraries_have_pretrained_weights_and_a_dimension_is_at_least_1(spec: str) -> None:
     with pytest.raises(ArgumentError, match="pretrained: got backbone"):
         build_backbone(spec, (3, 32, 32), pretrained=True)
-
-
-def test_the_embedding_dimension_is_checked() -> None:
     with pytest.raises(ArgumentError, match="embedding_dim: got 0"):
-        build_backbone("mlp", (7,), 0)
+        build_backbone(spec, (3, 32, 32), 0)
 
 
 def test_a_backbone_is_saved_with_its_normalisation(tmp_path: Path) -> None:

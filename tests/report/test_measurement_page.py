@@ -8,7 +8,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from bisector.data.embeddings import EmbeddingTable
+from bisector.data.tables import EmbeddingTable
 from bisector.measurement.classes import ClassMeasure
 from bisector.measurement.measure import measure
 from bisector.measurement.measurement import Measurement

@@ -13,7 +13,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from bisector.data.embeddings import EmbeddingTable
+from bisector.data.tables import EmbeddingTable
 from bisector.errors import ArgumentError
 from bisector.measurement.class_scores import ClassScores
 from bisector.measurement.classes import ClassMeasure

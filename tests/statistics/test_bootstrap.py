@@ -7,8 +7,7 @@ from scipy import stats
 
 from bisector.errors import ArgumentError
 from bisector.statistics.bootstrap import Estimate, bootstrap_intervals
-from bisector.statistics.relation import relate
-from bisector.statistics.weighted import weighted_correlations
+from bisector.statistics.relation import relate, weighted_correlations
 
 
 def pairs(rows, seed, rho=-0.6):

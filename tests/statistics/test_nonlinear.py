@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from bisector.statistics.nonlinear import ledoit_peche, quadratic_inverse
+from bisector.statistics.shrinkage import ledoit_peche, quadratic_inverse
 
 
 def sample_spectrum(count, true, seed=0):

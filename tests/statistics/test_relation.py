@@ -3,11 +3,18 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from bisector.errors import ArgumentError
 from bisector.statistics.correlation import partial_correlation
-from bisector.statistics.relation import relate
+from bisector.statistics.relation import (
+    relate,
+    weighted_correlations,
+    weighted_partial,
+    weighted_spearman,
+)
 
 
 def columns(rows, seed=0):
@@ -24,16 +31,6 @@ def test_values_are_scipys_and_intervals_are_around_them():
     assert found.partial.value == partial_correlation(x, y, z).item()
     for one in (found.pearson, found.spearman, found.partial):
         assert -1 <= one.low < one.value < one.high <= 1
-
-
-def test_the_interval_of_many_rows_is_fishers():
-    rng = np.random.default_rng(5)
-    x, z = rng.normal(size=(2, 2000))
-    y = 0.5 * x + rng.normal(size=2000)
-    found = relate(*(torch.tensor(v) for v in (x, y, z)), resamples=4000).pearson
-    theirs = stats.pearsonr(x, y).confidence_interval()
-    assert found.low == pytest.approx(theirs.low, abs=0.006)
-    assert found.high == pytest.approx(theirs.high, abs=0.006)
 
 
 def test_a_row_with_a_nan_is_in_none_of_the_three():
@@ -55,7 +52,7 @@ def test_few_rows_are_told_without_an_interval(rows):
     x, y, z = (v[:rows] for v in columns(8))
     found = relate(x, y, z)
     assert found.rows == rows
-    assert math.isfinite(found.pearson.value) == (rows > 2)
+    assert math.isfinite(found.pearson.value) == math.isfinite(found.spearman.value) == (rows > 2)
     assert math.isfinite(found.partial.value) == (rows > 3)
     assert all(math.isnan(one.low) for one in (found.pearson, found.spearman, found.partial))
 
@@ -70,6 +67,39 @@ def test_what_does_not_vary_correlates_with_nothing():
     assert math.isnan(x.partial.low)
 
 
-def test_shapes_are_checked():
+def test_mistakes_are_named():
     with pytest.raises(ArgumentError, match="given"):
         relate(torch.ones(3), torch.ones(3), torch.ones(4))
+    with pytest.raises(ArgumentError, match="infinite"):
+        relate(torch.tensor([1.0, torch.inf]), torch.ones(2), torch.ones(2))
+
+
+@given(
+    st.integers(0, 10_000),
+    st.integers(5, 60),
+    st.sampled_from([0, 3, 1000]),
+    st.sampled_from([1.0, 1e6, 1e-6]),
+)
+@settings(max_examples=60, deadline=None)
+def test_weights_are_rows_repeated(seed, rows, levels, unit):
+    rng = np.random.default_rng(seed)
+    picks = rng.integers(rows, size=(6, rows))
+    weights = torch.tensor(np.stack([np.bincount(row, minlength=rows) for row in picks])).double()
+    table = rng.normal(size=(rows, 3)) @ rng.normal(size=(3, 3))
+    if levels:  # ties of the rows themselves
+        table[:, 0] = np.round(table[:, 0] * levels) / levels
+    table = table * unit + unit
+    linear = weighted_correlations(weights, torch.tensor(table))
+    partial = weighted_partial(linear)
+    ranked = weighted_spearman(weights, *torch.tensor(table[:, :2].T))
+    for k, pick in enumerate(picks):
+        x, y, _ = repeated = table[pick].T
+        if len(set(x)) < 2 or len(set(y)) < 2:
+            assert linear[k, 0, 1].isnan()
+            assert ranked[k].isnan()
+            continue
+        assert ranked[k].item() == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-10)
+        if len(set(pick)) > 4 and len(set(x)) > 2:
+            np.testing.assert_allclose(linear[k], np.corrcoef(repeated), atol=1e-7)
+            expected = partial_correlation(*torch.tensor(repeated)).item()
+            assert partial[k].item() == pytest.approx(expected, abs=1e-6)

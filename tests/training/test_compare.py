@@ -16,12 +16,11 @@ from bisector.errors import ArgumentError
 from bisector.heads import C2AM, IGAM
 from bisector.information.amount import information_amount
 from bisector.metrics.summary import summarize
-from bisector.training.classifier_cell import PLANE_EPOCHS
-from bisector.training.compare import compare, plan
+from bisector.training.classification import Classification
+from bisector.training.compare import PLANE_EPOCHS, compare, plan
 from bisector.training.dry_run import estimate
 from bisector.training.recipe import Machine, Recipe, Task
 from bisector.training.results import Comparison, Plane, Run
-from bisector.training.train import train
 
 SHORT = Recipe(epochs=2, embedding_dim=8)
 
@@ -106,7 +105,8 @@ def test_what_diverged_survives_the_disk_too(tmp_path: Path) -> None:
 def test_a_run_says_what_its_model_gives_on_the_test_split(spec: str) -> None:
     dataset = load("digits", imbalance=10, seed=1)
     run = compare(Task("digits", 10), [spec], jobs=1, seeds=2, recipe=SHORT).runs[1]
-    model, _ = train(dataset, Task("digits", 10), spec, SHORT, seed=1)  # the same numbers again
+    training = Classification(dataset=dataset, task=Task("digits", 10), head=spec, recipe=SHORT, seed=1)
+    model, _, _ = training.run()  # the same numbers again
     with torch.no_grad():
         seen, test = (
             model.backbone(part.examples.batch(torch.arange(len(part))))

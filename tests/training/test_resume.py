@@ -14,9 +14,9 @@ from bisector.data.dataset import Dataset
 from bisector.data.registry import load
 from bisector.errors import ArgumentError
 from bisector.training.checkpoint import load_trained
+from bisector.training.classification import Classification
 from bisector.training.recipe import Machine, Recipe, Task
 from bisector.training.results import Run
-from bisector.training.train import train
 
 TASK = Task("digits", 20)
 RECIPE = Recipe(epochs=3, batch_size=100, augment="crop-flip")  # of four steps each
@@ -53,7 +53,8 @@ def outcome(
     dataset = load("digits", imbalance=20) if data is None else data
     machine = Machine(accelerator="cpu", checkpoint_steps=steps, workers=workers)
     given = {"callbacks": list(crash), **(options or {})}
-    model, run = train(dataset, TASK, head, recipe, machine=machine, folder=folder, trainer=given)
+    training = Classification(dataset=dataset, task=TASK, head=head, recipe=recipe, machine=machine)
+    model, run, _ = training.run(folder, given)
     files = [folder / "metrics.csv", folder / "amounts.csv"]
     logs = [file.read_bytes() if file.exists() else b"" for file in files]
     return model.state_dict(), replace(run, seconds=0.0), logs[0], logs[1]

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import bisector as bs
 from bisector.errors import ArgumentError
+from bisector.heads import build_head
 from bisector.training import Classifier
-from bisector.training.spec import build_head
 
 
 def fitted(folder: Path, resume: Path | None = None) -> Classifier:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
-from bisector.training.schedules import schedule
+from bisector.training.head_module import schedule
 
 
 def optimizer() -> torch.optim.Optimizer:

@@ -12,8 +12,7 @@ from bisector.benchmarks.timing import Step
 from bisector.engine.budget import MemoryBudget
 from bisector.engine.dispatch import Backend
 from bisector.errors import require
-from bisector.heads import HEADS, IGAM, Head
-from bisector.training.spec import build_head
+from bisector.heads import HEADS, IGAM, Head, build_head
 
 DEFAULT_HEADS = (
     "linear-softmax",

@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from bisector.cores import bytes_in
+
 
 def peak_extra_bytes(step: Callable[[], object], device: torch.device | str = "cpu") -> int:
     """Return the largest number of bytes that tensors held during `step`, above what they held before it.
@@ -65,19 +67,6 @@ def free_bytes(device: torch.device | str = "cpu") -> int | None:
 def total_bytes() -> int | None:
     """Return the bytes of memory that the machine has, or None where the system does not tell."""
     return _meminfo("MemTotal")
-
-
-def process_peak_bytes() -> int | None:
-    """Return the most memory that this process has had so far, libraries included, or None if it is not told."""
-    return bytes_in(Path("/proc/self/status"), "VmHWM")
-
-
-def bytes_in(file: Path, name: str) -> int | None:
-    """Return the bytes in a line such as ``MemTotal:   24 kB`` of a file of the system, or None without it."""
-    if not file.exists():
-        return None
-    lines = (line.split() for line in file.read_text().splitlines())
-    return next((1024 * int(words[1]) for words in lines if words and words[0] == f"{name}:"), None)
 
 
 def binary(size: float) -> str:

@@ -12,9 +12,10 @@ from torch import Tensor
 from bisector.benchmarks.contenders import Contender
 from bisector.benchmarks.heads import sharing_head
 from bisector.benchmarks.losses import require_room, too_large
-from bisector.benchmarks.memory import binary, peak_extra_bytes, process_peak_bytes
+from bisector.benchmarks.memory import binary, peak_extra_bytes
 from bisector.benchmarks.problem import Precision, Problem, Size
 from bisector.benchmarks.timing import Step, interleaved
+from bisector.cores import process_peak_bytes
 from bisector.engine.dispatch import Backend
 from bisector.errors import ArgumentError, require, require_integer, require_number
 from bisector.optim.rowwise_adamw import RowwiseAdamW

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from bisector.data.scores import ScoreTable
+    from bisector.data.tables.scores import ScoreTable
     from bisector.posthoc.adjustment import Adjustment, Kind
     from bisector.posthoc.dispatch import Method
     from bisector.posthoc.trial import Trials
@@ -110,9 +110,8 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
     from dataclasses import replace
 
-    from bisector.data.class_values import read_class_values
-    from bisector.data.scores import read_scores
-    from bisector.data.stored.open import columns_taken
+    from bisector.data.tables.class_values import read_class_values
+    from bisector.data.tables.scores import read_scores
     from bisector.measurement.trials import reported_rows, train_counts
     from bisector.report.adjustment import write_adjusted
 
@@ -124,9 +123,8 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         label=arguments.label,
     )
     require(bool(table.scored.any()), "scores", "no row of finite numbers", "at least one")
-    if table.embeddings is not None:  # scores that lie in a table, not in arrays
-        taken = columns_taken(arguments.scores, arguments.embedding, arguments.label)
-        print(f"bisector adjust: {taken}", file=sys.stderr)
+    if table.columns:
+        print(f"bisector adjust: {table.columns}", file=sys.stderr)
     counts = (
         read_class_values(arguments.counts, table.class_names, ["count", "train_count", "instances"])
         if arguments.counts
@@ -212,7 +210,7 @@ def _stored(path: Path, table: "ScoreTable") -> "Adjustment":
     """An adjustment that was saved, for scores of this kind."""
     from dataclasses import replace
 
-    from bisector.data.scores import require_same_classes
+    from bisector.data.tables.scores import require_same_classes
     from bisector.posthoc import Adjustment
 
     adjustment = Adjustment.load(path)
@@ -236,7 +234,7 @@ def _finder(
     """The adjustment that is asked for, as a function of the scores and labels to fit on."""
     from functools import partial
 
-    from bisector.data.class_values import read_class_values
+    from bisector.data.tables.class_values import read_class_values
     from bisector.measurement.trials import train_amounts
     from bisector.posthoc import adjust
 
@@ -398,7 +396,7 @@ def _to_fit_on(
     arguments: argparse.Namespace, table: "ScoreTable", kind: "Kind | None", method: str
 ) -> "tuple[Tensor, Tensor]":
     """Scores and labels that are not those reported on."""
-    from bisector.data.scores import read_scores, require_same_classes
+    from bisector.data.tables.scores import read_scores, require_same_classes
     from bisector.measurement.trials import reported_rows, validation_rows
 
     path = arguments.validation
@@ -446,7 +444,8 @@ def _table(
     arguments: argparse.Namespace, table: "ScoreTable", predictions: "Tensor", counts: "Tensor | None"
 ) -> str:
     from bisector.measurement.trials import reported_rows
-    from bisector.report.adjustment import fairness, format_adjustment
+    from bisector.metrics.summary import fairness
+    from bisector.report.adjustment import format_adjustment
 
     assert table.labels is not None
     rows = reported_rows(table)

@@ -17,7 +17,7 @@ from bisector.cli.dry_run import dry_run
 from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
 from bisector.cores import require_tasks
-from bisector.data.names import require_data_name
+from bisector.data.places import require_data_name
 from bisector.heads import HEAD_NAMES, require_head_name
 from bisector.training.recipe import Machine, Recipe, Task
 
@@ -87,8 +87,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from tqdm import tqdm
 
     from bisector.report.comparison import write_outputs
-    from bisector.training.classifier_cell import PLANE_EPOCHS
-    from bisector.training.compare import compare
+    from bisector.training.compare import PLANE_EPOCHS, compare
 
     # The bar appears with the first epoch, so that a mistake found before is told in one line.
     total = (len(heads) * arguments.seeds + len(planes) * PLANE_EPOCHS) * recipe.epochs

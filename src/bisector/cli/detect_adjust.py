@@ -4,11 +4,10 @@ A record with one score keeps its class; with the scores of all classes it may g
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bisector.cli.detect_options import add_data, task_of
+from bisector.cli.detect_options import add_data, add_out, data_options, task_of
 from bisector.cli.output import require_folder, say
 from bisector.errors import ArgumentError, require
 from bisector.files import place_of
@@ -66,12 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--per-image", type=int, metavar="N", help="detections kept of an image (default: all; LVIS: 300)"
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("adjusted.json"),
-        help="file to write (default: %(default)s)",
-    )
+    add_out(parser, "adjusted.json", "file to write")
 
 
 def run(arguments: argparse.Namespace, command: str) -> None:
@@ -83,9 +77,8 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     require(place_of(out) != place_of(results), "--out", f"{out}, which is read", "another file")
     task = task_of(arguments)
 
-    from bisector.data.class_values import read_class_values
+    from bisector.data.tables.class_values import read_class_values
     from bisector.detection.data import load_box_task
-    from bisector.detection.steps import data_options
     from bisector.measurement.command import command_line
 
     train = load_box_task(task, arguments.seed, need_images=False).train
@@ -103,7 +96,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         activation=arguments.activation,
         threshold=arguments.threshold,
         nms_iou=arguments.nms_iou,
-        per_image=arguments.per_image or per_image(train),
+        per_image=arguments.per_image,
     )
     say(f"{adjustment.method}: {adjustment.description}\n{written:,} detections: {out}")
     options = {**data_options(task), "seed": arguments.seed or None}
@@ -118,7 +111,7 @@ def offsets_of(
     Raises:
         ArgumentError: the file is not there, or of other classes.
     """
-    from bisector.data.scores import require_same_classes
+    from bisector.data.tables.scores import require_same_classes
     from bisector.posthoc import Adjustment, offsets_from_counts
 
     if how == "prior":
@@ -133,27 +126,30 @@ def offsets_of(
     return found
 
 
-def per_image(boxes: "BoxSet") -> int | None:
-    """Return how many detections of an image are scored, of all classes together."""
-    return 300 if boxes.style == "lvis" else None
-
-
-def write_adjusted(results: Path, adjustment: "Adjustment", boxes: "BoxSet", out: Path, **how: Any) -> int:
-    """Adjust the records of a file; return how many were written. The folder is made.
+def write_adjusted(
+    results: Path,
+    adjustment: "Adjustment",
+    boxes: "BoxSet",
+    out: Path,
+    *,
+    per_image: int | None = None,
+    **how: Any,
+) -> int:
+    """Adjust the records of a file, of LVIS the 300 best of an image; return how many were written.
 
     Raises:
         ArgumentError: it is no list of COCO's results; which record.
     """
-    from bisector.detection.evaluation.results_file import read_records
-    from bisector.files import write_whole
-    from bisector.posthoc.detection_results import adjust_results
+    from bisector.detection.evaluation.coco_eval import LVIS_MOST
+    from bisector.detection.evaluation.detections import read_records, write_records
+    from bisector.posthoc import adjust_results
 
+    most = per_image or (LVIS_MOST if boxes.style == "lvis" else None)
     records = read_records(results)
     try:
-        adjusted = adjust_results(records, adjustment, boxes.category_ids, **how)
+        adjusted = adjust_results(records, adjustment, boxes.category_ids, per_image=most, **how)
     except ArgumentError as error:
         raise ArgumentError(f"{results}: {error}") from None
     out.parent.mkdir(parents=True, exist_ok=True)
-    lines = ",\n".join(json.dumps(record, separators=(",", ":")) for record in adjusted)
-    write_whole(out, f"[\n{lines}\n]\n")
+    write_records(out, adjusted)
     return len(adjusted)

@@ -8,11 +8,10 @@ import argparse
 import os
 import sys
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from bisector.cli.config import add_config
-from bisector.cli.detect_options import PAGE, add_data, say_page, tell_left_out
+from bisector.cli.detect_options import PAGE, add_data, add_out, run_of, say_page, tell_left_out
 from bisector.cli.dry_run import dry_run
 from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
@@ -45,12 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="train each head for some steps, say what all would take in time and memory, and stop",
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("runs/detect-compare"),
-        help="folder for everything that is written (default: %(default)s)",
-    )
+    add_out(parser, "runs/detect-compare")
     add_options(parser, BoxRecipe, Machine, without=["devices"])
 
 
@@ -73,7 +67,6 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
     from bisector.detection.compare import compare_detectors, load_once
     from bisector.detection.evaluation.compared import compare_scores
-    from bisector.report.detection_run import DetectionRun
     from bisector.report.detection_text import format_compared, format_scores
     from bisector.report.numbers import duration
 
@@ -101,11 +94,10 @@ def run(arguments: argparse.Namespace, command: str) -> None:
             jobs=arguments.jobs,
             progress=progress,
         )
-    runs = [DetectionRun(r.head, r.seed, r.scores, found, classified=r.classified) for r, found in compared]
     truth = splits.truth
     title = f"{', '.join(heads)} on {truth.name}"
     took = duration(sum(result.seconds for result, _ in compared))
-    say("\n".join([title, "", format_scores([(run.name, run.scores) for run in runs]), ""]))
+    say("\n".join([title, "", format_scores([(result.head, result.scores) for result, _ in compared]), ""]))
     if arguments.seeds > 1:
         scored = [(result.head, result.seed, result.scores) for result, _ in compared]
         say(f"{format_compared(compare_scores(scored, arguments.baseline or None))}\n")
@@ -116,7 +108,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
             line += f"; given the true boxes, {share:.1f}% get their class (class mean)"
         say(line)
     say(f"\nNote: The trainings took {took} together.\nEach training: {out / 'cells'}")
-    say_page(out / PAGE, runs, truth, title=title, command=command)
+    say_page(out / PAGE, [run_of(*one) for one in compared], truth, title=title, command=command)
 
 
 def _plan(

@@ -6,24 +6,27 @@ format. --adjust moves its class boundaries first.
 
 import argparse
 import sys
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bisector.cli.detect_adjust import offsets_of, per_image, write_adjusted
+from bisector.cli.detect_adjust import offsets_of, write_adjusted
 from bisector.cli.detect_options import (
     DETECTIONS,
+    PAGE,
     add_data,
     add_machine,
-    chosen_part,
+    add_out,
     device_of,
     finish,
-    require_out,
     task_of,
+    tell,
     tell_left_out,
 )
 from bisector.cli.output import require_folder
 from bisector.detection.recipe import PARTS
-from bisector.errors import ArgumentError, require, require_integer
+from bisector.errors import require, require_integer
+from bisector.files import place_of
 
 if TYPE_CHECKING:
     from bisector.data.boxes import BoxSet
@@ -53,49 +56,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tau", type=float, default=1.0, help="strength of --adjust prior (default: %(default)s)"
     )
     add_machine(parser)
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("runs/detect-evaluate"),
-        help="folder for detections.json, result.json and the page (default: %(default)s)",
-    )
+    add_out(parser, "runs/detect-evaluate", "folder for detections.json, result.json and the page")
 
 
 def run(arguments: argparse.Namespace, command: str) -> None:
     """Detect, or read what was detected; score, print, write the files."""
-    require_folder(arguments.out)
+    path, out = arguments.detector, arguments.out
+    require_folder(out)
     require_integer("--batch-size", arguments.batch_size, least=1)
-    path: Path = arguments.detector
     stored = path.suffix == ".json"
-    if stored and not path.is_file():
-        raise ArgumentError(
-            f"detector: got {path}, which is not there; expected a run, file.ckpt or results.json"
-        )
-    require_out(arguments.out, [path] if stored else [])
-
-    import torch
+    there = path.is_file() or not stored
+    require(there, "detector", f"{path}, which is not there", "a run, file.ckpt or results.json")
+    _require_out(out, path)
 
     from bisector.detection.checkpoint import load_detector
     from bisector.detection.data import load_box_task
     from bisector.detection.evaluation import evaluate_boxes
-    from bisector.detection.measure import classify_truth
-    from bisector.detection.results import BoxResult
-    from bisector.report.detection_run import DetectionRun
-    from bisector.training.results import RESULT
+    from bisector.detection.predict import classify_truth
+    from bisector.detection.train import BoxResult
 
-    device = torch.device("cpu") if stored else device_of(arguments.device)
+    device = None if stored else device_of(arguments.device)
     trained = None if stored else load_detector(path)
     task = task_of(arguments, trained)
     seed = arguments.seed if arguments.seed is not None else trained.seed if trained else 0
-    splits = load_box_task(
-        task, seed, need_images=not stored, pixel_range=trained.pixel_range if trained else None
-    )
+    pixel_range = trained.pixel_range if trained else None
+    splits = load_box_task(task, seed, need_images=not stored, pixel_range=pixel_range)
     tell_left_out(splits, "evaluate")
-    part, truth = chosen_part(splits, arguments.part)
+    part = arguments.part or ("validation" if splits.test is None else "test")
+    truth: Any = getattr(splits, part)
+    require(truth is not None, "--part", f"{part}, which these data do not have", "train or validation")
     counts, image_counts = splits.train.counts, splits.train.image_counts
     if trained is not None:
-        if trained.unfinished:
-            print(f"bisector detect evaluate: {trained.unfinished}", file=sys.stderr)
+        tell("evaluate", [trained.unfinished] * bool(trained.unfinished))
         trained.require_classes(truth)
         trained.detect_like(truth)
         counts, image_counts = trained.train_counts, trained.train_image_counts
@@ -103,20 +95,19 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     if arguments.adjust is not None:
         adjustment = offsets_of(arguments.adjust, counts, arguments.tau, truth.class_names, "--adjust")
     if trained is None:
-        found = _stored(path, truth, adjustment, arguments.out / DETECTIONS)
+        found = _stored(path, truth, adjustment, out / DETECTIONS)
     else:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        found = _asked(trained, truth, adjustment, device, arguments.batch_size)
+        out.mkdir(parents=True, exist_ok=True)
+        trained.model.to(device)
+        found = _detected(trained, truth, adjustment, arguments.batch_size)
     scores = evaluate_boxes(truth, found, train_counts=counts, train_image_counts=image_counts)
     classified = None
     if trained is not None and adjustment is None:  # it is asked without the offsets
-        classified = classify_truth(
-            trained.model.network, truth, scores.class_frequency, batch_size=arguments.batch_size
-        )
+        network, frequency = trained.model.network, scores.class_frequency
+        classified = classify_truth(network, truth, frequency, batch_size=arguments.batch_size)
     adjusting = None if adjustment is None else f"{adjustment.method}, {adjustment.description}"
-    name = str(path) if trained is None else trained.head
     result = BoxResult(
-        head=name,
+        head=str(path) if trained is None else trained.head,
         seed=seed,
         model=str(path) if trained is None else trained.recipe.model,
         data=task.data,
@@ -126,10 +117,20 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         adjustment=adjusting,
     )
     notes = [] if adjusting is None else [f"Adjusted: {adjusting}"]
-    shown = DetectionRun(name, seed, scores, found, classified=classified)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    finish(shown, truth, arguments.out, command, f"{name} on {truth.name}", notes=notes)
-    result.write(arguments.out / RESULT)
+    finish(result, found, truth, out, command, f"{result.head} on {truth.name}", notes=notes)
+
+
+def _require_out(out: Path, detector: Path) -> None:
+    """Raise `ArgumentError` where what a training left, or the file that is read, would be written over."""
+    from bisector.training.checkpoints import LAST
+    from bisector.training.results import RESULT
+    from bisector.training.settings import SETTINGS
+
+    held = next((name for name in (SETTINGS, LAST) if (out / name).is_file()), None)
+    require(held is None, "--out", f"{out}, which holds a training ({held})", "another folder")
+    written = {place_of(out / name) for name in (DETECTIONS, PAGE, RESULT)}
+    got = f"{out}, where {detector.name} would be written over"
+    require(place_of(detector) not in written, "--out", got, "another folder")
 
 
 def _stored(
@@ -144,29 +145,20 @@ def _stored(
     several = any(one.class_scores is not None for one in found)
     expected = "one score a box; bisector detect adjust moves these, and is told how they were made"
     require(not several, "--adjust", f"{path} with the scores of all classes", expected)
-    write_adjusted(path, adjustment, truth, adjusted, per_image=per_image(truth))
+    write_adjusted(path, adjustment, truth, adjusted)
     return read_detections(adjusted, truth)
 
 
-def _asked(
-    trained: "TrainedDetector",
-    truth: "BoxSet",
-    adjustment: "Adjustment | None",
-    device: object,
-    batch_size: int,
+def _detected(
+    trained: "TrainedDetector", truth: "BoxSet", adjustment: "Adjustment | None", batch_size: int
 ) -> "list[Detections]":
     """What the model detects, with class offsets where there are any."""
-    from contextlib import nullcontext
-
     from tqdm import tqdm
 
-    from bisector.detection.adjusted import adjusted_scores
-    from bisector.detection.predict import detect
+    from bisector.detection.predict import adjusted_scores, detect
 
-    network = trained.model.to(device).network
+    network = trained.model.network
     offsets = nullcontext() if adjustment is None else adjusted_scores(network, adjustment)
-    with (
-        tqdm(total=len(truth), unit="picture", file=sys.stderr, dynamic_ncols=True, disable=None) as bar,
-        offsets,
-    ):
+    bar = tqdm(total=len(truth), unit="picture", file=sys.stderr, dynamic_ncols=True, disable=None)
+    with bar, offsets:
         return detect(network, truth, batch_size=batch_size, progress=bar.update)

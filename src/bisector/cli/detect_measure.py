@@ -6,13 +6,23 @@ The boxes of the ground truth are embedded as regions of interest. Written are e
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bisector.cli.detect_options import add_data, add_machine, device_of, task_of, tell_left_out
+from bisector.cli.detect_options import (
+    add_data,
+    add_machine,
+    add_out,
+    data_options,
+    device_of,
+    task_of,
+    tell,
+    tell_left_out,
+)
 from bisector.cli.output import require_folder, say
-from bisector.detection.recipe import PARTS
+from bisector.detection.recipe import PARTS, BoxTask
 from bisector.errors import require_integer
 from bisector.files import read_json, read_or_none, reading
 
@@ -20,6 +30,7 @@ if TYPE_CHECKING:
     from bisector.data.boxes import BoxSplits
     from bisector.detection.checkpoint import TrainedDetector
     from bisector.measurement.class_scores import ClassScores
+    from bisector.measurement.next_step import Step
 
 EMBEDDINGS = "embeddings.parquet"
 
@@ -50,12 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--equal-count", type=int, metavar="K", help="boxes of every class that equal amounts are measured on"
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("runs/detect-measure"),
-        help="folder for everything (default: %(default)s)",
-    )
+    add_out(parser, "runs/detect-measure", "folder for everything")
 
 
 def run(arguments: argparse.Namespace, command: str) -> None:
@@ -68,11 +74,10 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
     from tqdm import tqdm
 
-    from bisector.data.embeddings import read_embeddings
+    from bisector.data.tables import read_embeddings
     from bisector.detection.checkpoint import load_detector
     from bisector.detection.data import load_box_task
-    from bisector.detection.measure import write_box_embeddings
-    from bisector.detection.steps import detection_steps
+    from bisector.detection.predict import write_box_embeddings
     from bisector.measurement.measure import measure
     from bisector.report.measurement_files import write_measurement
     from bisector.report.measurement_text import format_measurement
@@ -83,8 +88,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     seed = trained.seed if arguments.seed is None else arguments.seed
     splits = load_box_task(task, seed, pixel_range=trained.pixel_range)
     tell_left_out(splits, "measure")
-    if trained.unfinished:
-        print(f"bisector detect measure: {trained.unfinished}", file=sys.stderr)
+    tell("measure", [trained.unfinished] * bool(trained.unfinished))
     trained.require_classes(splits.train)
     parts = PARTS if arguments.part == "all" else (arguments.part,)
     out.mkdir(parents=True, exist_ok=True)
@@ -113,45 +117,53 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         equal_count=arguments.equal_count,
         seed=seed,
     )
-    found = replace(found, steps=detection_steps(found.steps, task, str(arguments.model)))
+    found = replace(found, steps=_steps(found.steps, task, str(arguments.model)))
     page = write_measurement(found, out)[0]
     say(f"{format_measurement(found)}\n\nThe page: {page}")
 
 
 def _scores(trained: "TrainedDetector", splits: "BoxSplits") -> "list[ClassScores]":
     """AP and AP50 of each class, as the training left them; none where other boxes are measured."""
-    from bisector.detection.results import BoxResult
+    from bisector.detection.train import BoxResult
     from bisector.measurement.class_scores import ClassScores
     from bisector.training.results import RESULT
     from bisector.training.settings import SETTINGS
 
-    place, why = trained.path.parent / RESULT, ""
-    if not place.is_file():
-        why = f"no {place}"
-    elif not _same_data(trained, splits, trained.path.parent / SETTINGS):
-        why = f"{place} is of {trained.task.data}, seed {trained.seed}, and these are other boxes"
-    if why:
-        print(f"bisector detect measure: {why}: measured without AP", file=sys.stderr)
-        return []
-    result = read_or_none(place, BoxResult.read, "measured without AP")
-    if result is None:
-        return []
-    return [
-        ClassScores("AP", str(place), list(result.scores.class_ap), percent=True),
-        ClassScores("AP50", str(place), list(result.scores.class_ap50), percent=True),
-    ]
-
-
-def _same_data(trained: "TrainedDetector", splits: "BoxSplits", settings: Path) -> bool:
-    """Whether these are the pictures and boxes of the training, wherever they lie."""
-    from bisector.detection.checkpoint import describe
-    from bisector.training.recipe import Machine
-
-    given = (splits, trained.task, trained.head, trained.recipe, trained.seed)
-    mine = describe(*given, machine=Machine(), trainer={})["fingerprint"]
-
     def same(path: Path) -> bool:
         with reading(f"model: got {path}; expected the settings of a training"):
-            return bool(read_json(path)["fingerprint"] == mine)
+            return bool(read_json(path)["fingerprint"] == splits.fingerprint())
 
-    return bool(read_or_none(settings, same, "measured without AP"))
+    without = "measured without AP"
+    place, settings = trained.path.parent / RESULT, trained.path.parent / SETTINGS
+    if not place.is_file():
+        tell("measure", [f"no {place}: {without}"])
+        return []
+    if not read_or_none(settings, same, without):
+        of = f"{trained.task.data}, seed {trained.seed}"
+        tell("measure", [f"{place} is of {of}, and these are other boxes: {without}"])
+        return []
+    result = read_or_none(place, BoxResult.read, without)
+    if result is None:
+        return []
+    of_class = {"AP": result.scores.class_ap, "AP50": result.scores.class_ap50}
+    return [ClassScores(name, str(place), list(ap), percent=True) for name, ap in of_class.items()]
+
+
+def _steps(steps: "Sequence[Step]", task: BoxTask, model: str) -> "list[Step]":
+    """The next steps of a measurement with commands that train, score and measure detectors."""
+    from bisector.measurement.command import command_line
+
+    data = data_options(task)
+    train = command_line("bisector detect train", options=data)
+    measure = command_line("bisector detect measure", model, options=data)
+    evaluate = command_line("bisector detect evaluate", model, options={**data, "adjust": "prior"})
+    commands = {
+        "chance": f"{train} --epochs 24",
+        "leakage": measure,
+        "labels": measure,
+        "small": f"{train} --repeat-threshold 0.001",
+        "prior": evaluate,
+        "amount": f"{train} --head igam",
+        "compare": f"{train} --head normalized-softmax",
+    }
+    return [replace(step, command=commands.get(step.key, step.command)) for step in steps]

@@ -3,20 +3,23 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bisector.cli.options import add_options, record_of
 from bisector.cli.output import say
 from bisector.detection.recipe import BoxTask
-from bisector.errors import ArgumentError, MissingExtraError, require
-from bisector.files import place_of, write_whole
+from bisector.errors import ArgumentError, MissingExtraError
+from bisector.files import write_whole
 
 if TYPE_CHECKING:
     import torch
 
     from bisector.data.boxes import BoxSet, BoxSplits
     from bisector.detection.checkpoint import TrainedDetector
+    from bisector.detection.evaluation import Detections
+    from bisector.detection.train import BoxResult
     from bisector.report.detection_run import DetectionRun
 
 DETECTIONS, PAGE = "detections.json", "detections.html"
@@ -38,6 +41,13 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_out(
+    parser: argparse.ArgumentParser, default: str, what: str = "folder for everything that is written"
+) -> None:
+    """Add the flag of what is written."""
+    parser.add_argument("--out", type=Path, default=Path(default), help=f"{what} (default: %(default)s)")
+
+
 def task_of(arguments: argparse.Namespace, trained: "TrainedDetector | None" = None) -> BoxTask:
     """Return the data that were named, or those of the training.
 
@@ -51,18 +61,14 @@ def task_of(arguments: argparse.Namespace, trained: "TrainedDetector | None" = N
     return trained.task
 
 
-def chosen_part(splits: "BoxSplits", part: str | None) -> "tuple[str, BoxSet]":
-    """Return the part that was asked for; the test part if none was, or validation where there is no other.
+def data_options(task: BoxTask) -> dict[str, Any]:
+    """Return the options of a command that name these data, by name with underscores.
 
-    Raises:
-        ArgumentError: the data have no such part.
+    >>> data_options(BoxTask("boxes.json", images="photos", imbalance=10.0))
+    {'data': 'boxes.json', 'images': 'photos', 'imbalance': 10.0}
     """
-    if part is None:
-        part = "validation" if splits.test is None else "test"
-    found: BoxSet | None = getattr(splits, part)
-    if found is None:
-        raise ArgumentError(f"--part: got {part}, which these data do not have; expected train or validation")
-    return part, found
+    given = {f.name: (getattr(task, f.name), f.default) for f in fields(task)}
+    return {name: value for name, (value, default) in given.items() if value != default}
 
 
 def device_of(name: str | None) -> "torch.device":
@@ -73,7 +79,7 @@ def device_of(name: str | None) -> "torch.device":
     """
     import torch
 
-    from bisector.embedding.device import require_device
+    from bisector.embedding.model import require_device
 
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -83,42 +89,58 @@ def device_of(name: str | None) -> "torch.device":
         raise ArgumentError(f"--device: got {name!r}; expected cpu, cuda or cuda:1") from None
 
 
+def tell(action: str, lines: Sequence[str]) -> None:
+    """Say on stderr what a user should know of what is read."""
+    for line in lines:
+        print(f"bisector detect {action}: {line}", file=sys.stderr)
+
+
 def tell_left_out(splits: "BoxSplits", action: str) -> None:
     """Say on stderr what of the data could not be used, was drawn, or is in two parts."""
-    parts = [part for part in (splits.train, splits.validation, splits.test) if part is not None]
-    for line in dict.fromkeys(line for part in parts for line in part.left_out):
-        print(f"bisector detect {action}: data: {line}", file=sys.stderr)
-
-
-def require_out(folder: Path, inputs: Sequence[Path] = ()) -> None:
-    """Raise `ArgumentError` where a file that is read, or what a training left, would be written over."""
-    from bisector.training.checkpoints import LAST
-    from bisector.training.results import RESULT
-    from bisector.training.settings import SETTINGS
-
-    held = next((name for name in (SETTINGS, LAST) if (folder / name).is_file()), None)
-    require(held is None, "--out", f"{folder}, which holds a training ({held})", "another folder")
-    written = {place_of(folder / name) for name in (DETECTIONS, PAGE, RESULT)}
-    for path in inputs:
-        got = f"{folder}, where {path.name} would be written over"
-        require(place_of(path) not in written, "--out", got, "another folder")
+    tell(
+        action, [f"data: {line}" for line in dict.fromkeys(line for p in splits.parts for line in p.left_out)]
+    )
 
 
 def finish(
-    run: "DetectionRun", truth: "BoxSet", out: Path, command: str, title: str, *, notes: Sequence[str] = ()
+    result: "BoxResult",
+    found: "Sequence[Detections]",
+    truth: "BoxSet",
+    out: Path,
+    command: str,
+    title: str,
+    *,
+    notes: Sequence[str] = (),
 ) -> None:
-    """Print the scores, write detections.json and the page."""
+    """Print the scores, write detections.json, the page and result.json."""
     from bisector.detection.evaluation import write_detections
+    from bisector.records import write_record
     from bisector.report.detection_text import format_classes, format_scores
+    from bisector.training.results import RESULT
 
-    write_detections(out / DETECTIONS, truth, run.detections)
-    lines = [title, "", format_scores([(run.name, run.scores)]), "", format_classes(run.scores, most=20)]
-    if run.classified is not None:
-        share = 100 * run.classified.balanced_accuracy
+    out.mkdir(parents=True, exist_ok=True)
+    write_detections(out / DETECTIONS, truth, found)
+    lines = [
+        title,
+        "",
+        format_scores([(result.head, result.scores)]),
+        "",
+        format_classes(result.scores, most=20),
+    ]
+    if result.classified is not None:
+        share = 100 * result.classified.balanced_accuracy
         lines += ["", f"Given the true boxes, {share:.1f}% of them get their class (mean over the classes)."]
     say("\n".join([*lines, *(f"\nNote: {note}" for note in notes)]))
     say(f"\nDetections: {out / DETECTIONS}")
-    say_page(out / PAGE, [run], truth, title=title, command=command, notes=notes)
+    say_page(out / PAGE, [run_of(result, found)], truth, title=title, command=command, notes=notes)
+    write_record(result, out / RESULT)  # last: whoever finds it finds all the rest
+
+
+def run_of(result: "BoxResult", found: "Sequence[Detections]") -> "DetectionRun":
+    """Return what the page shows of a training."""
+    from bisector.report.detection_run import DetectionRun
+
+    return DetectionRun(result.head, result.seed, result.scores, found, result.classified)
 
 
 def say_page(path: Path, runs: "Sequence[DetectionRun]", truth: "BoxSet", **how: Any) -> None:

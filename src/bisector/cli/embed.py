@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bisector.cli.output import require_folder
-from bisector.data.names import DATA_SETS
-from bisector.data.places import resolvable
+from bisector.data.places import DATA_SETS, resolvable
 from bisector.data.plugins import plugin_of
 from bisector.errors import ArgumentError, require
 from bisector.measurement.command import quoted
 
 if TYPE_CHECKING:
     from bisector.data.dataset import Dataset
-    from bisector.embedding.source import Source
+    from bisector.embedding.model import EmbeddingModel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,14 +78,15 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     import torch
     from tqdm import tqdm
 
-    from bisector.embedding.embed import PARTS, embed
-    from bisector.embedding.resolve import source_of
+    from bisector.data.source import PARTS
+    from bisector.embedding.embed import embed
+    from bisector.embedding.model import open_model
 
     try:
         device = None if arguments.device is None else torch.device(arguments.device)
     except RuntimeError:
         raise ArgumentError(f"--device: got {arguments.device!r}; expected cpu, cuda or cuda:1") from None
-    source = source_of(
+    model = open_model(
         arguments.model,
         pretrained=arguments.pretrained,
         weights=arguments.weights,
@@ -96,12 +96,12 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         std=arguments.std,
         device=device,
     )
-    data, settings = _load(source, arguments)
+    data, settings = _load(model, arguments)
     parts = PARTS if arguments.part == "all" else (arguments.part,)
     total = sum(len(getattr(data, part)) for part in parts)
     with tqdm(total=total, unit="example", file=sys.stderr, dynamic_ncols=True, delay=1e-3) as bar:
         rows = embed(
-            source,
+            model,
             data,
             arguments.out,
             part=arguments.part,
@@ -127,13 +127,12 @@ def _model_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _load(source: "Source", arguments: argparse.Namespace) -> "tuple[Dataset, dict[str, Any]]":
+def _load(model: "EmbeddingModel", arguments: argparse.Namespace) -> "tuple[Dataset, dict[str, Any]]":
     """The data with their settings: those of the training where a model of ours is given what it was trained on."""
-    from bisector.data.embeddings import is_embeddings
     from bisector.data.registry import load
-    from bisector.embedding.trained import TrainedSource
+    from bisector.data.tables import is_embeddings
 
-    trained = source.trained if isinstance(source, TrainedSource) else None
+    trained = model.trained
     name = resolvable(arguments.data) if arguments.data else (trained.task.data if trained else None)
     if name is None:
         raise ArgumentError(
@@ -160,8 +159,8 @@ def _load(source: "Source", arguments: argparse.Namespace) -> "tuple[Dataset, di
     }
     by_name = name in DATA_SETS or plugin_of(name) is not None
     files = not by_name and Path(name).exists() and not is_embeddings(name)
-    if size is None and source.input_size is not None and files:
-        height, width = source.input_size
+    if size is None and model.input_size is not None and files:
+        height, width = model.input_size
         # Not recorded: it is the model's, and the next one may have another. Where a training has sides of unequal
         # length, it kept those of its images.
         size = max(height, width) if trained is None or height == width else None

@@ -18,7 +18,7 @@ from bisector.errors import ArgumentError, require, require_integer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bisector.data.stored import StoredEmbeddings
+    from bisector.data.tables import StoredEmbeddings
     from bisector.measurement.class_scores import ClassScores
     from bisector.measurement.measurement import Measurement
     from bisector.measurement.stream.options import Options
@@ -194,7 +194,7 @@ def _engine(arguments: argparse.Namespace) -> "tuple[str, StoredEmbeddings | Non
         raise ArgumentError(f"{of_a_cluster[0]}: got it with --engine stream; expected --engine dask")
     if engine is not None or of_a_stream:
         return engine or ("dask" if of_a_cluster else "stream"), None
-    from bisector.data.stored.arrays import ColumnOrderError
+    from bisector.data.tables.arrays import ColumnOrderError
 
     try:
         stored = _open(arguments)
@@ -211,10 +211,12 @@ def _engine(arguments: argparse.Namespace) -> "tuple[str, StoredEmbeddings | Non
     return engine, stored
 
 
-def _open(arguments: argparse.Namespace) -> "StoredEmbeddings":
-    from bisector.data.stored import open_embeddings
+def _open(arguments: argparse.Namespace, *, at_once: bool = False) -> "StoredEmbeddings":
+    from bisector.data.tables import open_embeddings
 
-    return open_embeddings(_absolute(arguments.file), embedding=arguments.embedding, label=arguments.label)
+    return open_embeddings(
+        _absolute(arguments.file), embedding=arguments.embedding, label=arguments.label, at_once=at_once
+    )
 
 
 def _absolute(file: str) -> str:
@@ -233,16 +235,12 @@ def _paths(file: str) -> list[Path]:
 def _in_memory(
     arguments: argparse.Namespace, stored: "StoredEmbeddings | None", command: str
 ) -> "Measurement":
-    from bisector.data.embeddings import read_embeddings
-    from bisector.data.stored.open import columns_of, columns_taken
+    from bisector.data.tables import whole_table
     from bisector.measurement.measure import measure
 
-    table = read_embeddings(arguments.file, embedding=arguments.embedding, label=arguments.label)
-    _tell(
-        columns_taken(arguments.file, arguments.embedding, arguments.label)
-        if stored is None
-        else columns_of(stored.source)
-    )
+    stored = stored or _open(arguments, at_once=True)
+    table = whole_table(stored)
+    _tell(stored.reader.columns_line)
     return measure(
         table,
         file=arguments.file,
@@ -278,10 +276,9 @@ def _streamed(
     command: str,
 ) -> "Measurement":
     from bisector.cli.rate import Rate
-    from bisector.data.stored.open import columns_of
     from bisector.measurement.stream.measure import measure_stream
 
-    untold = [columns_of(stored.source)]  # until something is measured: a mistake is one line
+    untold = [stored.reader.columns_line]  # until something is measured: a mistake is one line
     with Rate("bisector measure", stored.rows) as rate:
 
         def more(rows: int) -> None:

@@ -1,8 +1,10 @@
 """The fields of records such as `Task`, `Recipe` and `Machine` as flags, the same for every command that trains."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 from bisector.training.recipe import options_of
@@ -38,6 +40,21 @@ def record_of(kind: type[Record], arguments: Any) -> Record:
     """
     names: list[str] = [f.name for f in fields(kind)]  # type: ignore[arg-type]
     return kind(**{name: getattr(arguments, name) for name in names if hasattr(arguments, name)})
+
+
+def process_rank() -> int:
+    """Return the number of this process among those that train: Lightning starts the others with this command."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    return int(getattr(rank_zero_only, "rank", 0))
+
+
+def logging_options(out: Path, *, tensorboard: bool) -> dict[str, Any]:
+    """Return the Trainer's options of what a training shows and logs."""
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    logger = {"logger": TensorBoardLogger(out, name="tensorboard", version="")} if tensorboard else {}
+    return {"enable_progress_bar": sys.stderr.isatty() or sys.stdout.isatty(), **logger}
 
 
 def _reader(hint: Any) -> Any:

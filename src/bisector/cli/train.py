@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bisector.cli.options import record_of
+from bisector.cli.options import logging_options, process_rank, record_of
 from bisector.cli.output import require_folder, say, with_nearest
-from bisector.data.names import require_data_name
+from bisector.data.places import require_data_name
 from bisector.errors import ArgumentError, missing_extra, require
 from bisector.heads import require_head_name
 from bisector.training.recipe import Machine, Recipe, Task, options_of
@@ -67,20 +67,20 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
     import torch
 
+    from bisector.heads import build_head
     from bisector.records import write_record
     from bisector.report.training import format_run
     from bisector.training.checkpoints import LAST
+    from bisector.training.classification import Classification
     from bisector.training.data import load_task, settled
     from bisector.training.results import RESULT, read_run
-    from bisector.training.spec import build_head
-    from bisector.training.train import Classification
 
     build_head(parsed.head, 8, 4, torch.ones(4))  # a wrong option is told before anything is read
     task, chosen = settled(task, recipe)
     dataset = load_task(task, parsed.seed, recipe.backbone)
-    for line in filter(None, [chosen, *dataset.notes]) if _rank() == 0 else ():
+    for line in filter(None, [chosen, *dataset.notes]) if process_rank() == 0 else ():
         print(f"bisector train: {line}", file=sys.stderr)
-    for line in dataset.left_out if _rank() == 0 else ():
+    for line in dataset.left_out if process_rank() == 0 else ():
         print(f"left out: {line}", file=sys.stderr)
     experiment = Classification(
         dataset=dataset, task=task, head=parsed.head, recipe=recipe, seed=parsed.seed, machine=machine
@@ -90,10 +90,10 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         done = read_run(out / RESULT)
     else:
         (out / RESULT).unlink(missing_ok=True)  # of a shorter training
-        if _rank() == 0 and (out / LAST).is_file():
+        if process_rank() == 0 and (out / LAST).is_file():
             print(f"going on with the training in {out}", file=sys.stderr)
         _, done, _ = experiment.run(out, options)
-        if _rank() != 0:
+        if process_rank() != 0:
             return
         write_record(done, out / RESULT)
     say(format_run(done, dataset, out))
@@ -101,13 +101,6 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         from bisector.report.verification import write_verification
 
         say(f"The page with the ROC: {write_verification([done], task.data, command, out)}")
-
-
-def _rank() -> int:
-    """Return the number of this process among those that train: Lightning starts the others with this command."""
-    from lightning.pytorch.utilities import rank_zero_only
-
-    return int(getattr(rank_zero_only, "rank", 0))
 
 
 def _parse(words: Sequence[str]) -> Any:
@@ -204,11 +197,8 @@ def _trainer_options(parsed: Any, out: Path) -> dict[str, Any]:
     import inspect
 
     import lightning
-    from lightning.pytorch.loggers import TensorBoardLogger
 
     defaults = inspect.signature(lightning.Trainer).parameters
     given = vars(parsed.trainer) if parsed.trainer else {}
     chosen = {name: value for name, value in given.items() if value != defaults[name].default}
-    bar = {"enable_progress_bar": sys.stderr.isatty() or sys.stdout.isatty()}
-    logger = {"logger": TensorBoardLogger(out, name="tensorboard", version="")} if parsed.tensorboard else {}
-    return {**bar, **logger, **chosen}
+    return {**logging_options(out, tensorboard=parsed.tensorboard), **chosen}

@@ -1,13 +1,13 @@
 """What a data set is: examples and labels in three parts that never mix."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from bisector.data.examples import Examples
+from bisector.data.examples import Examples, Subset
 from bisector.data.images import PixelRange
-from bisector.errors import require
+from bisector.data.source import require_labels, require_one_label_each
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,19 +26,14 @@ class Part:
     labels: Tensor  # (N,)
 
     def __post_init__(self) -> None:
-        require(
-            self.labels.shape == (len(self.examples),),
-            "labels",
-            f"shape {tuple(self.labels.shape)}",
-            f"shape ({len(self.examples)},), one label an example",
-        )
+        require_one_label_each(self.examples, self.labels)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def select(self, positions: Tensor) -> "Part":  # (M,)
         """Return the part that holds only these."""
-        return Part(self.examples.select(positions), self.labels[positions])
+        return Part(Subset(self.examples, positions), self.labels[positions])
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +50,10 @@ class Dataset:
         class_names: of the classes 0 to C - 1, which the labels of training and validation name.
         test_names: of the classes that the labels of the test part name, where these are other classes than those
             trained on (the open-set split); `class_names` if None.
-        augmentation: how training examples of this kind are usually varied, as in `data.augmentation`.
-        left_out: one line for each file, row or class that was found and not used, and why.
-        notes: one line for each thing that was chosen in reading, such as the size of the images.
-        pixel_range: the values of deep pixels that became 0 and 255 (`data.images`); None without such images.
+        augmentation: as in `Source`, and so are the rest.
+        left_out: what was found and not used.
+        notes: what was chosen in reading.
+        pixel_range: the values of deep pixels that became 0 and 255.
 
     Raises:
         ArgumentError: if a label is not a class.
@@ -77,22 +72,14 @@ class Dataset:
     class_names: tuple[str, ...]
     test_names: tuple[str, ...] | None = None
     augmentation: str = "none"
-    left_out: tuple[str, ...] = field(default=())
+    left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     pixel_range: PixelRange | None = None
 
     def __post_init__(self) -> None:
-        tested = self.class_names if self.test_names is None else self.test_names
-        known = {"train": self.class_names, "validation": self.class_names, "test": tested}
-        for part, names in known.items():
-            labels: Tensor = getattr(self, part).labels
-            stray = labels[(labels < 0) | (labels >= len(names))]
-            require(
-                not len(stray),
-                f"labels of the {part} part",
-                stray.tolist()[:10],
-                f"classes from 0 to {len(names) - 1}",
-            )
+        for name in ("train", "validation"):
+            require_labels(f"labels of the {name} part", getattr(self, name).labels, self.class_names)
+        require_labels("labels of the test part", self.test.labels, self._tested)
 
     @property
     def num_classes(self) -> int:
@@ -122,5 +109,8 @@ class Dataset:
     @property
     def test_counts(self) -> Tensor:
         """Test instances per class, (C,) or as many as `test_names`."""
-        tested = self.class_names if self.test_names is None else self.test_names
-        return torch.bincount(self.test.labels, minlength=len(tested))
+        return torch.bincount(self.test.labels, minlength=len(self._tested))
+
+    @property
+    def _tested(self) -> tuple[str, ...]:
+        return self.class_names if self.test_names is None else self.test_names

@@ -2,16 +2,15 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from bisector.data.examples import InMemory
-from bisector.data.image_examples import ReadImages
+from bisector.data.image_examples import ReadImages, Reading, read_images
 from bisector.data.images import Encoded, PixelRange
 from bisector.files import read_or_none, reading, whole_file
 from bisector.records import read_record, write_record
@@ -27,14 +26,8 @@ class _Kept:
     pixel_range: PixelRange | None
 
 
-def decoded_once(
-    folder: Path,
-    images: Sequence[Encoded],
-    names: Sequence[str],
-    options: Mapping[str, Any],
-    read: Callable[[], ReadImages],
-) -> ReadImages:
-    """Return what `read` returns, from the folder if it was left there; else leave it there.
+def decoded_once(folder: Path, images: Sequence[Encoded], names: Sequence[str], how: Reading) -> ReadImages:
+    """Return what `read_images` returns, from the folder if it was left there; else leave it there.
 
     Pixels are mapped into memory, which all processes that do so share. Images that are too many for the memory,
     and are decoded batch by batch, are not kept.
@@ -43,17 +36,16 @@ def decoded_once(
         folder: for the files.
         images: paths or contents of files; they are the same if names, sizes and times, or contents, are.
         names: of the images.
-        options: on which the pixels depend.
-        read: decodes the images.
+        how: they are read.
 
     Raises:
         OSError: a file cannot be written.
     """
-    place = folder / _key(images, options)
+    place = folder / _key(images, how)
     kept = read_or_none(place.with_suffix(".json"), lambda path: _mapped(path, names), "decoded again")
     if kept is not None:
         return kept
-    found = read()
+    found = read_images(images, names, how)
     if not isinstance(found.examples, InMemory):
         return found
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,16 +60,16 @@ def _mapped(path: Path, names: Sequence[str]) -> ReadImages:
     complaint = f"decoded: got {path}; expected what was kept of decoded images"
     kept = read_record(_Kept, path, complaint)
     with reading(complaint):
-        pixels = np.load(path.with_suffix(".npy"), mmap_mode="c")
-        values = torch.from_numpy(pixels)
+        values = torch.from_numpy(np.load(path.with_suffix(".npy"), mmap_mode="c"))
         if len(values) != len(kept.readable):
             raise ValueError(f"{len(values)} images, not {len(kept.readable)}")
     examples = InMemory(values, [names[index] for index in kept.readable])
     return ReadImages(examples, torch.tensor(kept.readable), kept.left_out, kept.notes, kept.pixel_range)
 
 
-def _key(images: Sequence[Encoded], options: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256(repr(sorted(options.items())).encode())
+def _key(images: Sequence[Encoded], how: Reading) -> str:
+    pixels_depend_on = (how.image_size, how.memory, how.largest, how.pixel_range)
+    digest = hashlib.sha256(repr(pixels_depend_on).encode())
     for image in images:
         if isinstance(image, bytes):
             digest.update(hashlib.sha256(image).digest())

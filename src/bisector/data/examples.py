@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-import torch
-from torch import Tensor
+from torch import Tensor, uint8
+from torch.nn.functional import interpolate
 
 
 class Examples(Protocol):
@@ -24,9 +24,6 @@ class Examples(Protocol):
     def batch(self, positions: Tensor) -> Tensor:  # (B,) -> (B, *shape)
         """Return these examples."""
 
-    def select(self, positions: Tensor) -> "Examples":  # (M,)
-        """Return the subset at these positions, in this order; nothing is copied or read."""
-
     def name(self, position: int) -> str:
         """Say where an example comes from, for a person who wants to look at it."""
 
@@ -36,91 +33,97 @@ class InMemory:
 
     Args:
         values: (N, *shape), of uint8 or floating.
-        names: of the examples; the positions in `values` if None.
+        names: of the examples; their positions if None.
 
-    >>> pixels = InMemory(torch.tensor([[0, 51], [102, 255]], dtype=torch.uint8))
-    >>> pixels.select(torch.tensor([1])).batch(torch.tensor([0]))
+    >>> import torch
+    >>> InMemory(torch.tensor([[0, 51], [102, 255]], dtype=torch.uint8)).batch(torch.tensor([1]))
     tensor([[0.4000, 1.0000]])
     """
 
-    def __init__(
-        self, values: Tensor, names: Sequence[str] | None = None, positions: Tensor | None = None
-    ) -> None:
-        self._values = values
+    def __init__(self, values: Tensor, names: Sequence[str] | None = None) -> None:
+        self.values = values
         self._names = names
-        self._positions = torch.arange(len(values)) if positions is None else positions
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one example."""
-        return tuple(self._values.shape[1:])
-
-    @property
-    def values(self) -> Tensor:
-        """All that is held, of which these examples may be a part."""
-        return self._values
+        return tuple(self.values.shape[1:])
 
     def __len__(self) -> int:
-        return len(self._positions)
+        return len(self.values)
 
     def batch(self, positions: Tensor) -> Tensor:
         """Return these examples as float32."""
-        values = self._values[self._positions[positions]]
-        return values.float().div_(255) if values.dtype == torch.uint8 else values.float()
-
-    def select(self, positions: Tensor) -> "InMemory":
-        """Return the subset at these positions; the values are shared."""
-        return InMemory(self._values, self._names, self._positions[positions])
+        values = self.values[positions]
+        return values.float().div_(255) if values.dtype == uint8 else values.float()
 
     def name(self, position: int) -> str:
-        """Return the name that was given, or the position in the whole."""
-        origin = int(self._positions[position])
-        return str(origin) if self._names is None else self._names[origin]
+        """Return the name that was given, or the position."""
+        return str(int(position)) if self._names is None else self._names[position]
 
 
-class Joined:
-    """Several sets of examples of one shape, one after the other.
+class Subset:
+    """Some of the examples of another set, in an order of their own; nothing is copied or read.
 
     Args:
-        pieces: at least one.
-
-    >>> Joined([InMemory(torch.zeros(2, 1)), InMemory(torch.ones(2, 1))]).batch(torch.tensor([3, 0]))
-    tensor([[1.],
-            [0.]])
+        whole: the other set.
+        positions: (M,) in it.
     """
 
-    def __init__(self, pieces: Sequence[Examples], positions: Tensor | None = None) -> None:
-        self._pieces = list(pieces)
-        self._lengths = torch.tensor([len(piece) for piece in pieces])
-        self._ends = self._lengths.cumsum(0)
-        self._positions = torch.arange(int(self._ends[-1])) if positions is None else positions
+    def __init__(self, whole: Examples, positions: Tensor) -> None:
+        if isinstance(whole, Subset):
+            positions = whole.positions[positions]
+            whole = whole.whole
+        self.whole: Examples = whole
+        self.positions: Tensor = positions
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Of one example."""
-        return self._pieces[0].shape
+        return self.whole.shape
 
     def __len__(self) -> int:
-        return len(self._positions)
+        return len(self.positions)
 
     def batch(self, positions: Tensor) -> Tensor:
-        """Return these examples, each from its piece."""
-        piece, within = self._find(self._positions[positions])
-        values = torch.empty(len(within), *self.shape)
-        for index in torch.unique(piece).tolist():
-            rows = piece == index
-            values[rows] = self._pieces[index].batch(within[rows])
-        return values
-
-    def select(self, positions: Tensor) -> "Joined":
-        """Return the subset at these positions; the pieces are shared."""
-        return Joined(self._pieces, self._positions[positions])
+        """Return these examples."""
+        return self.whole.batch(self.positions[positions])
 
     def name(self, position: int) -> str:
-        """Return the name that the example has in its piece."""
-        piece, within = self._find(self._positions[position])
-        return self._pieces[int(piece)].name(int(within))
+        """Return the name that the example has in the whole."""
+        return self.whole.name(int(self.positions[position]))
 
-    def _find(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        piece = torch.searchsorted(self._ends, positions, right=True)
-        return piece, positions - (self._ends - self._lengths)[piece]
+
+class Resized:
+    """Images of another size: the shorter side brought to it, antialiased, and the middle cut out.
+
+    Args:
+        examples: images.
+        size: side in pixels.
+
+    >>> import torch
+    >>> Resized(InMemory(torch.zeros(2, 3, 8, 12)), 16).batch(torch.tensor([0])).shape
+    torch.Size([1, 3, 16, 16])
+    """
+
+    def __init__(self, examples: Examples, size: int) -> None:
+        self._examples = examples
+        self._size = size
+        self.name = examples.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one example: (channels, size, size)."""
+        return (self._examples.shape[0], self._size, self._size)
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def batch(self, positions: Tensor) -> Tensor:
+        """Return these images at the new size."""
+        images = self._examples.batch(positions)
+        shorter = min(images.shape[2:])
+        height, width = (max(self._size, round(side * self._size / shorter)) for side in images.shape[2:])
+        images = interpolate(images, (height, width), mode="bilinear", antialias=True).clamp(0, 1)
+        top, left = (height - self._size) // 2, (width - self._size) // 2
+        return images[:, :, top : top + self._size, left : left + self._size].contiguous()

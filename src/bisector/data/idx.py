@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from bisector.data.examples import InMemory
-from bisector.data.parts import part_of
-from bisector.data.source import Source
+from bisector.data.source import Source, part_of
 from bisector.errors import ArgumentError, require
 
 _IMAGES = re.compile(r"^(.*)images([-.])idx3-ubyte(\.gz)?$", re.IGNORECASE)

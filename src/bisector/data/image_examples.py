@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -25,6 +25,7 @@ from bisector.data.images import (
     pixel_values,
     range_of,
 )
+from bisector.data.source import Source
 from bisector.errors import ArgumentError, require, require_integer
 
 DEFAULT_SIZE = 64
@@ -36,90 +37,8 @@ LARGEST_SIZE = 128
 MEMORY = 2 * 2**30
 """Bytes that decoded images may take; more are decoded batch by batch."""
 
-Shape = tuple[int, int, int]
-"""Channels, height and width of an example."""
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-class ImageFiles:
-    """Images that are decoded whenever a batch is made: for data sets that do not fit into memory.
-
-    Args:
-        images: paths or contents of files.
-        names: of the images, for messages.
-        channels: 1 or 3.
-        size: height and width of an example.
-        resized: whether images are brought to that size; if not, they have it.
-        pixel_range: the values of deep pixels that become 0 and 1.
-    """
-
-    def __init__(
-        self,
-        images: Sequence[Encoded],
-        names: Sequence[str],
-        channels: int,
-        size: tuple[int, int],
-        resized: bool,
-        pixel_range: PixelRange | None = None,
-        positions: Tensor | None = None,
-    ) -> None:
-        self._images = images
-        self._names = names
-        self._shape: Shape = (channels, *size)
-        self._resized = resized
-        self._pixel_range = pixel_range
-        self._positions = torch.arange(len(images)) if positions is None else positions
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one example: (channels, height, width)."""
-        return self._shape
-
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    def batch(self, positions: Tensor) -> Tensor:
-        """Decode these images.
-
-        Raises:
-            ArgumentError: if a file cannot be decoded; it names the file.
-        """
-        origins = self._positions[positions].tolist()
-        pixels = np.empty((len(origins), *self._shape), np.uint8)
-
-        def fill(row: int) -> None:
-            index = origins[row]
-            try:
-                pixels[row] = _decode_one(
-                    self._images[index], self._shape, self._resized, pixel_range=self._pixel_range
-                )
-            except UnreadableImageError as error:
-                raise ArgumentError(f"data: {self._names[index]}: cannot be read: {error}") from None
-
-        if torch.utils.data.get_worker_info() is None:
-            _in_threads(fill, range(len(origins)))
-        else:
-            for row in range(len(origins)):
-                fill(row)
-        return torch.from_numpy(pixels).float().div_(255)
-
-    def select(self, positions: Tensor) -> "ImageFiles":
-        """Return the subset at these positions; nothing is read."""
-        return ImageFiles(
-            self._images,
-            self._names,
-            self._shape[0],
-            self._shape[1:],
-            self._resized,
-            self._pixel_range,
-            self._positions[positions],
-        )
-
-    def name(self, position: int) -> str:
-        """Return the name of the file."""
-        return self._names[int(self._positions[position])]
 
 
 class ReadImages(NamedTuple):
@@ -133,9 +52,16 @@ class ReadImages(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """How a data set is read: the column of labels in a table, and the arguments of `read_images`.
+    """How a data set is read; every reader is given one.
 
-    With a folder for decoded images, these are kept there and found there again.
+    Args:
+        image_size: side of the square to which all images are brought.
+        memory: bytes that the decoded images may take.
+        largest: side of a square to which images of one size are brought that have more pixels than it.
+        pixel_range: the scale of deep images, where a model was trained with it.
+        label: the column of labels in a table.
+        decoded: a folder where decoded images are kept, and found again.
+        seed: decides the parts of a data set that is divided by chance.
     """
 
     image_size: int | None = None
@@ -144,87 +70,193 @@ class Reading(NamedTuple):
     pixel_range: PixelRange | None = None
     label: str | None = None
     decoded: Path | None = None
+    seed: int = 0
 
-    def images(self, images: "Sequence[Encoded]", names: Sequence[str]) -> "ReadImages":
-        """Read these images so."""
-        others = {"label", "decoded"}
-        options = {name: value for name, value in self._asdict().items() if name not in others}
-        read = partial(read_images, images, names, **options)
+    def images(self, images: Sequence[Encoded], names: Sequence[str]) -> ReadImages:
+        """Read these images so (`read_images`)."""
         if self.decoded is None:
-            return read()
+            return read_images(images, names, self)
         from bisector.data.decoded import decoded_once
 
-        return decoded_once(self.decoded, images, names, options, read)
+        return decoded_once(self.decoded, images, names, self)
 
 
-def read_images(
-    images: Sequence[Encoded],
-    names: Sequence[str],
+class LabelledImage(NamedTuple):
+    """An image of a data set, before it is read.
+
+    Args:
+        image: the path of a file, or its content.
+        name: by which a person finds it.
+        label: the name of its class.
+        part: "train", "validation" or "test"; what is not divided is all "train".
+    """
+
+    image: Encoded
+    name: str
+    label: str
+    part: str
+
+
+def image_source(
+    images: Sequence[LabelledImage],
+    classes: Sequence[str],
+    reading: Reading,
     *,
-    image_size: int | None = None,
-    memory: int = MEMORY,
-    largest: int | None = None,
-    pixel_range: PixelRange | None = None,
-) -> ReadImages:
+    left_out: Sequence[str] = (),
+    notes: Iterable[str] = (),
+) -> Source:
+    """Read labelled images as a data set.
+
+    Args:
+        images: at least one.
+        classes: the names of all classes, in their order; those without a readable image are left out and named.
+        reading: how the images are read.
+        left_out: lines about what was left out before.
+        notes: lines about what was chosen before.
+
+    Raises:
+        ArgumentError: if no image can be read.
+    """
+    read = reading.images([one.image for one in images], [one.name for one in images])
+    kept = [images[index] for index in read.readable.tolist()]
+    found = {one.label for one in kept}
+    class_names = tuple(name for name in classes if name in found)
+    number = {name: index for index, name in enumerate(class_names)}
+    parts: dict[str, list[int]] = {}
+    for row, one in enumerate(kept):
+        parts.setdefault(one.part, []).append(row)
+    empty = [f"class {name!r}: no readable image" for name in classes if name not in found]
+    return Source(
+        examples=read.examples,
+        labels=torch.tensor([number[one.label] for one in kept]),
+        class_names=class_names,
+        parts={part: torch.tensor(rows) for part, rows in parts.items()},
+        augmentation="crop-flip",
+        left_out=(*left_out, *read.left_out, *empty),
+        notes=(*notes, *read.notes),
+        pixel_range=read.pixel_range,
+    )
+
+
+@dataclass(frozen=True)
+class _Form:
+    """The shape that images get, and how they are decoded."""
+
+    shape: tuple[int, int, int]  # channels, height, width
+    resized: bool = False
+    pixel_range: PixelRange | None = None
+    expected: Header | None = None
+
+    def decode(self, image: Encoded) -> Pixels:
+        channels, height, width = self.shape
+        size = height if self.resized else None
+        decoded = decode_image(image, channels, size, self.expected, pixel_range=self.pixel_range)
+        if decoded.shape != self.shape:
+            raise UnreadableImageError(f"its header says {width} x {height} pixels, its content does not")
+        return decoded
+
+
+class ImageFiles:
+    """Images that are decoded whenever a batch is made: for data sets that do not fit into memory.
+
+    Args:
+        images: paths or contents of files.
+        names: of the images, for messages.
+        form: what they become.
+    """
+
+    def __init__(self, images: Sequence[Encoded], names: Sequence[str], form: _Form) -> None:
+        self._images, self._names, self._form = images, names, form
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one example: (channels, height, width)."""
+        return self._form.shape
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def batch(self, positions: Tensor) -> Tensor:
+        """Decode these images.
+
+        Raises:
+            ArgumentError: if a file cannot be decoded; it names the file.
+        """
+        pixels = np.empty((len(positions), *self.shape), np.uint8)
+
+        def fill(place: tuple[int, int]) -> None:
+            row, index = place
+            try:
+                pixels[row] = self._form.decode(self._images[index])
+            except UnreadableImageError as error:
+                raise ArgumentError(f"data: {self._names[index]}: cannot be read: {error}") from None
+
+        places = list(enumerate(positions.tolist()))
+        if torch.utils.data.get_worker_info() is None:
+            _in_threads(fill, places)
+        else:
+            for place in places:
+                fill(place)
+        return torch.from_numpy(pixels).float().div_(255)
+
+    def name(self, position: int) -> str:
+        """Return the name of the file."""
+        return self._names[position]
+
+
+def read_images(images: Sequence[Encoded], names: Sequence[str], reading: Reading) -> ReadImages:
     """Read images of any kind and size as examples of one shape.
 
     Gray stays one channel if all images are gray. Images that all have one size keep it; others are brought to a
     square of `DEFAULT_SIZE`: shorter side to that length, antialiased, and the middle cut out. Pixels of more than
     8 bits are brought to 8 by one scale for all images (`images.range_of` their least and greatest value).
 
+    If the decoded images need more memory than they may take, they are decoded batch by batch; then a damaged file
+    is found by its header only, or else when its batch is made. Deep images are always decoded once before, to
+    find their scale.
+
     Args:
         images: paths or contents of files.
         names: of the images, by which a person finds them.
-        image_size: side of the square to which all images are brought.
-        memory: bytes that the decoded images may take. If they need more, they are decoded batch by batch; then a
-            damaged file is found by its header only, or else when its batch is made. Deep images are always decoded
-            once before, to find their scale.
-        largest: side of a square to which images of one size are brought that have more pixels than it.
-        pixel_range: the scale of deep images, where a model was trained with it.
+        reading: their size, memory and scale.
 
     Raises:
         ArgumentError: if no image can be read, the size is illegal, or deep pixels are whole numbers in some images
             and floating-point ones in others, which no scale fits.
     """
-    if image_size is not None:
-        require_integer("image_size", image_size, least=1)
-    alike = _decode_alike(images, memory, largest) if image_size is None else None
-    if alike is not None:
-        return _in_memory(*alike, range(len(images)), names, {})
-
-    headers = _in_threads(_or_reason(image_header), images)
-    found = {index: header for index, header in enumerate(headers) if not isinstance(header, str)}
-    failed = {index: header for index, header in enumerate(headers) if isinstance(header, str)}
-    deep = [index for index, header in found.items() if header.deep]
+    side, scale = reading.image_size, reading.pixel_range
+    failed: dict[int, str] = {}
     notes = []
+    if side is not None:
+        require_integer("image_size", side, least=1)
+    else:
+        alike = _decode_alike(images, names, reading)
+        if alike is not None:
+            return alike
+    headers = _read_each(image_header, dict(enumerate(images)), failed)
+    deep = [index for index, header in headers.items() if header.deep]
     if deep:
-        pixel_range, told = _one_range(images, names, deep, pixel_range, failed)
+        scale, told = _one_range(images, names, deep, scale, failed)
         notes.append(told)
-    good = [index for index in found if index not in failed]
+    good = [index for index in headers if index not in failed]
     _require_readable(names, good, failed)
-    channels = max(found[index].channels for index in good)
-    sizes = {(found[index].height, found[index].width) for index in good}
-    side = image_size
+    sizes = {headers[index][1:3] for index in good}
     height, width = min(sizes)
     if side is None and len(sizes) > 1:
         side = DEFAULT_SIZE
         notes.append(f"images of unequal sizes become {side} x {side}; --image-size chooses another")
-    elif side is None and largest is not None and _too_large(height, width, largest):
-        side = largest
+    elif side is None and _too_large(height, width, reading.largest):
+        side = reading.largest
         notes.append(f"images of {width} x {height} become {side} x {side}; --image-size chooses another")
     height, width = (height, width) if side is None else (side, side)
-    chosen = [images[index] for index in good]
-    if len(good) * channels * height * width <= memory:
-        pixels, outcome = _decode(
-            chosen, (channels, height, width), resized=side is not None, pixel_range=pixel_range
-        )
-        read = _in_memory(pixels, outcome, good, names, failed)
-        return read._replace(notes=notes, pixel_range=pixel_range if deep else None)
-    called = [names[index] for index in good]
-    examples = ImageFiles(chosen, called, channels, (height, width), side is not None, pixel_range)
-    return ReadImages(
-        examples, torch.tensor(good), _told(names, failed), notes, pixel_range if deep else None
-    )
+    shape = (max(headers[index].channels for index in good), height, width)
+    form = _Form(shape, side is not None, scale)
+    examples: Examples
+    if len(good) * math.prod(shape) <= reading.memory:
+        examples, good = _in_memory({index: images[index] for index in good}, names, form, failed)
+    else:
+        examples = ImageFiles([images[index] for index in good], [names[index] for index in good], form)
+    return ReadImages(examples, torch.tensor(good), _told(names, failed), notes, scale if deep else None)
 
 
 def common_range(
@@ -242,8 +274,8 @@ def common_range(
     Raises:
         ArgumentError: deep pixels are whole numbers in some images and floating-point ones in others.
     """
-    headers = _in_threads(_or_reason(image_header), images)
-    deep = [i for i, header in enumerate(headers) if not isinstance(header, str) and header.deep]
+    headers = _read_each(image_header, dict(enumerate(images)), {})
+    deep = [index for index, header in headers.items() if header.deep]
     return _one_range(images, names, deep, given, {}) if deep else (None, "")
 
 
@@ -255,18 +287,10 @@ def _one_range(
     failed: dict[int, str],
 ) -> tuple[PixelRange | None, str]:
     """The scale of the deep images and a line to tell of it; what cannot be read is added to `failed`."""
-    values = {}
-    for index, read in zip(
-        deep, _in_threads(_or_reason(pixel_values), [images[i] for i in deep]), strict=True
-    ):
-        if isinstance(read, str):
-            failed[index] = read
-        else:
-            values[index] = read
+    values = _read_each(pixel_values, {index: images[index] for index in deep}, failed)
     if not values:
         return given, f"{len(deep)} images of more than 8 bits, none of which can be read"
     low, high = min(v[0] for v in values.values()), max(v[1] for v in values.values())
-    whole = [index for index, value in values.items() if value[2]]
     count = f"{len(values)} of {len(images)} images have more than 8 bits"
     if given is not None:
         beyond = sum(value[0] < given[0] or value[1] > given[1] for value in values.values())
@@ -275,25 +299,19 @@ def _one_range(
             f"{count}: as in training, their values {given[0]:g} to {given[1]:g} become 0 to 255{cut}; "
             f"they reach from {low:g} to {high:g}"
         )
-    if len(whole) < len(values) and whole:
-        other = next(index for index in values if index not in set(whole))
-        require(
-            False,
-            "data",
-            f"whole numbers as pixels of {names[whole[0]]} and floating-point ones of {names[other]}",
-            "one kind in all images of more than 8 bits, which get one scale",
-        )
-    found = range_of(low, high, bool(whole))
+    kinds = {whole: names[index] for index, (_, _, whole) in reversed(values.items())}  # the first of each
+    if len(kinds) > 1:
+        got = f"whole numbers as pixels of {kinds[True]} and floating-point ones of {kinds[False]}"
+        require(False, "data", got, "one kind in all images of more than 8 bits, which get one scale")
+    found = range_of(low, high, True in kinds)
     return found, f"{count}: their values {found[0]:g} to {found[1]:g} become 0 to 255 in every part"
 
 
-def _too_large(height: int, width: int, largest: int) -> bool:
-    return height * width > largest**2
+def _too_large(height: int, width: int, largest: int | None) -> bool:
+    return largest is not None and height * width > largest**2
 
 
-def _decode_alike(
-    images: Sequence[Encoded], memory: int, largest: int | None
-) -> tuple[Pixels, list[str | None]] | None:
+def _decode_alike(images: Sequence[Encoded], names: Sequence[str], reading: Reading) -> ReadImages | None:
     """Decode images that all have the header of the first, opening each once; None as soon as one has another."""
     for image in images:
         try:
@@ -301,61 +319,35 @@ def _decode_alike(
         except UnreadableImageError:
             continue
         shape = first[:3]
-        resized = largest is not None and _too_large(first.height, first.width, largest)
-        if first.deep or resized or len(images) * math.prod(shape) > memory:
+        resized = _too_large(first.height, first.width, reading.largest)
+        if first.deep or resized or len(images) * math.prod(shape) > reading.memory:
             return None
+        failed: dict[int, str] = {}
         try:
-            return _decode(images, shape, resized=False, expected=first)
+            form = _Form(shape, expected=first)
+            examples, good = _in_memory(dict(enumerate(images)), names, form, failed)
         except DifferentImageError:
             return None
+        return ReadImages(examples, torch.tensor(good), _told(names, failed), [], None)
     return None
 
 
-def _decode(
-    images: Sequence[Encoded],
-    shape: Shape,
-    *,
-    resized: bool,
-    expected: Header | None = None,
-    pixel_range: PixelRange | None = None,
-) -> tuple[Pixels, list[str | None]]:
-    """The pixels (N, *shape), and for each image the reason why it cannot be read, or None."""
-    pixels = np.empty((len(images), *shape), np.uint8)
-
-    def fill(row: int) -> None:
-        pixels[row] = _decode_one(images[row], shape, resized, expected, pixel_range)
-
-    return pixels, _in_threads(_or_reason(fill), range(len(images)))
-
-
-def _decode_one(
-    image: Encoded,
-    shape: Shape,
-    resized: bool,
-    expected: Header | None = None,
-    pixel_range: PixelRange | None = None,
-) -> Pixels:
-    size = shape[1] if resized else None
-    decoded = decode_image(image, shape[0], size, expected, pixel_range=pixel_range)
-    if decoded.shape != shape:
-        raise UnreadableImageError(f"its header says {shape[2]} x {shape[1]} pixels, its content does not")
-    return decoded
-
-
 def _in_memory(
-    pixels: Pixels,
-    outcome: Sequence[str | None],
-    origins: Sequence[int],
-    names: Sequence[str],
-    failed: dict[int, str],
-) -> ReadImages:
-    whole = [row for row, reason in enumerate(outcome) if reason is None]
-    failed |= {origins[row]: reason for row, reason in enumerate(outcome) if reason is not None}
-    _require_readable(names, whole, failed)
-    kept = [origins[row] for row in whole]
-    values = torch.from_numpy(pixels if len(whole) == len(pixels) else pixels[whole])
-    examples = InMemory(values, [names[index] for index in kept])
-    return ReadImages(examples, torch.tensor(kept), _told(names, failed), [], None)
+    images: Mapping[int, Encoded], names: Sequence[str], form: _Form, failed: dict[int, str]
+) -> tuple[InMemory, list[int]]:
+    """Decode images; those that can be read, and their positions. The others are added to `failed`."""
+    pixels = np.empty((len(images), *form.shape), np.uint8)
+    places = {index: (row, image) for row, (index, image) in enumerate(images.items())}
+
+    def fill(place: tuple[int, Encoded]) -> None:
+        row, image = place
+        pixels[row] = form.decode(image)
+
+    good = list(_read_each(fill, places, failed))
+    _require_readable(names, good, failed)
+    if len(good) < len(images):
+        pixels = pixels[[places[index][0] for index in good]]
+    return InMemory(torch.from_numpy(pixels), [names[index] for index in good]), good
 
 
 def _require_readable(names: Sequence[str], good: Sequence[int], failed: Mapping[int, str]) -> None:
@@ -367,16 +359,24 @@ def _told(names: Sequence[str], failed: Mapping[int, str]) -> list[str]:
     return [f"{names[index]}: cannot be read: {failed[index]}" for index in sorted(failed)]
 
 
-def _or_reason(function: Callable[[Item], Result]) -> Callable[[Item], Result | str]:
-    """The function, but what cannot be read gives the reason instead of an error."""
+def _read_each(
+    function: Callable[[Item], Result], items: Mapping[int, Item], failed: dict[int, str]
+) -> dict[int, Result]:
+    """The results by index; for what cannot be read the reason is put into `failed`."""
 
-    def tried(item: Item) -> Result | str:
+    def tried(item: Item) -> Result | UnreadableImageError:
         try:
             return function(item)
         except UnreadableImageError as error:
-            return str(error)
+            return error
 
-    return tried
+    found: dict[int, Result] = {}
+    for index, result in zip(items, _in_threads(tried, items.values()), strict=True):
+        if isinstance(result, UnreadableImageError):
+            failed[index] = str(result)
+        else:
+            found[index] = result
+    return found
 
 
 def _in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:

@@ -2,15 +2,13 @@
 
 import os
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
-from bisector.data.image_examples import Reading
-from bisector.data.images import IMAGE_SUFFIXES, Encoded, UnreadableImageError, image_header
-from bisector.data.parts import part_of
+from bisector.data.image_examples import LabelledImage, Reading, image_source
+from bisector.data.images import IMAGE_SUFFIXES, UnreadableImageError, image_header
 from bisector.data.places import files_below
-from bisector.data.source import Source
+from bisector.data.source import Source, part_of
 from bisector.errors import require
 
 _LITTER = {"thumbs.db", "desktop.ini"}  # which Windows leaves in folders of images
@@ -50,57 +48,34 @@ def image_folder_source(folder: Path, reading: Reading) -> Source:
     """
     top = _unwrapped(folder)
     roots = _part_folders(top)
-    images: list[Encoded] = []
-    classes: list[str] = []
-    marks: list[str] = []
+    found: list[tuple[Path, str, str]] = []  # images, the folders that are their classes, and their parts
     every: set[str] = set()
-    left_out: list[str] = []
     others: dict[str, list[Path]] = {}  # files in class folders that are no images, by suffix
-    for place in dict.fromkeys([folder, top, *(root for _, root in roots)]):
-        left_out += _astray(place, folder)
-    if roots[0][0] is not None:
-        left_out += [
-            f"{told(os.path.relpath(path, folder.parent))}: not a folder for training, validation or test"
-            for path in _folders(top)
-            if part_of(path.name) is None
-        ]
-    for mark, root in roots:
+    for part, root in roots:
         for inner in _folders(root):
             name = unicodedata.normalize("NFC", inner.name)
             every.add(name)
             for path in files_below(inner):
                 if is_image(path):
-                    images.append(str(path))
-                    classes.append(name)
-                    marks.append(mark or "train")
+                    found.append((path, name, part or "train"))
                 elif path.name.lower() not in _LITTER:
                     others.setdefault(path.suffix.lower(), []).append(path)
-    left_out += [_of_another_kind(suffix, paths, folder) for suffix, paths in sorted(others.items())]
-    require(bool(images), "data", f"{folder} without an image in a class folder", "images")
-    names = [told(os.path.relpath(str(path), folder.parent)) for path in images]
+    require(bool(found), "data", f"{folder} without an image in a class folder", "images")
 
-    read = reading.images(images, names)
-    kept = [classes[index] for index in read.readable.tolist()]
-    left_out += read.left_out
-    left_out += [f"class {told(name)!r}: no readable image" for name in sorted(every - set(kept))]
-    found = sorted(set(kept))
-    class_names = [told(name) for name in found]
-    if len(set(class_names)) < len(found):  # names of bytes that are no text, and differ in these alone
-        class_names = [os.fsencode(name).decode("utf-8", "backslashreplace") for name in found]
-    number = {name: index for index, name in enumerate(found)}
-    parts: dict[str, list[int]] = {}
-    for row, index in enumerate(read.readable.tolist()):
-        parts.setdefault(marks[index], []).append(row)
-    return Source(
-        examples=read.examples,
-        labels=torch.tensor([number[name] for name in kept]),
-        class_names=tuple(class_names),
-        parts={part: torch.tensor(rows) for part, rows in parts.items()} if roots[0][0] else {},
-        augmentation="crop-flip",
-        left_out=tuple(left_out),
-        notes=tuple(read.notes),
-        pixel_range=read.pixel_range,
-    )
+    def shown(path: Path) -> str:
+        return told(os.path.relpath(path, folder.parent))
+
+    places = dict.fromkeys([folder, top, *(root for _, root in roots)])
+    left_out = [line for place in places for line in _astray(place, shown)]
+    if roots[0][0] is not None:
+        strays = [path for path in _folders(top) if part_of(path.name) is None]
+        left_out += [f"{shown(path)}: not a folder for training, validation or test" for path in strays]
+    left_out += [_of_another_kind(suffix, paths, shown) for suffix, paths in sorted(others.items())]
+    called = {name: told(name) for name in sorted(every)}
+    if len(set(called.values())) < len(called):  # names of bytes that are no text, and differ in these alone
+        called = {name: os.fsencode(name).decode("utf-8", "backslashreplace") for name in called}
+    images = [LabelledImage(str(path), shown(path), called[name], part) for path, name, part in found]
+    return image_source(images, list(called.values()), reading, left_out=left_out)
 
 
 def told(name: str) -> str:
@@ -124,26 +99,21 @@ def _part_folders(folder: Path) -> list[tuple[str | None, Path]]:
     return [*parts] if trained and any(part != "train" for part, _ in parts) else [(None, folder)]
 
 
-def _astray(folder: Path, root: Path) -> list[str]:
+def _astray(folder: Path, shown: Callable[[Path], str]) -> list[str]:
     """Images and links to nothing that lie beside the class folders, a line each or one for many."""
-    files = [path for path in _files(folder) if is_image(path)]
-    where = told(os.path.relpath(folder, root.parent))
     lost = [path for path in sorted(folder.iterdir()) if path.is_symlink() and not path.exists()]
-    lines = [f"{where}/{told(path.name)}: a link that leads nowhere" for path in lost]
+    lines = [f"{shown(path)}: a link that leads nowhere" for path in lost]
+    files = [path for path in _files(folder) if is_image(path)]
     if len(files) > 10:
-        return [*lines, f"{where}: {len(files)} images in no class folder"]
-    return lines + [f"{where}/{told(path.name)}: in no class folder" for path in files]
+        return [*lines, f"{shown(folder)}: {len(files)} images in no class folder"]
+    return lines + [f"{shown(path)}: in no class folder" for path in files]
 
 
-def _of_another_kind(suffix: str, paths: list[Path], root: Path) -> str:
+def _of_another_kind(suffix: str, paths: list[Path], shown: Callable[[Path], str]) -> str:
     """A line for the files of one suffix that lie in class folders and are no images."""
-    first = told(os.path.relpath(paths[0], root.parent))
     more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-    return f"{first}{more}: " + (
-        f"files of the kind {told(suffix)} are not read as images"
-        if suffix
-        else "without a suffix, and no image"
-    )
+    kind = f"files of the kind {told(suffix)} are not read as images"
+    return f"{shown(paths[0])}{more}: {kind if suffix else 'without a suffix, and no image'}"
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -2,6 +2,8 @@
 
 import io
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -68,11 +70,8 @@ def image_header(image: Encoded) -> Header:
     Raises:
         UnreadableImageError: if this is no image.
     """
-    try:
-        with _open(image) as opened:
-            return _header(opened)
-    except Exception as error:
-        raise UnreadableImageError(_reason(image, error)) from None
+    with _opened(image) as opened:
+        return _header(opened)
 
 
 def decode_image(
@@ -101,17 +100,12 @@ def decode_image(
         UnreadableImageError: if the image is damaged or no image, or a pixel is not a finite number.
         DifferentImageError: if the header says something else.
     """
-    try:
-        with _open(image) as opened:
-            if expected is not None and _header(opened) != expected:
-                raise DifferentImageError
-            return _pixels(
-                _sized(_upright(image, opened, channels, image_size, upright, pixel_range), image_size)
-            )
-    except DifferentImageError:
-        raise
-    except Exception as error:
-        raise UnreadableImageError(_reason(image, error)) from None
+    with _opened(image) as opened:
+        if expected is not None and _header(opened) != expected:
+            raise DifferentImageError
+        found = _sized(_upright(image, opened, channels, image_size, upright, pixel_range), image_size)
+        flat = np.frombuffer(found.tobytes(), np.uint8)  # faster than numpy's own way to ask an image
+        return flat.reshape(found.height, found.width, -1).transpose(2, 0, 1)
 
 
 def pixel_values(image: Encoded) -> tuple[float, float, bool]:
@@ -120,13 +114,10 @@ def pixel_values(image: Encoded) -> tuple[float, float, bool]:
     Raises:
         UnreadableImageError: if the image is damaged or no image, or a pixel is not a finite number.
     """
-    try:
-        with _open(image) as opened:
-            values = _deep_values(image, opened, turn=False)
-            colours = values[..., :3] if values.ndim == 3 else values
-            return float(colours.min()), float(colours.max()), opened.mode != "F"
-    except Exception as error:
-        raise UnreadableImageError(_reason(image, error)) from None
+    with _opened(image) as opened:
+        values = _deep_values(image, opened, turn=False)
+        colours = values[..., :3] if values.ndim == 3 else values
+        return float(colours.min()), float(colours.max()), opened.mode != "F"
 
 
 def range_of(low: float, high: float, whole: bool) -> PixelRange:
@@ -169,6 +160,18 @@ def _open(image: Encoded) -> "Image.Image":
     except ImportError:
         raise missing_extra("Pillow", "train") from None
     return Image.open(io.BytesIO(image) if isinstance(image, bytes) else image)
+
+
+@contextmanager
+def _opened(image: Encoded) -> Iterator["Image.Image"]:
+    """An open image; whatever goes wrong with it becomes one error with a reason."""
+    try:
+        with _open(image) as opened:
+            yield opened
+    except (DifferentImageError, ImportError):
+        raise
+    except Exception as error:
+        raise UnreadableImageError(_reason(image, error)) from None
 
 
 def _is_deep(opened: "Image.Image") -> bool:
@@ -214,9 +217,7 @@ def _deep_values(image: Encoded, opened: "Image.Image", turn: bool) -> npt.NDArr
 def _with_raw_mode(tile: Any, raw: str) -> Any:
     *where, how = tile
     changed = (*where, (raw, *how[1:]) if isinstance(how, tuple) else raw)
-    return (
-        tile._make(changed) if hasattr(tile, "_make") else changed
-    )  # older versions of Pillow have plain tuples
+    return tile._make(changed) if hasattr(tile, "_make") else changed  # older Pillow has plain tuples
 
 
 def _shallow(
@@ -274,18 +275,9 @@ def _sized(image: "Image.Image", size: int | None) -> "Image.Image":
     return image.crop((left, top, left + size, top + size))
 
 
-def _pixels(image: "Image.Image") -> Pixels:
-    flat = np.frombuffer(image.tobytes(), np.uint8)  # faster than numpy's own way to ask an image
-    return flat.reshape(image.height, image.width, -1).transpose(2, 0, 1)
-
-
 def _reason(image: Encoded, error: Exception) -> str:
-    if isinstance(error, ImportError):
-        raise error
-    empty = (
-        not image if isinstance(image, bytes) else Path(image).is_file() and not Path(image).stat().st_size
-    )
-    if empty:
+    path = None if isinstance(image, bytes) else Path(image)
+    if not image or (path is not None and path.is_file() and not path.stat().st_size):
         return "it is empty"
     if type(error).__name__ == "UnidentifiedImageError":
         return "not an image of a known kind"

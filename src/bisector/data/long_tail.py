@@ -1,4 +1,4 @@
-"""Makes a long-tailed training set out of a balanced one."""
+"""Draws so many examples of each class, and as many as make a long tail."""
 
 import math
 
@@ -32,15 +32,9 @@ def long_tail_counts(
     >>> long_tail_counts(torch.tensor([500, 500, 500]), imbalance=100, seed=0).sort().values
     tensor([  5,  50, 500])
     """
-    require(
-        available.dim() == 1 and available.numel() > 0,
-        "available",
-        f"shape {tuple(available.shape)}",
-        "shape (C,) with C >= 1",
-    )
-    require(
-        int(available.min()) >= 1, "available", int(available.min()), "at least 1 instance in every class"
-    )
+    _require_vector("available", available, "C")
+    least = int(available.min())
+    require(least >= 1, "available", least, "at least 1 instance in every class")
     require(math.isfinite(imbalance) and imbalance >= 1, "imbalance", imbalance, "a number of at least 1")
     classes = len(available)
     rank = torch.randperm(classes, generator=torch.Generator().manual_seed(seed))
@@ -67,18 +61,34 @@ def long_tail_indices(
     >>> labels[long_tail_indices(labels, imbalance=100, seed=0)].bincount().sort().values
     tensor([  5,  50, 500])
     """
-    require(
-        labels.dim() == 1 and labels.numel() > 0,
-        "labels",
-        f"shape {tuple(labels.shape)}",
-        "shape (N,) with N >= 1",
-    )
+    _require_vector("labels", labels, "N")
     require(int(labels.min()) >= 0, "labels", int(labels.min()), "class indices from 0")
-    available = torch.bincount(labels)
-    counts = long_tail_counts(available, imbalance, seed)
-    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    shuffled = shuffled[labels[shuffled].argsort(stable=True)]  # class after class, each in the order drawn
-    place = (
-        torch.arange(len(labels)) - (available.cumsum(0) - available)[labels[shuffled]]
-    )  # within its class
-    return shuffled[place < counts[labels[shuffled]]].sort().values
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    counts = long_tail_counts(torch.bincount(labels), imbalance, seed)
+    return first_of_each_class(order, labels, counts).nonzero()[:, 0]
+
+
+def first_of_each_class(
+    order: Tensor,  # (N,) a permutation
+    labels: Tensor,  # (N,)
+    counts: Tensor,  # (C,)
+) -> Tensor:  # (N,)
+    """Mark those of the examples that are among the first `counts[c]` of their class c in an order.
+
+    >>> labels = torch.tensor([0, 1, 0, 0])
+    >>> first_of_each_class(torch.tensor([3, 2, 1, 0]), labels, torch.tensor([2, 1]))
+    tensor([False,  True,  True,  True])
+    """
+    by_class = order[labels[order].argsort(stable=True)]  # class after class, each in the order
+    sizes = torch.bincount(labels, minlength=len(counts))
+    place = torch.arange(len(labels)) - (sizes.cumsum(0) - sizes)[labels[by_class]]  # within its class
+    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    chosen[by_class] = place < counts[labels[by_class]]
+    return chosen
+
+
+def _require_vector(name: str, values: Tensor, size: str) -> None:
+    shape = tuple(values.shape)
+    require(
+        values.dim() == 1 and len(values) > 0, name, f"shape {shape}", f"shape ({size},) with {size} >= 1"
+    )

@@ -4,18 +4,16 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from bisector.data.embedding_columns import distinct_names
-from bisector.data.image_examples import Reading
+from bisector.data.image_examples import LabelledImage, Reading, image_source
 from bisector.data.image_folder import told
 from bisector.data.images import Encoded
-from bisector.data.label_classes import LabelValues
-from bisector.data.parts import part_of
-from bisector.data.source import Source
+from bisector.data.source import Source, part_of
+from bisector.data.tables.classes import LabelValues
+from bisector.data.tables.columns import distinct_names
 from bisector.errors import ArgumentError, missing_extra, require
 
 if TYPE_CHECKING:
@@ -24,13 +22,7 @@ if TYPE_CHECKING:
 _IMAGE_NAMES = ("image", "img", "picture", "photo")
 _LABEL_NAMES = ("label", "labels", "fine_label", "class", "target", "category", "y")
 
-
-class _Rows(NamedTuple):
-    """What one file holds."""
-
-    images: list[Encoded | None]
-    names: list[str]
-    labels: list[str | None]
+_Row = tuple[Encoded | None, str, str | None]  # image, name, label
 
 
 def image_column(schema: "pyarrow.Schema") -> str | None:
@@ -64,66 +56,37 @@ def parquet_image_source(files: Sequence[Path], root: Path, reading: Reading) ->
         ArgumentError: if a file is damaged or has no column of labels.
         MissingExtraError: without pyarrow.
     """
-    images: list[Encoded] = []
-    names: list[str] = []
-    labels: list[str] = []
-    marks: list[str | None] = []
+    images: list[LabelledImage] = []
     left_out: list[str] = []
     columns: list[str] = []
     order: dict[str, int] = {}  # class names with their numbers, 0 where they have none
     for path in files:
         called = told(str(path.relative_to(root.parent) if root.is_dir() else path))
-        rows, classes, taken = _read(path, called, reading.label)
+        try:
+            rows, classes, taken = _read(path, called, reading.label)
+        except ArgumentError:
+            raise
+        except ImportError:
+            raise missing_extra("pyarrow", "measure") from None
+        except Exception as error:  # what is damaged raises anything
+            raise ArgumentError(f"data: {called}: cannot be read: {' '.join(str(error).split())}") from None
         order |= classes
         columns.append(taken)
-        unlabelled = sum(label is None for label in rows.labels)
-        if unlabelled:
-            left_out.append(f"{called}: {unlabelled} rows without a label")
-        mark = part_of(path.name) or (part_of(path.parent.name) if path.parent != root.parent else None)
-        for image, name, label in zip(rows.images, rows.names, rows.labels, strict=True):
+        unlabelled = sum(label is None for _, _, label in rows)
+        left_out += [f"{called}: {unlabelled} rows without a label"] if unlabelled else []
+        part = part_of(path.name) or (part_of(path.parent.name) if path.parent != root.parent else None)
+        for image, name, label in rows:
             if image is None:
                 left_out.append(f"{name}: no image")
             elif label is not None:
-                images.append(image)
-                names.append(name)
-                labels.append(label)
-                marks.append(mark or "train")
+                images.append(LabelledImage(image, name, label, part or "train"))
     require(bool(images), "data", f"{root} without a labelled image", "labelled images")
-
-    read = reading.images(images, names)
-    kept = [labels[index] for index in read.readable.tolist()]
-    found = set(kept)
     ranked = sorted(order, key=lambda name: (order[name], name))
-    left_out += read.left_out + [f"class {name!r}: no readable image" for name in ranked if name not in found]
-    class_names = tuple(name for name in ranked if name in found)
-    number = {name: index for index, name in enumerate(class_names)}
-    parts: dict[str, list[int]] = {}
-    for row, index in enumerate(read.readable.tolist()):
-        parts.setdefault(str(marks[index]), []).append(row)
-    return Source(
-        examples=read.examples,
-        labels=torch.tensor([number[label] for label in kept]),
-        class_names=class_names,
-        parts={part: torch.tensor(rows) for part, rows in parts.items()},
-        augmentation="crop-flip",
-        left_out=tuple(left_out),
-        notes=(*dict.fromkeys(columns), *read.notes),
-        pixel_range=read.pixel_range,
-    )
+    return image_source(images, ranked, reading, left_out=left_out, notes=dict.fromkeys(columns))
 
 
-def _read(path: Path, called: str, wanted: str | None) -> tuple[_Rows, dict[str, int], str]:
-    try:
-        return _content(path, called, wanted)
-    except ArgumentError:
-        raise
-    except ImportError:
-        raise missing_extra("pyarrow", "measure") from None
-    except Exception as error:  # what is damaged raises anything
-        raise ArgumentError(f"data: {called}: cannot be read: {' '.join(str(error).split())}") from None
-
-
-def _content(path: Path, called: str, wanted: str | None) -> tuple[_Rows, dict[str, int], str]:
+def _read(path: Path, called: str, wanted: str | None) -> tuple[list[_Row], dict[str, int], str]:
+    """The rows of a file, its classes with their numbers, and a line that says which columns were taken."""
     import pyarrow
     import pyarrow.compute
     import pyarrow.parquet
@@ -136,27 +99,25 @@ def _content(path: Path, called: str, wanted: str | None) -> tuple[_Rows, dict[s
     table = file.read([image, label])
     encoded = table[image]
     images: list[Encoded | None]
+    paths: list[str | None] = [None] * len(encoded)
     if pyarrow.types.is_struct(encoded.type):
-        images = pyarrow.compute.struct_field(encoded, "bytes").to_pylist()
-        has_path = encoded.type.get_field_index("path") >= 0
-        paths = (
-            pyarrow.compute.struct_field(encoded, "path").to_pylist() if has_path else [None] * len(images)
-        )
+        if encoded.type.get_field_index("path") >= 0:
+            paths = pyarrow.compute.struct_field(encoded, "path").to_pylist()
         images = [
-            content if content is not None or origin is None else str(path.parent / origin)
-            for content, origin in zip(images, paths, strict=True)
-        ]
-        names = [
-            f"{called}, row {row} ({origin})" if origin else f"{called}, row {row}"
-            for row, origin in enumerate(paths)
+            str(path.parent / origin) if content is None and origin is not None else content
+            for content, origin in zip(
+                pyarrow.compute.struct_field(encoded, "bytes").to_pylist(), paths, strict=True
+            )
         ]
     else:
         images = encoded.to_pylist()
-        names = [f"{called}, row {row}" for row in range(len(images))]
-    values = table[label].to_pylist()
-    known = _class_names(schema, label, path)
-    classes, labels = _named(values, known, called, label)
-    return _Rows(images, names, labels), classes, f"columns: {image!r} as images, {label!r} as labels"
+    names = [
+        f"{called}, row {row} ({origin})" if origin else f"{called}, row {row}"
+        for row, origin in enumerate(paths)
+    ]
+    classes, labels = _named(table[label].to_pylist(), _class_names(schema, label, path), called, label)
+    taken = f"columns: {image!r} as images, {label!r} as labels"
+    return list(zip(images, names, labels, strict=True)), classes, taken
 
 
 def _label_column(schema: "pyarrow.Schema", called: str, wanted: str | None) -> str:
@@ -166,37 +127,25 @@ def _label_column(schema: "pyarrow.Schema", called: str, wanted: str | None) -> 
         return kind.value_type if kinds.is_dictionary(kind) else kind
 
     def fits(kind: Any) -> bool:
-        tests = (
-            kinds.is_integer,
-            kinds.is_string,
-            kinds.is_large_string,
-            kinds.is_string_view,
-            kinds.is_boolean,
-        )
-        return any(test(value(kind)) for test in tests)
+        words = (kinds.is_string, kinds.is_large_string, kinds.is_string_view)
+        return any(test(value(kind)) for test in (kinds.is_integer, kinds.is_boolean, *words))
 
     known = [name for name, feature in _features(schema).items() if feature.get("_type") == "ClassLabel"]
+    columns = ", ".join(schema.names)
     if wanted is not None:
-        columns = f"{wanted!r} in {called} with the columns {', '.join(schema.names)}"
-        require(wanted in schema.names, "label", columns, "the name of one of them")
+        got = f"{wanted!r} in {called} with the columns {columns}"
+        require(wanted in schema.names, "label", got, "the name of one of them")
     for name in (*_LABEL_NAMES, *known) if wanted is None else (wanted,):
         if name in schema.names:
             kind = schema.field(name).type
-            require(
-                fits(kind) or kinds.is_floating(value(kind)),
-                "data",
-                f"{called} with the column {name!r} of type {kind}",
-                "labels that are integers, whole floats or strings, one a row",
-            )
+            legal = fits(kind) or kinds.is_floating(value(kind))
+            expected = "labels that are integers, whole floats or strings, one a row"
+            require(legal, "data", f"{called} with the column {name!r} of type {kind}", expected)
             return name
-    legal: list[str] = [field.name for field in schema if fits(field.type)]
-    require(
-        len(legal) == 1,
-        "data",
-        f"{called} with columns {', '.join(schema.names)}",
-        "a column of labels named 'label'",
-    )
-    return legal[0]
+    found: list[str] = [field.name for field in schema if fits(field.type)]
+    got = f"{called} with columns {columns}"
+    require(len(found) == 1, "data", got, "a column of labels named 'label'")
+    return found[0]
 
 
 def _features(schema: "pyarrow.Schema") -> dict[str, dict[str, Any]]:
@@ -209,9 +158,8 @@ def _features(schema: "pyarrow.Schema") -> dict[str, dict[str, Any]]:
 
 def _class_names(schema: "pyarrow.Schema", label: str, path: Path) -> list[str] | None:
     """The names of the label numbers: noted in the schema, or in dataset_info.json beside the file or above it."""
-    names = _features(schema).get(label, {}).get("names") or _json(
-        (schema.metadata or {}).get(b"class_names")
-    )
+    noted = _json((schema.metadata or {}).get(b"class_names"))
+    names = _features(schema).get(label, {}).get("names") or noted
     for folder in (path.parent, path.parent.parent):
         for file in ("dataset_info.json", "dataset_infos.json"):
             if names is None and (folder / file).is_file():
@@ -231,12 +179,11 @@ def _names_in(info: Any, label: str) -> list[str] | None:
     """The names of a label in dataset_info.json, or in the first configuration of dataset_infos.json with any."""
     if not isinstance(info, dict):
         return None
-    feature = info.get("features", {}).get(label, {}) if isinstance(info.get("features"), dict) else {}
+    features = info.get("features")
+    feature = features.get(label, {}) if isinstance(features, dict) else {}
     if isinstance(feature.get("names"), list):
         return list(feature["names"])
-    inner = [
-        _names_in(value, label) for value in info.values() if isinstance(value, dict) and "features" in value
-    ]
+    inner = (_names_in(one, label) for one in info.values() if isinstance(one, dict) and "features" in one)
     return next((names for names in inner if names), None)
 
 
@@ -246,9 +193,8 @@ def _named(
     """The classes with their numbers, and the name of each row's class, by the rules of tables of embeddings."""
     column = np.empty(len(values), dtype=object)
     column[:] = values
-    names = (
-        None if known is None or any(isinstance(value, str) for value in values) else distinct_names(known)
-    )
+    words = any(isinstance(value, str) for value in values)
+    names = None if known is None or words else distinct_names(known)
     seen = LabelValues()
     try:
         seen.add(column)

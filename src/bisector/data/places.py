@@ -1,17 +1,42 @@
-"""Where data sets are: what is in a folder, where one that has a name is looked for, how it is downloaded."""
+"""Where data sets are: their names, where one is looked for, how it is downloaded. Read without torch."""
 
+import difflib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from bisector.data.names import DATA_SETS
 from bisector.data.plugins import plugin_of
 from bisector.errors import ArgumentError, missing_extra
 
+DATA_SETS = ("digits", "fashion-mnist", "cifar10", "cifar100")
+"""The names that `bisector.data.registry.load` knows; of each there is a function in `bisector.data.named`."""
+
 DATA_FOLDER = "BISECTOR_DATA"
 """The environment variable that names the folder of the user's data sets."""
+
+
+def require_data_name(data: str) -> None:
+    """Raise `ArgumentError` for a word that is no name of a data set, and where nothing lies.
+
+    >>> require_data_name("digit")
+    Traceback (most recent call last):
+    bisector.errors.ArgumentError: data: got 'digit'; did you mean 'digits'? expected one of digits, fashion-mnist,
+    cifar10, cifar100, or a path, but nothing is at that path
+    """
+    if data not in DATA_SETS and re.fullmatch(r"[\w-]+", data) and not Path(data).exists():
+        raise unknown_data(data, "nothing is at that path")
+
+
+def unknown_data(data: str, found: str) -> ArgumentError:
+    """The error for data that are no name, and for whose path this was found, in words."""
+    near = difflib.get_close_matches(data, DATA_SETS, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return ArgumentError(
+        f"data: got {data!r}; {hint}expected one of {', '.join(DATA_SETS)}, or a path, but {found}"
+    )
 
 
 def resolvable(data: str) -> str:

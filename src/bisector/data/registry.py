@@ -1,41 +1,33 @@
 """Data sets by name or path."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
 from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
 
-from bisector.data.dataset import Dataset, Part
+import torch
+
+from bisector.data import named
+from bisector.data.dataset import Dataset
+from bisector.data.examples import InMemory, Resized
+from bisector.data.idx import find_idx_images, idx_source
 from bisector.data.image_examples import MEMORY, Reading
+from bisector.data.image_folder import has_image_classes, image_folder_source, told
 from bisector.data.images import PixelRange
-from bisector.data.named import cifar10_source, cifar100_source, fashion_mnist_source
-from bisector.data.names import unknown_data
+from bisector.data.parquet_images import image_column, parquet_image_source
+from bisector.data.places import DATA_SETS, files_below, unknown_data
 from bisector.data.plugins import plugin_of
-from bisector.data.recognition import read_path, what_is_there
-from bisector.data.resized import Resized
-from bisector.data.source import Source, source_of
+from bisector.data.source import Source
 from bisector.data.splits import SPLITS
-from bisector.errors import ArgumentError, require, require_choice, require_integer, require_number
-
-SplitAlready = Callable[[float, int, int | None], Dataset]
-"""``(imbalance, seed, image_size)``: a data set with a split of its own."""
-
-Reader = Callable[[Reading], Source]
-"""A data set that is divided here; how its images are read."""
-
-
-def _digits(imbalance: float, seed: int, image_size: int | None) -> Dataset:
-    from bisector.data.digits import digits
-
-    return _resized(digits(imbalance=imbalance, seed=seed), image_size)
-
-
-_SPLIT_ALREADY: Mapping[str, SplitAlready] = {"digits": _digits}
-_READERS: Mapping[str, Reader] = {
-    "fashion-mnist": fashion_mnist_source,
-    "cifar10": cifar10_source,
-    "cifar100": cifar100_source,
-}
+from bisector.data.torchvision_cifar import cifar_source, find_cifar
+from bisector.errors import (
+    ArgumentError,
+    missing_extra,
+    require,
+    require_choice,
+    require_integer,
+    require_number,
+)
 
 
 def load(
@@ -59,7 +51,7 @@ def load(
     that is called like a data set is meant by "./digits".
 
     Args:
-        data: one of `bisector.data.names.DATA_SETS`, a path, or a Python file that makes the data set
+        data: one of `bisector.data.places.DATA_SETS`, a path, or a Python file that makes the data set
             (`bisector.data.plugins`).
         imbalance: training count of the commonest class over that of the rarest; 1 leaves the counts as they are.
         seed: decides the split, which classes are rare, and what is kept of them.
@@ -90,49 +82,99 @@ def load(
     divide = SPLITS[require_choice("split", split, SPLITS)]
     if image_size is not None:
         require_integer("image_size", image_size, least=1)
-    reading = Reading(image_size, memory, largest, pixel_range, label, decoded)
+    reading = Reading(image_size, memory, largest, pixel_range, label, decoded, seed)
     plugin = plugin_of(data)
-    named = data in _SPLIT_ALREADY or data in _READERS
-    require(
-        label is None or not (named or plugin),
-        "label",
-        f"{label!r} with {data}",
-        "none: its labels are known",
-    )
-    if data in _SPLIT_ALREADY:
-        make = _SPLIT_ALREADY[data]
-        if split == "standard":
-            return make(imbalance, seed, image_size)
-        source = source_of(make(1.0, seed, image_size))
-    elif data in _READERS:
-        source = _READERS[data](reading)
+    labelled = data in DATA_SETS or plugin is not None
+    require(label is None or not labelled, "label", f"{label!r} with {data}", "none: its labels are known")
+    if data in DATA_SETS:
+        source: Source = getattr(named, data.replace("-", "_"))(reading)
     elif plugin is not None:
         source = plugin.call("load_source", Source, reading)
     else:
         source = _read(data, reading)
-    return _resized(divide(data, source, imbalance=imbalance, seed=seed), image_size)
+    shape = source.examples.shape
+    if image_size is not None and shape[1:] != (image_size, image_size):  # readers of files have done it
+        require(len(shape) == 3, "image_size", image_size, "none for embeddings: they are no images")
+        source = replace(source, examples=Resized(source.examples, image_size))
+    return divide(data, source, imbalance=imbalance, seed=seed)
 
 
 def _read(data: str, reading: Reading) -> Source:
+    """Read what lies at a path, whatever its kind.
+
+    In this order: a table of embeddings (.npz, .npy, Parquet without images), idx files, torchvision's CIFAR files,
+    folders of images, Parquet with images.
+    """
+    path, source = Path(data).expanduser(), None
     try:
-        source = read_path(data, reading)
+        if data.endswith((".npy", ".npz")) and ("," in data or path.is_file()):
+            source = _embeddings(data if "," in data else str(path), reading)
+        elif path.is_file() and path.suffix.lower() == ".parquet":
+            source = _parquet([path], path, reading)
+        elif path.is_dir():
+            source = _read_folder(path, reading)
     except OSError as error:
         raise ArgumentError(f"data: {data}: cannot be read: {error}") from None
     if source is None:
-        raise unknown_data(data, what_is_there(data))
+        raise unknown_data(data, _what_is_there(path))
     return source
 
 
-def _resized(dataset: Dataset, image_size: int | None) -> Dataset:
-    """The data set with images of this size: readers that decode files have done it, others have not."""
-    shape = dataset.shape
-    if image_size is None or shape[1:] == (image_size, image_size):
-        return dataset
-    require(len(shape) == 3, "image_size", image_size, "none for embeddings: they are no images")
+def _read_folder(path: Path, reading: Reading) -> Source | None:
+    archives = sorted(path.glob("*.npz"))
+    if (path / "embeddings.npy").is_file() or len(archives) == 1:
+        return _embeddings(str(archives[0] if archives else path), reading)
+    idx, cifar = find_idx_images(path), find_cifar(path)
+    if not (idx or cifar or has_image_classes(path)):
+        files = sorted(found for found in path.rglob("*.parquet") if not found.name.startswith("."))
+        return _parquet(files, path, reading) if files else None
+    unlabelled = reading.label is None
+    require(unlabelled, "label", f"{reading.label!r} with {path}", "none: it is no table")
+    if idx:
+        return idx_source(path)
+    return image_folder_source(path, reading) if cifar is None else cifar_source(cifar)
 
-    def part(old: Part) -> Part:
-        return Part(Resized(old.examples, image_size), old.labels)
 
-    return replace(
-        dataset, train=part(dataset.train), validation=part(dataset.validation), test=part(dataset.test)
+def _what_is_there(path: Path) -> str:
+    """Say in a few words what lies at a path where nothing was recognised."""
+    if path.is_file():
+        return "that is a file of an unknown kind"
+    if not path.is_dir():
+        return "nothing is at that path"
+    folders = sum(found.is_dir() and not found.name.startswith(".") for found in path.iterdir())
+    kinds = Counter(told(found.suffix.lower()) or "no suffix" for found in files_below(path))
+    words = [f"{folders} folder{'s' * (folders != 1)} without an image"] if folders else []
+    words += [f"{count} file{'s' * (count != 1)} ({kind})" for kind, count in kinds.most_common(3)]
+    return f"that folder holds {' and '.join(words) or 'nothing'}"
+
+
+def _parquet(files: list[Path], path: Path, reading: Reading) -> Source:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise missing_extra("pyarrow", "measure") from None
+    try:
+        with files[0].open("rb") as file:  # pyarrow opens no name that is not UTF-8
+            schema = pyarrow.parquet.read_schema(file)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise ArgumentError(f"data: {files[0]}: cannot be read: {' '.join(str(error).split())}") from None
+    if image_column(schema) is None or b"bisector" in (schema.metadata or {}):
+        return _embeddings(str(path), reading)
+    return parquet_image_source(files, path, reading)
+
+
+def _embeddings(path: str, reading: Reading) -> Source:
+    from bisector.data.tables import read_embeddings
+
+    table = read_embeddings(path, label=reading.label)
+    parts: dict[str, list[int]] = {}
+    for row, part in enumerate(table.splits or ()):
+        parts.setdefault(part, []).append(row)
+    return Source(
+        examples=InMemory(table.embeddings, table.names),
+        labels=table.labels,
+        class_names=table.class_names,
+        parts={part: torch.tensor(rows) for part, rows in parts.items()},
+        left_out=table.left_out,
     )

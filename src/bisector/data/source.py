@@ -1,17 +1,22 @@
 """What a reader found, before it is divided into training, validation and test."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
-from bisector.data.dataset import Dataset
-from bisector.data.examples import Examples, Joined
+from bisector.data.examples import Examples
 from bisector.data.images import PixelRange
 from bisector.errors import require
 
 PARTS = ("train", "validation", "test")
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""What a part may be called, in the name of a file or in a column of splits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,34 +48,29 @@ class Source:
     pixel_range: PixelRange | None = None
 
     def __post_init__(self) -> None:
-        count = len(self.examples)
-        require(
-            self.labels.shape == (count,), "labels", f"shape {tuple(self.labels.shape)}", f"shape ({count},)"
-        )
-        require(count > 0, "data", "no example", "at least one")
-        stray = self.labels[(self.labels < 0) | (self.labels >= len(self.class_names))]
-        legal = f"classes from 0 to {len(self.class_names) - 1}"
-        require(not len(stray), "labels", stray.tolist()[:10], legal)
+        require_one_label_each(self.examples, self.labels)
+        require(len(self.labels) > 0, "data", "no example", "at least one")
+        require_labels("labels", self.labels, self.class_names)
 
 
-def source_of(dataset: Dataset) -> Source:
-    """Put the parts of a data set together again, to divide it in another way.
+def require_one_label_each(examples: Examples, labels: Tensor) -> None:
+    """Raise `ArgumentError` if examples and labels differ in number."""
+    legal = f"shape ({len(examples)},), one label an example"
+    require(labels.shape == (len(examples),), "labels", f"shape {tuple(labels.shape)}", legal)
 
-    >>> from bisector.data.dataset import Part
-    >>> from bisector.data.examples import InMemory
-    >>> part = Part(InMemory(torch.zeros(2, 3)), torch.tensor([0, 1]))
-    >>> {name: rows.tolist() for name, rows in source_of(Dataset("x", part, part, part, ("a", "b"))).parts.items()}
-    {'train': [0, 1], 'validation': [2, 3], 'test': [4, 5]}
+
+def require_labels(name: str, labels: Tensor, class_names: tuple[str, ...]) -> None:
+    """Raise `ArgumentError` for labels that are no classes."""
+    stray = labels[(labels < 0) | (labels >= len(class_names))]
+    require(not len(stray), name, stray.tolist()[:10], f"classes from 0 to {len(class_names) - 1}")
+
+
+def part_of(name: str) -> str | None:
+    """Say whether the name of a file or folder tells of "train", "validation" or "test"; None if of none.
+
+    >>> part_of("train-00000-of-00002.parquet"), part_of("t10k-images-idx3"), part_of("Val"), part_of("trains")
+    ('train', 'test', 'validation', None)
     """
-    parts = [dataset.train, dataset.validation, dataset.test]
-    sizes = [len(part) for part in parts]
-    return Source(
-        examples=Joined([part.examples for part in parts]),
-        labels=torch.cat([part.labels for part in parts]),
-        class_names=dataset.class_names,
-        parts=dict(zip(PARTS, torch.split(torch.arange(sum(sizes)), sizes), strict=True)),
-        augmentation=dataset.augmentation,
-        left_out=dataset.left_out,
-        notes=dataset.notes,
-        pixel_range=dataset.pixel_range,
-    )
+    words = re.split(r"[^a-z0-9]+", name.lower())
+    known = {**SPLIT_WORDS, "t10k": "test"}  # as the files of MNIST are called
+    return next((known[word] for word in words if word in known), None)

@@ -1,13 +1,14 @@
 """How a data set is divided: training, validation and test, always apart, and the long tail of training."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from bisector.data.dataset import Dataset, Part
+from bisector.data.examples import Subset
 from bisector.data.keyed import keyed_uniform
-from bisector.data.long_tail import long_tail_indices
+from bisector.data.long_tail import first_of_each_class, long_tail_indices
 from bisector.data.source import Source
 from bisector.errors import require, require_number
 
@@ -43,9 +44,8 @@ def standard_split(name: str, source: Source, *, imbalance: float = 1.0, seed: i
     strangers = "its test part holds none of the classes of its training part"
     require(not _open(source), "split", f"'standard', but {strangers}", "'open-set' for such data")
     parts = _own_parts(source.parts)
-    classes = len(source.class_names)
     train = parts.get("train", torch.arange(len(source.labels)))
-    whole = torch.bincount(source.labels[train], minlength=classes)
+    whole = _counts(source, train)
     if "test" in parts:
         test = parts["test"]
     else:
@@ -54,35 +54,20 @@ def standard_split(name: str, source: Source, *, imbalance: float = 1.0, seed: i
     if "validation" in parts:
         validation = parts["validation"]
     else:
-        rest = torch.bincount(source.labels[train], minlength=classes)
-        validation, train = _drawn(train, source.labels, _validation_counts(rest, whole), seed, "choose")
+        counts = _validation_counts(_counts(source, train), whole)
+        validation, train = _drawn(train, source.labels, counts, seed, "choose")
 
-    trained = torch.bincount(source.labels[train], minlength=classes) > 0
+    trained = _counts(source, train) > 0
     known = int(trained.sum())
     require(known >= 2, "data", f"{known} class with examples to train on", "at least 2")
-    others = torch.bincount(source.labels[torch.cat([validation, test])], minlength=classes)
+    others = _counts(source, torch.cat([validation, test]))
     lost = [
         f"class {source.class_names[c]!r}: no example to train on; {int(others[c])} for validation and test"
         for c in (~trained).nonzero()[:, 0].tolist()
     ]
     train = _long_tail(train, source.labels, imbalance, seed)
-    new = trained.cumsum(0) - 1
-
-    def part(rows: Tensor) -> Part:
-        kept = rows[trained[source.labels[rows]]]
-        return Part(source.examples.select(kept), new[source.labels[kept]])
-
-    return Dataset(
-        name=name,
-        train=part(train),
-        validation=part(validation),
-        test=part(test),
-        class_names=_names(source, trained),
-        augmentation=source.augmentation,
-        left_out=(*source.left_out, *lost),
-        notes=source.notes,
-        pixel_range=source.pixel_range,
-    )
+    validation, test = (rows[trained[source.labels[rows]]] for rows in (validation, test))
+    return _dataset(name, source, (train, validation, test), trained, left_out=lost)
 
 
 def open_set_split(name: str, source: Source, *, imbalance: float = 1.0, seed: int = 0) -> Dataset:
@@ -107,11 +92,10 @@ def open_set_split(name: str, source: Source, *, imbalance: float = 1.0, seed: i
     (('c', 'd'), ('a', 'b'), tensor([9, 9]), tensor([10, 10]))
     """
     require_number("imbalance", imbalance, least=1)
-    classes = len(source.class_names)
-    whole = torch.bincount(source.labels, minlength=classes)
+    whole = _counts(source, torch.arange(len(source.labels)))
     present = (whole > 0).nonzero()[:, 0]
     require(len(present) >= 4, "data", f"{len(present)} classes", "at least 4, to train on 2 and test on 2")
-    tested = torch.zeros(classes, dtype=torch.bool)
+    tested = torch.zeros(len(whole), dtype=torch.bool)
     if _open(source):
         tested[source.labels[_own_parts(source.parts)["test"]]] = True
     else:
@@ -119,28 +103,11 @@ def open_set_split(name: str, source: Source, *, imbalance: float = 1.0, seed: i
         order = keyed_uniform(0, 0, present, 1, "classes")[:, 0].argsort(stable=True)
         tested[present[order[: len(present) // 2]]] = True
     known = ~tested & (whole > 0)
-
     rows = known[source.labels].nonzero()[:, 0]
     validation, train = _drawn(rows, source.labels, _validation_counts(whole, whole), seed, "choose")
     train = _long_tail(train, source.labels, imbalance, seed)
     test = tested[source.labels].nonzero()[:, 0]
-    new = torch.where(known, known.cumsum(0), tested.cumsum(0)) - 1
-
-    def part(rows: Tensor) -> Part:
-        return Part(source.examples.select(rows), new[source.labels[rows]])
-
-    return Dataset(
-        name=name,
-        train=part(train),
-        validation=part(validation),
-        test=part(test),
-        class_names=_names(source, known),
-        test_names=_names(source, tested),
-        augmentation=source.augmentation,
-        left_out=source.left_out,
-        notes=source.notes,
-        pixel_range=source.pixel_range,
-    )
+    return _dataset(name, source, (train, validation, test), known, tested)
 
 
 SPLITS: Mapping[str, Callable[..., Dataset]] = {"standard": standard_split, "open-set": open_set_split}
@@ -166,6 +133,10 @@ def _open(source: Source) -> bool:
     return len(tested) >= 2 and len(trained) >= 2 and not torch.isin(tested, trained).any()
 
 
+def _counts(source: Source, rows: Tensor) -> Tensor:  # (C,)
+    return torch.bincount(source.labels[rows], minlength=len(source.class_names))
+
+
 def _share(counts: Tensor, share: float) -> Tensor:  # (C,)
     return (counts * share + 1e-6).round().long()
 
@@ -182,13 +153,8 @@ def _drawn(
     purpose: str,
 ) -> tuple[Tensor, Tensor]:
     """Draw so many of each class: those drawn and the others, each in the order of `rows`."""
-    of_rows = labels[rows]
-    shuffled = keyed_uniform(seed, 0, rows, 1, purpose)[:, 0].argsort(stable=True)
-    order = shuffled[of_rows[shuffled].argsort(stable=True)]
-    sizes = torch.bincount(of_rows, minlength=len(counts))
-    rank = torch.arange(len(rows)) - (sizes.cumsum(0) - sizes)[of_rows[order]]
-    taken = torch.zeros(len(rows), dtype=torch.bool)
-    taken[order] = rank < counts[of_rows[order]]
+    order = keyed_uniform(seed, 0, rows, 1, purpose)[:, 0].argsort(stable=True)
+    taken = first_of_each_class(order, labels[rows], counts)
     return rows[taken], rows[~taken]
 
 
@@ -199,5 +165,33 @@ def _long_tail(rows: Tensor, labels: Tensor, imbalance: float, seed: int) -> Ten
     return rows[long_tail_indices(present, imbalance, seed)]
 
 
-def _names(source: Source, chosen: Tensor) -> tuple[str, ...]:
-    return tuple(source.class_names[c] for c in chosen.nonzero()[:, 0].tolist())
+def _dataset(
+    name: str,
+    source: Source,
+    parts: tuple[Tensor, Tensor, Tensor],
+    known: Tensor,  # (C,) classes to train on
+    tested: Tensor | None = None,  # (C,) those to test on, where these are others
+    *,
+    left_out: Sequence[str] = (),
+) -> Dataset:
+    """Return the data set of these rows for training, validation and test, each group of classes numbered anew."""
+    new = known.cumsum(0) if tested is None else torch.where(known, known.cumsum(0), tested.cumsum(0))
+
+    def names(chosen: Tensor) -> tuple[str, ...]:
+        return tuple(source.class_names[c] for c in chosen.nonzero()[:, 0].tolist())
+
+    train, validation, test = (
+        Part(Subset(source.examples, rows), new[source.labels[rows]] - 1) for rows in parts
+    )
+    return Dataset(
+        name=name,
+        train=train,
+        validation=validation,
+        test=test,
+        class_names=names(known),
+        test_names=None if tested is None else names(tested),
+        augmentation=source.augmentation,
+        left_out=(*source.left_out, *left_out),
+        notes=source.notes,
+        pixel_range=source.pixel_range,
+    )

@@ -1,7 +1,7 @@
 """attach: give a torchvision R-CNN a head of ours; detach: give it back."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from bisector.detection.predictor import BoxPredictor, PlainPredictor
 from bisector.detection.roi_heads import METER_ON, MarginRoIHeads
 from bisector.errors import ArgumentError, missing_extra, require, require_choice, require_integer
-from bisector.heads import Head
-from bisector.training.spec import build_head
+from bisector.heads import Head, build_head
 
 try:
     from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
@@ -19,11 +18,6 @@ except ImportError as error:
     raise missing_extra("torchvision", "detection") from error
 
 Model = TypeVar("Model", bound=nn.Module)
-
-_Place: TypeAlias = tuple[nn.Module, str, Any]
-"""The parent, the name there, the RoI heads."""
-
-SHORT_NAMES = {"linear": "linear-softmax"}
 
 
 def attach(
@@ -91,21 +85,25 @@ def attach(
     >>> type(detach(model).roi_heads).__name__
     'RoIHeads'
     """
-    places = _places(model)
+    stages = _stages(model)
     require(isinstance(head, str | Head), "head", repr(head), "a name such as 'igam:gain=2', or a Head")
     for name, flag in (("objectness", objectness), ("class_agnostic", class_agnostic)):
         require(isinstance(flag, bool), name, repr(flag), "True or False")
     require_choice("meter_on", meter_on, METER_ON)
     if num_classes is not None:
         require_integer("num_classes", num_classes, least=2)
-    stages = {id(old): old for *_, old in places}
     single = isinstance(head, str) or len(stages) == 1
     require(single, "head", f"one head for {len(stages)} stages", "a name, from which each gets its own")
     settings = (num_classes, class_counts, objectness, class_agnostic, options)
-    made = {key: _predictor(old, head, *settings) for key, old in stages.items()}
+    predictors = [_predictor(old, head, *settings) for old in stages]
     ours = {"meter_on": meter_on, "_labels": None, "_observed": None}
-    _replace(places, _margin_kind, [{"box_predictor": made[id(old)], **ours} for *_, old in places])
-    return model
+    return _replaced(
+        model,
+        {
+            old: _like(old, _margin_kind(type(old)), box_predictor=predictor, **ours)
+            for old, predictor in zip(stages, predictors, strict=True)
+        },
+    )
 
 
 def detach(model: Model) -> Model:
@@ -117,34 +115,46 @@ def detach(model: Model) -> Model:
     Raises:
         ArgumentError: no head of ours is attached.
     """
-    places = [place for place in _places(model) if isinstance(place[2], MarginRoIHeads)]
-    require(bool(places), "model", f"{type(model).__name__} without a head of ours", "an attached one")
-    plain = [{"box_predictor": _plain(old.box_predictor)} for *_, old in places]
-    _replace(places, _plain_kind, plain)
-    return model
+    stages = [old for old in _stages(model) if isinstance(old, MarginRoIHeads)]
+    require(bool(stages), "model", f"{type(model).__name__} without a head of ours", "an attached one")
+    kinds = [RoIHeads if type(old) is MarginRoIHeads else type(old).__bases__[1] for old in stages]
+    pairs = zip(stages, kinds, strict=True)
+    return _replaced(
+        model, {old: _like(old, kind, box_predictor=_plain(old.box_predictor)) for old, kind in pairs}
+    )
 
 
-def _places(model: nn.Module) -> list[_Place]:
-    """Where a model holds RoI heads."""
+def require_head(spec: str) -> None:
+    """Raise `ArgumentError` unless a spec names a head of bisector and options of it, before anything is loaded.
+
+    >>> require_head("igma")
+    Traceback (most recent call last):
+    bisector.errors.ArgumentError: head: got 'igma'; did you mean 'igam'? expected one of ...
+    """
+    build_head(_full(spec.strip()), 8, 4, torch.ones(4), background=0)
+
+
+def _full(spec: str) -> str:
+    name, colon, rest = spec.partition(":")
+    return ("linear-softmax" if name == "linear" else name) + colon + rest
+
+
+def _stages(model: nn.Module) -> list[Any]:
+    """The RoI heads that a model holds, each once."""
     require(isinstance(model, nn.Module), "model", type(model).__name__, "a torchvision R-CNN")
-    found = [
-        (parent, name, child)
-        for parent in model.modules()
-        for name, child in parent.named_children()
-        if isinstance(child, RoIHeads)
-    ]
-    kind = f"{type(model).__name__}, which holds no RoIHeads of torchvision"
-    require(bool(found), "model", kind, "Faster R-CNN, Mask R-CNN or another R-CNN of torchvision")
+    found = [part for part in model.modules() if isinstance(part, RoIHeads) and part is not model]
+    got = f"{type(model).__name__}, which holds no RoIHeads of torchvision"
+    require(bool(found), "model", got, "Faster R-CNN, Mask R-CNN or another R-CNN of torchvision")
     return found
 
 
-def _replace(places: list[_Place], kind: Callable[[type], type], made: list[dict[str, Any]]) -> None:
-    """Set RoI heads of another kind in all places; what stands in two places stays one object."""
-    new: dict[int, Any] = {}
-    for (parent, name, old), attributes in zip(places, made, strict=True):
-        if id(old) not in new:
-            new[id(old)] = _like(old, kind(type(old)), attributes)
-        setattr(parent, name, new[id(old)])
+def _replaced(model: Model, new: Mapping[Any, Any]) -> Model:
+    """Set other RoI heads in all places of the old ones."""
+    for parent in list(model.modules()):
+        for name, child in list(parent._modules.items()):
+            if child in new:
+                setattr(parent, name, new[child])
+    return model
 
 
 def _margin_kind(old: type) -> type:
@@ -154,12 +164,7 @@ def _margin_kind(old: type) -> type:
     return MarginRoIHeads if old is RoIHeads else type(f"Margin{old.__name__}", (MarginRoIHeads, old), {})
 
 
-def _plain_kind(old: type) -> type:
-    """Return the class that the RoI heads had before."""
-    return RoIHeads if old is MarginRoIHeads else old.__bases__[1]
-
-
-def _like(old: Any, kind: type, attributes: dict[str, Any]) -> Any:
+def _like(old: Any, kind: type, **attributes: Any) -> Any:
     """Return RoI heads of another kind that share all modules and settings with the old ones."""
     new: Any = object.__new__(kind)
     ours = {"meter_on", "_labels", "_observed"}
@@ -205,14 +210,10 @@ def _predictor(
 
 def _require_masks(roi_heads: Any, wanted: int) -> None:
     """Refuse a number of classes that the mask branch does not have."""
-    if not roi_heads.has_mask():
-        return
-    layers = [part for part in roi_heads.mask_predictor.modules() if isinstance(part, nn.Conv2d)]
-    if layers:
+    layers = roi_heads.mask_predictor.modules() if roi_heads.has_mask() else ()
+    for outputs in [layer.out_channels for layer in layers if isinstance(layer, nn.Conv2d)][-1:]:
         legal = f"{wanted}: a mask predictor of as many classes, set before attach"
-        require(
-            layers[-1].out_channels == wanted, "mask_predictor", f"{layers[-1].out_channels} classes", legal
-        )
+        require(outputs == wanted, "mask_predictor", f"{outputs} classes", legal)
 
 
 def _head(
@@ -229,31 +230,25 @@ def _head(
     require(classes > 1, "objectness", "True with one class", legal)
     if isinstance(head, Head):
         got = f"{head.num_classes} classes of dim {head.in_features}, background={head.background}"
-        fits = (head.num_classes, head.in_features, head.background) == (classes, in_features, background)
-        require(fits, "head", got, f"{classes} classes of dim {in_features}, background={background}")
+        legal = f"{classes} classes of dim {in_features}, background={background}"
+        require(got == legal, "head", got, legal)
         require(not options and class_counts is None, "options", sorted(options), "none beside a head")
         require(head.reduction == "mean", "reduction", repr(head.reduction), "'mean'")
         return head
     require("background" not in options, "background", options.get("background"), "none: it is class 0")
     require(options.get("reduction", "mean") == "mean", "reduction", options.get("reduction"), "'mean'")
-    counts = (
-        None if class_counts is None else _counts(class_counts, wanted - 1, with_background=not objectness)
-    )
-    name, colon, rest = head.partition(":")
-    spec = SHORT_NAMES.get(name, name) + colon + rest
-    return build_head(spec, in_features, classes, counts, background=background, **options)
-
-
-def _counts(class_counts: Sequence[float] | Tensor, classes: int, *, with_background: bool) -> Tensor:
-    """Return the counts as the head needs them: the background as frequent as the mean of the classes."""
-    try:
-        counts = torch.as_tensor(class_counts, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError):
-        raise ArgumentError(
-            f"class_counts: got {type(class_counts).__name__}; expected {classes} numbers"
-        ) from None
-    require(counts.shape == (classes,), "class_counts", f"shape {tuple(counts.shape)}", f"({classes},)")
-    return torch.cat([counts.clamp_min(1).mean()[None], counts]) if with_background else counts
+    counts = None
+    if class_counts is not None:
+        try:
+            counts = torch.as_tensor(class_counts, dtype=torch.float64)
+        except (TypeError, ValueError, RuntimeError):
+            got = type(class_counts).__name__
+            raise ArgumentError(f"class_counts: got {got}; expected {wanted - 1} numbers") from None
+        fits = counts.shape == (wanted - 1,)
+        require(fits, "class_counts", f"shape {tuple(counts.shape)}", f"({wanted - 1},)")
+        if not objectness:  # the background is as frequent as the mean of the classes
+            counts = torch.cat([counts.clamp_min(1).mean()[None], counts])
+    return build_head(_full(head), in_features, classes, counts, background=background, **options)
 
 
 def _start_from(head: Head, scores: Any, objectness: bool) -> None:

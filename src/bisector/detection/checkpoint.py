@@ -1,28 +1,25 @@
 """A detector that was trained here, built again from its checkpoint alone."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bisector.data.boxes import BoxSet, BoxSplits
+from bisector.data.boxes import BoxSet
 from bisector.data.images import PixelRange
 from bisector.detection.attaching import attach
-from bisector.detection.models import build_detector, fix_parts, fixed_parts
+from bisector.detection.evaluation.coco_eval import LVIS_MOST
+from bisector.detection.models import build_detector, fix_parts
 from bisector.detection.module import Detector
 from bisector.detection.recipe import BoxRecipe, BoxTask
 from bisector.errors import require
 from bisector.files import reading
 from bisector.training.checkpoints import BEST, LAST, epochs_done, read_checkpoint
-from bisector.training.recipe import Machine
 
 WRITER = "bisector detect train"
-
-LVIS_DETECTIONS = 300
-"""How many detections of a picture LVIS scores."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,38 +69,12 @@ class TrainedDetector:
         """
         require(len(boxes) > 0, "data", f"no picture in {boxes.name}", "at least one to be scored")
         rois: Any = self.model.network.roi_heads
-        if boxes.style == "lvis" and self.recipe.detections is None:
-            rois.detections_per_img = LVIS_DETECTIONS
+        rois.detections_per_img = detections_of_picture(boxes, self.recipe) or rois.detections_per_img
 
 
-def describe(
-    splits: BoxSplits,
-    task: BoxTask,
-    head: str,
-    recipe: BoxRecipe,
-    seed: int,
-    *,
-    machine: Machine,
-    trainer: Mapping[str, str],
-) -> dict[str, Any]:
-    """Return the plain values from which `load_detector` builds the model again, and all its result depends on."""
-    limit = LVIS_DETECTIONS if splits.train.style == "lvis" else None
-    return {
-        "kind": "detector",
-        "trainer": dict(trainer),
-        "precision": machine.precision,
-        "devices": machine.devices,
-        "fingerprint": splits.fingerprint(),
-        "task": asdict(task),
-        "recipe": asdict(recipe),
-        "head": head,
-        "seed": seed,
-        "class_names": list(splits.train.class_names),
-        "train_counts": splits.train.counts.tolist(),
-        "train_image_counts": splits.train.image_counts.tolist(),
-        "detections": recipe.detections or limit,
-        **({"pixel_range": list(splits.train.pixel_range)} if splits.train.pixel_range else {}),
-    }
+def detections_of_picture(boxes: BoxSet, recipe: BoxRecipe) -> int | None:
+    """Return how many detections of a picture are kept: those asked for, else LVIS's 300, else the model's own."""
+    return recipe.detections or (LVIS_MOST if boxes.style == "lvis" else None)
 
 
 def build_model(
@@ -115,7 +86,7 @@ def build_model(
     left as they are.
 
     Args:
-        description: of `describe`.
+        description: of a training of a detector.
         fixed: what the model held fixed, from its checkpoint: then no weights are loaded from anywhere else.
         truth: the validation part.
     """
@@ -182,6 +153,7 @@ def load_detector(path: Path) -> TrainedDetector:
         epochs = epochs_done(stored)
         low, high = description.get("pixel_range", (0, 0))
     ended = last.name == BEST or done >= recipe.epochs
+    unfinished = f"{last} is of a training that has done {done} of its {recipe.epochs} epochs"
     return TrainedDetector(
         model=model.eval(),
         task=task,
@@ -192,14 +164,7 @@ def load_detector(path: Path) -> TrainedDetector:
         train_counts=torch.tensor(description["train_counts"]),
         train_image_counts=torch.tensor(description["train_image_counts"]),
         epochs=epochs,
-        unfinished=""
-        if ended
-        else f"{last} is of a training that has done {done} of its {recipe.epochs} epochs",
+        unfinished="" if ended else unfinished,
         path=place,
         pixel_range=(low, high) if low < high else None,
     )
-
-
-def with_fixed(description: Mapping[str, Any], model: Detector) -> dict[str, Any]:
-    """Return the description as checkpoints carry it, with what the model holds fixed."""
-    return {**description, "fixed": fixed_parts(model.network)}

@@ -7,13 +7,12 @@ from pathlib import Path
 
 from bisector.cores import require_tasks
 from bisector.data.boxes import BoxSplits
+from bisector.detection.attaching import require_head
 from bisector.detection.data import load_box_task
 from bisector.detection.evaluation import Detections, read_detections, write_detections
 from bisector.detection.module import Detector
 from bisector.detection.recipe import BoxRecipe, BoxTask
-from bisector.detection.results import BoxResult
-from bisector.detection.spec import require_head
-from bisector.detection.train import Detection
+from bisector.detection.train import BoxResult, Detection
 from bisector.errors import require
 from bisector.training.cells import Cell, require_heads
 from bisector.training.experiment import Experiment

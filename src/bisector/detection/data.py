@@ -1,14 +1,19 @@
-"""What a task names, and its batches for the Trainer."""
+"""Batches of pictures and boxes that are a function of (seed, epoch, step), for the Trainer and in plain order."""
 
-from typing import Any
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from bisector.data.boxes import BoxSet, BoxSplits, load_boxes
+from bisector.data.boxes import BoxSet, BoxSplits, epoch_order, load_boxes
 from bisector.data.images import PixelRange
-from bisector.detection.batches import BoxBatches, PlainBoxBatches
+from bisector.data.keyed import keyed_permutation, keyed_uniform
 from bisector.detection.recipe import BoxTask
-from bisector.errors import missing_extra
+from bisector.errors import ArgumentError, missing_extra, require
+from bisector.training.loader import ResumableBatches, shares
 
 try:
     import lightning
@@ -19,17 +24,7 @@ except ImportError as error:
 def load_box_task(
     task: BoxTask, seed: int, *, need_images: bool = True, pixel_range: PixelRange | None = None
 ) -> BoxSplits:
-    """Load what a task names.
-
-    Args:
-        task: the data.
-        seed: decides what is drawn: a validation part, the long tail, what a plugin draws.
-        need_images: whether image files must be there; without them boxes can only be scored against.
-        pixel_range: the scale of pixels of more than 8 bits, where a model was trained with it.
-
-    Raises:
-        ArgumentError: the data are not found or can't be used.
-    """
+    """Load what a task names, as `bisector.data.boxes.load_boxes` does."""
     return load_boxes(
         task.data,
         images=task.images,
@@ -42,34 +37,182 @@ def load_box_task(
     )
 
 
-class BoxData(lightning.LightningDataModule):
-    """The training part in resumable batches and the validation part in plain ones, for each process its share.
+class BoxBatch(NamedTuple):
+    """B pictures with their boxes, as torchvision's detectors take them.
+
+    Attributes:
+        images: B of (3, H, W) uint8 RGB; the detector gets them as `pixels` makes them, on its device.
+        targets: B dicts of "boxes" (n, 4), "labels" (n,) and "image_id".
+        files: B names, for messages.
+    """
+
+    images: list[Tensor]
+    targets: list[dict[str, Any]]
+    files: list[str]
+
+
+def pixels(images: Sequence[Tensor]) -> list[Tensor]:
+    """Return pictures of bytes as float32 from 0 to 1.
+
+    >>> pixels([torch.full((3, 1, 1), 255, dtype=torch.uint8)])[0].flatten()
+    tensor([1., 1., 1.])
+    """
+    return [image.float() / 255 for image in images]
+
+
+def box_batch(boxes: BoxSet, positions: Sequence[int], mirrored: Sequence[bool] | None = None) -> BoxBatch:
+    """Return some pictures of a set with the boxes that are trained on: those that are no crowd.
 
     Args:
-        train: what to train on.
-        validation: what to validate on.
-        batch_size: pictures of a step, in each process.
+        boxes: the set.
+        positions: of the pictures.
+        mirrored: which of them to flip from left to right; none if None.
+
+    Raises:
+        ArgumentError: a file is missing or broken.
+    """
+    images, targets = [], []
+    for place, index in enumerate(positions):
+        picture = boxes[index]
+        there = ~picture.crowd
+        image, corners = boxes.image(index), picture.boxes[there]
+        if mirrored is not None and mirrored[place]:
+            image = image.flip(-1)
+            left, top, right, bottom = corners.unbind(1)
+            corners = torch.stack([picture.width - right, top, picture.width - left, bottom], dim=1)
+        images.append(image)
+        targets.append({"boxes": corners, "labels": picture.labels[there], "image_id": picture.id})
+    return BoxBatch(images, targets, [boxes[index].file for index in positions])
+
+
+class BoxBatches(ResumableBatches):
+    """The training pictures in an order drawn anew each epoch, every other one mirrored; resumable at any batch.
+
+    The order is a function of (seed, epoch), mirroring one of (seed, epoch, place in the order): neither of the
+    workers, nor of how often the training was killed. With several processes each takes every ``world_size``-th
+    picture of the one order, and all take equally many.
+
+    Args:
+        boxes: what to train on.
+        batch_size: pictures a batch; the last of an epoch takes what is left.
         seed: decides order and mirroring.
-        repeats: (N,) factors of Repeat Factor Sampling, or None.
+        repeats: (N,) factors of Repeat Factor Sampling, or None for each picture once an epoch.
         flip: whether to mirror.
-        workers: processes that load the data, for each process that trains.
+        workers: processes that make the batches.
+        rank: of this process.
+        world_size: how many processes train together.
+
+    Raises:
+        ArgumentError: there are fewer pictures than processes.
     """
 
     def __init__(
         self,
-        train: BoxSet,
-        validation: BoxSet,
+        boxes: BoxSet,
         batch_size: int,
         *,
         seed: int,
         repeats: Tensor | None = None,
         flip: bool = True,
         workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
+        enough = len(boxes) >= world_size
+        require(enough, "data", f"{len(boxes)} pictures to train on", f"at least {world_size}")
+        order = _Order(len(boxes), batch_size, seed, repeats, rank, world_size)
+        super().__init__(_Batches(boxes, seed, flip), order, workers)
+
+    def __iter__(self) -> Iterator[BoxBatch]:  # type: ignore[override]
+        yield from map(_raised, super().__iter__())
+
+
+class PlainBoxBatches(DataLoader[Any]):
+    """The pictures of a set in its own order, as they are; each process takes its share in equally many batches.
+
+    The last batches of a smaller share may be empty; see `bisector.training.loader.shares`.
+
+    Attributes:
+        positions: of the pictures of each batch.
+    """
+
+    def __init__(
+        self, boxes: BoxSet, batch_size: int, *, workers: int = 0, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.positions = shares(len(boxes), batch_size, rank=rank, world_size=world_size)
+        keys = [(0, chunk, chunk) for chunk in self.positions]
+        super().__init__(_Batches(boxes, 0, flip=False), batch_size=None, sampler=keys, num_workers=workers)
+
+    def __iter__(self) -> Iterator[BoxBatch]:  # type: ignore[override]
+        yield from map(_raised, super().__iter__())
+
+
+Key = tuple[int, Tensor, Tensor]
+"""Epoch, places in its order, positions in the set: all that a worker needs to make a batch."""
+
+
+class _Order:
+    """The keys of an epoch's batches, from the first that is still to come."""
+
+    def __init__(
+        self, size: int, batch_size: int, seed: int, repeats: Tensor | None, rank: int, world_size: int
+    ) -> None:
+        self.size, self.batch_size, self.seed, self.repeats = size, batch_size, seed, repeats
+        self.rank, self.world_size = rank, world_size
+        self.epoch = self.first = 0
+        self.share = len(self._drawn(0)) // world_size  # of every epoch
+
+    def __len__(self) -> int:
+        return math.ceil(self.share / self.batch_size)
+
+    def __iter__(self) -> Iterator[Key]:
+        drawn = self._drawn(self.epoch)
+        places = torch.arange(self.share * self.world_size)[self.rank :: self.world_size]
+        for chunk in torch.split(places, self.batch_size)[self.first :]:
+            yield self.epoch, chunk, drawn[chunk]
+
+    def _drawn(self, epoch: int) -> Tensor:
+        if self.repeats is None:
+            return keyed_permutation(self.seed, epoch, self.size)
+        return epoch_order(self.repeats, self.seed, epoch)
+
+
+class _Batches(Dataset["BoxBatch | ArgumentError"]):
+    """Makes the batch of a key, or says why it can't: raised in a worker, an error comes as a traceback."""
+
+    def __init__(self, boxes: BoxSet, seed: int, flip: bool) -> None:
+        self.boxes, self.seed, self.flip = boxes, seed, flip
+
+    def __getitem__(self, key: Key) -> BoxBatch | ArgumentError:
+        epoch, places, positions = key
+        mirrored = None
+        if self.flip:
+            mirrored = (keyed_uniform(self.seed, epoch, places, 1, "flip")[:, 0] < 0.5).tolist()
+        try:
+            return box_batch(self.boxes, positions.tolist(), mirrored)
+        except ArgumentError as error:
+            return error
+
+
+def _raised(batch: BoxBatch | ArgumentError) -> BoxBatch:
+    if isinstance(batch, ArgumentError):
+        raise batch
+    return batch
+
+
+class BoxData(lightning.LightningDataModule):
+    """The training part in resumable batches and the validation part in plain ones, for each process its share.
+
+    Args:
+        splits: of which training and validation part are taken.
+        batch_size: pictures of a step, in each process.
+        workers: processes that load the data, for each process that trains.
+        how: further arguments of `BoxBatches`.
+    """
+
+    def __init__(self, splits: BoxSplits, batch_size: int, *, workers: int = 0, **how: Any) -> None:
         super().__init__()
-        self.train, self.validation = train, validation
-        self.batch_size, self.workers = batch_size, workers
-        self._how: dict[str, Any] = {"seed": seed, "repeats": repeats, "flip": flip, "workers": workers}
+        self.splits, self.batch_size, self.workers, self._how = splits, batch_size, workers, how
         self._batches: BoxBatches | None = None
         self._position: dict[str, int] | None = None
 
@@ -82,19 +225,18 @@ class BoxData(lightning.LightningDataModule):
         self._position = state_dict["position"]
 
     def train_dataloader(self) -> BoxBatches:
-        """Return the training part's batches."""
-        before = self._batches
-        self._batches = BoxBatches(self.train, self.batch_size, **self._how, **self._share())
-        if self._position is not None:
-            self._batches.load_state_dict(self._position)
-            self._position = None
-        elif before is not None:  # the Trainer asks for new batches in the middle of a training
-            self._batches.load_state_dict(before.state_dict())
+        """Return the training part's batches, from where those before them were."""
+        position = self.state_dict()["position"] if self._position is None else self._position
+        how = {"workers": self.workers, **self._how, **self._share()}
+        self._batches, self._position = BoxBatches(self.splits.train, self.batch_size, **how), None
+        if position is not None:
+            self._batches.load_state_dict(position)
         return self._batches
 
     def val_dataloader(self) -> Any:
         """Return the validation part's batches."""
-        return PlainBoxBatches(self.validation, self.batch_size, workers=self.workers, **self._share())
+        boxes = self.splits.validation
+        return PlainBoxBatches(boxes, self.batch_size, workers=self.workers, **self._share())
 
     def _share(self) -> dict[str, Any]:
         trainer = self.trainer

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bisector.data.boxes import BoxSet
-from bisector.detection.batches import BoxBatch, pixels
+from bisector.detection.data import BoxBatch, pixels
 from bisector.detection.evaluation import Detections, evaluate_boxes
 from bisector.detection.predict import detections_of, gathered
 from bisector.training.divergence import DivergedError, diverged
@@ -25,38 +25,18 @@ class Detector(HeadModule):
 
     Args:
         network: of torchvision, attached by `bisector.detection.attach`.
-        learning_rate: the highest of the schedule.
-        weight_decay: of the optimizer.
-        optimizer: "sgd" (momentum 0.9) or "adamw".
-        schedule: "one-cycle", "cosine" or "constant"; see `bisector.training.schedules`. The last has 5% of warm-up
-            too, at most 500 steps.
         clip_norm: length that the gradient is cut to, or None.
-        seed: what a step draws, such as its proposals, is a function of it, the step and the process alone, so that
-            a resumed training sees the same numbers. None leaves the random numbers alone.
         truth: the validation part; nothing is logged of it if None.
+        how: arguments of `HeadModule`; the optimizer is "sgd" (momentum 0.9) or "adamw", and "constant" has 5% of
+            warm-up too, at most 500 steps.
     """
 
     head_path = "network.roi_heads.box_predictor.head"
 
     def __init__(
-        self,
-        network: Any,
-        *,
-        learning_rate: float = 0.01,
-        weight_decay: float = 1e-4,
-        optimizer: str = "sgd",
-        schedule: str = "one-cycle",
-        clip_norm: float | None = 10.0,
-        seed: int | None = None,
-        truth: BoxSet | None = None,
+        self, network: Any, *, clip_norm: float | None = 10.0, truth: BoxSet | None = None, **how: Any
     ) -> None:
-        super().__init__(
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            optimizer=optimizer,
-            schedule=schedule,
-            seed=seed,
-        )
+        super().__init__(**how)
         self.network = network
         self.clip_norm = clip_norm
         self.truth = truth
@@ -75,9 +55,7 @@ class Detector(HeadModule):
         self._require_finite(loss, parts)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(images))
         embeddings, labels = self.network.roi_heads.observed
-        if (
-            not self.measures
-        ):  # a head that counts has no InformationGuide, and a checkpoint shall hold its counts
+        if not self.measures:  # nobody else feeds a head that counts, and a checkpoint shall hold its counts
             self.network.roi_heads.observe()
         return {
             "loss": loss,
@@ -153,7 +131,6 @@ class Detector(HeadModule):
         raise self._not_finite("loss", f"{float(loss.detach()):.6g} ({shown}{elsewhere})")
 
     def _not_finite(self, what: str, got: str) -> DivergedError:
-        where = (
-            f"epoch {self.current_epoch}, step {self.global_step}, with {', '.join(map(str, self._files))}"
-        )
+        files = ", ".join(map(str, self._files))
+        where = f"epoch {self.current_epoch}, step {self.global_step}, with {files}"
         return diverged(self, what, f"{got} in {where}")

@@ -1,27 +1,29 @@
-"""Detections of a whole set of pictures, and embeddings of its boxes."""
+"""What a detector finds in a set of pictures, and what it makes of the true boxes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn.functional import cross_entropy
 
-from bisector.data.boxes import BoxSet
-from bisector.detection.batches import PlainBoxBatches, pixels
-from bisector.detection.evaluation import Detections
-from bisector.detection.modes import evaluating
+from bisector.data.boxes import BoxSet, BoxSplits
+from bisector.data.tables.writer import EmbeddingWriter
+from bisector.detection.data import PlainBoxBatches, pixels
+from bisector.detection.evaluation import BoxAccuracy, Detections
+from bisector.detection.evaluation.evaluate import classify_predicted
+from bisector.detection.roi_heads import evaluating
+from bisector.errors import require
 from bisector.information.exchange import several_processes
+from bisector.posthoc import Adjustment, adjust_scores
 
 Item = TypeVar("Item")
 
 
 def detections_of(outputs: Sequence[Mapping[str, Tensor]], images: Sequence[int | str]) -> list[Detections]:
-    """Return what torchvision's detector said of some pictures, on the CPU.
-
-    Args:
-        outputs: a dict of "boxes", "labels" and "scores" for each.
-        images: their ids.
-    """
+    """Return what torchvision's detector said of some pictures with these ids, on the CPU."""
     return [
         Detections(
             image,
@@ -40,22 +42,6 @@ def gathered(mine: list[Item]) -> list[Item]:
     found: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(found, mine)
     return [item for part in found for item in part]
-
-
-def in_order(found: list[Detections], truth: BoxSet) -> list[Detections]:
-    """Return detections in the order of the pictures, whichever process made them."""
-    of = {one.image: one for one in found}
-    return [of[picture.id] for picture in truth.pictures]
-
-
-def share_buffers(network: nn.Module) -> None:
-    """Give every process the buffers of the first: the statistics of batch norms are each process's own.
-
-    DDP does so before every forward, and so not after the last step. The first process writes the checkpoints.
-    """
-    if several_processes():
-        for buffer in network.buffers():
-            distributed.broadcast(buffer, 0)
 
 
 def detect(
@@ -87,12 +73,39 @@ def detect(
     device = next(network.parameters()).device
     with evaluating(network):
         for images, targets, _ in batches:
-            if not images:
-                continue
-            outputs = network(pixels([image.to(device) for image in images]))
-            found += detections_of(outputs, [target["image_id"] for target in targets])
-            progress(len(images))
+            if images:
+                outputs = network(pixels([image.to(device) for image in images]))
+                found += detections_of(outputs, [target["image_id"] for target in targets])
+                progress(len(images))
     return found
+
+
+@contextmanager
+def adjusted_scores(network: Any, adjustment: Adjustment) -> Iterator[None]:
+    """Let a torchvision R-CNN score with class offsets, for as long as the context lasts.
+
+    Among the classes the scores of a box move as `bisector.posthoc.adjust_scores` says; what they have together,
+    and the background's, stays. It is done before thresholds and suppression, as in a model that was trained so.
+
+    Args:
+        network: in evaluation mode.
+        adjustment: of the C classes without background.
+
+    Raises:
+        ArgumentError: at the first picture, if the number of classes does not fit.
+    """
+
+    def move(module: object, inputs: object, outputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        logits, deltas = outputs
+        scores = adjust_scores(logits.float().softmax(-1), adjustment, background=0)
+        # Their softmax is they themselves.
+        return scores.clamp_min(torch.finfo(scores.dtype).tiny).log(), deltas
+
+    handle = network.roi_heads.box_predictor.register_forward_hook(move)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def embed_truth(
@@ -101,15 +114,7 @@ def embed_truth(
     """Embed the boxes of the ground truth as regions of interest, batch by batch.
 
     This is how amounts are correlated with AP: what the classifier sees of an object that was found exactly. Crowd
-    boxes are left out.
-
-    Args:
-        network: an attached detector; it runs where its weights are.
-        boxes: the pictures and their boxes.
-        batch_size: pictures at once.
-        workers: processes that read pictures.
-        rank: of this process, which embeds its share.
-        world_size: of how many.
+    boxes are left out. Of several processes each embeds its share. Arguments are those of `detect`.
 
     Yields:
         The (n, D) embeddings, the (n,) labels from 1, and n names: file and annotation id.
@@ -122,19 +127,109 @@ def embed_truth(
     for positions, batch in zip(batches.positions, batches, strict=True):
         if not len(positions):
             continue
+        targets = [{name: t[name].to(device) for name in ("boxes", "labels")} for t in batch.targets]
         with evaluating(network):
-            targets = [
-                {"boxes": t["boxes"].to(device), "labels": t["labels"].to(device)} for t in batch.targets
-            ]
             images, targets = network.transform(pixels([image.to(device) for image in batch.images]), targets)
             features = network.backbone(images.tensors)
             if isinstance(features, Tensor):
                 features = {"0": features}
             found = network.roi_heads.embed_boxes(features, [t["boxes"] for t in targets], images.image_sizes)
-        labels = torch.cat([target["labels"] for target in targets])
         names = [
             f"{boxes[index].file}#{annotation}"
             for index in positions.tolist()
             for annotation in boxes[index].ids[~boxes[index].crowd].tolist()
         ]
-        yield found, labels, names
+        yield found, torch.cat([target["labels"] for target in targets]), names
+
+
+def class_logits(network: Any, embeddings: Tensor) -> Tensor:  # (n, D) -> (n, C)
+    """Return the logits of the classes without the background, as far as they tell classes apart."""
+    head = network.roi_heads.head
+    logits: Tensor = head.logits(embeddings)
+    return logits if head.background is None else logits[:, 1:]  # it has none beside an objectness
+
+
+def classify_truth(
+    network: Any, boxes: BoxSet, frequency: tuple[str, ...] | None = None, **how: Any
+) -> BoxAccuracy | None:
+    """Say how well a detector tells the classes of the ground-truth boxes apart; None where there is one alone.
+
+    A detector that finds little has an AP near 0 for every class; given the boxes, its classes can be compared. Of
+    several processes each looks at its share, and all return what all found.
+
+    Args:
+        network: an attached detector.
+        boxes: the pictures.
+        frequency: "rare", "common" or "frequent" for each class.
+        how: further arguments of `embed_truth`.
+    """
+    if len(boxes.class_names) == 1:
+        return None
+    found = [(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long))]
+    with torch.no_grad():
+        for embeddings, labels, _ in embed_truth(network, boxes, **how):
+            found.append((class_logits(network, embeddings).argmax(dim=1).cpu() + 1, labels.cpu()))
+    predictions, labels = (torch.cat(column) for column in zip(*gathered(found), strict=True))
+    return classify_predicted(predictions, labels, len(boxes.class_names), frequency)
+
+
+def write_box_embeddings(
+    network: Any,
+    splits: BoxSplits,
+    path: Path,
+    *,
+    parts: tuple[str, ...] = ("train", "validation", "test"),
+    model: str = "",
+    data: str = "",
+    settings: Mapping[str, Any] | None = None,
+    batch_size: int = 4,
+    progress: Callable[[int], None] = lambda pictures: None,
+) -> int:
+    """Write embeddings, labels, predictions, losses and scores of all boxes that are no crowd, as Parquet.
+
+    A prediction is the best class of the head's logits among the classes: whether a box is background is not asked.
+
+    Args:
+        network: an attached detector.
+        splits: its data.
+        path: of the file.
+        parts: which of them.
+        model: for the record, as `data` and `settings`.
+        data: what the boxes are of.
+        settings: of the command.
+        batch_size: pictures at once.
+        progress: is given the number of pictures after each batch.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        ArgumentError: there is no box, or a picture can't be read.
+        OSError: the file cannot be written.
+    """
+    chosen = {name: part for name in parts if (part := getattr(splits, name)) is not None}
+    rows = sum(int(part.counts.sum()) for part in chosen.values())
+    require(rows > 0, "data", f"no box in {', '.join(chosen) or 'no part'}", "at least one")
+    left_out = dict.fromkeys(line for part in chosen.values() for line in part.left_out)
+    names = splits.train.class_names
+    writer = EmbeddingWriter(
+        path, class_names=names, model=model, data=data, left_out=tuple(left_out), settings=settings
+    )
+    with writer, torch.no_grad():
+        for part, boxes in chosen.items():
+            left = len(boxes)
+            for embeddings, labels, own in embed_truth(network, boxes, batch_size=batch_size):
+                if len(labels):
+                    scores, classes = class_logits(network, embeddings).float(), labels - 1
+                    writer.write(
+                        embeddings,
+                        classes,
+                        predictions=scores.argmax(dim=1),
+                        losses=cross_entropy(scores, classes, reduction="none"),
+                        scores=scores,
+                        names=own,
+                        splits=[part] * len(labels),
+                    )
+                progress(min(batch_size, left))
+                left -= batch_size
+    return rows

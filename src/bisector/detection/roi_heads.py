@@ -1,11 +1,12 @@
 """MarginRoIHeads: torchvision's RoI heads, whose boxes are classified by a head of ours."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from bisector.detection.modes import evaluating
 from bisector.detection.predictor import BoxPredictor
 from bisector.errors import ArgumentError, missing_extra, require
 from bisector.heads import Head
@@ -137,3 +138,24 @@ class MarginRoIHeads(RoIHeads):  # type: ignore[misc]
 
 def _of_forward(features: Any, proposals: Any, image_shapes: Any, targets: Any = None) -> tuple[Any, ...]:
     return features, proposals, image_shapes, targets
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards each part is as it was, one that was frozen too.
+
+    >>> frozen = nn.Sequential(nn.BatchNorm1d(2).eval(), nn.Dropout()).train()
+    >>> _ = frozen[0].eval()
+    >>> with evaluating(frozen):
+    ...     pass
+    >>> [part.training for part in frozen]
+    [False, True]
+    """
+    modes = [(part, part.training) for part in network.modules()]
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part, mode in modes:
+            part.training = mode

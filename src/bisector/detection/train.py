@@ -1,25 +1,26 @@
 """Train a detector: one head on one set of boxes."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import distributed
 
 from bisector.data.boxes import BoxSplits, repeat_factors
-from bisector.detection.checkpoint import build_model, describe, load_detector, with_fixed
+from bisector.detection.checkpoint import build_model, detections_of_picture, load_detector
 from bisector.detection.data import BoxData
-from bisector.detection.evaluation import Detections, evaluate_boxes
-from bisector.detection.measure import classify_truth
+from bisector.detection.evaluation import BoxAccuracy, BoxScores, Detections, evaluate_boxes
+from bisector.detection.models import fixed_parts
 from bisector.detection.module import Detector
-from bisector.detection.predict import detect, gathered, in_order, share_buffers
+from bisector.detection.predict import classify_truth, detect, gathered
 from bisector.detection.recipe import PRECISIONS, BoxRecipe, BoxTask
-from bisector.detection.results import BoxResult
 from bisector.errors import missing_extra, require, require_choice
+from bisector.information.exchange import several_processes
+from bisector.records import read_record
 from bisector.training.experiment import Ended, Experiment
-from bisector.training.recipe import Machine
-from bisector.training.runner import Progress
 
 try:
     import lightning
@@ -29,9 +30,53 @@ except ImportError as error:
 BACKGROUND = "(background)"
 
 
+@dataclass(frozen=True)
+class BoxResult:
+    """One detector trained with one seed and scored.
+
+    Args:
+        head: as on the command line, such as "igam:preset=paper".
+        seed: of the training.
+        model: name of the detector.
+        data: what it was trained on.
+        part: that was scored, "test" or "validation".
+        scores: on that part.
+        seconds: that training and scoring took.
+        epochs: that were trained.
+        classified: how well the classes of the true boxes were told apart, None where nobody looked.
+        adjustment: how its scores were moved before they were scored, None where they were not.
+        amount_history: (refreshes, C) information amounts in bits, NaN where unknown; of IGAM alone.
+    """
+
+    head: str
+    seed: int
+    model: str
+    data: str
+    part: str
+    scores: BoxScores
+    seconds: float = math.nan
+    epochs: int = 0
+    classified: BoxAccuracy | None = None
+    adjustment: str | None = None
+    amount_history: list[list[float]] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, path: Path) -> "BoxResult":
+        """Read what `bisector.records.write_record` wrote.
+
+        Raises:
+            DamagedFileError: it is no such file.
+            OSError: it cannot be read.
+        """
+        return read_record(cls, path, f"result: got {path}; expected the result of bisector detect")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Detection(Experiment[Detector, BoxResult]):
-    """The training of a detector.
+    """The training of a detector, scored on the test part, or on validation where there is no other.
+
+    Whatever is random is a function of (seed, epoch, step), so that on one thread of the CPU the result is bit by
+    bit that of a training that was never interrupted.
 
     Args:
         splits: what `task` names, loaded with `seed`.
@@ -50,9 +95,23 @@ class Detection(Experiment[Detector, BoxResult]):
     def describe(self, trainer: Mapping[str, str]) -> dict[str, Any]:
         """Return plain values from which the model is built again, and on which its result depends."""
         require_choice("precision", self.machine.precision, PRECISIONS)
-        return describe(
-            self.splits, self.task, self.head, self.recipe, self.seed, machine=self.machine, trainer=trainer
-        )
+        train = self.splits.train
+        return {
+            "kind": "detector",
+            "trainer": dict(trainer),
+            "precision": self.machine.precision,
+            "devices": self.machine.devices,
+            "fingerprint": self.splits.fingerprint(),
+            "task": asdict(self.task),
+            "recipe": asdict(self.recipe),
+            "head": self.head,
+            "seed": self.seed,
+            "class_names": list(train.class_names),
+            "train_counts": train.counts.tolist(),
+            "train_image_counts": train.image_counts.tolist(),
+            "detections": detections_of_picture(train, self.recipe),
+            **({"pixel_range": list(train.pixel_range)} if train.pixel_range else {}),
+        }
 
     def check(self) -> None:
         """Raise `ArgumentError` for data that cannot be learned from or scored."""
@@ -70,18 +129,16 @@ class Detection(Experiment[Detector, BoxResult]):
 
     def noted(self, description: dict[str, Any], model: Detector) -> dict[str, Any]:
         """Return the description with what the model holds fixed."""
-        return with_fixed(description, model)
+        return {**description, "fixed": fixed_parts(model.network)}
 
     def batches(self) -> lightning.LightningDataModule:
         """Return the pictures as the Trainer takes them."""
-        train, recipe = self.splits.train, self.recipe
-        repeats = repeat_factors(train, recipe.repeat_threshold) if recipe.repeat_threshold else None
+        recipe, threshold = self.recipe, self.recipe.repeat_threshold
         return BoxData(
-            train,
-            self.splits.validation,
+            self.splits,
             recipe.batch_size,
             seed=self.seed,
-            repeats=repeats,
+            repeats=repeat_factors(self.splits.train, threshold) if threshold else None,
             flip=recipe.flip,
             workers=self.machine.workers,
         )
@@ -93,10 +150,12 @@ class Detection(Experiment[Detector, BoxResult]):
 
     def trainer_options(self) -> dict[str, Any]:
         """Return options of the Trainer for a detector."""
+        accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
+        on_cpu = self.machine.accelerator == "cpu" or (self.machine.accelerator == "auto" and not accelerated)
         return {
             "check_val_every_n_epoch": self.recipe.validate_every,
             # Torchvision pools regions in a slow way of its own where a GPU is asked for determinism.
-            "deterministic": "warn" if _on_cpu(self.machine) else False,
+            "deterministic": "warn" if on_cpu else False,
         }
 
     def best(self, path: Path) -> tuple[Detector, int]:
@@ -107,14 +166,19 @@ class Detection(Experiment[Detector, BoxResult]):
     def evaluate(self, model: Detector, ended: Ended) -> tuple[BoxResult, list[Detections]]:
         """Return the scores, and what was detected in the part that is scored."""
         truth, train = self.splits.truth, self.splits.train
-        share_buffers(model.network)
+        if several_processes():
+            # Statistics of batch norms are each process's own. DDP gives all those of the first, which writes the
+            # checkpoints, before every forward, and so not after the last step.
+            for buffer in model.network.buffers():
+                distributed.broadcast(buffer, 0)
         how: dict[str, Any] = {
             "batch_size": self.recipe.batch_size,
             "workers": self.machine.workers,
             "rank": ended.trainer.global_rank,
             "world_size": ended.trainer.world_size,
         }
-        found = in_order(gathered(detect(model.network, truth, **how)), truth)
+        by_image = {one.image: one for one in gathered(detect(model.network, truth, **how))}
+        found = [by_image[picture.id] for picture in truth]
         history = [info.amount[len(self.class_names()) - len(truth.class_names) :] for info in ended.history]
         measured = history[: ended.kept]
         scores = evaluate_boxes(
@@ -150,50 +214,3 @@ class Detection(Experiment[Detector, BoxResult]):
     def read(self, path: Path) -> BoxResult:
         """Read the result that a training left."""
         return BoxResult.read(path)
-
-
-def train_detector(
-    splits: BoxSplits,
-    task: BoxTask,
-    head: str,
-    recipe: BoxRecipe,
-    *,
-    seed: int = 0,
-    machine: Machine | None = None,
-    folder: Path | None = None,
-    trainer: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
-) -> tuple[Detector, BoxResult, list[Detections]]:
-    """Train a detector with one head and score it on the test part, or on validation where there is no other.
-
-    With a folder, everything is kept there, and a training that was begun there is gone on with (`Experiment.run`).
-    Whatever is random is a function of (seed, epoch, step), so that on one thread of the CPU the result is bit by
-    bit that of a training that was never interrupted.
-
-    Args:
-        splits: what `task` names, loaded with `seed`.
-        task: for the record.
-        head: spec, such as "igam:preset=paper"; "linear" is torchvision's own loss.
-        recipe: how to train.
-        seed: decides the first weights, the order, mirroring and what each step draws.
-        machine: with which means; the defaults if None.
-        folder: where to keep it; nothing is kept if None.
-        trainer: further arguments of Lightning's Trainer, which win over ours.
-        progress: told after every epoch.
-
-    Returns:
-        The model in evaluation mode, its result, and what it detected in the part that was scored.
-
-    Raises:
-        ArgumentError: an option is not legal, a picture can't be read, a loss is not finite, or the folder holds a
-            training with other settings.
-    """
-    experiment = Detection(
-        splits=splits, task=task, head=head, recipe=recipe, seed=seed, machine=machine or Machine()
-    )
-    return experiment.run(folder, trainer, progress)
-
-
-def _on_cpu(machine: Machine) -> bool:
-    accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
-    return machine.accelerator == "cpu" or (machine.accelerator == "auto" and not accelerated)

@@ -3,23 +3,21 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from bisector.data.dataset import Dataset, Part
-from bisector.data.embedding_parquet import EmbeddingWriter
-from bisector.embedding.classes import score_columns
-from bisector.embedding.source import Source
-from bisector.embedding.trained import TrainedSource
-from bisector.errors import require, require_choice, require_integer
-
-PARTS = ("train", "validation", "test")
+from bisector.data.source import PARTS
+from bisector.data.tables.writer import EmbeddingWriter
+from bisector.embedding.model import EmbeddingModel
+from bisector.errors import ArgumentError, require, require_choice, require_integer
 
 
 def embed(
-    source: Source,
+    model: EmbeddingModel,
     data: Dataset,
     path: Path,
     *,
@@ -37,7 +35,7 @@ def embed(
     training, and there are no predictions.
 
     Args:
-        source: the model.
+        model: that embeds.
         data: what is embedded.
         path: of the file.
         part: `"all"`, `"train"`, `"validation"` or `"test"`.
@@ -60,29 +58,33 @@ def embed(
     parts = [(key, _part(data, key)) for key in PARTS if part in {"all", key}]
     rows = sum(len(examples) for _, examples in parts)
     require(rows > 0, "data", f"no example in {part}", "at least one")
-    columns: Tensor | None = None
-    decided = False
+    trained = model.trained
     writer = EmbeddingWriter(
         path,
         class_names=names,
-        model=source.name,
+        model=model.name,
         data=data.name,
         left_out=data.left_out,
         settings=settings,
-        head=_head(source),
+        # What readers of the scores must know: the head, and the strength of the prior in its training.
+        head={} if trained is None else {"name": trained.head, "tau": trained.model.head.tau},
     )
-    for line in (*source.notes, *data.notes):
+    for line in (*model.notes, *data.notes, *(f"left out: {line}" for line in data.left_out)):
         tell(line)
-    for line in data.left_out:
-        tell(f"left out: {line}")
+    columns: Tensor | None = None
+    decided = False
     with writer:
         for key, examples in parts:
             for start in range(0, len(examples), batch_size):
                 positions = torch.arange(start, min(start + batch_size, len(examples)))
-                embeddings, scores = source.embed(examples.examples.batch(positions))
-                _require_finite(embeddings, examples, start)
+                embeddings, scores = model.embed(examples.examples.batch(positions))
+                called = [examples.examples.name(position) for position in positions.tolist()]
+                finite = embeddings.isfinite().all(dim=1).tolist()
+                if not all(finite):
+                    got = f"an embedding that is not finite, of {called[finite.index(False)]}"
+                    require(False, "model", got, "finite numbers")
                 if not decided:
-                    columns, told = _columns(source, scores, data)
+                    columns, told = _columns(model, scores, data)
                     decided = True
                     if told:
                         tell(told)
@@ -94,41 +96,67 @@ def embed(
                     predictions=None if chosen is None else chosen.argmax(dim=1),
                     losses=None if chosen is None else cross_entropy(chosen, labels, reduction="none"),
                     scores=chosen,
-                    names=[examples.examples.name(position) for position in positions.tolist()],
+                    names=called,
                     splits=[key] * len(positions),
                 )
                 progress(len(positions))
     return rows
 
 
-def _head(source: Source) -> dict[str, Any]:
-    """What readers of the scores must know of the head: its spec, and the strength of the prior in its training."""
-    if not isinstance(source, TrainedSource):
-        return {}
-    return {"name": source.trained.head, "tau": source.trained.model.head.tau}
-
-
 def _part(data: Dataset, key: str) -> Part:
     part: Part = getattr(data, key)
-    if key == "test" and data.open_set:
-        return Part(part.examples, part.labels + data.num_classes)
-    return part
+    shift = data.num_classes if key == "test" and data.open_set else 0
+    return Part(part.examples, part.labels + shift)
 
 
-def _columns(source: Source, scores: Tensor | None, data: Dataset) -> tuple[Tensor | None, str]:
+def _columns(model: EmbeddingModel, scores: Tensor | None, data: Dataset) -> tuple[Tensor | None, str]:
     if scores is None:
         return None, "no predictions: the model has no classes"
     if data.open_set:
         return None, "no predictions: the classes of the test part are none of the model's"
-    return score_columns(
-        source.class_names, data.class_names, scores.shape[1], required=isinstance(source, TrainedSource)
-    )
+    ours = model.trained is not None
+    return score_columns(model.class_names, data.class_names, scores.shape[1], required=ours)
 
 
-def _require_finite(embeddings: Tensor, part: Part, start: int) -> None:
-    finite = embeddings.isfinite().all(dim=1)
-    if not finite.all():
-        row = start + int((~finite).nonzero()[0])
-        require(
-            False, "model", f"an embedding that is not finite, of {part.examples.name(row)}", "finite numbers"
+def score_columns(
+    model_classes: tuple[str, ...] | None,
+    data_classes: tuple[str, ...],
+    num_scores: int,
+    *,
+    required: bool,
+) -> tuple[Tensor | None, str]:  # (C,)
+    """The column of every class of the data, matched by name, and a line to tell; None without predictions.
+
+    Names that are written alike match, with their accents composed or not. A model that does not name its classes
+    is taken to have those of the data, if it has as many.
+
+    Args:
+        model_classes: of the model's M columns.
+        data_classes: of the data's C classes.
+        num_scores: M.
+        required: raise where a class of the data is not one of the model's.
+
+    Raises:
+        ArgumentError: as `required` says.
+
+    >>> score_columns(("owl", "wren", "crow"), ("crow", "owl"), 3, required=True)
+    (tensor([2, 0]), 'the scores are those of 2 of the 3 classes of the model')
+    """
+    if model_classes is None:
+        if num_scores == len(data_classes):
+            told = "the model does not name its classes: taken in the order of the data's"
+            return torch.arange(num_scores), told
+        return None, f"no predictions: the model has {num_scores} classes, the data {len(data_classes)}"
+    place = {normalize("NFC", name): column for column, name in enumerate(model_classes)}
+    wanted = [normalize("NFC", name) for name in data_classes]
+    unknown = [name for name in wanted if name not in place]
+    if unknown and required:
+        few = ", ".join(map(repr, unknown[:3])) + (" …" if len(unknown) > 3 else "")
+        raise ArgumentError(
+            f"data: got {few}, of which the model knows nothing; expected classes that it was trained on, as "
+            f"{', '.join(map(repr, model_classes[:3]))}"
         )
+    if unknown:
+        return None, f"no predictions: {len(unknown)} classes of the data are none of the model's"
+    told = f"the scores are those of {len(data_classes)} of the {len(model_classes)} classes of the model"
+    return torch.tensor([place[name] for name in wanted]), told * (len(data_classes) < len(model_classes))

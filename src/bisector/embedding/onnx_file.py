@@ -1,4 +1,4 @@
-"""An ONNX file as a source of embeddings."""
+"""An ONNX file as a model that embeds."""
 
 import ast
 import json
@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bisector.data.embedding_columns import distinct_names
-from bisector.embedding.source import fitted
+from bisector.data.tables.columns import distinct_names
+from bisector.embedding.model import EmbeddingModel, fitted
 from bisector.errors import ArgumentError, missing_extra, require
 
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -26,7 +26,7 @@ _EXPECTED = (
 _TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 
 
-class OnnxSource:
+class OnnxModel(EmbeddingModel):
     """A network that onnxruntime computes.
 
     The embedding is the output of that name, or the first of two dimensions whose name begins with "embedding" or
@@ -68,99 +68,56 @@ class OnnxSource:
             import onnxruntime
         except ImportError:
             raise missing_extra("onnxruntime", "measure") from None
-        self._path = path
+        self.name = str(path)
         providers = _providers(device, onnxruntime.get_available_providers())
         try:
             self._session: Any = onnxruntime.InferenceSession(path, providers=providers)
         except Exception as error:  # onnxruntime's own kinds share no base class
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ArgumentError(f"model: {path} cannot be read as ONNX: {reason}") from None
+            raise ArgumentError(f"model: {path} cannot be read as ONNX: {_first_line(error)}") from None
+        self.providers: list[str] = self._session.get_providers()  # the first that can computes
         if device is not None and device.type == "cuda":  # which onnxruntime gives up with a warning alone
             require(_CUDA in self.providers, "device", f"{device}, which onnxruntime cannot use", "cpu")
         inputs = self._session.get_inputs()
         require(len(inputs) == 1, "model", f"{path} with {len(inputs)} inputs", "one input")
-        self._input = inputs[0]
-        require(
-            self._input.type in _TYPES,
-            "model",
-            f"{path} with an input of {self._input.type}",
-            "floating numbers",
+        self._input_name, kind, self._shape = inputs[0].name, inputs[0].type, inputs[0].shape
+        require(kind in _TYPES, "model", f"{path} with an input of {kind}", "floating numbers")
+        self._type = _TYPES[kind]
+        self._channels_last = (
+            len(self._shape) == 4 and self._shape[3] in {1, 3} and self._shape[1] not in {1, 3}
         )
-        classes = 0 if self.class_names is None else len(self.class_names)
+        if len(self._shape) == 4:
+            height, width = self._shape[1:3] if self._channels_last else self._shape[2:4]
+            fixed = isinstance(height, int) and isinstance(width, int)
+            self.input_size = (height, width) if fixed else None
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        names = (_class_names(metadata.get(key, "")) for key in ("class_names", "names"))
+        self.class_names = next(filter(None, names), None)
+        classes = len(self.class_names or ())
         self._outputs = _outputs(self._session, path, embedding_output, scores_output, classes)
         self._guessed = embedding_output is None
         self._mean, self._std = mean, std
-
-    @property
-    def name(self) -> str:
-        """The path of the file."""
-        return str(self._path)
-
-    @property
-    def providers(self) -> list[str]:
-        """What of onnxruntime computes, the first that can."""
-        return list(self._session.get_providers())
-
-    @property
-    def class_names(self) -> tuple[str, ...] | None:
-        """From the metadata of the file, if they are there."""
-        metadata = self._session.get_modelmeta().custom_metadata_map
-        for key in ("class_names", "names"):
-            names = _class_names(metadata.get(key, ""))
-            if names:
-                return names
-        return None
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Which outputs are taken for what."""
-        embedding, *scores = self._outputs
-        words = [
-            f"output {embedding!r} is taken for the embedding",
-            *(f"{name!r} for the scores" for name in scores),
-        ]
-        return (f"{self._path}: {', '.join(words)}",)
-
-    @property
-    def input_size(self) -> tuple[int, int] | None:
-        """Height and width, if the file fixes them."""
-        shape = self._input.shape
-        if len(shape) != 4:
-            return None
-        height, width = shape[1:3] if self._channels_last else shape[2:4]
-        return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+        taken = [f"output {self._outputs[0]!r} is taken for the embedding"]
+        taken += [f"{name!r} for the scores" for name in self._outputs[1:]]
+        self.notes = (f"{path}: {', '.join(taken)}",)
 
     def embed(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the embeddings and, if there is such an output, the scores.
-
-        Raises:
-            ArgumentError: if the network does not take examples of this shape.
-        """
+        """Return the embeddings and, if there is such an output, the scores."""
         rows = self._prepared(batch)
-        fixed = self._input.shape[0]
+        fixed = self._shape[0]
         step = fixed if isinstance(fixed, int) else len(rows)
         parts = [self._run(rows[start : start + step], step) for start in range(0, len(rows), step)]
         embeddings, *scores = (torch.cat(columns) for columns in zip(*parts, strict=True))
         if self._guessed and len(embeddings):
             sums = embeddings.double().sum(dim=1)
             shares = bool((embeddings >= 0).all()) and bool(((sums - 1).abs() < 1e-3).all())
-            got = f"{self._path}, whose output {self._outputs[0]!r} has shares that sum to 1: probabilities"
+            got = f"{self.name}, whose output {self._outputs[0]!r} has shares that sum to 1: probabilities"
             require(not shares or embeddings.shape[1] == 1, "model", got, _EXPECTED)
         return embeddings, scores[0] if scores else None
 
-    @property
-    def _channels_last(self) -> bool:
-        shape = self._input.shape
-        return len(shape) == 4 and shape[3] in {1, 3} and shape[1] not in {1, 3}
-
     def _prepared(self, batch: Tensor) -> np.ndarray[Any, Any]:
-        shape = self._input.shape
-        require(
-            batch.ndim == len(shape),
-            "data",
-            f"examples of shape {tuple(batch.shape[1:])}",
-            f"an input of shape {tuple(shape[1:])} for {self._path}",
-        )
+        shape, got = self._shape, f"examples of shape {tuple(batch.shape[1:])}"
+        legal = f"an input of shape {tuple(shape[1:])} for {self.name}"
+        require(batch.ndim == len(shape), "data", got, legal)
         if batch.ndim == 4:
             channels = shape[3 if self._channels_last else 1]
             batch = fitted(batch, self.input_size, channels if isinstance(channels, int) else None)
@@ -173,15 +130,16 @@ class OnnxSource:
                 batch = turn(batch, torch.tensor(values, dtype=torch.float32).reshape(sides))
         if self._channels_last:
             batch = batch.permute(0, 2, 3, 1)
-        return np.ascontiguousarray(batch.numpy()).astype(_TYPES[self._input.type])
+        return np.ascontiguousarray(batch.numpy()).astype(self._type)
 
     def _run(self, rows: np.ndarray[Any, Any], size: int) -> list[Tensor]:
         filled = np.concatenate([rows, np.repeat(rows[:1], size - len(rows), axis=0)])
         try:
-            results = self._session.run(self._outputs, {self._input.name: filled})
+            results = self._session.run(self._outputs, {self._input_name: filled})
         except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ArgumentError(f"model: {self._path} does not take these examples: {reason}") from None
+            raise ArgumentError(
+                f"model: {self.name} does not take these examples: {_first_line(error)}"
+            ) from None
         return [torch.from_numpy(result[: len(rows)].astype(np.float32)) for result in results]
 
 
@@ -235,3 +193,7 @@ def _class_names(note: str) -> tuple[str, ...] | None:
         whole = set(numbers) == {str(number) for number in range(len(numbers))}
         found = [numbers[str(number)] for number in range(len(numbers))] if whole else list(found.values())
     return distinct_names(found) if isinstance(found, list | tuple) and found else None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

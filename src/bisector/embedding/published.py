@@ -1,4 +1,4 @@
-"""A network of timm or torchvision as a source of embeddings: what its classifier would have been given."""
+"""A network of timm or torchvision as a model that embeds: what its classifier would have been given."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from bisector.embedding.source import fitted
+from bisector.embedding.model import EmbeddingModel, fitted
 from bisector.errors import ArgumentError, require
 from bisector.networks.zoo import input_size, timm_network, torchvision_network
 
@@ -17,7 +17,7 @@ _DEEPEST = 4  # dictionaries in dictionaries
 _COMPILED = "_orig_mod."  # which torch.compile puts before the names of whatever it wraps, inside too
 
 
-class PublishedSource:
+class PublishedModel(EmbeddingModel):
     """A network of timm or torchvision with its own input size, mean and standard deviation.
 
     It has scores where `weights` holds, besides those of the network, one linear layer for its embeddings: the
@@ -40,58 +40,30 @@ class PublishedSource:
         self, spec: str, *, pretrained: bool = True, weights: Path | None = None, device: torch.device
     ) -> None:
         library, _, name = spec.partition("/")
-        self._spec = spec
+        self.name = spec
         self._device = device
         load = timm_network if library == "timm" else torchvision_network
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             normalize, network = load(name, pretrained=pretrained and weights is None)
         self._classifier: Classifier | None = None
-        self._notes: tuple[str, ...] = ()
         loaded = None if weights is None else load_weights(network, weights)
-        self._size = input_size(spec)
+        self.input_size: tuple[int, int] = input_size(spec)  # that the published weights were evaluated at
         self._channels = len(normalize.mean)
         self._network = nn.Sequential(normalize, network).to(device).eval()
         if loaded is not None:
-            width = self._features(torch.zeros(1, self._channels, *self._size)).shape[1]
+            width = self._features(torch.zeros(1, self._channels, *self.input_size)).shape[1]
             self._classifier = loaded.classifier(width)
-            self._notes = loaded.told(self._classifier)
-
-    @property
-    def name(self) -> str:
-        """As it was asked for."""
-        return self._spec
-
-    @property
-    def class_names(self) -> None:
-        """None: a file of weights does not name the classes."""
-        return
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was done with a file of weights."""
-        return self._notes
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        """Height and width that the published weights were evaluated at."""
-        return self._size
+            self.notes = loaded.told(self._classifier)
 
     @torch.inference_mode()
     def embed(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the features before the classifier, and its scores if it is the user's own.
-
-        Raises:
-            ArgumentError: if the examples are not images of 1 or as many channels as the network takes.
-        """
+        """Return the features before the classifier, and its scores if it is the user's own."""
         shape = tuple(batch.shape[1:])
-        require(
-            len(shape) == 3 and shape[0] in {1, self._channels},
-            "data",
-            f"examples of shape {shape}",
-            f"images of 1 or {self._channels} channels for {self._spec}",
-        )
-        features = self._features(fitted(batch, self._size, self._channels))
+        fits = len(shape) == 3 and shape[0] in {1, self._channels}
+        legal = f"images of 1 or {self._channels} channels for {self.name}"
+        require(fits, "data", f"examples of shape {shape}", legal)
+        features = self._features(fitted(batch, self.input_size, self._channels))
         own = self._classifier
         return features, None if own is None else linear(features, own.weight, own.bias)
 
@@ -123,10 +95,8 @@ class Loaded(NamedTuple):
         for name, weight in self.unused.items():
             layer, dot, last = name.rpartition(".")
             bias = self.unused.get(f"{layer}{dot}bias")
-            whole = {key for key in self.unused if key.startswith(f"{layer}{dot}")} <= {
-                name,
-                f"{layer}{dot}bias",
-            }
+            beside = [key for key in self.unused if key.startswith(f"{layer}{dot}")]
+            whole = set(beside) <= {name, f"{layer}{dot}bias"}
             if last == "weight" and whole and weight.ndim == 2 and weight.shape[1] == width:
                 found.append(Classifier(layer, weight.float(), None if bias is None else bias.float()))
         return found[0] if len(found) == 1 else None
@@ -157,11 +127,8 @@ def load_weights(network: nn.Module, path: Path) -> Loaded:
     """
     wanted = network.state_dict()
     needed = {key for key in wanted if not key.endswith("num_batches_tracked")}
-    candidates = [
-        (place, prefix, held)
-        for place, held in _dictionaries(_read(path))
-        for prefix in _prefixes(held, wanted)
-    ]
+    found = _dictionaries(_read(path))
+    candidates = [(place, prefix, held) for place, held in found for prefix in _prefixes(held, wanted)]
     require(bool(candidates), "weights", f"{path}, which holds no state dictionary", "weights by name")
 
     def fit(candidate: tuple[str, str, dict[str, Tensor]]) -> tuple[int, int]:
@@ -174,13 +141,12 @@ def load_weights(network: nn.Module, path: Path) -> Loaded:
     chosen, *others = [candidate for candidate, found in zip(candidates, fits, strict=True) if found == best]
     place, prefix, held = chosen
     absent = [key for key in wanted if key in needed and prefix + key not in held]
-    require(
-        not absent, "weights", f"{path} without {', '.join(absent[:2])}", f"the {len(wanted)} of the network"
-    )
+    without = f"{path} without {', '.join(absent[:2])}"
+    require(not absent, "weights", without, f"the {len(wanted)} of the network")
     given = {key: held[prefix + key] for key in wanted if prefix + key in held}
-    unlike = [key for key, value in given.items() if value.shape != wanted[key].shape]
-    for key in unlike[:1]:
-        require(False, "weights", f"{key} of shape {tuple(given[key].shape)}", f"{tuple(wanted[key].shape)}")
+    for key, value in given.items():
+        got, legal = tuple(value.shape), tuple(wanted[key].shape)
+        require(got == legal, "weights", f"{key} of shape {got}", f"{legal}")
     network.load_state_dict(given, strict=False)
     unused = {key: value for key, value in held.items() if key.removeprefix(prefix) not in given}
     return Loaded(path, place + prefix, [other[0] + other[1] for other in others], unused)

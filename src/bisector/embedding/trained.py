@@ -1,63 +1,37 @@
-"""A checkpoint of ours as a source of embeddings."""
+"""A checkpoint of ours as a model that embeds."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from bisector.embedding.model import EmbeddingModel
 from bisector.errors import require
-
-if TYPE_CHECKING:
-    from bisector.training.checkpoint import Trained
+from bisector.training.checkpoint import Trained, load_trained
 
 
-class TrainedSource:
+class TrainedModel(EmbeddingModel):
     """The backbone and the head of a run of `bisector train`; the scores are the head's logits without a margin.
 
     Args:
-        trained: as `bisector.training.checkpoint.load_trained` returns it.
-        path: where it was read from.
+        path: of a checkpoint, or the folder of a run.
         device: that computes.
     """
 
-    def __init__(self, trained: "Trained", path: str | Path, device: torch.device) -> None:
-        self.trained = trained
-        self._path = str(path)
-        self._device = device
-        self._model = trained.model.to(device).eval()
+    trained: Trained
 
-    @property
-    def name(self) -> str:
-        """The path of the checkpoint."""
-        return self._path
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The classes it was trained on."""
-        return tuple(self.trained.class_names)
-
-    @property
-    def input_size(self) -> tuple[int, int] | None:
-        """Height and width of the images it was trained on; None for vectors."""
-        shape = tuple(self.trained.shape)
-        return (shape[1], shape[2]) if len(shape) == 3 else None
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """None: everything is in the checkpoint."""
-        return ()
+    def __init__(self, path: Path, device: torch.device) -> None:
+        self.name = str(path)
+        self.trained = load_trained(path)
+        self.class_names = self.trained.class_names
+        self._shape, self._device = self.trained.shape, device
+        self.input_size = (self._shape[1], self._shape[2]) if len(self._shape) == 3 else None
+        self._model = self.trained.model.to(device).eval()
 
     @torch.inference_mode()
     def embed(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return embeddings and logits.
-
-        Raises:
-            ArgumentError: if the examples have another shape than those it was trained on.
-        """
-        shape = tuple(self.trained.shape)
-        require(
-            tuple(batch.shape[1:]) == shape, "data", f"examples of shape {tuple(batch.shape[1:])}", f"{shape}"
-        )
+        """Return embeddings and logits."""
+        shape = tuple(batch.shape[1:])
+        require(shape == self._shape, "data", f"examples of shape {shape}", f"{self._shape}")
         embeddings = self._model.backbone(batch.to(self._device))
         return embeddings.float().cpu(), self._model.head.logits(embeddings).float().cpu()

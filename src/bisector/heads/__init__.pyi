@@ -8,6 +8,7 @@ from bisector.heads._names import require_baseline as require_baseline
 from bisector.heads._names import require_head_name as require_head_name
 from bisector.heads._registry import HEADS as HEADS
 from bisector.heads._sharding import shard_classes as shard_classes
+from bisector.heads._spec import build_head as build_head
 from bisector.heads._training_state import TrainingState as TrainingState
 from bisector.heads.am_softmax import AMSoftmax as AMSoftmax
 from bisector.heads.arcface import ArcFace as ArcFace

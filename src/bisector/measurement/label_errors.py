@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bisector.data.embedding_columns import Array
-from bisector.data.embeddings import EmbeddingTable
+from bisector.data.tables import EmbeddingTable
+from bisector.data.tables.columns import Array
 from bisector.errors import missing_extra
 from bisector.statistics.directions import unit_rows
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from bisector._version import __version__
-from bisector.data.embeddings import EmbeddingTable
-from bisector.data.scores import scores_of
+from bisector.data.tables import EmbeddingTable
+from bisector.data.tables.scores import scores_of
 from bisector.errors import require_integer
 from bisector.measurement.class_scores import ClassScores
 from bisector.measurement.classes import ClassMeasure, affordable_equal_count, measure_classes

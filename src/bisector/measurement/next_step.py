@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bisector.data.embeddings import EmbeddingTable
+from bisector.data.tables import EmbeddingTable
 from bisector.measurement.classes import FEWEST, ClassMeasure
 from bisector.measurement.command import Option, column_options, command_line
 from bisector.measurement.duplicates import Duplicates

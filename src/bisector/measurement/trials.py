@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bisector.data.scores import ScoreTable
+from bisector.data.tables.scores import ScoreTable
 from bisector.errors import ArgumentError
 from bisector.information.amount import information_amounts
 from bisector.posthoc import adjust

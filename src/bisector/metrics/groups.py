@@ -20,35 +20,6 @@ class Groups(NamedTuple):
     few: Tensor
 
 
-def correct_and_total(
-    predictions: Tensor,  # (B,) class indices
-    labels: Tensor,  # (B,) class indices
-    num_classes: int,
-) -> tuple[Tensor, Tensor]:
-    """Count, for every class, its correctly predicted instances and all its instances.
-
-    Both results are (C,) integers and add up over batches.
-
-    Raises:
-        ArgumentError: if the shapes differ or an index is not a class.
-
-    >>> correct_and_total(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), 3)
-    (tensor([1, 1, 0]), tensor([2, 1, 0]))
-    """
-    require(num_classes >= 1, "num_classes", num_classes, "at least 1")
-    require(labels.dim() == 1, "labels", f"shape {tuple(labels.shape)}", "shape (B,)")
-    require_classes("labels", labels, num_classes)
-    require(
-        predictions.shape == labels.shape,
-        "predictions",
-        f"shape {tuple(predictions.shape)}",
-        f"the shape of labels, {tuple(labels.shape)}",
-    )
-    require_classes("predictions", predictions, num_classes)
-    correct = torch.bincount(labels[predictions == labels], minlength=num_classes)
-    return correct, torch.bincount(labels, minlength=num_classes)
-
-
 def class_accuracy(
     predictions: Tensor,  # (B,) class indices
     labels: Tensor,  # (B,) class indices
@@ -64,8 +35,14 @@ def class_accuracy(
     >>> class_accuracy(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), 3)
     tensor([0.5000, 1.0000,    nan], dtype=torch.float64)
     """
-    correct, total = correct_and_total(predictions, labels, num_classes)
-    return correct.double() / total
+    require(num_classes >= 1, "num_classes", num_classes, "at least 1")
+    require(labels.dim() == 1, "labels", f"shape {tuple(labels.shape)}", "shape (B,)")
+    require_classes("labels", labels, num_classes)
+    got, expected = f"shape {tuple(predictions.shape)}", f"the shape of labels, {tuple(labels.shape)}"
+    require(predictions.shape == labels.shape, "predictions", got, expected)
+    require_classes("predictions", predictions, num_classes)
+    correct = torch.bincount(labels[predictions == labels], minlength=num_classes)
+    return correct.double() / torch.bincount(labels, minlength=num_classes)
 
 
 def balanced_accuracy(
@@ -156,4 +133,4 @@ def worst_class(class_scores: Tensor) -> Tensor:  # (C,) -> ()
     tensor(0.4000)
     """
     known = class_scores[~class_scores.isnan()]
-    return known.min() if known.numel() else class_scores.new_tensor(float("nan"))
+    return known.min() if known.numel() else known.mean()

@@ -32,97 +32,90 @@ class MetricInfo:
 METRICS: tuple[MetricInfo, ...] = (
     MetricInfo("accuracy", "Accuracy", "%", "higher", "Share of the test instances classified correctly."),
     MetricInfo(
-        "balanced_accuracy",
-        "Balanced accuracy",
-        "%",
-        "higher",
-        "Mean of the accuracies of the classes: every class weighs the same.",
+        *("balanced_accuracy", "Balanced accuracy", "%", "higher"),
+        help="Mean of the accuracies of the classes: every class weighs the same.",
     ),
     MetricInfo(
-        "many",
-        "Many",
-        "%",
-        "higher",
-        "Mean accuracy of the classes with many training instances (the third with most).",
+        *("many", "Many", "%", "higher"),
+        help="Mean accuracy of the classes with many training instances (the third with most).",
     ),
     MetricInfo(
-        "medium",
-        "Medium",
-        "%",
-        "higher",
-        "Mean accuracy of the classes between many and few (the middle third).",
+        *("medium", "Medium", "%", "higher"),
+        help="Mean accuracy of the classes between many and few (the middle third).",
     ),
     MetricInfo(
-        "few",
-        "Few",
-        "%",
-        "higher",
-        "Mean accuracy of the classes with few training instances (the third with fewest).",
+        *("few", "Few", "%", "higher"),
+        help="Mean accuracy of the classes with few training instances (the third with fewest).",
     ),
     MetricInfo("worst_class", "Worst class", "%", "higher", "Accuracy of the class that fares worst."),
     MetricInfo(
-        "bias",
-        "Bias",
-        "pp²",
-        "lower",
-        "Variance of the accuracy over the classes, in percentage points squared; 0 means all alike.",
+        *("bias", "Bias", "pp²", "lower"),
+        help="Variance of the accuracy over the classes, in percentage points squared; 0 means all alike.",
     ),
     MetricInfo(
-        "bias_corrected",
-        "Bias, corrected",
-        "pp²",
-        "lower",
-        "Bias less what chance adds because the classes have few test instances. "
+        *("bias_corrected", "Bias, corrected", "pp²", "lower"),
+        help="Bias less what chance adds because the classes have few test instances. "
         "A value below 0 means that the classes do not differ measurably.",
     ),
     MetricInfo(
-        "r_amount_accuracy",
-        "r(amount, accuracy)",
-        "",
-        "",
-        "Correlation over the classes between information amount and accuracy; "
+        *("r_amount_accuracy", "r(amount, accuracy)", "", ""),
+        help="Correlation over the classes between information amount and accuracy; "
         "negative where classes that hold more information are harder.",
     ),
     MetricInfo(
-        "r_count_accuracy",
-        "r(log count, accuracy)",
-        "",
-        "",
-        "Correlation over the classes between the logarithm of the training count and accuracy.",
+        *("r_count_accuracy", "r(log count, accuracy)", "", ""),
+        help="Correlation over the classes between the logarithm of the training count and accuracy.",
     ),
     MetricInfo(
-        "r_amount_accuracy_given_count",
-        "r(amount, accuracy | count)",
-        "",
-        "",
-        "Correlation between information amount and accuracy with the logarithm of the training count held "
+        *("r_amount_accuracy_given_count", "r(amount, accuracy | count)", "", ""),
+        help="Correlation between information amount and accuracy with the logarithm of the training count held "
         "fixed: what the amount tells beyond the count.",
     ),
     MetricInfo(
-        "r_amount_count",
-        "r(amount, log count)",
-        "",
-        "",
-        "Correlation over the classes between information amount and the logarithm of the training count: how much "
-        "of the amount is the size of the class.",
+        *("r_amount_count", "r(amount, log count)", "", ""),
+        help="Correlation over the classes between information amount and the logarithm of the training count: how "
+        "much of the amount is the size of the class.",
     ),
     MetricInfo(
-        "compactness",
-        "Compactness",
-        "",
-        "",
-        "Mean cosine of the test embeddings to the mean direction of their class; 1 is one ray per class. "
+        *("compactness", "Compactness", "", ""),
+        help="Mean cosine of the test embeddings to the mean direction of their class; 1 is one ray per class. "
         "To be read beside the separability: embeddings that collapse are compact too.",
     ),
     MetricInfo(
-        "separability",
-        "Separability",
-        "°",
-        "higher",
-        "Angle from the mean direction of a class to the nearest other one, averaged over the classes.",
+        *("separability", "Separability", "°", "higher"),
+        help="Angle from the mean direction of a class to the nearest other one, averaged over the classes.",
     ),
 )
 """Every metric of a comparison, in the order in which it is shown."""
+
+
+def fairness(
+    predictions: Tensor,  # (N,) class indices
+    labels: Tensor,  # (N,) class indices
+    num_classes: int,
+    train_counts: Tensor | None = None,  # (C,)
+    *,
+    thresholds: tuple[float, float] | None = None,
+) -> dict[str, float]:
+    """Those of `METRICS` that predictions alone tell, by key and in their order.
+
+    Without training counts there are no groups of many, medium and few.
+
+    >>> found = fairness(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), 2)
+    >>> found["balanced_accuracy"], found["worst_class"]
+    (0.75, 0.5)
+    """
+    by_class = class_accuracy(predictions, labels, num_classes)
+    grouped = {} if train_counts is None else group_accuracy(by_class, groups(train_counts, thresholds))
+    found = {
+        "accuracy": (predictions == labels).double().mean(),
+        "balanced_accuracy": by_class.nanmean(),
+        **grouped,
+        "worst_class": worst_class(by_class),
+        "bias": bias(by_class),
+        "bias_corrected": bias_corrected(by_class, torch.bincount(labels, minlength=num_classes)),
+    }
+    return {key: float(value) for key, value in found.items()}
 
 
 def summarize(
@@ -163,20 +156,12 @@ def summarize(
         f"shape {tuple(class_amounts.shape)}",
         f"the shape of train_counts, {tuple(train_counts.shape)}",
     )
-    by_count = groups(train_counts, thresholds)
     by_class = class_accuracy(predictions, labels, len(train_counts))
-    test_counts = torch.bincount(labels, minlength=len(train_counts))
     log_counts, amounts = (
         quantity.where(quantity.isfinite(), torch.nan)  # a class without training instances has log 0
         for quantity in (train_counts.double().log(), class_amounts.double())
     )
     found = {
-        "accuracy": (predictions == labels).double().mean(),
-        "balanced_accuracy": by_class.nanmean(),
-        **group_accuracy(by_class, by_count),
-        "worst_class": worst_class(by_class),
-        "bias": bias(by_class),
-        "bias_corrected": bias_corrected(by_class, test_counts),
         "r_amount_accuracy": pearson(amounts, by_class),
         "r_count_accuracy": pearson(log_counts, by_class),
         "r_amount_accuracy_given_count": partial_correlation(amounts, by_class, log_counts),
@@ -184,4 +169,5 @@ def summarize(
         "compactness": intra_class_compactness(embeddings, labels),
         "separability": inter_class_separability(embeddings, labels),
     }
-    return {key: float(value) for key, value in found.items()}
+    of_predictions = fairness(predictions, labels, len(train_counts), train_counts, thresholds=thresholds)
+    return of_predictions | {key: float(value) for key, value in found.items()}

@@ -9,23 +9,18 @@ give it to `verify` of the test split as `thresholds`.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import operator
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from bisector.errors import require, require_integer, require_number
-from bisector.metrics.pairs import (
-    EXACT_PAIRS,
-    STEPS,
-    count_pairs,
-    counted_pair_scores,
-    pair_scores,
-    require_pairs,
-)
-from bisector.metrics.sorted_scores import SortedScores
+from bisector.errors import require_number
+from bisector.metrics.pairs import EXACT_PAIRS, STEPS, SortedScores, pair_scores
+from bisector.records import fields_from_json, fields_to_json
 
 FARS = (1e-2, 1e-3, 1e-4)
 """The false accept rates at which the field reports."""
@@ -35,15 +30,8 @@ Scores: TypeAlias = Tensor | SortedScores
 _CURVE_POINTS = 300
 
 
-class Roc(NamedTuple):
-    """Every operating point, each (P,) float64, from the strictest threshold to the loosest."""
-
-    far: Tensor  # false accept rate, 0 to 1, ascending
-    tar: Tensor  # true accept rate, 0 to 1, ascending
-    thresholds: Tensor  # descending; the first is infinity: nothing is accepted
-
-
-class OperatingPoint(NamedTuple):
+@dataclass(frozen=True)
+class OperatingPoint:
     """What one threshold does."""
 
     threshold: float
@@ -56,27 +44,6 @@ class EqualError(NamedTuple):
 
     rate: float
     threshold: float
-
-
-def roc(genuine: Scores, impostor: Scores) -> Roc:
-    """The receiver operating characteristic: one point for every distinct score, and one that accepts nothing.
-
-    Args:
-        genuine: scores of pairs of one class, any shape.
-        impostor: scores of pairs of two classes.
-
-    Raises:
-        ArgumentError: a score is NaN, or there is none of a kind.
-
-    >>> roc(torch.tensor([0.9, 0.4]), torch.tensor([0.4, 0.1])).tar
-    tensor([0.0000, 0.5000, 1.0000, 1.0000], dtype=torch.float64)
-    """
-    same, other = _sorted_pair(genuine, impostor)
-    require(same.total > 0 and other.total > 0, "scores", "none of a kind", "genuine and impostor pairs")
-    thresholds = torch.unique(torch.cat([same.values, other.values])).flip(0)
-    thresholds = torch.cat([thresholds.new_tensor([math.inf]), thresholds])
-    far, tar = (scores.at_least(thresholds).double() / scores.total for scores in (other, same))
-    return Roc(far, tar, thresholds.double())
 
 
 def equal_error(genuine: Scores, impostor: Scores) -> EqualError:
@@ -101,7 +68,11 @@ def equal_error(genuine: Scores, impostor: Scores) -> EqualError:
         return other.not_below(threshold) / other.total, 1 - same.not_below(threshold) / same.total
 
     # The loosest operating point errs on accepting, the strictest on refusing: the sign changes once.
-    low = max(_last_where(scores, lambda t: rates(t)[0] >= rates(t)[1]) for scores in (same, other))
+    last = []
+    for values in (same.values, other.values):
+        fewer = bisect_left(range(len(values)), True, key=lambda i: operator.lt(*rates(float(values[i]))))
+        last.append(float(values[fewer - 1]) if fewer else -math.inf)
+    low = max(last)
     high = min(scores.next_above(low) for scores in (same, other))
     if high == math.inf:
         high = same.just_above(low)
@@ -112,16 +83,13 @@ def equal_error(genuine: Scores, impostor: Scores) -> EqualError:
     return EqualError(rate, low if excess_low < excess_high else high)
 
 
-def equal_error_rate(genuine: Scores, impostor: Scores) -> float:
-    """The rate of `equal_error`, 0 to 1; lower is better, and 0.5 is chance."""
-    return equal_error(genuine, impostor).rate
+def at_far(genuine: Scores, impostor: Scores, far: float) -> OperatingPoint:
+    """The smallest threshold at which at most `far` of the impostors get in, and both rates as they come out at it.
 
-
-def true_accept_rate(genuine: Scores, impostor: Scores, far: float = 1e-3) -> float:
-    """The largest true accept rate of any threshold whose false accept rate is at most `far`.
-
-    Pairs with the same score are accepted or refused together, and nothing is interpolated: the rate can
-    be had. NaN where it cannot be told: with fewer than 1 / far impostor pairs, or no genuine one.
+    The threshold is a score that occurs; where none lies above the impostors that have to be refused, it is the
+    next number above them. Pairs with the same score are accepted or refused together, and nothing is
+    interpolated: the rates can be had. NaN with fewer than 1 / far impostor pairs; the true accept rate also
+    without genuine ones.
 
     Args:
         genuine: scores of pairs of one class.
@@ -131,31 +99,9 @@ def true_accept_rate(genuine: Scores, impostor: Scores, far: float = 1e-3) -> fl
     Raises:
         ArgumentError: a score is NaN, or `far` is out of its range.
 
-    >>> true_accept_rate(torch.tensor([0.9, 0.4]), torch.tensor([0.5, 0.2, 0.1]), far=0.34)
-    1.0
-    >>> true_accept_rate(torch.tensor([0.9, 0.4]), torch.tensor([0.5, 0.2, 0.1]), far=0.3)
-    nan
-    """
-    return at_far(genuine, impostor, far).tar
-
-
-def choose_threshold(genuine: Scores, impostor: Scores, far: float = 1e-3) -> float:
-    """The threshold of `true_accept_rate`: the smallest score at which at most `far` of the impostors get in.
-
-    The score is one that occurs; where no score lies above the impostors that have to be refused, it is the next
-    number above them. NaN with fewer than 1 / far impostor pairs.
-
-    Raises:
-        ArgumentError: a score is NaN, or `far` is out of its range.
-
-    >>> choose_threshold(torch.tensor([0.75, 0.5]), torch.tensor([0.625, 0.25, 0.125]), far=0.34)
+    >>> at_far(torch.tensor([0.75, 0.5]), torch.tensor([0.625, 0.25, 0.125]), far=0.34).threshold
     0.5
     """
-    return at_far(genuine, impostor, far).threshold
-
-
-def at_far(genuine: Scores, impostor: Scores, far: float) -> OperatingPoint:
-    """`choose_threshold` with both rates as they come out at it."""
     require_number("far", far, above=0, most=1)
     same, other = _sorted_pair(genuine, impostor)
     accepted = _most_accepted(far, other.total)
@@ -203,46 +149,23 @@ class Verification:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold; None stands for a number that is not finite."""
-        return {
-            "embeddings": self.embeddings,
-            "classes": self.classes,
-            "genuine_pairs": self.genuine_pairs,
-            "impostor_pairs": self.impostor_pairs,
-            "eer": _or_none(self.eer),
-            "eer_threshold": _or_none(self.eer_threshold),
-            "resolution": self.resolution,
-            "at_far": [
-                {"far": far, "tar": _or_none(tar), "threshold": _or_none(self.thresholds[far])}
-                for far, tar in self.tar.items()
-            ],
-            "carried": [
-                {"chosen_for_far": far, **{k: _or_none(v) for k, v in point._asdict().items()}}
-                for far, point in self.carried.items()
-            ],
-            "curve_far": list(self.curve_far),
-            "curve_tar": list(self.curve_tar),
-        }
+        found = fields_to_json(self)
+        tar, thresholds, carried = (found.pop(name) for name in ("tar", "thresholds", "carried"))
+        found["at_far"] = [{"far": far, "tar": tar[far], "threshold": thresholds[far]} for far in tar]
+        found["carried"] = [{"chosen_for_far": far, **point} for far, point in carried.items()]
+        return found
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> "Verification":
         """Return what `to_dict` was made from."""
-        return cls(
-            embeddings=raw["embeddings"],
-            classes=raw["classes"],
-            genuine_pairs=raw["genuine_pairs"],
-            impostor_pairs=raw["impostor_pairs"],
-            eer=_or_nan(raw["eer"]),
-            eer_threshold=_or_nan(raw["eer_threshold"]),
-            resolution=raw["resolution"],
-            tar={row["far"]: _or_nan(row["tar"]) for row in raw["at_far"]},
-            thresholds={row["far"]: _or_nan(row["threshold"]) for row in raw["at_far"]},
-            carried={
-                row["chosen_for_far"]: OperatingPoint(*(_or_nan(row[k]) for k in OperatingPoint._fields))
-                for row in raw["carried"]
-            },
-            curve_far=list(raw["curve_far"]),
-            curve_tar=list(raw["curve_tar"]),
-        )
+        given = {
+            **raw,
+            "tar": {row["far"]: row["tar"] for row in raw["at_far"]},
+            "thresholds": {row["far"]: row["threshold"] for row in raw["at_far"]},
+            "carried": {row["chosen_for_far"]: row for row in raw["carried"]},
+        }
+        found: Verification = fields_from_json(cls, given)
+        return found
 
 
 def verify(
@@ -281,15 +204,8 @@ def verify(
     >>> found.eer, found.tar, found.genuine_pairs, found.impostor_pairs
     (0.0, {0.25: 1.0}, 2, 4)
     """
-    require_pairs(embeddings, labels)
-    require_integer("exact_pairs", exact_pairs, least=0)
     wanted = [require_number("fars", far, above=0, most=1) for far in fars]
-    genuine_pairs, impostor_pairs = count_pairs(labels)
-    exact = genuine_pairs + impostor_pairs <= exact_pairs
-    if exact:
-        same, other = _sorted_pair(*pair_scores(embeddings, labels, most=max(exact_pairs, 1)))
-    else:
-        same, other = counted_pair_scores(embeddings, labels)
+    same, other = pair_scores(embeddings, labels, exact_pairs=exact_pairs)
     found = {far: at_far(same, other, far) for far in wanted}
     chosen = {far: value for far, value in (thresholds or {}).items() if not math.isnan(value)}
     error = equal_error(same, other)
@@ -297,8 +213,8 @@ def verify(
     return Verification(
         embeddings=len(labels),
         classes=len(torch.unique(labels)),
-        genuine_pairs=genuine_pairs,
-        impostor_pairs=impostor_pairs,
+        genuine_pairs=same.total,
+        impostor_pairs=other.total,
         eer=error.rate,
         eer_threshold=error.threshold,
         tar={far: point.tar for far, point in found.items()},
@@ -306,7 +222,7 @@ def verify(
         carried={far: at_threshold(same, other, value) for far, value in chosen.items()},
         curve_far=[far for far, _ in curve],
         curve_tar=[tar for _, tar in curve],
-        resolution=0.0 if exact else 1 / STEPS,
+        resolution=0.0 if same.counts is None else 1 / STEPS,
     )
 
 
@@ -376,26 +292,9 @@ def _sorted_pair(genuine: Scores, impostor: Scores) -> tuple[SortedScores, Sorte
     return same.to(precise), other.to(precise)
 
 
-def _last_where(scores: SortedScores, holds: Callable[[float], bool]) -> float:
-    """The largest score for which `holds`, which is true of small ones and false of large ones."""
-    low, high = -1, len(scores.values)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if holds(float(scores.values[middle])) else (low, middle)
-    return float(scores.values[low]) if low >= 0 else -math.inf
-
-
 def _most_accepted(far: float, pairs: int) -> int:
     """The largest k with k / pairs <= far, as floats have it: 0.29 of 100 pairs are 29, though 0.29 * 100 < 29."""
     if not pairs:
         return 0
     near = math.floor(far * pairs)
     return max(k for k in (near - 1, near, near + 1, 0) if 0 <= k <= pairs and k / pairs <= far)
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else float(value)

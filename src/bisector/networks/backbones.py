@@ -8,10 +8,7 @@ from torch import Tensor, nn
 
 from bisector.errors import ArgumentError, require, require_choice, require_integer
 from bisector.networks.cifar_resnet import CifarResNet
-from bisector.networks.mlp import MLP
-from bisector.networks.normalize import Normalize
-from bisector.networks.small_conv import SmallConvNet
-from bisector.networks.zoo import libraries_with, timm_network, torchvision_network
+from bisector.networks.zoo import Normalize, libraries_with, timm_network, torchvision_network
 
 Shape = tuple[int, ...]
 _Parts = tuple[nn.Module, nn.Module]  # what the examples go through first, and the network
@@ -98,12 +95,8 @@ def build_backbone(
     32
     """
     shape = tuple(shape)
-    require(
-        len(shape) in {1, 3} and min(shape) >= 1,
-        "shape",
-        shape,
-        "(channels, height, width) of images or (D,) of vectors",
-    )
+    legal = "(channels, height, width) of images or (D,) of vectors"
+    require(len(shape) in {1, 3} and min(shape) >= 1, "shape", shape, legal)
     if embedding_dim is not None:
         require_integer("embedding_dim", embedding_dim, least=1)
     library, slash, name = spec.strip().partition("/")
@@ -162,7 +155,12 @@ def _features(normalize: nn.Module, network: nn.Module, spec: str, shape: Shape)
 
 
 def _small_conv(shape: Shape, width: int = 32) -> _Parts:
-    return nn.Identity(), SmallConvNet(shape[0], width=width)
+    def stage(before: int, after: int) -> nn.Sequential:
+        convolution = nn.Conv2d(before, after, 3, padding=1, bias=False)
+        return nn.Sequential(convolution, nn.BatchNorm2d(after), nn.ReLU(inplace=True), nn.MaxPool2d(2))
+
+    stages = stage(shape[0], width), stage(width, 2 * width)
+    return nn.Identity(), nn.Sequential(*stages, nn.AdaptiveAvgPool2d(2), nn.Flatten())
 
 
 def _cifar_resnet(depth: int) -> Callable[[Shape], _Parts]:
@@ -170,7 +168,8 @@ def _cifar_resnet(depth: int) -> Callable[[Shape], _Parts]:
 
 
 def _mlp(shape: Shape, width: int = 256) -> _Parts:
-    return nn.Identity(), MLP(math.prod(shape), width)
+    linear = nn.Linear(math.prod(shape), width, bias=False)
+    return nn.Identity(), nn.Sequential(nn.Flatten(), linear, nn.BatchNorm1d(width), nn.ReLU(inplace=True))
 
 
 def _identity(shape: Shape) -> _Parts:

@@ -19,9 +19,6 @@ class CifarResNet(nn.Module):
         depth: 20, 32, 44, 56, 110, or any other `6n + 2`.
         in_channels: of the images.
 
-    Attributes:
-        embedding_dim: D, 64.
-
     Raises:
         ArgumentError: if the depth is not `6n + 2`.
 
@@ -29,8 +26,6 @@ class CifarResNet(nn.Module):
     >>> CifarResNet(20)(torch.zeros(5, 3, 32, 32)).shape
     torch.Size([5, 64])
     """
-
-    embedding_dim = 64
 
     def __init__(self, depth: int, in_channels: int = 3) -> None:
         super().__init__()
@@ -75,9 +70,8 @@ class _BasicBlock(nn.Module):
         shortcut = x
         if self.stride > 1:
             half = self.new_channels // 2
-            shortcut = pad(
-                x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, half, self.new_channels - half)
-            )
+            sides = (0, 0, 0, 0, half, self.new_channels - half)
+            shortcut = pad(x[:, :, :: self.stride, :: self.stride], sides)
         return relu(shortcut + self.residual(x))
 
 

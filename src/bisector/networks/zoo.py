@@ -3,17 +3,47 @@
 import contextlib
 import difflib
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from bisector.errors import ArgumentError, missing_extra
-from bisector.networks.normalize import Normalize
 
 _Loaded = TypeVar("_Loaded")
 _CLASSES = 1000  # ImageNet's, which the classifiers of torchvision are built for
 _TWO_CLASSIFIERS = ("googlenet", "inception_v3")  # in training they return the logits of a second one too
+
+
+class Normalize(nn.Module):
+    """Subtract a mean and divide by a standard deviation, channel by channel.
+
+    As part of the network it cannot be forgotten when the network is used elsewhere. Images of one channel are
+    repeated where the network expects several.
+
+    Args:
+        mean: of each channel, for pixels from 0 to 1.
+        std: of each channel.
+
+    >>> Normalize([0.5], [0.25])(torch.tensor([0.0, 0.5, 1.0]).reshape(1, 1, 1, 3)).flatten()
+    tensor([-2.,  0.,  2.])
+    """
+
+    mean: Tensor  # (channels, 1, 1)
+    std: Tensor  # (channels, 1, 1)
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).reshape(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).reshape(-1, 1, 1))
+
+    def forward(
+        self,
+        images: Tensor,  # (B, 1 or channels, height, width)
+    ) -> Tensor:
+        """Return the normalised (B, channels, height, width) images."""
+        return (images - self.mean) / self.std
 
 
 def torchvision_network(name: str, *, pretrained: bool) -> tuple[Normalize, nn.Module]:
@@ -81,9 +111,9 @@ def input_size(spec: str) -> tuple[int, int]:
     library, _, name = spec.partition("/")
     if library == "timm":
         timm = _timm(name)
-        height, width = timm.data.resolve_data_config({}, pretrained_cfg=_config(timm, name))["input_size"][
-            1:
-        ]
+        found = timm.get_pretrained_cfg(name)
+        config = {} if found is None else found.to_dict()
+        _, height, width = timm.data.resolve_data_config({}, pretrained_cfg=config)["input_size"]
         return int(height), int(width)
     side = _torchvision(name).get_model_weights(name).DEFAULT.transforms().crop_size
     return int(side[0]), int(side[-1])
@@ -98,11 +128,6 @@ def _timm(name: str) -> Any:
     if name not in known:
         _require_name("timm", name, [*known, *timm.list_models(pretrained=True)])
     return timm
-
-
-def _config(timm: Any, name: str) -> dict[str, Any]:
-    found = timm.get_pretrained_cfg(name)
-    return {} if found is None else dict(found.to_dict())
 
 
 def _torchvision(name: str) -> Any:
@@ -137,9 +162,8 @@ def _require_name(library: str, name: str, legal: Iterable[str]) -> None:
         return
     near = " or ".join(repr(f"{library}/{close}") for close in difflib.get_close_matches(name, names, n=2))
     hint = f"did you mean {near}? " if near else ""
-    raise ArgumentError(
-        f"backbone: got '{library}/{name}'; {hint}expected one of the {len(names)} of {library}"
-    )
+    legal = f"one of the {len(names)} of {library}"
+    raise ArgumentError(f"backbone: got '{library}/{name}'; {hint}expected {legal}")
 
 
 def _loaded(spec: str, pretrained: bool, make: Callable[[], _Loaded]) -> _Loaded:
@@ -158,15 +182,16 @@ def _loaded(spec: str, pretrained: bool, make: Callable[[], _Loaded]) -> _Loaded
 
 def _strip_classifier(network: nn.Module) -> None:
     """Replace the layer that returns the logits by nothing, and a dropout before it: embeddings are not dropped."""
+    kinds = {nn.Linear: "out_features", nn.Conv2d: "out_channels"}
     name = [
         name
         for name, module in network.named_modules()
-        if (isinstance(module, nn.Linear) and module.out_features == _CLASSES)
-        or (isinstance(module, nn.Conv2d) and module.out_channels == _CLASSES)
+        if getattr(module, kinds.get(type(module), ""), None) == _CLASSES
     ][-1]
     place, _, last = name.rpartition(".")
     parent = network.get_submodule(place)
-    before = dict(zip([key for key, _ in parent.named_children()][1:], parent.named_children(), strict=False))
+    names = [key for key, _ in parent.named_children()]
     setattr(parent, last, nn.Identity())
-    if isinstance(parent, nn.Sequential) and last in before and isinstance(before[last][1], nn.Dropout):
-        setattr(parent, before[last][0], nn.Identity())
+    before = names[names.index(last) - 1] if last != names[0] else last
+    if isinstance(parent, nn.Sequential) and isinstance(parent.get_submodule(before), nn.Dropout):
+        setattr(parent, before, nn.Identity())

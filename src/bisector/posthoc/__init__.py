@@ -8,9 +8,8 @@ tensor([1, 1])
 """
 
 from bisector.posthoc.adjustment import Adjustment
-from bisector.posthoc.detection_offsets import level_offsets, offsets_from_counts
 from bisector.posthoc.detection_results import adjust_results
-from bisector.posthoc.detections import adjust_detr, adjust_scores
+from bisector.posthoc.detections import adjust_detr, adjust_scores, level_offsets, offsets_from_counts
 from bisector.posthoc.dispatch import METHODS, adjust
 from bisector.posthoc.fit import cross_validated_predictions, cross_validated_scores
 

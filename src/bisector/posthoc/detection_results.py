@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bisector.data.boxes.values import image_id, integer_id
+from bisector.data.boxes.annotations import image_id, integer_id
+from bisector.data.boxes.picture import corners_of
 from bisector.errors import ArgumentError, missing_extra, require, require_integer, require_number
 from bisector.posthoc.adjustment import Adjustment
 from bisector.posthoc.detections import Activation, adjust_scores, parts_of
@@ -60,7 +61,9 @@ def adjust_results(
     [(18, 0.617), (3, 0.283)]
     """
     b, temperature = parts_of(offsets)
-    ids = _ids(category_ids, len(b))
+    ids = [require_integer("category_ids", category, least=0) for category in category_ids]
+    require(len(ids) == len(b), "category_ids", f"{len(ids)} ids", f"{len(b)}, one for each offset")
+    require(len(set(ids)) == len(b), "category_ids", "an id twice", "each once")
     require_number("threshold", threshold, least=0, most=1)
     if nms_iou is not None:
         require_number("nms_iou", nms_iou, least=0, most=1)
@@ -70,80 +73,60 @@ def adjust_results(
     width = len(b) + (background is not None)
     images: dict[int | str, list[int]] = defaultdict(list)
     for place, record in enumerate(records):
-        images[_check(record, place, column, width)].append(place)
+        images[_image_of(record, f"records[{place}]", column, width)].append(place)
 
-    odds = Adjustment(b, temperature)
     found: list[dict[str, Any]] = []
     for image in sorted(images, key=lambda own: (isinstance(own, str), own)):
         single = [place for place in images[image] if "scores" not in records[place]]
         several = [place for place in images[image] if "scores" in records[place]]
-        sources, classes, scores = _singles(records, single, column, odds)
+        sources = _tensor(single, torch.int64)
+        classes = _tensor([column[integer_id(records[k]["category_id"])] for k in single], torch.int64)
+        scores = _tensor([float(records[k]["score"]) for k in single], torch.float64)
+        scores = (scores.logit() / temperature + b.to(scores)[classes]).sigmoid()
         if several:
             try:
-                rows = torch.tensor(
-                    [list(map(float, records[k]["scores"])) for k in several],
-                    dtype=torch.float64,
-                    device="cpu",
-                )
+                rows = _tensor([list(map(float, records[k]["scores"])) for k in several], torch.float64)
                 rows = adjust_scores(rows, offsets, background=background, activation=activation)
             except (ArgumentError, TypeError, ValueError) as error:
                 raise ArgumentError(f"records of image {image}: {error}") from None
             rows = rows.narrow(1, 1 if background == 0 else 0, len(b))
             box, kind = (rows >= threshold).nonzero(as_tuple=True)
-            sources = torch.cat([sources, torch.tensor(several, device="cpu")[box]])
+            sources = torch.cat([sources, _tensor(several, torch.int64)[box]])
             classes, scores = torch.cat([classes, kind]), torch.cat([scores, rows[box, kind]])
         order = scores.argsort(descending=True, stable=True)
         if nms_iou is not None and len(order):
-            order = order[_survivors(records, sources[order], classes[order], scores[order], nms_iou)]
+            boxes = _boxes(records, sources[order].tolist())
+            order = order[_batched_nms(boxes, scores[order], classes[order], nms_iou)]
         for k in order[:per_image].tolist():
             record = {key: value for key, value in records[int(sources[k])].items() if key != "scores"}
             found.append({**record, "category_id": ids[int(classes[k])], "score": float(scores[k])})
     return found
 
 
-def _singles(
-    records: Sequence[Record], places: list[int], column: Mapping[int | None, int], odds: Adjustment
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The places, columns and adjusted scores of records with one score."""
-    classes = torch.tensor(
-        [column[integer_id(records[k]["category_id"])] for k in places], dtype=torch.int64, device="cpu"
-    )
-    scores = torch.tensor([float(records[k]["score"]) for k in places], dtype=torch.float64, device="cpu")
-    moved = scores.logit() / odds.temperature + odds.offsets.to("cpu", torch.float64)[classes]
-    return torch.tensor(places, dtype=torch.int64, device="cpu"), classes, moved.sigmoid()
+def _tensor(values: list[Any], dtype: torch.dtype) -> Tensor:
+    return torch.tensor(values, dtype=dtype, device="cpu")
 
 
-def _survivors(
-    records: Sequence[Record], sources: Tensor, classes: Tensor, scores: Tensor, iou: float
-) -> Tensor:
+def _boxes(records: Sequence[Record], places: list[int]) -> Tensor:  # (n, 4) corners
+    for place in places:
+        box = records[place].get("bbox")
+        fits = isinstance(box, Sequence) and len(box) == 4 and all(isinstance(side, Real) for side in box)
+        require(fits, f"records[{place}]", f"bbox {box!r}", "x y w h, for nms_iou")
+    return corners_of(_tensor([records[place]["bbox"] for place in places], torch.float64))
+
+
+def _batched_nms(boxes: Tensor, scores: Tensor, classes: Tensor, iou: float) -> Tensor:
     """The places, best first, of what non-maximum suppression within each class leaves."""
     try:
         from torchvision.ops import batched_nms
     except ImportError as error:
         raise missing_extra("torchvision", "detection") from error
-
-    for place in sources.tolist():
-        box = records[place].get("bbox")
-        fits = isinstance(box, Sequence) and len(box) == 4 and all(isinstance(side, Real) for side in box)
-        require(fits, f"records[{place}]", f"bbox {box!r}", "x y w h, for nms_iou")
-    boxes = torch.tensor(
-        [records[place]["bbox"] for place in sources.tolist()], dtype=torch.float64, device="cpu"
-    )
-    boxes[:, 2:] += boxes[:, :2]
     kept: Tensor = batched_nms(boxes, scores, classes, iou)
     return kept
 
 
-def _ids(category_ids: Sequence[int], classes: int) -> list[int]:
-    ids = [require_integer("category_ids", category, least=0) for category in category_ids]
-    require(len(ids) == classes, "category_ids", f"{len(ids)} ids", f"{classes}, one for each offset")
-    require(len(set(ids)) == classes, "category_ids", "an id twice", "each once")
-    return ids
-
-
-def _check(record: Record, place: int, column: Mapping[int | None, int], width: int) -> int | str:
+def _image_of(record: Record, name: str, column: Mapping[int | None, int], width: int) -> int | str:
     """Return the image of a record that is as it should be."""
-    name = f"records[{place}]"
     require(isinstance(record, Mapping), name, type(record).__name__, "a COCO result")
     image = image_id(record.get("image_id"))
     if image is None:
@@ -154,8 +137,8 @@ def _check(record: Record, place: int, column: Mapping[int | None, int], width: 
         require(got == f"{width} scores", name, got, f"{width}")
     else:
         score, category = record.get("score"), record.get("category_id")
-        number = integer_id(category)
         legal = isinstance(score, Real) and 0 <= float(score) <= 1
         require(legal, name, f"score {score!r}", "a probability, or scores of each class")
-        require(number in column, name, f"category_id {category!r}", f"one of the {len(column)} category_ids")
+        known = integer_id(category) in column
+        require(known, name, f"category_id {category!r}", f"one of the {len(column)} category_ids")
     return image

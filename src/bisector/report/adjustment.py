@@ -8,44 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from bisector.data.embeddings import write_embeddings
-from bisector.data.scores import ScoreTable
+from bisector.data.tables import write_embeddings
+from bisector.data.tables.scores import ScoreTable
 from bisector.files import whole_file
-from bisector.metrics.bias import bias, bias_corrected
-from bisector.metrics.groups import class_accuracy, group_accuracy, groups, worst_class
 from bisector.metrics.summary import METRICS
 from bisector.report.summary import typeset_value
 from bisector.report.table import Table
-
-
-def fairness(
-    predictions: Tensor,  # (N,)
-    labels: Tensor,  # (N,)
-    num_classes: int,
-    train_counts: Tensor | None = None,  # (C,)
-) -> dict[str, float]:
-    """Those of `bisector.metrics.summary.METRICS` that predictions alone tell, by key and in their order.
-
-    Without training counts there are no groups of many, medium and few.
-
-    >>> found = fairness(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), 2)
-    >>> found["balanced_accuracy"], found["worst_class"]
-    (0.75, 0.5)
-    """
-    by_class = class_accuracy(predictions, labels, num_classes)
-    found = {
-        "accuracy": (predictions == labels).double().mean(),
-        "balanced_accuracy": by_class.nanmean(),
-        **({} if train_counts is None else group_accuracy(by_class, groups(train_counts))),
-        "worst_class": worst_class(by_class),
-        "bias": bias(by_class),
-        "bias_corrected": bias_corrected(by_class, torch.bincount(labels, minlength=num_classes)),
-    }
-    return {key: float(value) for key, value in found.items()}
 
 
 def format_adjustment(before: Mapping[str, float], after: Mapping[str, float]) -> str:

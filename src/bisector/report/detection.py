@@ -7,8 +7,7 @@ from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bisector.detection.evaluation.frequency import BOX_GROUPS, FREQUENCIES
-from bisector.detection.evaluation.scores import BOX_METRICS
+from bisector.detection.evaluation.scores import BOX_GROUPS, BOX_METRICS, FREQUENCIES
 from bisector.errors import require, require_integer
 from bisector.metrics.summary import MetricInfo
 from bisector.report.detection_figures import count_figures
@@ -44,7 +43,7 @@ from bisector.report.summary import (
 from bisector.report.table import Column, Order, Show, Table, Values, class_table, name_width
 
 if TYPE_CHECKING:
-    from bisector.data.boxes.box_set import BoxSet
+    from bisector.data.boxes import BoxSet
 
 _LONGEST = 200  # letters of a class's name
 _MOST_CLASSES = 2000  # in the table; of more, those with most test boxes

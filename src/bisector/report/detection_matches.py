@@ -12,8 +12,7 @@ from torch import Tensor
 from bisector.errors import missing_extra
 
 if TYPE_CHECKING:
-    from bisector.data.boxes.box_set import BoxSet
-    from bisector.data.boxes.picture import Picture
+    from bisector.data.boxes import BoxSet, Picture
     from bisector.detection.evaluation import Detections
 
 OVERLAP = 0.5

@@ -19,8 +19,7 @@ from bisector.report.detection_matches import LEVELS, Judged, Matches, Verdict
 from bisector.report.names import shorten
 
 if TYPE_CHECKING:
-    from bisector.data.boxes.box_set import BoxSet
-    from bisector.data.boxes.picture import Picture
+    from bisector.data.boxes import BoxSet, Picture
 
 WORDS = {
     Verdict.RIGHT: "right",

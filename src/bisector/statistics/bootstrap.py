@@ -68,11 +68,12 @@ def bootstrap_intervals(
     90% with 20 rows (91 to 93% with 200), and with lognormal tails to 80%, whatever the interval is made of:
     Spearman's correlation is the remedy there.
 
-    The work does not grow with the square of n: of more than 256 rows, those that are left out for `t_(i)` go by as
-    many random groups (the delete-a-group jackknife, whose a is the same up to about 0.65 / 256), and no more than
-    2^24 / n resamples are drawn. Where that is below 1,000, for more than 16,777 rows, their ends would be mostly
-    chance; of so many rows the distribution is as good as normal, and the interval is `t -+ z s`, s the standard
-    deviation of `t*` in 64 resamples or more.
+    Unlike that of `scipy.stats.bootstrap` the work does not grow with the square of n, and some resamples may leave
+    the statistic undefined. Of more than 256 rows, those that are left out for `t_(i)` go by as many random groups
+    (the delete-a-group jackknife, whose a is the same up to about 0.65 / 256), and no more than 2^24 / n resamples
+    are drawn. Where that is below 1,000, for more than 16,777 rows, their ends would be mostly chance; of so many
+    rows the distribution is as good as normal, and the interval is `t -+ z s`, s the standard deviation of `t*` in
+    64 resamples or more.
 
     Args:
         statistic: of weights (R, n), float64, for any R; NaN where it is not defined.
@@ -107,10 +108,19 @@ def bootstrap_intervals(
     normal = affordable < min(resamples, _FEWEST_QUANTILES)
     resamples = min(resamples, affordable)
     drawn = torch.cat([statistic(w) for w in _resamples(rows, resamples, generator)])
-    if normal:
-        return [_normal_interval(whole[k].item(), drawn[:, k], tail) for k in range(len(whole))]
-    without = torch.cat([statistic(w) for w in _groups_left_out(rows, generator)])
-    return [_interval(whole[k].item(), drawn[:, k], without[:, k], tail) for k in range(len(whole))]
+    without = None if normal else torch.cat([statistic(w) for w in _groups_left_out(rows, generator)])
+    estimates = []
+    for k, value in enumerate(whole.tolist()):
+        known = drawn[:, k][drawn[:, k].isfinite()]
+        if not math.isfinite(value) or len(known) < (1 - _MOST_UNKNOWN) * resamples:
+            estimates.append(Estimate(value))
+        elif without is None:
+            z = -float(torch.special.ndtri(known.new_tensor(tail)))
+            reach = z * float((known - value).square().mean().sqrt())
+            estimates.append(Estimate(value, value - reach, value + reach))
+        else:
+            estimates.append(Estimate(value, *_bca_ends(value, known, without[:, k], tail)))
+    return estimates
 
 
 def _resamples(rows: int, resamples: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -134,46 +144,19 @@ def _groups_left_out(rows: int, generator: torch.Generator) -> Iterator[Tensor]:
         yield (group != numbers[:, None]).double()
 
 
-def _normal_interval(
-    whole: float,
-    drawn: Tensor,  # (R,)
-    tail: float,
-) -> Estimate:
-    known = drawn[drawn.isfinite()]
-    if not math.isfinite(whole) or len(known) < (1 - _MOST_UNKNOWN) * len(drawn):
-        return Estimate(whole)
-    reach = -_quantile(tail) * float((known - whole).square().mean().sqrt())
-    return Estimate(whole, whole - reach, whole + reach)
-
-
-def _interval(
+def _bca_ends(
     whole: float,
     drawn: Tensor,  # (R,)
     without: Tensor,  # (groups,)
     tail: float,
-) -> Estimate:
-    known = drawn[drawn.isfinite()]
-    if not math.isfinite(whole) or len(known) < (1 - _MOST_UNKNOWN) * len(drawn):
-        return Estimate(whole)
-    below = float((known < whole).double().mean() + (known == whole).double().mean() / 2)
-    # Not infinite where every resample lies on one side.
-    shift = _quantile(min(max(below, 1 / (len(known) + 1)), len(known) / (len(known) + 1)))
+) -> list[float]:
+    below = float((drawn < whole).double().mean() + (drawn == whole).double().mean() / 2)
+    least = 1 / (len(drawn) + 1)  # not infinite where every resample lies on one side
+    shift, *ends = torch.special.ndtri(drawn.new_tensor([min(max(below, least), 1 - least), tail, 1 - tail]))
     d = without[without.isfinite()]
     d = d.mean() - d
     squares = float(d.square().sum())
     skew = float(d.pow(3).sum()) / (6 * squares**1.5) if squares > 0 else 0.0
-    ends = []
-    for z in (_quantile(tail), _quantile(1 - tail)):
-        moved = shift + z
-        place = _probability(shift + moved / max(1 - skew * moved, 1e-3))
-        ends.append(torch.quantile(known, place).item())
-    return Estimate(whole, *ends)
-
-
-def _quantile(probability: float) -> float:
-    """Of the standard normal distribution."""
-    return float(torch.special.ndtri(torch.tensor(probability, dtype=torch.float64, device="cpu")))
-
-
-def _probability(z: float) -> float:
-    return float(torch.special.ndtr(torch.tensor(z, dtype=torch.float64, device="cpu")))
+    moved = shift + torch.stack(ends)
+    places = torch.special.ndtr(shift + moved / (1 - skew * moved).clamp(min=1e-3))
+    return torch.quantile(drawn, places).tolist()

@@ -1,5 +1,7 @@
 """Correlation, and correlation with something else held fixed."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -33,46 +35,6 @@ def pearson(
     return partial_correlation(x, y, x.new_empty(len(x), 0))
 
 
-def spearman(
-    x: Tensor,  # (n,)
-    y: Tensor,  # (n,)
-) -> Tensor:
-    """Spearman's correlation: Pearson's of the ranks, ties at the mean of their ranks.
-
-    It asks only whether y rises with x, on whatever scale, and one far row moves it little. Rows with a NaN in
-    either argument are dropped.
-
-    Args:
-        x: (n,), any real dtype.
-        y: (n,).
-
-    Returns:
-        A 0-d float64 tensor; NaN where fewer than 3 rows are left or all values of one side are the same.
-
-    Raises:
-        ArgumentError: if the shapes differ, or a value is infinite.
-
-    Source: Spearman 1904.
-
-    >>> spearman(torch.tensor([1, 2, 3, 4]), torch.tensor([1.0, 4.0, 9.0, 160.0]))
-    tensor(1., dtype=torch.float64)
-    """
-    require(x.ndim == 1, "x", f"shape {tuple(x.shape)}", "a shape (n,)")
-    require(y.shape == x.shape, "y", f"shape {tuple(y.shape)}", f"the shape of x, {tuple(x.shape)}")
-    pair = torch.stack([v.detach().cpu().to(torch.float64) for v in (x, y)])
-    pair = pair[:, ~pair.isnan().any(dim=0)]
-    require(bool(pair.isfinite().all()), "x, y", "an infinite value", "finite numbers or NaN")
-    return pearson(_ranks(pair[0]), _ranks(pair[1]))
-
-
-def _ranks(values: Tensor) -> Tensor:  # (n,) -> (n,)
-    """From 1 for the smallest; ties at the mean of their ranks."""
-    _, group, held = torch.unique(values, return_inverse=True, return_counts=True)
-    ranks = held.cumsum(dim=0).double() - (held.double() - 1) / 2
-    of_rows: Tensor = ranks[group]
-    return of_rows
-
-
 def partial_correlation(
     x: Tensor,  # (n,)
     y: Tensor,  # (n,)
@@ -104,31 +66,59 @@ def partial_correlation(
     >>> partial_correlation(count + noise, count - noise, count)
     tensor(-1., dtype=torch.float64)
     """
-    require(x.ndim == 1, "x", f"shape {tuple(x.shape)}", "a shape (n,)")
-    require(y.shape == x.shape, "y", f"shape {tuple(y.shape)}", f"the shape of x, {tuple(x.shape)}")
-    require(
-        given.ndim in {1, 2} and len(given) == len(x),
-        "given",
-        f"shape {tuple(given.shape)}",
-        f"a shape ({len(x)},) or ({len(x)}, k)",
-    )
-    columns = [v.detach().cpu().to(torch.float64) for v in (x, y, given)]
-    table = torch.column_stack(columns)
-    table = table[~table.isnan().any(dim=1)]
-    require(bool(table.isfinite().all()), "x, y, given", "an infinite value", "finite numbers or NaN")
+    table = complete_rows({"x": x, "y": y, "given": given}, matrix="given")
     rows, width = table.shape
     if rows < width + 1:
         return table.new_full((), torch.nan)
+    _, residuals, _ = least_squares(table, 2)
+    return cosine(residuals)
+
+
+def complete_rows(columns: Mapping[str, Tensor], matrix: str = "") -> Tensor:
+    """Return columns (n,), or a matrix (n, k), side by side in float64 without the rows that hold a NaN."""
+    (first, x), *_ = columns.items()
+    require(x.ndim == 1, first, f"shape {tuple(x.shape)}", "a shape (n,)")
+    for name, column in columns.items():
+        legal = column.shape == x.shape or (name == matrix and column.ndim == 2 and len(column) == len(x))
+        also = f" or ({len(x)}, k)" if name == matrix else ""
+        expected = f"the shape of {first}, {tuple(x.shape)}{also}"
+        require(legal, name, f"shape {tuple(column.shape)}", expected)
+    table = torch.column_stack([column.detach().cpu().double() for column in columns.values()])
+    table = table[~table.isnan().any(dim=1)]
+    finite = bool(table.isfinite().all())
+    require(finite, ", ".join(columns), "an infinite value", "finite numbers or NaN")
+    return table
+
+
+def least_squares(
+    table: Tensor,  # (n, k)
+    targets: int,
+) -> tuple[Tensor, Tensor, int]:
+    """Fit the first columns on the others and a constant.
+
+    Returns:
+        The targets about their means and the residuals, both (n, targets) and 0 where there is nothing but the
+        rounding of a subtraction, and the rank of the other columns beside the constant.
+    """
     lengths = torch.linalg.vector_norm(table, dim=0)
     table = _without_rounding(table - table.mean(dim=0), lengths)
-    pair, fixed = table[:, :2], table[:, 2:]
-    if width > 2:
+    deviations = residuals = table[:, :targets]
+    rank = 0
+    if table.shape[1] > targets:
         # Columns of one length, else the rank that lstsq sees depends on their units; gelsd takes any rank.
-        fixed = normalize(fixed, dim=0, eps=_TINY)
-        pair = pair - fixed @ torch.linalg.lstsq(fixed, pair, driver="gelsd").solution
-    pair = normalize(_without_rounding(pair, lengths[:2]), dim=0, eps=_TINY)
+        given = normalize(table[:, targets:], dim=0, eps=_TINY)
+        fit = torch.linalg.lstsq(given, deviations, driver="gelsd")
+        residuals, rank = deviations - given @ fit.solution, int(fit.rank)
+    return deviations, _without_rounding(residuals, lengths[:targets]), rank
+
+
+def cosine(
+    pair: Tensor,  # (n, 2)
+) -> Tensor:
+    """The cosine of two columns, NaN where one is zero."""
+    pair = normalize(pair, dim=0, eps=_TINY)
     if not pair.any(dim=0).all():
-        return table.new_full((), torch.nan)
+        return pair.new_full((), torch.nan)
     return pair.prod(dim=1).sum().clamp(-1, 1)
 
 

@@ -3,10 +3,10 @@
 import math
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from bisector.errors import missing_extra, require
+from bisector.statistics.correlation import complete_rows
 
 
 class PairedDifference(NamedTuple):
@@ -49,28 +49,21 @@ def paired_difference(
 
     Source: Student, "The probable error of a mean" (Biometrika 6, 1908).
 
+    >>> import torch
     >>> mean, low, high, pairs = paired_difference(torch.tensor([5.0, 7.0, 9.0]), torch.tensor([4.0, 5.0, 6.0]))
     >>> f"{mean:.1f} ({low:.2f} to {high:.2f}) over {pairs} pairs"
     '2.0 (-0.48 to 4.48) over 3 pairs'
     """
-    require(x.ndim == 1, "x", f"shape {tuple(x.shape)}", "a shape (S,)")
-    require(y.shape == x.shape, "y", f"shape {tuple(y.shape)}", f"the shape of x, {tuple(x.shape)}")
     require(0 < level < 1, "level", level, "a number between 0 and 1")
-    table = torch.stack([v.detach().cpu().double() for v in (x, y)])
-    table = table[:, ~table.isnan().any(dim=0)]
-    require(bool(table.isfinite().all()), "x, y", "an infinite value", "finite numbers or NaN")
-    difference = table[0] - table[1]
-    pairs = len(difference)
-    mean = float(difference.mean())
+    left, right = complete_rows({"x": x, "y": y}).T
+    difference = left - right
+    pairs, mean = len(difference), float(difference.mean())
     if pairs < 2:
         return PairedDifference(mean, math.nan, math.nan, pairs)
-    half = _student_quantile((1 + level) / 2, pairs - 1) * float(difference.std()) / math.sqrt(pairs)
-    return PairedDifference(mean, mean - half, mean + half, pairs)
-
-
-def _student_quantile(probability: float, degrees: int) -> float:
     try:
-        from scipy.stats import t
+        from scipy.special import stdtrit
     except ImportError:
         raise missing_extra("scipy", "report") from None
-    return float(t.ppf(probability, degrees))
+    # Not scipy.stats.ttest_rel, whose interval is NaN where all differences are equal.
+    half = float(stdtrit(pairs - 1, (1 + level) / 2)) * float(difference.std()) / math.sqrt(pairs)
+    return PairedDifference(mean, mean - half, mean + half, pairs)

@@ -4,12 +4,11 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from bisector.errors import missing_extra, require
+from bisector.errors import missing_extra
 from bisector.records import fields_from_json
-from bisector.statistics.correlation import partial_correlation
+from bisector.statistics.correlation import complete_rows, cosine, least_squares
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,7 @@ def nested_regression(
 
     Source: Fisher 1922; Draper and Smith, Applied Regression Analysis, section 6.1 (the extra sum of squares).
 
+    >>> import torch
     >>> count = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     >>> amount = torch.tensor([2.0, 1.0, 4.0, 3.0, 6.0, 7.0])
     >>> noise = torch.tensor([0.1, -0.1, 0.1, 0.1, -0.1, -0.1])
@@ -72,50 +72,23 @@ def nested_regression(
     >>> f"{found.r2_base:.3f} + {found.gain:.3f}, p = {found.p:.0e}"
     '0.577 + 0.422, p = 4e-05'
     """
-    require(score.ndim == 1, "score", f"shape {tuple(score.shape)}", "a shape (n,)")
-    require(added.shape == score.shape, "added", f"shape {tuple(added.shape)}", f"{tuple(score.shape)}")
-    legal = base.ndim in {1, 2} and len(base) == len(score)
-    require(legal, "base", f"shape {tuple(base.shape)}", f"({len(score)},) or ({len(score)}, k)")
-    table = torch.column_stack([v.detach().cpu().double() for v in (score, added, base)])
-    table = table[~table.isnan().any(dim=1)]
-    rows = len(table)
+    table = complete_rows({"score": score, "added": added, "base": base}, matrix="base")
+    rows, width = table.shape
     unknown = NestedRegression(rows, math.nan, math.nan, math.nan, math.nan)
-    r = partial_correlation(table[:, 0], table[:, 1], table[:, 2:]).item()
-    base_r2, rank = _explained(table[:, 0], table[:, 2:]) if rows else (math.nan, 0)
-    freedom = rows - rank - 2
-    if math.isnan(r) or math.isnan(base_r2) or freedom < 1:
+    if rows < width + 1:
         return unknown
-    full_r2 = base_r2 + (1 - base_r2) * r * r
+    deviations, residuals, rank = least_squares(table, 2)
+    r, freedom = cosine(residuals).item(), rows - rank - 2
+    if math.isnan(r) or freedom < 1:
+        return unknown
+    unexplained = residuals[:, 0].square().sum().item() / deviations[:, 0].square().sum().item()
+    r2_base = min(1.0, max(0.0, 1 - unexplained))
+    r2_full = r2_base + (1 - r2_base) * r * r
     left = 1 - r * r
     # (gain) / (1 - full) with the common factor 1 - base taken out.
     f = r * r / left * freedom if left > 0 else math.inf
-    return NestedRegression(rows, base_r2, full_r2, f, _tail(f, freedom))
-
-
-def _explained(
-    score: Tensor,  # (n,)
-    columns: Tensor,  # (n, k)
-) -> tuple[float, int]:
-    """The R2 of a fit on a constant and the columns, and the rank of the columns beside the constant."""
-    centred = columns - columns.mean(dim=0)
-    lengths = torch.linalg.vector_norm(columns, dim=0)
-    left = torch.linalg.vector_norm(centred, dim=0)
-    moving = left > 4 * len(score) * torch.finfo(torch.float64).eps * lengths  # else it is rounding
-    target = score - score.mean()
-    total = target.square().sum().item()
-    if not total > 0:
-        return math.nan, 0
-    if not moving.any():
-        return 0.0, 0
-    scaled = centred[:, moving] / left[moving]
-    solution = torch.linalg.lstsq(scaled, target[:, None], driver="gelsd")
-    residual = target - (scaled @ solution.solution).squeeze(1)
-    return min(1.0, max(0.0, 1 - residual.square().sum().item() / total)), int(solution.rank)
-
-
-def _tail(f: float, freedom: int) -> float:
     try:
         from scipy.special import fdtrc
     except ImportError:
         raise missing_extra("scipy", "measure") from None
-    return float(fdtrc(1, freedom, f))
+    return NestedRegression(rows, r2_base, r2_full, f, float(fdtrc(1, freedom, f)))

@@ -1,15 +1,17 @@
 """How two quantities go together: three correlations with their intervals."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from bisector.errors import missing_extra, require
+from bisector.errors import missing_extra
 from bisector.statistics.bootstrap import Estimate, bootstrap_intervals
-from bisector.statistics.correlation import partial_correlation, pearson, spearman
-from bisector.statistics.weighted import weighted_correlations, weighted_partial, weighted_spearman
+from bisector.statistics.correlation import complete_rows, partial_correlation, pearson
+
+_NONE = 1e-12
+"""Share of a variance that is taken for the rounding of one that is null."""
 
 
 @dataclass(frozen=True)
@@ -87,31 +89,105 @@ def relate(
     >>> f"{r.pearson.value:.2f} ({r.pearson.low:.2f} to {r.pearson.high:.2f}) over {r.rows}"
     '0.89 (0.79 to 0.94) over 40'
     """
-    require(x.ndim == 1, "x", f"shape {tuple(x.shape)}", "a shape (n,)")
-    for name, other in (("y", y), ("given", given)):
-        require(other.shape == x.shape, name, f"shape {tuple(other.shape)}", f"{tuple(x.shape)}")
-    table = torch.column_stack([v.detach().cpu().double() for v in (x, y, given)])
-    table = table[~table.isnan().any(dim=1)]
-    # These know what is rounding and what is a variance; where they say NaN there is nothing to resample.
-    values = (
-        pearson(table[:, 0], table[:, 1]),
-        spearman(table[:, 0], table[:, 1]),
-        partial_correlation(table[:, 0], table[:, 1], table[:, 2]),
-    )
+    table = complete_rows({"x": x, "y": y, "given": given})
+    x, y, given = table.T
     rows = len(table)
-    if not rows or math.isnan(values[0].item()):
-        return Relation(rows, *(Estimate(value.item()) for value in values))
+    # These know what is rounding and what is a variance; where they say NaN there is nothing to resample.
+    linear, partial = pearson(x, y).item(), partial_correlation(x, y, given).item()
+    if math.isnan(linear):
+        return Relation(rows, *[Estimate(math.nan)] * 3)
 
     def statistics(weights: Tensor) -> Tensor:  # (R, n) -> (R, 3)
         linear = weighted_correlations(weights, table)
-        ranked = weighted_spearman(weights, table[:, 0], table[:, 1])
-        return torch.stack([linear[:, 0, 1], ranked, weighted_partial(linear)], dim=1)
+        return torch.stack(
+            [linear[:, 0, 1], weighted_spearman(weights, x, y), weighted_partial(linear)], dim=1
+        )
 
     found = bootstrap_intervals(statistics, rows, resamples=resamples, level=level, seed=seed)
     return Relation(
         rows,
-        *(
-            Estimate(value.item(), one.low, one.high) if value.isfinite() else Estimate(math.nan)
-            for value, one in zip(values, found, strict=True)
-        ),
+        replace(found[0], value=linear),
+        found[1],
+        Estimate(math.nan) if math.isnan(partial) else replace(found[2], value=partial),
     )
+
+
+# scipy.stats would have to build each of 10,000 resamples and to rank it. Here a resample is a weight for every
+# row, and one product of the weights with the columns correlates all of them.
+
+
+def weighted_correlations(
+    weights: Tensor,  # (R, n)
+    columns: Tensor,  # (n, k)
+) -> Tensor:  # (R, k, k)
+    """Pearson's correlations of finite columns under each set of weights, NaN of a column without variance.
+
+    `r_xy = (m_xy - m_x m_y) / sqrt((m_xx - m_x^2) (m_yy - m_y^2))`, with m the weighted means.
+
+    >>> columns = torch.tensor([[1.0, 4.0], [2.0, 3.0], [3.0, 5.0]], dtype=torch.float64)
+    >>> weights = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 1.0]], dtype=torch.float64)
+    >>> weighted_correlations(weights, columns)[:, 0, 1]
+    tensor([-1.,  1.], dtype=torch.float64)
+    """
+    width = columns.shape[1]
+    centred = columns - columns.mean(dim=0)
+    spread = centred.square().mean(dim=0).sqrt()
+    centred = centred / torch.where(spread > 0, spread, 1.0)
+    first, second = torch.triu_indices(width, width, device="cpu")
+    table = torch.cat([centred, centred[:, first] * centred[:, second]], dim=1)
+    moments = weights @ table / weights.sum(dim=1, keepdim=True)
+    means, products = moments[:, :width], moments[:, width:]
+    covariance = means.new_empty(len(weights), width, width)
+    covariance[:, first, second] = covariance[:, second, first] = (
+        products - means[:, first] * means[:, second]
+    )
+    variance = covariance.diagonal(dim1=1, dim2=2)
+    deviation = torch.where(variance > _NONE, variance, torch.nan).sqrt()
+    return (covariance / (deviation[:, :, None] * deviation[:, None, :])).clamp(-1, 1)
+
+
+def weighted_partial(correlations: Tensor) -> Tensor:  # (R, 3, 3) -> (R,)
+    """Correlation of the first two with the third held fixed; one without variance holds nothing fixed.
+
+    >>> r = torch.tensor([[[1.0, 0.5, 0.6], [0.5, 1.0, 0.8], [0.6, 0.8, 1.0]]], dtype=torch.float64)
+    >>> weighted_partial(r)
+    tensor([0.0417], dtype=torch.float64)
+    """
+    xy, xz, yz = correlations[:, 0, 1], correlations[:, 0, 2].nan_to_num(), correlations[:, 1, 2].nan_to_num()
+    left = (1 - xz.square()) * (1 - yz.square())
+    return ((xy - xz * yz) / torch.where(left > _NONE, left, torch.nan).sqrt()).clamp(-1, 1)
+
+
+def weighted_spearman(
+    weights: Tensor,  # (R, n)
+    x: Tensor,  # (n,)
+    y: Tensor,  # (n,)
+) -> Tensor:  # (R,)
+    """Spearman's correlation of rows that are there as often as their whole weights say.
+
+    >>> x, y = torch.tensor([1.0, 2.0, 9.0]), torch.tensor([1.0, 3.0, 2.0])
+    >>> weighted_spearman(torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]], dtype=torch.float64), x, y)
+    tensor([0.5000, 1.0000], dtype=torch.float64)
+    """
+    total = weights.sum(dim=1, keepdim=True)
+    # The mean rank is (N + 1) / 2 whatever the ties; without it the products below lose nothing to rounding.
+    left, right = (_ranks(weights, values) - (total + 1) / 2 for values in (x, y))
+    weighted = weights * left
+    xx, xy = (weighted * left).sum(dim=1), (weighted * right).sum(dim=1)
+    yy = (weights * right.square()).sum(dim=1)
+    known = (xx > 0) & (yy > 0)
+    return (xy / torch.where(known, xx * yy, torch.nan).sqrt()).clamp(-1, 1)
+
+
+def _ranks(
+    weights: Tensor,  # (R, n)
+    values: Tensor,  # (n,)
+) -> Tensor:  # (R, n)
+    """The rank of every row among all copies, ties at the mean of their ranks."""
+    different, group = torch.unique(values, return_inverse=True)
+    if len(different) == len(values):
+        held = weights[:, torch.argsort(values)]
+    else:
+        held = weights.new_zeros(len(weights), len(different)).index_add_(1, group, weights)
+    ranks = held.cumsum(dim=1) - (held - 1) / 2
+    return ranks[:, group]

@@ -5,11 +5,12 @@ small ones too small, so every function of them is biased. Each method here chan
 keeps the eigenvectors.
 """
 
+from math import log, pi, sqrt
+
 import torch
 from torch import Tensor
 
 from bisector.errors import require, require_choice
-from bisector.statistics.nonlinear import ledoit_peche, quadratic_inverse
 
 SHRINKAGES = (
     "none",
@@ -23,6 +24,7 @@ SHRINKAGES = (
 LINEAR_SHRINKAGES = ("ledoit-wolf", "oas")
 CHOLESKY_SHRINKAGES = ("none", *LINEAR_SHRINKAGES)  # those that take no eigenvalues
 
+_SQRT5 = sqrt(5.0)
 # Below this number of rows the kernel of the Ledoit-Péché estimate reaches zero: sqrt(5) n^(-1/3) >= 1.
 _FEWEST_ROWS_FOR_KERNEL = 13
 
@@ -42,11 +44,11 @@ def shrink(
       not the Ledoit-Péché estimator that the poster names; the floor lacks the factor of the noise
       variance, so it lifts small embeddings by any amount; it tends to 1 instead of 0, so it does not
       converge to the truth as m grows; and it vanishes at m = p, so what is measured is the class size.
-    - `"ledoit-peche"`: the nonlinear estimator, in closed form (`nonlinear.ledoit_peche`). Below 13 rows
+    - `"ledoit-peche"`: the nonlinear estimator, in closed form (`ledoit_peche`). Below 13 rows
       it does not exist and `"quadratic-inverse"` takes its place. It needs no exception near m - 1 = p:
       the collapse seen there in other implementations is cancellation in the printed formula.
     - `"ledoit-peche+floor"`: the other reading of the poster, first shrunk, then floored.
-    - `"quadratic-inverse"`: the robust nonlinear estimator (`nonlinear.quadratic_inverse`), for any m.
+    - `"quadratic-inverse"`: the robust nonlinear estimator (`quadratic_inverse`), for any m.
     - `"ledoit-wolf"`, `"oas"`: `(1 - rho) l + rho mean(l)`, with rho from `linear_intensity`.
 
     The nonlinear methods take, as their authors do, the unbiased covariance (the eigenvalues times
@@ -70,7 +72,7 @@ def shrink(
     Raises:
         ArgumentError: if an argument is not as described.
 
-    Source: `nonlinear` and `linear_intensity` name theirs.
+    Source: `ledoit_peche`, `quadratic_inverse` and `linear_intensity` name theirs.
 
     >>> shrink(torch.tensor([0.1, 1.0, 6.0]), count=12, method="ledoit-peche")
     (tensor([0.1644, 1.3243, 6.2567], dtype=torch.float64), 'quadratic-inverse')
@@ -169,3 +171,95 @@ def _shrink_inside_support(eigenvalues: Tensor, count: float, name: str, resolut
     # In units of the largest, so that no power of an eigenvalue or of its inverse overflows.
     shrunk = estimate(live / largest, support, degrees) * largest * (count / (count - 1))
     return torch.cat([eigenvalues[: dim - support], shrunk])
+
+
+def ledoit_peche(
+    eigenvalues: Tensor,  # (K,)
+    dimension: int,
+    degrees: float,
+) -> Tensor:
+    """Shrink by the Ledoit-Péché oracle, its density estimated by a kernel: (dimension,).
+
+    Args:
+        eigenvalues: (K,), the non-null ones of the unbiased covariance.
+        dimension: p; the other p - K are the nulls that too few observations force.
+        degrees: of freedom, n = m - 1.
+
+    Returns:
+        The nulls' common value first, then the shrunk eigenvalues in the order given.
+
+    With f the sample spectral density, H its Hilbert transform and c = p/n, an eigenvalue l becomes
+    `l / ((pi c l f)^2 + (1 - c - pi c l H)^2)` for p <= n, and `1 / (pi^2 l (f^2 + H^2))` for p > n,
+    where the nulls become `1 / (pi (p - n)/n H_0)`.
+
+    The kernel's bandwidth is proportional to each eigenvalue, `n^(-1/3) l`; `sqrt(5) n^(-1/3)` has to
+    stay below 1, which takes n >= 12.
+
+    Source: Ledoit and Péché 2011; the analytical form is Ledoit and Wolf 2020, Annals of Statistics
+    48(5), equations 4.3, 4.7 to 4.9, C.4, C.5 and C.8.
+
+    >>> ledoit_peche(torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64), dimension=3, degrees=3000.0)
+    tensor([1.0029, 2.0026, 3.9990], dtype=torch.float64)
+    """
+    bandwidth: float = degrees ** (-1 / 3)
+    widths = bandwidth * eigenvalues
+    x = (eigenvalues[:, None] - eigenvalues) / widths
+    density = (0.75 / _SQRT5 * (1 - x.square() / 5).clamp(min=0) / widths).mean(dim=1)
+    hilbert = (_hilbert_transform_of_kernel(x) / widths).mean(dim=1)
+    if dimension <= degrees:
+        ratio = dimension / degrees
+        real = 1 - ratio - pi * ratio * eigenvalues * hilbert
+        return eigenvalues / ((pi * ratio * eigenvalues * density).square() + real.square())
+    edge = _SQRT5 * bandwidth
+    at_zero = 0.3 / bandwidth**2 + 0.75 / edge * (1 - 1 / edge**2) * log((1 + edge) / (1 - edge))
+    null = 1 / ((dimension - degrees) / degrees * at_zero * (1 / eigenvalues).mean())
+    nulls = null.expand(dimension - len(eigenvalues))
+    return torch.cat([nulls, 1 / (pi**2 * eigenvalues * (density.square() + hilbert.square()))])
+
+
+def quadratic_inverse(
+    eigenvalues: Tensor,  # (K,)
+    dimension: int,
+    degrees: float,
+) -> Tensor:
+    """Shrink by quadratic-inverse shrinkage, which keeps the trace; as `ledoit_peche`: (dimension,).
+
+    Smooths the inverse eigenvalues `u = 1/l` instead of the eigenvalues, which keeps every value
+    positive and finite whatever p/n is, p = n included.
+
+    Source: Ledoit and Wolf 2022, Quadratic shrinkage for large covariance matrices, Bernoulli 28(3).
+
+    >>> quadratic_inverse(torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64), dimension=3, degrees=3000.0)
+    tensor([1.0022, 2.0013, 3.9965], dtype=torch.float64)
+    """
+    ratio = dimension / degrees
+    bandwidth: float = (min(ratio, 1 / ratio) ** 2 / dimension) ** 0.35
+    inverse = 1 / eigenvalues
+    distance = inverse - inverse[:, None]  # u_j - u_i at (i, j)
+    power = distance.square() + (bandwidth * inverse).square()
+    smoothed = (inverse * distance / power).mean(dim=1)
+    amplitude = smoothed.square() + (bandwidth * inverse.square() / power).mean(dim=1).square()
+    if dimension <= degrees:
+        rest = 1 - ratio
+        shrunk = eigenvalues / (rest**2 + 2 * ratio * rest * smoothed + ratio**2 * amplitude)
+    else:
+        null = 1 / ((ratio - 1) * inverse.mean())
+        shrunk = torch.cat([null.expand(dimension - len(eigenvalues)), eigenvalues / amplitude])
+    return shrunk * (eigenvalues.sum() / shrunk.sum())
+
+
+def _hilbert_transform_of_kernel(x: Tensor) -> Tensor:
+    """Hilbert transform of the Epanechnikov kernel of unit variance, without loss of digits.
+
+    The printed form is a difference that cancels like `x^2` far from the kernel, where its published
+    implementations lose every digit on ill-conditioned spectra; the series there has no cancellation.
+    """
+    a = x / _SQRT5
+    # xlogy makes the logarithm's term vanish at |a| = 1, where its factor does.
+    near = -1.5 * a + 0.75 * torch.xlogy(1 - a.square(), ((1 - a) / (1 + a)).abs())
+    inverse = 1 / a
+    series = torch.zeros_like(a)
+    for k in reversed(range(9)):
+        series = series * inverse.square() + 1 / ((2 * k + 1) * (2 * k + 3))
+    far = -3 * inverse * series
+    return torch.where(a.abs() > 10, far, near) / (_SQRT5 * pi)

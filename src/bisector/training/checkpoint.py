@@ -1,22 +1,20 @@
 """A model that was trained here, built again from its checkpoint alone."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bisector.data.dataset import Dataset
-from bisector.data.fingerprint import fingerprint
 from bisector.data.images import PixelRange
 from bisector.errors import require
 from bisector.files import reading
+from bisector.heads import build_head
 from bisector.networks.backbones import build_backbone
 from bisector.training.checkpoints import BEST, LAST, epochs_done, read_checkpoint
 from bisector.training.module import Classifier
-from bisector.training.recipe import Machine, Recipe, Task
-from bisector.training.spec import build_head
+from bisector.training.recipe import Recipe, Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,46 +48,14 @@ class Trained:
     pixel_range: PixelRange | None = None
 
 
-def describe(
-    task: Task, recipe: Recipe, head: str, seed: int, dataset: Dataset, *, machine: Machine, **others: Any
-) -> dict[str, Any]:
-    """Return the plain values from which `load_trained` builds the model again, and all its result depends on.
-
-    Args:
-        task: what is trained on.
-        recipe: how.
-        head: spec of the head.
-        seed: of the training.
-        dataset: what was loaded.
-        machine: with which means; precision and processes are noted.
-        others: what else is to be noted, such as options of the Trainer.
-    """
-    return {
-        **others,
-        "precision": machine.precision,
-        "devices": machine.devices,
-        "fingerprint": fingerprint(task.data, dataset),
-        "task": asdict(task),
-        "recipe": asdict(recipe),
-        "head": head,
-        "seed": seed,
-        "class_names": list(dataset.class_names),
-        "shape": list(dataset.shape),
-        "train_counts": dataset.train_counts.tolist(),
-        **({"pixel_range": list(dataset.pixel_range)} if dataset.pixel_range else {}),
-    }
-
-
 def build_model(description: dict[str, Any], *, pretrained: bool) -> Classifier:
     """Return the untrained classifier of a description, its weights drawn from the description's seed.
 
     The backbone is drawn first: with one seed every head begins from the same one.
     """
-    recipe = Recipe(**description["recipe"])
+    recipe, shape = Recipe(**description["recipe"]), tuple(description["shape"])
     torch.manual_seed(description["seed"])
-    backbone = build_backbone(
-        recipe.backbone, tuple(description["shape"]), recipe.embedding_dim, pretrained=pretrained
-    )
+    backbone = build_backbone(recipe.backbone, shape, recipe.embedding_dim, pretrained=pretrained)
     counts = torch.tensor(description["train_counts"])
     head = build_head(description["head"], backbone.embedding_dim, len(counts), counts)
     return Classifier(

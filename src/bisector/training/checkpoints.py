@@ -119,14 +119,7 @@ class Checkpoints(lightning.Callback):
         monitor: name of what is logged after each validation, the higher the better.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        every_n_steps: int,
-        description: dict[str, Any],
-        *,
-        monitor: str = "val/balanced_accuracy",
-    ) -> None:
+    def __init__(self, folder: Path, every_n_steps: int, description: dict[str, Any], monitor: str) -> None:
         self.folder = folder
         self.every_n_steps = every_n_steps
         self.description = description
@@ -170,15 +163,12 @@ class Checkpoints(lightning.Callback):
         """Save every so many steps, but at the end of an epoch only when all of it is done."""
         due = trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self._step
         if due and batch_idx + 1 < trainer.num_training_batches:
-            self._save(trainer, LAST)
+            trainer.save_checkpoint(self.folder / LAST)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Save."""
         reached: Tensor | None = trainer.callback_metrics.get(self.monitor)
         if reached is not None and (self.best is None or float(reached) > self.best):
             self.best = float(reached)
-            self._save(trainer, BEST)
-        self._save(trainer, LAST)
-
-    def _save(self, trainer: lightning.Trainer, name: str) -> None:
-        trainer.save_checkpoint(self.folder / name)
+            trainer.save_checkpoint(self.folder / BEST)
+        trainer.save_checkpoint(self.folder / LAST)

@@ -2,24 +2,73 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from functools import partial
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from bisector._version import __version__
 from bisector.cores import require_tasks
 from bisector.data.dataset import Dataset
 from bisector.data.fingerprint import fingerprint
 from bisector.errors import require
-from bisector.heads import require_baseline
+from bisector.heads import build_head, require_baseline
 from bisector.networks.backbones import build_backbone
-from bisector.training.cells import require_heads
-from bisector.training.classifier_cell import PLANE_EPOCHS, ClassifierCell, decoded_in
+from bisector.training.cells import Cell, require_heads
+from bisector.training.classification import Classification
 from bisector.training.data import augmentation_of, load_task, settled
+from bisector.training.evaluate import embed
+from bisector.training.experiment import Experiment
+from bisector.training.module import Classifier
 from bisector.training.processes import Order, Progress, default_jobs, run_cells
 from bisector.training.recipe import Machine, Recipe, Task
-from bisector.training.results import Comparison, Plane, Run
-from bisector.training.spec import build_head
+from bisector.training.results import RESULT, Comparison, Plane, Run, read_plane, read_run
+
+# How many times as long a two-dimensional embedding is trained: ten classes find their places on a circle slowly.
+PLANE_EPOCHS = 3
+
+
+@dataclass(frozen=True)
+class ClassifierCell(Cell[Classifier, Any]):
+    """One training of a comparison of classifiers.
+
+    Args:
+        plane: whether it is trained with a two-dimensional embedding, to be drawn.
+    """
+
+    task: Task
+    recipe: Recipe
+    plane: bool = False
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs it is trained for."""
+        return self.recipe.epochs * (PLANE_EPOCHS if self.plane else 1)
+
+    def experiment(self, machine: Machine, cells: Path | None = None) -> Experiment[Classifier, Run]:
+        """Return the training, its data loaded."""
+        planar: dict[str, Any] = {"embedding_dim": 2, "epochs": self.epochs} if self.plane else {}
+        return Classification(
+            dataset=_load(self.task, self.seed, self.recipe.backbone, self.fingerprint, cells),
+            task=self.task,
+            head=self.head,
+            recipe=replace(self.recipe, **planar),
+            seed=self.seed,
+            machine=machine,
+        )
+
+    def read(self, folder: Path) -> Run | Plane:
+        """Read what the training left in its folder."""
+        return read_plane(folder / RESULT) if self.plane else read_run(folder / RESULT)
+
+    def record(self, experiment: Any, model: Classifier, result: Run) -> Run | Plane:
+        """Return what is kept of the training."""
+        return _plane(model, experiment.dataset, self.head) if self.plane else result
+
+    def _kind(self) -> str:
+        return "-plane" if self.plane else ""
 
 
 def plan(
@@ -46,8 +95,7 @@ def plan(
     Raises:
         ArgumentError: a name, an option or a number is not legal.
     """
-    recipe = Recipe() if recipe is None else recipe
-    machine = Machine() if machine is None else machine
+    recipe, machine = recipe or Recipe(), machine or Machine()
     require(bool(heads), "heads", "none", "at least one head")
     require_heads(heads, seeds, machine)
     require_heads(planes, seeds, machine, "planes")
@@ -84,7 +132,7 @@ def compare(
     keep: bool = False,
     baseline: str = "",
     command: str = "",
-    progress: Progress | None = None,
+    progress: Progress = lambda what, epochs: None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Comparison:
     """Train every head with every seed and return what came out.
@@ -113,18 +161,15 @@ def compare(
     Raises:
         ArgumentError: a name, an option or a number is not legal; told before anything is trained.
     """
-    recipe = Recipe() if recipe is None else recipe
-    machine = Machine() if machine is None else machine
-    told = progress or (lambda what, epochs: None)
-    decoded = decoded_in(folder)
-    cells, first = plan(
-        task, heads, seeds=seeds, planes=planes, recipe=recipe, machine=machine, decoded=decoded
-    )
+    recipe, machine = recipe or Recipe(), machine or Machine()
+    decoded = _decoded_in(folder)
+    how = {"seeds": seeds, "planes": planes, "recipe": recipe, "machine": machine}
+    cells, first = plan(task, heads, **how, decoded=decoded)  # type: ignore[arg-type]
     require_baseline(baseline, heads)
     jobs = default_jobs(machine) if jobs is None else require_tasks("jobs", jobs)
     for line in filter(None, [settled(task, recipe)[1], *first.notes]):
         tell(line)
-    ordered = run_cells(cells, Order(folder, machine, keep), jobs, told)
+    ordered = run_cells(cells, Order(folder, machine, keep), jobs, progress)
     if decoded is not None:
         shutil.rmtree(decoded, ignore_errors=True)
     # Those that the accuracies are of: unseen classes have none.
@@ -150,4 +195,30 @@ def compare(
         planes=[result for result in ordered if isinstance(result, Plane)],
         baseline=baseline,
         left_out=list(first.left_out),
+    )
+
+
+@lru_cache(maxsize=1)  # cells come seed by seed, and all heads of a seed have the same data
+def _load(task: Task, seed: int, backbone: str, fingerprint: str, cells: Path | None) -> Dataset:
+    return load_task(task, seed, backbone, _decoded_in(cells))
+
+
+def _decoded_in(cells: Path | None) -> Path | None:
+    """Return the folder in which a comparison keeps decoded images while it lasts."""
+    return None if cells is None else cells / ".decoded"
+
+
+def _plane(model: Classifier, dataset: Dataset, spec: str) -> Plane:
+    head = model.head
+    points, predictions = embed(model, dataset.test)
+    # Without a bias, the regions of inner products are still no arcs: the lengths of the vectors count.
+    flat = torch.zeros(head.num_classes) if head.score == "dot" else None
+    bias = flat if head.bias is None else head.bias.detach()
+    return Plane(
+        head=spec,
+        points=points.tolist(),
+        labels=dataset.test.labels.tolist(),
+        weights=head.weight.tolist(),
+        accuracy=float((predictions == dataset.test.labels).float().mean()),
+        bias=None if bias is None else bias.tolist(),
     )

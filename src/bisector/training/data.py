@@ -1,14 +1,14 @@
 """DataModule: the batches of a data set, for the Trainer."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from bisector.data.augmentation import POLICIES
 from bisector.data.dataset import Dataset
-from bisector.data.embeddings import is_embeddings
 from bisector.data.image_examples import LARGEST_SIZE
 from bisector.data.registry import load
+from bisector.data.tables import is_embeddings
 from bisector.errors import missing_extra, require, require_choice
 from bisector.networks.backbones import LIBRARIES
 from bisector.networks.zoo import input_size
@@ -69,16 +69,7 @@ def load_task(task: Task, seed: int, backbone: str = "auto", decoded: Path | Non
         ArgumentError: the data are not found or can't be used, or nothing is for the part that accuracies are of.
     """
     largest = max(LARGEST_SIZE, *input_size(backbone)) if _of_library(backbone) else LARGEST_SIZE
-    data = load(
-        task.data,
-        label=task.label,
-        imbalance=task.imbalance,
-        seed=seed,
-        split=task.split,
-        image_size=task.image_size,
-        largest=largest,
-        decoded=decoded,
-    )
+    data = load(**{**asdict(task), "seed": seed, "largest": largest, "decoded": decoded})
     return replace(data, notes=(*data.notes, *_require_held_out(data)))
 
 
@@ -88,28 +79,21 @@ def _require_held_out(data: Dataset) -> list[str]:
     Raises:
         ArgumentError: nothing is for the part that accuracies are of.
     """
-    part, counts = ("test", data.test_counts) if not data.open_set else ("validation", data.validation_counts)
-    most = int(data.train_counts.max())
+    part, counts = ("validation", data.validation_counts) if data.open_set else ("test", data.test_counts)
     needed = (
-        "a class with 2 or more examples for a test part, with 3 or more for validation, or folders train, "
+        "a class with 2 or more examples for a test part, with 3 or more for validation, "
+        "or folders train, val and test"
     )
-    require(
-        bool(counts.sum()),
-        "data",
-        f"no example for the {part} part: {data.num_classes} classes of at most {most} in training",
-        f"{needed}val and test of your own",
-    )
+    most = f"{data.num_classes} classes of at most {int(data.train_counts.max())} in training"
+    require(bool(counts.sum()), "data", f"no example for the {part} part: {most}", f"{needed} of your own")
     notes = []
     without = [name for name, count in zip(data.class_names, counts.tolist(), strict=True) if not count]
     if without:
         few = ", ".join(without[:3]) + (", …" if len(without) > 3 else "")
-        notes.append(
-            f"{len(without)} of {data.num_classes} classes have no example in the {part} part: {few}"
-        )
+        known = f"{len(without)} of {data.num_classes} classes"
+        notes.append(f"{known} have no example in the {part} part: {few}")
     if not len(data.validation):
-        notes.append(
-            f"no example for validation, which chooses the best epoch; expected {needed}val and test"
-        )
+        notes.append(f"no example for validation, which chooses the best epoch; expected {needed}")
     return notes
 
 
@@ -153,29 +137,22 @@ class DataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> TrainingBatches:
         """Return the training part's batches."""
-        before = self._batches
-        self._batches = TrainingBatches(
-            self.dataset.train,
-            self.batch_size,
-            seed=self.seed,
-            augmentation=self.augmentation,
-            workers=self.workers,
-            **self._share(),
-        )
+        how: dict[str, Any] = {"seed": self.seed, "augmentation": self.augmentation, "workers": self.workers}
+        batches = TrainingBatches(self.dataset.train, self.batch_size, **how, **self._share())
+        if (
+            self._position is None and self._batches is not None
+        ):  # asked for again in the middle of a training
+            self._position = self._batches.state_dict()
         if self._position is not None:
-            self._batches.load_state_dict(self._position)
-            self._position = None
-        elif before is not None:  # the Trainer asks for new batches in the middle of a training
-            self._batches.load_state_dict(before.state_dict())
-        return self._batches
+            batches.load_state_dict(self._position)
+        self._batches, self._position = batches, None
+        return batches
 
     def val_dataloader(self) -> Any:
         """Return the validation part's batches."""
         size = max(self.batch_size, 256)
         return plain_batches(self.dataset.validation, size, workers=self.workers, **self._share())
 
-    def _share(self) -> dict[str, int]:
+    def _share(self) -> dict[str, Any]:
         trainer = self.trainer
-        if trainer is None:
-            return {}
-        return {"rank": trainer.global_rank, "world_size": trainer.world_size}
+        return {} if trainer is None else {"rank": trainer.global_rank, "world_size": trainer.world_size}

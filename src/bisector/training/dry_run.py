@@ -2,19 +2,17 @@
 
 import multiprocessing
 import os
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from bisector.cores import process_peak_bytes
 from bisector.errors import ArgumentError, missing_extra, require
 from bisector.training.guide import InformationGuide
 from bisector.training.parents import leave_with
@@ -106,14 +104,14 @@ def _measure(cell: AnyCell, machine: Machine) -> Estimate:
         watch.begin()
         trainer.validate(model, datamodule=batches, verbose=False)
     step = statistics.median(watch.steps[WARM_UP:] or watch.steps)
-    example = sum(watch.evaluations) / max(1, watch.evaluated)
+    example = watch.evaluation_seconds / max(1, watch.evaluated)
     return Estimate(
         head=cell.head,
         parameters=sum(p.numel() for p in model.parameters()),
         steps=steps,
         step_seconds=step,
         seconds=steps * step + experiment.looked_at() * example,
-        memory=torch.cuda.max_memory_allocated() if cuda else _peak_of_process(),
+        memory=torch.cuda.max_memory_allocated() if cuda else process_peak_bytes() or 0,
     )
 
 
@@ -126,7 +124,7 @@ class _Stopwatch(lightning.Callback):
 
     def begin(self) -> None:
         """Forget the evaluations."""
-        self.evaluations: list[float] = []
+        self.evaluation_seconds = 0.0
         self.evaluated = 0
         self._start = time.perf_counter()
 
@@ -134,9 +132,7 @@ class _Stopwatch(lightning.Callback):
         """Start."""
         self._start = time.perf_counter()
 
-    def on_train_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, *others: Any) -> None:
         """Note a step; the loss waits for the device."""
         outputs["loss"].item()
         now = time.perf_counter()
@@ -148,17 +144,8 @@ class _Stopwatch(lightning.Callback):
         self._start = time.perf_counter()
 
     def on_validation_batch_end(
-        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *others: Any
+        self, trainer: Any, module: Any, outputs: Any, batch: Any, *others: Any
     ) -> None:
         """Note an evaluation."""
-        self.evaluations.append(time.perf_counter() - self._start)
+        self.evaluation_seconds += time.perf_counter() - self._start
         self.evaluated += len(batch[0])
-
-
-def _peak_of_process() -> int:
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux's ru_maxrss knows the parent's peak too
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return 1024 * int(line.split()[1])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak

@@ -76,26 +76,17 @@ class EpochLog(lightning.Callback):
             and torch.as_tensor(value).numel() == 1
             and (validated or not name.startswith("val/"))  # those of an earlier epoch are still there
         }
-        batches = max(self._batches, 1)
-        loss = float(self._loss) / batches
-        parts = {f"train/{name}": float(value) / batches for name, value in self._parts.items()}
-        row = {
-            "epoch": trainer.current_epoch,
-            "step": trainer.global_step,
-            "train/loss": loss,
-            **parts,
-            **found,
-        }
+        sums = {"loss": self._loss, **self._parts}
+        means = {f"train/{name}": float(total) / max(self._batches, 1) for name, total in sums.items()}
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, **means, **found}
         self.rows.append(row)
         self._loss, self._parts, self._batches = 0.0, {}, 0
         if self.folder is None or not trainer.is_global_zero:
             return
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
-        write_rows(
-            self.folder / "metrics.csv", [columns, *([row.get(c, "") for c in columns] for row in self.rows)]
-        )
-        guides = [callback for callback in trainer.callbacks if isinstance(callback, InformationGuide)]  # type: ignore[attr-defined]
-        for guide in guides:
-            measured = [info.amount.tolist() for info in guide.history]
-            numbered = [[n + 1, *amounts] for n, amounts in enumerate(measured)]
-            write_rows(self.folder / "amounts.csv", [["refresh", *self.class_names], *numbered])
+        rows = ([row.get(name, "") for name in columns] for row in self.rows)
+        write_rows(self.folder / "metrics.csv", [columns, *rows])
+        for guide in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(guide, InformationGuide):
+                numbered = [[n, *info.amount.tolist()] for n, info in enumerate(guide.history, 1)]
+                write_rows(self.folder / "amounts.csv", [["refresh", *self.class_names], *numbered])

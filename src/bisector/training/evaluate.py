@@ -70,26 +70,22 @@ def evaluate(
         chosen, chosen_predictions = embed(model, dataset.validation, workers=workers)
         verification = verify_apart(test, labels).to_dict()
         test, predictions, labels = chosen, chosen_predictions, dataset.validation.labels
-    counts = dataset.train_counts
-    amounts = information_amounts(train, dataset.train.labels, dataset.num_classes, embeddings="unit")
+    counts, classes = dataset.train_counts, dataset.num_classes
+    amounts = information_amounts(train, dataset.train.labels, classes, embeddings="unit")
     guide: PairwiseMargin | None = getattr(model.head, "guide", None)
-    small = dataset.num_classes <= MATRIX_CLASSES
+    small = classes <= MATRIX_CLASSES
+    pairs = labels * classes + predictions
+    confusion = torch.bincount(pairs, minlength=classes**2).view(classes, -1).tolist() if small else []
     return Run(
         head=spec,
         seed=seed,
         metrics=summarize(predictions, labels, test, counts, amounts),
-        class_accuracy=class_accuracy(predictions, labels, dataset.num_classes).tolist(),
+        class_accuracy=class_accuracy(predictions, labels, classes).tolist(),
         class_amount=amounts.tolist(),
         class_count=counts.tolist(),
         amount_history=history,
         margins=guide.matrix().tolist() if guide is not None and small else None,
         direction=None if guide is None else guide.direction,
-        confusion=_confusion(predictions, labels, dataset.num_classes) if small else [],
+        confusion=confusion,
         verification=verification,
     )
-
-
-def _confusion(predictions: Tensor, labels: Tensor, num_classes: int) -> list[list[int]]:
-    pairs = labels * num_classes + predictions
-    counts: list[list[int]] = torch.bincount(pairs, minlength=num_classes**2).view(num_classes, -1).tolist()
-    return counts

@@ -100,7 +100,7 @@ class Experiment(ABC, Generic[Model, Result]):
 
     @abstractmethod
     def looked_at(self) -> int:
-        """Return how many examples are evaluated beside the steps of a training, to estimate its time."""
+        """Return how many examples are evaluated beside the steps, to estimate a training's time."""
 
     @abstractmethod
     def read(self, path: Path) -> Result:
@@ -172,7 +172,7 @@ class Experiment(ABC, Generic[Model, Result]):
             if folder is not None:
                 noted = self.noted(description, model)
                 saving = self.machine.checkpoint_steps
-                callbacks.append(Checkpoints(folder, saving, noted, monitor=self.monitor))
+                callbacks.append(Checkpoints(folder, saving, noted, self.monitor))
             runner = make_trainer(
                 self.recipe.epochs, self.machine, callbacks, given, **self.trainer_options()
             )
@@ -183,9 +183,10 @@ class Experiment(ABC, Generic[Model, Result]):
             fit(runner, model, batches, last)
             require_finite(model, "weights", [*model.parameters(), *model.buffers()])
             epochs = kept = len(log.rows)
-            chosen = self.recipe.select == "best" and folder is not None and (folder / BEST).is_file()
-            if chosen and folder is not None:
-                model, kept = self.best(folder / BEST)
+            best = None if folder is None or self.recipe.select != "best" else folder / BEST
+            chosen = best is not None and best.is_file()
+            if best is not None and chosen:
+                model, kept = self.best(best)
             # As it is loaded, whatever it was trained in.
             model = model.to(runner.strategy.root_device).float().eval()
             result, beside = self.evaluate(model, Ended(runner, guide.history, epochs, kept, chosen))

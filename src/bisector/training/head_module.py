@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
+from functools import partial
 from operator import attrgetter
 from typing import Any, ClassVar
 
@@ -12,7 +13,6 @@ from bisector.data.keyed import keyed_seed
 from bisector.errors import missing_extra
 from bisector.heads import IGAM
 from bisector.training.guide import InformationGuide
-from bisector.training.schedules import schedule
 
 try:
     import lightning
@@ -27,7 +27,7 @@ class HeadModule(lightning.LightningModule):
         learning_rate: the highest of the schedule.
         weight_decay: of the optimizer.
         optimizer: its name.
-        schedule: see `bisector.training.schedules`.
+        schedule: "one-cycle", "cosine" or "constant", as `schedule` says.
         seed: what dropout and the like draw in a step is a function of it, the step and the process alone, so that
             a resumed training sees the same numbers. None leaves the random numbers alone.
     """
@@ -81,3 +81,39 @@ class HeadModule(lightning.LightningModule):
     def factor(self, steps: int) -> Callable[[int], float]:
         """Return the factor of the learning rate for every step of so many."""
         return schedule(self.schedule, steps)
+
+
+def schedule(name: str, steps: int) -> Callable[[int], float]:
+    """Return the factor of the highest learning rate for every step, from 0, of a training of `steps` steps.
+
+    It depends on the step alone, so that a resumed training continues it exactly.
+
+    - `"one-cycle"`: from 1/25 up to 1 in the first 30%, then down to 1/250,000, both along half a cosine
+      (Smith and Topin 2018, in the two-phase form that PyTorch's OneCycleLR has).
+    - `"cosine"`: linearly up in the first 5%, then half a cosine down to 0.
+    - `"constant"`: 1.
+
+    >>> [round(schedule("one-cycle", 10)(step), 3) for step in (0, 2, 9)]
+    [0.04, 1.0, 0.0]
+    """
+    known = {"one-cycle": _one_cycle, "cosine": _cosine, "constant": lambda step, steps: 1.0}
+    return partial(known[name], steps=steps)
+
+
+def _one_cycle(step: int, steps: int) -> float:
+    top = max(0.3 * steps - 1, 1e-9)
+    last = max(steps - 1, 1)
+    if step <= top:
+        return _half_cosine(1 / 25, 1, step / top)
+    return _half_cosine(1, 1 / 250_000, min((step - top) / max(last - top, 1e-9), 1))
+
+
+def _cosine(step: int, steps: int) -> float:
+    warm = max(1, round(0.05 * steps))
+    if step < warm:
+        return (step + 1) / warm
+    return _half_cosine(1, 0, min((step - warm) / max(steps - warm, 1), 1))
+
+
+def _half_cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2

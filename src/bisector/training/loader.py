@@ -126,12 +126,8 @@ def plain_batches(
     )
 
 
-Key = tuple[int, Tensor]
-"""Epoch and positions: all that a worker needs to make a batch."""
-
-
 class _Order:
-    """The keys of an epoch's batches, from the first that is still to come."""
+    """The keys of an epoch's batches: the epoch and positions, all that a worker needs to make one."""
 
     def __init__(self, size: int, batch_size: int, seed: int, rank: int, world_size: int) -> None:
         self.size, self.batch_size, self.seed = size, batch_size, seed
@@ -139,11 +135,10 @@ class _Order:
         self.epoch = self.first = 0
 
     def __len__(self) -> int:
-        share = self.size // self.world_size
-        full, rest = divmod(share, self.batch_size)
+        full, rest = divmod(self.size // self.world_size, self.batch_size)
         return full + (rest > 1)
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
         order = keyed_permutation(self.seed, self.epoch, self.size)
         share = order[: self.size // self.world_size * self.world_size][self.rank :: self.world_size]
         for chunk in torch.split(share, self.batch_size)[self.first : len(self)]:
@@ -159,7 +154,7 @@ class _Augmented(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.part)
 
-    def __getitem__(self, key: Key) -> Batch:
+    def __getitem__(self, key: tuple[int, Tensor]) -> Batch:
         epoch, positions = key
         inputs = self.part.examples.batch(positions)
         return augment(inputs, self.augmentation, self.seed, epoch, positions), self.part.labels[positions]

@@ -30,7 +30,7 @@ class Classifier(HeadModule):
         optimizer: "adamw" or "sgd" (Nesterov momentum 0.9). With sampled classes "adamw" is `RowwiseAdamW`, which
             leaves the rows of classes that were not drawn as they are. Trained by several processes that all hold
             the whole head (plain DDP), such a head is set to ``sparse=False``: DDP takes no sparse gradients.
-        schedule: "one-cycle", "cosine" or "constant"; see `bisector.training.schedules`.
+        schedule: "one-cycle", "cosine" or "constant"; see `bisector.training.head_module.schedule`.
         seed: what dropout and the like draw in a step is a function of it, the step and the process alone, so that
             a resumed training sees the same numbers. None leaves the random numbers alone.
 

@@ -15,6 +15,7 @@ FINE_TUNING_RATE = 1e-4  # of AdamW, for published weights; at 3e-3 they are for
 
 
 def _option(default: Any, text: str) -> Any:
+    """A field, with the help of its option on the command line."""
     return field(default=default, metadata={"help": text})
 
 
@@ -32,7 +33,6 @@ class Task:
     imbalance: float = _option(1.0, "instances of the commonest class over those of the rarest; 1 leaves all")
     split: str = _option("standard", "standard, or open-set: test on classes that are never trained on")
     image_size: int | None = _option(None, "side to which images of a folder or Parquet file are resized")
-
     label: str | None = _option(
         None, "column of labels in a table, Parquet of images too, where it is not found"
     )

@@ -47,7 +47,7 @@ def make_trainer(
     Raises:
         ArgumentError: Lightning refuses them.
     """
-    options: dict[str, Any] = {
+    ours: dict[str, Any] = {
         "max_epochs": epochs,
         "accelerator": machine.accelerator,
         "devices": machine.devices,
@@ -61,12 +61,10 @@ def make_trainer(
         "use_distributed_sampler": False,
         "num_sanity_val_steps": 0,
         "plugins": [AtomicCheckpoints()],
-        **defaults,
-        **given,
     }
-    options["callbacks"] = [*options.pop("callbacks", []), *callbacks]
+    callbacks = [*given.get("callbacks", []), *callbacks]
     try:
-        return lightning.Trainer(**options)
+        return lightning.Trainer(**{**ours, **defaults, **given, "callbacks": callbacks})
     except (MisconfigurationException, ValueError, ImportError) as error:  # a precision can need a package
         raise ArgumentError(f"trainer: {' '.join(str(error).split())}") from None
 
@@ -126,9 +124,8 @@ class Clock(lightning.Callback):
 
 def _but_for_loaders(told: Callable[..., None], kind: type[BaseException], *others: Any) -> None:
     """Pass over what the thread that shares tensors says of a loader that was killed while it took one."""
-    if threading.current_thread() is threading.main_thread() or not issubclass(
-        kind, (EOFError, ConnectionError)
-    ):
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main or not issubclass(kind, (EOFError, ConnectionError)):
         told(kind, *others)
 
 

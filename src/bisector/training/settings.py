@@ -21,9 +21,8 @@ def check_settings(folder: Path | None, description: dict[str, Any]) -> bool:
         return False
     mine = json.loads(json.dumps(description))
     expected = "an empty folder, or the same settings"
-    with reading(
-        f"out: got {folder}, which holds a {SETTINGS} that bisector did not write; expected {expected}"
-    ):
+    strange = f"out: got {folder}, which holds a {SETTINGS} that bisector did not write; expected {expected}"
+    with reading(strange):
         theirs = read_json(settings)
         if theirs["fingerprint"] == mine["fingerprint"]:  # the same data, wherever they lie now
             theirs["task"]["data"] = mine["task"]["data"]
@@ -49,12 +48,6 @@ def _difference(theirs: dict[str, Any], mine: dict[str, Any]) -> str:
 
 def noted_options(trainer: dict[str, Any]) -> dict[str, str]:
     """Return the options of the Trainer on which a result may depend, as text."""
-    silent = {
-        "callbacks",
-        "logger",
-        "profiler",
-        "enable_progress_bar",
-        "enable_model_summary",
-        "log_every_n_steps",
-    }
+    silent = {"callbacks", "logger", "profiler", "log_every_n_steps"}
+    silent |= {"enable_progress_bar", "enable_model_summary"}
     return {name: str(value) for name, value in trainer.items() if name not in silent}

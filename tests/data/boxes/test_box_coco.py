@@ -3,6 +3,7 @@ import copy
 import io
 import json
 import math
+import tracemalloc
 from collections import Counter
 
 import pytest
@@ -10,8 +11,6 @@ import torch
 from PIL import Image
 
 from bisector.data.boxes import read_coco
-from bisector.data.boxes.coco_file import CocoFile
-from bisector.data.boxes.left_out import LeftOut
 from bisector.detection.evaluation import Detections, evaluate_boxes
 from bisector.errors import ArgumentError
 
@@ -359,12 +358,14 @@ def test_a_set_that_is_scored_against_keeps_every_image(coco, tmp_path):
 
 
 def test_masks_are_let_go_of_while_they_are_parsed(coco):
-    mask = {"segmentation": [[1.5, 2.5] * 9], "keypoints": [1, 2, 3] * 17}
-    path = coco(
-        annotations=[annotation(**mask), annotation(id=12, segmentation={"counts": [9], "size": [3, 3]})]
-    )
-    opened = CocoFile(path, LeftOut(path.name))
-    assert opened.annotations(3) == [annotation(), annotation(id=12)]
+    mask = {"segmentation": [[1.5] * 2000], "keypoints": [1, 2, 3] * 17}
+    path = coco(annotations=[annotation(id=i, **mask) for i in range(1, 501)])
+    tracemalloc.start()
+    boxes = read_coco(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(boxes[1].labels) == 500
+    assert peak < 3 * path.stat().st_size  # bytes and text; the numbers would take five times as much
 
 
 @pytest.mark.parametrize("field", ["neg_category_ids", "not_exhaustive_category_ids"])

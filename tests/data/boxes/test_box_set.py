@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from bisector.data.boxes import BoxSet, Picture, load_boxes, read_coco
-from bisector.data.boxes.pixels import stored_size
+from bisector.data.boxes.picture import stored_size
 from bisector.errors import ArgumentError
 
 

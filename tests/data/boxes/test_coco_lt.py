@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bisector.data.boxes import BoxSet, Picture, load_boxes, long_tailed
-from bisector.data.boxes.coco_lt import tail_targets
+from bisector.data.boxes.sampling import tail_targets
 from bisector.errors import ArgumentError
 
 pictures = st.lists(st.lists(st.integers(1, 6), max_size=6), min_size=1, max_size=40).filter(any)

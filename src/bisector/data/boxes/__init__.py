@@ -1,13 +1,10 @@
 """Detection data sets: pictures and their boxes from COCO, LVIS and Pascal VOC files."""
 
-from bisector.data.boxes.box_set import BoxSet
+from bisector.data.boxes.box_set import BoxSet, BoxSplits, frequency_groups
 from bisector.data.boxes.coco import read_coco
-from bisector.data.boxes.coco_lt import long_tailed
-from bisector.data.boxes.frequency import frequency_groups
 from bisector.data.boxes.load import load_boxes
 from bisector.data.boxes.picture import Picture
-from bisector.data.boxes.repeat_factors import epoch_order, repeat_factors
-from bisector.data.boxes.splits import BoxSplits
+from bisector.data.boxes.sampling import epoch_order, long_tailed, repeat_factors
 
 __all__ = [
     "BoxSet",

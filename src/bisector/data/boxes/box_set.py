@@ -1,23 +1,23 @@
-"""The pictures of one part of a detection data set."""
+"""The pictures of one part of a detection data set, and the parts together."""
 
 import copy
 import hashlib
 import os
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
-from bisector.data.boxes.checks import checked_columns
-from bisector.data.boxes.picture import Picture
-from bisector.data.boxes.pixels import read_pixels
+from bisector.data.boxes.picture import Picture, corners_of, cut_at_border, read_pixels
 from bisector.data.images import PixelRange
 from bisector.errors import ArgumentError, require, require_choice
 
 Style = Literal["coco", "lvis", "voc"]
 STYLES: tuple[Style, ...] = ("coco", "lvis", "voc")
+RARE, COMMON = 10, 100  # images at most; LVIS v1
 
 
 class BoxSet:
@@ -51,6 +51,12 @@ class BoxSet:
     composed: bool = False
     """Whether the pictures were put together by a program; nobody took them."""
 
+    counts: Tensor  # (C,) int64
+    """How many boxes of each class are trained on: those that are no crowd."""
+
+    image_counts: Tensor  # (C,) int64
+    """In how many pictures each class has a box that is trained on."""
+
     def __init__(
         self,
         pictures: Iterable[Picture],
@@ -70,12 +76,9 @@ class BoxSet:
         classes = len(self.class_names)
         require(classes > 0, "class_names", "none", "at least 1 class")
         self.category_ids = tuple(range(1, classes + 1)) if category_ids is None else tuple(category_ids)
-        require(
-            len(self.category_ids) == len(set(self.category_ids)) == classes,
-            "category_ids",
-            f"{len(set(self.category_ids))} ids",
-            f"{classes}, one a class",
-        )
+        unlike = len(set(self.category_ids))
+        fine = len(self.category_ids) == unlike == classes
+        require(fine, "category_ids", f"{unlike} ids", f"{classes}, one a class")
         self.frequency = self._frequency(frequency)
         self.left_out = tuple(left_out)
         self.root = None if root is None else str(root)
@@ -96,16 +99,6 @@ class BoxSet:
             f"{type(self).__name__}({self.name!r}, {len(self):,} pictures, {int(self.counts.sum()):,} boxes, "
             f"{len(self.class_names):,} classes)"
         )
-
-    @property
-    def counts(self) -> Tensor:  # (C,) int64
-        """How many boxes of each class are trained on: those that are no crowd."""
-        return self._counts
-
-    @property
-    def image_counts(self) -> Tensor:  # (C,) int64
-        """In how many pictures each class has a box that is trained on."""
-        return self._image_counts
 
     def image(self, index: int) -> Tensor:  # (3, H, W) uint8, RGB
         """Decode a picture.
@@ -169,36 +162,25 @@ class BoxSet:
                 image["neg_category_ids"] = [ids[label - 1] for label in picture.negative]
                 image["not_exhaustive_category_ids"] = [ids[label - 1] for label in picture.not_exhaustive]
             images.append(image)
-            written = picture.written
+            boxes, written = picture.boxes, picture.written
             if written is None:
-                written = torch.cat(
-                    [picture.boxes[:, :2], picture.boxes[:, 2:] - picture.boxes[:, :2]], dim=1
-                )
-            of_boxes = (picture.ids, picture.labels, written, picture.areas, picture.crowd.int())
-            for i, label, box, area, crowd in zip(*(values.tolist() for values in of_boxes), strict=True):
+                written = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1)
+            columns = (picture.ids, picture.labels, written, picture.areas, picture.crowd.int())
+            for i, label, box, area, crowd in zip(*(values.tolist() for values in columns), strict=True):
                 annotation = {"id": i, "image_id": picture.id, "category_id": ids[label - 1]}
                 annotations.append(annotation | {"bbox": box, "area": area, "iscrowd": crowd})
         return {"images": images, "annotations": annotations, "categories": categories}
 
     def fingerprint(self) -> str:
         """A digest of pictures, boxes and files (their sizes and times; none is read)."""
-        digest = hashlib.sha256(
-            repr((self.style, self.class_names, self.category_ids, self.frequency)).encode()
-        )
-        for picture in self.pictures:
-            words = (picture.id, picture.file, picture.width, picture.height)
-            digest.update(repr((*words, picture.negative, picture.not_exhaustive)).encode())
-            columns = (
-                picture.boxes,
-                picture.labels,
-                picture.ids,
-                picture.crowd,
-                picture.areas,
-                picture.written,
-            )
-            for values in columns:
+        of_set = (self.style, self.class_names, self.category_ids, self.frequency)
+        digest = hashlib.sha256(repr(of_set).encode())
+        for one in self.pictures:
+            words = (one.id, one.file, one.width, one.height, one.negative, one.not_exhaustive)
+            digest.update(repr(words).encode())
+            for values in (one.boxes, one.labels, one.ids, one.crowd, one.areas, one.written):
                 digest.update(b"none" if values is None else values.numpy().tobytes())
-            if self.root is not None and (path := Path(self.root) / picture.file).exists():
+            if self.root is not None and (path := Path(self.root) / one.file).exists():
                 state = path.stat()
                 digest.update(f"{state.st_size} {state.st_mtime_ns}".encode())
         return digest.hexdigest()[:16]
@@ -214,8 +196,77 @@ class BoxSet:
     def _hold(self, pictures: tuple[Picture, ...]) -> None:
         """Take these pictures, having checked and counted them all at once."""
         self.pictures = pictures
+        unlike = len({picture.id for picture in pictures}) == len(pictures)
+        require(unlike, "pictures", "an id twice", "each with its own id")
         classes = len(self.class_names)
-        of_picture, labels, crowd = checked_columns(pictures, classes)
-        self._counts = torch.bincount(labels[~crowd] - 1, minlength=classes)
-        pairs = torch.unique(of_picture[~crowd] * classes + labels[~crowd] - 1)
-        self._image_counts = torch.bincount(pairs % classes, minlength=classes)
+        self.counts, self.image_counts = torch.zeros(2, classes, dtype=torch.long).unbind()
+        if pictures:
+            of_picture, labels = _checked(pictures, classes)
+            self.counts = torch.bincount(labels - 1, minlength=classes)
+            pairs = torch.unique(of_picture * classes + labels - 1)
+            self.image_counts = torch.bincount(pairs % classes, minlength=classes)
+
+
+def _checked(pictures: Sequence[Picture], classes: int) -> tuple[Tensor, Tensor]:
+    """Look at the boxes of all pictures; return the picture (m,) and the label (m,) of those that are no crowd."""
+    counts = torch.tensor([len(picture.labels) for picture in pictures])
+    of_picture = torch.arange(len(pictures)).repeat_interleave(counts)
+    labels = torch.cat([picture.labels for picture in pictures])
+    boxes = torch.cat([picture.boxes for picture in pictures])
+    sizes = torch.tensor([(picture.width, picture.height) for picture in pictures])[of_picture]
+
+    def check(wrong: Tensor, argument: str, values: Tensor, expected: str) -> None:
+        if wrong.any():
+            first = int(wrong.nonzero()[0, 0])
+            where = pictures[int(of_picture[first])].file
+            raise ArgumentError(f"{argument}: got {values[first].tolist()} in {where}; expected {expected}")
+
+    check((labels < 1) | (labels > classes), "labels", labels, f"1 to {classes}")
+    inside = (boxes[:, :2] >= 0) & (boxes[:, :2] < boxes[:, 2:]) & (boxes[:, 2:] <= sizes)
+    check(~inside.all(1), "boxes", boxes, "x1 < x2 and y1 < y2 inside the picture")
+    written = [picture.written for picture in pictures if picture.written is not None]
+    if written:
+        told = torch.tensor([picture.written is not None for picture in pictures])[of_picture]
+        cut = cut_at_border(corners_of(torch.cat(written)), sizes[told])
+        changed = torch.zeros(len(boxes), dtype=torch.bool)
+        # A file may have corners, of which `written` is the difference: the last bits are not the same.
+        changed[told] = ~torch.isclose(cut, boxes[told].double(), rtol=1e-6, atol=1e-3).all(1)
+        legal = "the box that its `written` says, cut at the border: change both, or have written=None"
+        check(changed, "boxes", boxes, legal)
+    alone = ~torch.cat([picture.crowd for picture in pictures])
+    return of_picture[alone], labels[alone]
+
+
+@dataclass(frozen=True)
+class BoxSplits:
+    """Training, validation and test pictures, of the same classes; `test` is None where the data have none."""
+
+    train: BoxSet
+    validation: BoxSet
+    test: BoxSet | None = None
+
+    @property
+    def parts(self) -> tuple[BoxSet, ...]:
+        """Those that there are."""
+        return (self.train, self.validation, *([] if self.test is None else [self.test]))
+
+    @property
+    def truth(self) -> BoxSet:
+        """The part by which a training is scored: test, or validation where there is no other."""
+        return self.validation if self.test is None else self.test
+
+    def fingerprint(self) -> str:
+        """A digest of the pictures, boxes and files of all parts."""
+        return hashlib.sha256("".join(part.fingerprint() for part in self.parts).encode()).hexdigest()[:16]
+
+
+def frequency_groups(image_counts: Tensor) -> tuple[str, ...]:  # (C,)
+    """LVIS's group of each class: "r" up to 10 training images, "c" up to 100, "f" above (Gupta et al. 2019).
+
+    Args:
+        image_counts: (C,) in how many training images each class is; one of none is called rare.
+
+    >>> frequency_groups(torch.tensor([0, 10, 11, 100, 101]))
+    ('r', 'r', 'c', 'c', 'f')
+    """
+    return tuple("r" if n <= RARE else "c" if n <= COMMON else "f" for n in image_counts.tolist())

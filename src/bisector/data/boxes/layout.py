@@ -1,17 +1,18 @@
-"""Which files of a folder are which part of a detection data set."""
+"""Which files of a folder are which part of a detection data set, and where their images are."""
 
 import os
 import re
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
-from bisector.data.boxes.files import files_below
-from bisector.data.boxes.left_out import LeftOut
+from bisector.data.boxes.annotations import LeftOut
 from bisector.errors import ArgumentError
 
 _XML, _BESIDE = "Annotations", "_annotations.coco.json"
 _PARTS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
-SUBFOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SUBFOLDERS = {word: words[0] for words in _PARTS.values() for word in words}
 """The list of VOC that a folder stands for."""
 
 _LEGAL = (
@@ -19,14 +20,6 @@ _LEGAL = (
     "folder with COCO or LVIS json files "
     "(instances_train*.json, lvis*train*.json), one of these files, or a Python file that makes a data set"
 )
-
-
-@dataclass(frozen=True)
-class JsonPart:
-    """A COCO or LVIS file and the folders in which its images may lie."""
-
-    file: Path
-    images: tuple[Path, ...]
 
 
 def find_voc(folder: Path) -> Path | None:
@@ -62,7 +55,7 @@ def voc_places(folder: Path) -> tuple[str, str]:
     return (places or [_XML])[0], images[0] if images else ""
 
 
-def find_json_parts(folder: Path) -> dict[str, JsonPart]:
+def find_json_parts(folder: Path) -> dict[str, Path]:
     """The json files of a COCO or LVIS folder: "train" and, where they are, "validation" and "test".
 
     They are `instances_{train,val}*.json` or `lvis*{train,val}*.json`, in the folder or in its `annotations`, with
@@ -73,17 +66,19 @@ def find_json_parts(folder: Path) -> dict[str, JsonPart]:
         ArgumentError: if there is none to train on, or several.
     """
     found = _json_files(folder)
-    if found["train"] and found["train"][0].name == _BESIDE:
-        return {part: JsonPart(files[0], (files[0].parent,)) for part, files in found.items() if files}
-    if found["train"]:
-        return {part: _one(folder, files) for part, files in found.items() if files}
-    raise ArgumentError(f"data: nothing to train on in {folder}; expected {_LEGAL}")
+    if not found["train"]:
+        raise ArgumentError(f"data: nothing to train on in {folder}; expected {_LEGAL}")
+    for files in found.values():
+        if len(files) > 1:
+            names = ", ".join(file.name for file in files)
+            raise ArgumentError(f"data: {folder} holds {names}; expected one of these files, and its images")
+    return {part: files[0] for part, files in found.items() if files}
 
 
-def json_part(
+def image_folders(
     file: Path, images: str | None, folder: Path | None = None, *, inherited: bool = False
-) -> JsonPart:
-    """A json file and the folders in which its images may lie: the one given, or the usual ones.
+) -> list[Path]:
+    """The folders in which the images of a json file may lie: the one given, or the usual ones.
 
     Args:
         file: the json file.
@@ -93,18 +88,22 @@ def json_part(
             them, in files of the same names.
     """
     parts = _folder_names(file)
-    if images is not None:
-        place = Path(images).expanduser()
-        if not place.is_dir():
-            raise ArgumentError(f"images: no folder {images}")
-        inner, beside = [place / part for part in parts], [place.resolve().parent / part for part in parts]
-        if inherited:
-            alike = [place.name.replace("train", word) for word in _PARTS["validation"]]
-            beside += [place.resolve().parent / name for name in alike if name != place.name]
-        return JsonPart(file, (*inner, *beside, place) if inherited else (place, *inner))
-    top = folder or (file.parent.parent if file.parent.name == "annotations" else file.parent)
-    named = [place / part for place in (top, top / "images") for part in parts]
-    return JsonPart(file, (*named[: len(parts)], top, *named[len(parts) :], top / "images", file.parent))
+    if images is None:
+        if folder is not None and file.name == _BESIDE:
+            return [file.parent]
+        top = folder or (file.parent.parent if file.parent.name == "annotations" else file.parent)
+        inner, deeper = ([place / part for part in parts] for place in (top, top / "images"))
+        return [*inner, top, *deeper, top / "images", file.parent]
+    place = Path(images).expanduser()
+    if not place.is_dir():
+        raise ArgumentError(f"images: no folder {images}")
+    inner = [place / part for part in parts]
+    if not inherited:
+        return [place, *inner]
+    above = place.resolve().parent
+    alike = [place.name.replace("train", word) for word in _PARTS["validation"]]
+    beside = [above / name for name in (*parts, *(name for name in alike if name != place.name))]
+    return [*inner, *beside, place]
 
 
 def require_data(data: str) -> Path:
@@ -117,6 +116,92 @@ def require_data(data: str) -> Path:
     if not os.path.exists(path):  # noqa: PTH110 - of any length
         raise ArgumentError(f"data: no file or folder {data!r}; expected {_LEGAL}")
     return path
+
+
+def find_images(
+    names: Sequence[Sequence[str]], folders: Iterable[Path]
+) -> tuple[Path | None, list[str | None]]:
+    """Find the folder that holds most of the images, the first of equals, and each image's file below it.
+
+    An image has several names, paths relative to such a folder, the likeliest first. The last part of a path counts
+    too where no other image has the same. Each folder is listed once; there is no question to the disk for a file.
+    """
+    last = [[re.split(r"[/\\]", name)[-1] for name in some] for some in names]
+    common = Counter(name for some in last for name in set(some))
+    wanted = [(*some, *(n for n in ends if common[n] == 1)) for some, ends in zip(names, last, strict=True)]
+
+    @cache
+    def listing(place: str) -> frozenset[str]:
+        try:
+            return frozenset(os.listdir(place))  # noqa: PTH208
+        except (OSError, ValueError):  # no folder, or no name of one
+            return frozenset()
+
+    def there(folder: str, name: str) -> bool:
+        inner, own = os.path.split(name)
+        return own in listing(os.path.join(folder, inner))  # noqa: PTH118
+
+    best: tuple[Path | None, list[str | None]] = None, [None] * len(names)
+    most = 0
+    for folder in folders:
+        found = [next((name for name in some if there(str(folder), name)), None) for some in wanted]
+        count = sum(file is not None for file in found)
+        if count > most:
+            best, most = (folder, found), count
+        if most == len(names):
+            break
+    return best
+
+
+def require_images(
+    lost: Sequence[str], whole: int, folder: Path, faults: LeftOut, *, skip_missing: bool
+) -> None:
+    """Note the images without a file.
+
+    Raises:
+        ArgumentError: if they may not be skipped, or are all.
+    """
+    if not lost:
+        return
+    if not skip_missing or len(lost) == whole:
+        names = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
+        told = f"{len(lost):,} of {whole:,} files are missing in {folder}: {names}"
+        raise ArgumentError(f"images: {told}; expected the folder that they are in")
+    faults.add("without a file, left out", lost[0], count=len(lost), what="images")
+
+
+def files_below(folder: Path, faults: LeftOut) -> list[str]:
+    """The paths of all files below a folder, links followed but never in a circle.
+
+    Args:
+        folder: where to look.
+        faults: is told of names that are no UTF-8, which no list and no page can hold.
+
+    Raises:
+        ArgumentError: if a folder cannot be read.
+    """
+    found: list[str] = []
+    parents = Path(os.path.realpath(folder)).parents  # a link up to one of them leads into all that is beside
+    open_: list[tuple[str, frozenset[str]]] = [("", frozenset(map(str, parents)))]
+    while open_:
+        inner, above = open_.pop()
+        place = os.path.join(folder, inner)  # noqa: PTH118 - names alone, a hundred thousand of them
+        real = os.path.realpath(place)
+        if real in above:
+            continue
+        try:
+            entries = sorted(os.scandir(place), key=lambda entry: entry.name)
+        except OSError as error:
+            raise ArgumentError(f"data: {place} cannot be read: {error.strerror or error}") from None
+        for entry in entries:
+            path = f"{inner}/{entry.name}" if inner else entry.name
+            if entry.name.encode(errors="replace").decode() != entry.name:
+                faults.add("whose name is not UTF-8, passed over", repr(path), what="files")
+            elif os.path.isdir(entry) if entry.is_symlink() else entry.is_dir():  # noqa: PTH112
+                open_.append((path, above | {real}))
+            else:
+                found.append(path)
+    return sorted(found)
 
 
 def _folder_names(file: Path) -> list[str]:
@@ -139,11 +224,8 @@ def _entries(folder: Path) -> list[Path]:
 def _has_xml(folder: Path, *, deep: bool = True) -> bool:
     if not folder.is_dir():
         return False
-    names = (
-        files_below(folder, LeftOut(""))
-        if deep
-        else [path.name for path in _entries(folder) if path.is_file()]
-    )
+    here = [path.name for path in _entries(folder) if path.is_file()]
+    names = files_below(folder, LeftOut("")) if deep else here
     return any(name.lower().endswith(".xml") for name in names)
 
 
@@ -156,19 +238,12 @@ def _json_files(folder: Path) -> dict[str, list[Path]]:
     for starts in (("instances_", "lvis*"), ("*",)):
         if not found["train"]:
             found = {
-                part: [file for start in starts for file in _named(folder, start, _PARTS[part][0])]
+                part: [
+                    file
+                    for start in starts
+                    for place in (folder, folder / "annotations")
+                    for file in sorted(place.glob(f"{start}{_PARTS[part][0]}*.json"))
+                ]
                 for part in ("train", "validation")
             }
     return found
-
-
-def _named(folder: Path, start: str, part: str) -> list[Path]:
-    places = (folder, folder / "annotations")
-    return [file for place in places for file in sorted(place.glob(f"{start}{part}*.json"))]
-
-
-def _one(folder: Path, files: list[Path]) -> JsonPart:
-    if len(files) > 1:
-        names = ", ".join(file.name for file in files)
-        raise ArgumentError(f"data: {folder} holds {names}; expected one of these files, and its images")
-    return json_part(files[0], None, folder)

@@ -1,21 +1,24 @@
-"""Loads a detection data set."""
+"""Loads a detection data set: finds its files, reads its parts, divides what nobody divided."""
 
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from bisector.data.boxes.box_set import BoxSet
+import torch
+
+from bisector.data.boxes.box_set import BoxSet, BoxSplits, frequency_groups
 from bisector.data.boxes.coco import read_coco
-from bisector.data.boxes.coco_lt import long_tailed
-from bisector.data.boxes.frequency import frequency_groups
-from bisector.data.boxes.layout import JsonPart, find_json_parts, find_voc, json_part, require_data
-from bisector.data.boxes.left_out import LeftOut
-from bisector.data.boxes.splits import BoxSplits, drawn_validation, told_common, told_repeats
-from bisector.data.boxes.voc import voc_boxes
-from bisector.data.boxes.voc_file import VocFiles, parse_voc, voc_class_names
+from bisector.data.boxes.layout import find_json_parts, find_voc, image_folders, require_data
+from bisector.data.boxes.sampling import long_tailed
+from bisector.data.boxes.voc import read_voc
 from bisector.data.image_examples import common_range
 from bisector.data.images import PixelRange
+from bisector.data.keyed import keyed_permutation
 from bisector.data.plugins import plugin_of
-from bisector.errors import ArgumentError, require_integer, require_number
+from bisector.errors import ArgumentError, require, require_integer, require_number
+
+VALIDATION_SHARE = 0.2
 
 _EIGHT_BITS = (".jpg", ".jpeg", ".jpe", ".jfif")  # which need not be looked into
 
@@ -58,31 +61,49 @@ def load_boxes(
 
     Raises:
         ArgumentError: if there is no such data set, or a file of it is not what it should be.
-        MissingExtraError: if torchvision (VOC) or faster-coco-eval (masks without a box) is not installed.
+        MissingExtraError: if faster-coco-eval (masks without a box) is not installed.
     """
     require_number("imbalance", imbalance, least=1)
     require_integer("seed", seed, least=0)
     plugin = plugin_of(data)
     path = require_data(data) if plugin is None else plugin.file
+    folder = find_voc(path) if plugin is None and path.is_dir() else None
+    if plugin is not None or folder is not None:
+        what = "a VOC folder" if plugin is None else "a plugin"
+        given = {"images": images, "validation": validation, "validation_images": validation_images}
+        for name, value in given.items():
+            require(value is None, name, repr(value), f"none: {what} has its own")
+    how: dict[str, Any] = {"skip_missing": skip_missing, "need_images": need_images}
     if plugin is not None:
-        _require_none("a plugin", images=images, validation=validation, validation_images=validation_images)
         splits = plugin.call("load_boxes", BoxSplits, seed)
-    elif path.is_dir() and (folder := find_voc(path)):
-        _require_none(
-            "a VOC folder", images=images, validation=validation, validation_images=validation_images
-        )
-        splits = _voc(folder, seed, skip_missing, need_images)
+    elif folder is not None:
+        splits = _divided(read_voc(folder, **how), seed)
     else:
-        parts = _json_parts(path, images)
-        if validation is not None:
-            place, inherited = validation_images or images, validation_images is None
-            parts["validation"] = json_part(require_data(validation), place, inherited=inherited)
-        elif validation_images is not None:
-            raise ArgumentError("validation_images: expected validation, the file of their boxes, beside it")
-        splits = _coco(parts, seed, skip_missing, need_images)
+        read: dict[str, BoxSet] = {}
+        for part, (file, folders) in _json_parts(path, images, validation, validation_images).items():
+            read[part] = read_coco(file, folders, train=read.get("train"), **how)
+        splits = _divided(read, seed)
     if need_images:
         _give_scale(splits, pixel_range)
     return splits if imbalance == 1 else _thinned(splits, imbalance, seed)
+
+
+def _json_parts(
+    path: Path, images: str | None, validation: str | None, validation_images: str | None
+) -> dict[str, tuple[Path, list[Path]]]:
+    """The json file of each part, and the folders in which its images may lie."""
+    files = {"train": path} if path.is_file() else find_json_parts(path)
+    folder = None if path.is_file() else path
+    parts = {
+        part: (file, image_folders(file, images, folder, inherited=part != "train"))
+        for part, file in files.items()
+    }
+    if validation is not None:
+        file, place = require_data(validation), validation_images or images
+        parts["validation"] = (file, image_folders(file, place, inherited=validation_images is None))
+    elif validation_images is not None:
+        raise ArgumentError("validation_images: expected validation, the file of their boxes, beside it")
+    return parts
 
 
 def _give_scale(splits: BoxSplits, pixel_range: PixelRange | None) -> None:
@@ -102,79 +123,60 @@ def _give_scale(splits: BoxSplits, pixel_range: PixelRange | None) -> None:
         splits.train.left_out += (f"{splits.train.name}: {told}",)
 
 
-def _voc(folder: Path, seed: int, skip_missing: bool, need_images: bool) -> BoxSplits:
-    faults = LeftOut(folder.name)
-    files = VocFiles(folder, faults)
-    lists = files.lists()
-    pair = {"train", "val"} <= set(lists) or "trainval" not in lists
-    names = {
-        "train": "train" if pair else "trainval",
-        "validation": "val" if pair else "",
-        "test": "test",
-    }
-    told = list(faults.lines())
-    if names["train"] not in lists:
-        held = {image for images in lists.values() for image in images}
-        lists["train"] = tuple(image for image in files.annotated() if image not in held)
-        told.append(
-            f"{folder.name}: no train.txt: {len(lists['train']):,} images that are in no list are for it"
-        )
-    # Of VOC 2012 the list of test images is public, their annotations are not.
-    if "test" in lists and not any(files.annotation(image) for image in lists["test"]):
-        told.append(f"{folder.name}: test.txt has no annotations: no test part")
-        del lists["test"]
-    parsed = {part: parse_voc(files, name, lists[name]) for part, name in names.items() if lists.get(name)}
-    if "train" not in parsed:
-        raise ArgumentError(f"data: no image in {names['train']}.txt of {folder}")
-    classes = voc_class_names(parsed.values())
-    parts: dict[str, BoxSet] = {}
-    first = 1
-    for part, some in parsed.items():  # in this order: an id says which part a picture is of
-        parts[part] = voc_boxes(
-            files,
-            some,
-            classes,
-            name=f"{folder.name} {some.name}",
-            first=first,
-            skip_missing=skip_missing,
-            need_images=need_images,
-        )
-        first += len(some.images)
-    parts["train"].left_out += tuple(told)
-    return _divided(parts, seed)
-
-
-def _coco(parts: dict[str, JsonPart], seed: int, skip_missing: bool, need_images: bool) -> BoxSplits:
-    read: dict[str, BoxSet] = {}
-    for part, where in parts.items():
-        read[part] = read_coco(
-            where.file,
-            where.images,
-            train=read.get("train"),
-            skip_missing=skip_missing,
-            need_images=need_images,
-        )
-    return _divided(read, seed)
-
-
-def _json_parts(path: Path, images: str | None) -> dict[str, JsonPart]:
-    if path.is_file():
-        return {"train": json_part(path, images)}
-    parts = find_json_parts(path)
-    if images is None:
-        return parts
-    return {part: json_part(where.file, images, inherited=part != "train") for part, where in parts.items()}
-
-
 def _divided(parts: dict[str, BoxSet], seed: int) -> BoxSplits:
+    """The parts with what is told of files that they have in common, validation drawn where there is none."""
     for place, part in enumerate(parts.values()):
-        part.left_out += told_repeats(part)
+        part.left_out += _told_repeats(part)
         for other in list(parts.values())[:place]:
-            part.left_out += told_common(other, part)
+            part.left_out += _told_common(other, part)
     train, validation = parts["train"], parts.get("validation")
     if validation is None:
-        train, validation = drawn_validation(train, seed)
+        train, validation = _drawn_validation(train, seed)
     return BoxSplits(train, validation, parts.get("test"))
+
+
+def _drawn_validation(boxes: BoxSet, seed: int) -> tuple[BoxSet, BoxSet]:
+    """Draw 20% of the files for validation; pictures of one file stay together, in the order of the set."""
+    numbers: dict[Hashable, int] = {}
+    of_picture = torch.tensor([numbers.setdefault(file, len(numbers)) for file in boxes.files()])
+    files = len(numbers)
+    got = f"{files} {'file' if len(boxes) > files else 'pictures'} in {boxes.name}"
+    require(files >= 2, "data", got, "at least 2, one for validation")
+    count = max(1, round(VALIDATION_SHARE * files))
+    held = torch.isin(of_picture, keyed_permutation(seed, 0, files)[:count])
+    line = (
+        f"{boxes.name}: no validation part: {int(held.sum()):,} of its {len(boxes):,} pictures were drawn "
+        f"(seed {seed})"
+    )
+    validation = boxes.subset(held.nonzero()[:, 0], left_out=[line])
+    validation.name = f"{boxes.name} validation"
+    return boxes.subset((~held).nonzero()[:, 0], left_out=[*boxes.left_out, line]), validation
+
+
+def _told_repeats(boxes: BoxSet) -> tuple[str, ...]:
+    """A line where some pictures of a set are of the same file, under other ids; which."""
+    names: dict[Hashable, list[str]] = {}
+    for file, picture in zip(boxes.files(), boxes, strict=True):
+        names.setdefault(file, []).append(f"{picture.file} (image {picture.id})")
+    repeats = [" = ".join(some) for some in names.values() if len(some) > 1]
+    told = f"files that several images have, which stay in one part where parts are drawn: {len(repeats):,}"
+    return (f"{boxes.name}: {told}: {_first(repeats)}",) if repeats else ()
+
+
+def _told_common(train: BoxSet, other: BoxSet) -> tuple[str, ...]:
+    """A line where pictures of another part are those of training, by a mistake of files or folder; which."""
+    if train.root is None and train.style != "voc":
+        return ()  # files of two lists without a folder are not known to be the same
+    known = set(train.files())
+    common = [picture.file for file, picture in zip(other.files(), other, strict=True) if file in known]
+    where = f", in {train.root}" if train.root == other.root is not None else ""
+    told = f"{len(common):,} of {len(other):,} images are those of {train.name}{where}: {_first(common)}"
+    hint = "" if other.style == "voc" else "; if they are others, their folder is to be given"
+    return (f"{other.name}: {told}{hint}",) if common else ()
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _thinned(splits: BoxSplits, imbalance: float, seed: int) -> BoxSplits:
@@ -185,9 +187,3 @@ def _thinned(splits: BoxSplits, imbalance: float, seed: int) -> BoxSplits:
     groups = frequency_groups(train.image_counts)
     test = None if splits.test is None else splits.test.with_frequency(groups)
     return BoxSplits(train.with_frequency(groups), splits.validation.with_frequency(groups), test)
-
-
-def _require_none(what: str, **arguments: str | None) -> None:
-    for name, value in arguments.items():
-        if value is not None:
-            raise ArgumentError(f"{name}: got {value!r}; expected none: {what} has its own")

@@ -1,12 +1,14 @@
 """One image of a detection data set and its boxes."""
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bisector.errors import require
+from bisector.data.images import PixelRange, UnreadableImageError, decode_image
+from bisector.errors import ArgumentError, require
 
 _DTYPES = {
     "boxes": (torch.float32,),
@@ -86,7 +88,6 @@ class Picture:
     ) -> "Picture":
         """A picture of which no more is known than its boxes: no crowd, areas from the boxes, ids in a row."""
         boxes = boxes.reshape(-1, 4).float()
-        sides = boxes[:, 2:].double() - boxes[:, :2]
         return cls(
             id=id,
             file=file,
@@ -96,7 +97,7 @@ class Picture:
             labels=labels.reshape(-1).long(),
             ids=torch.arange(first_id, first_id + len(boxes)),
             crowd=torch.zeros(len(boxes), dtype=torch.bool),
-            areas=sides.prod(dim=1),
+            areas=(boxes[:, 2:].double() - boxes[:, :2]).prod(dim=1),
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -109,3 +110,64 @@ class Picture:
 def _rebuilt(*values: Any) -> Picture:
     given: list[Any] = [torch.from_numpy(v) if hasattr(v, "dtype") else v for v in values]
     return Picture(*given)
+
+
+def corners_of(written: Tensor) -> Tensor:  # (n, 4)
+    """x1 y1 x2 y2 of boxes that are written as x y width height."""
+    return torch.cat([written[:, :2], written[:, :2] + written[:, 2:]], dim=1)
+
+
+def cut_at_border(corners: Tensor, sizes: Tensor) -> Tensor:  # (n, 4)
+    """The part of each box that is inside its picture, of which `sizes` (n, 2) has width and height."""
+    return corners.clamp(min=0).minimum(torch.cat([sizes, sizes], dim=1))
+
+
+def read_pixels(
+    path: Path, picture: Picture, pixel_range: PixelRange | None = None
+) -> Tensor:  # (3, H, W) uint8, RGB
+    """Decode an image as it is stored: COCO's and VOC's boxes are in stored pixels, whatever EXIF says of them.
+
+    Where the annotated size is that of the image turned upright by EXIF, and not the stored one, the boxes were
+    drawn on the upright image, and it is turned.
+
+    Args:
+        path: of the file.
+        picture: its annotation.
+        pixel_range: the values that become 0 and 255 where a pixel has more than 8 bits; those that this picture
+            needs (`data.images.range_of`) if None.
+
+    Raises:
+        ArgumentError: if the file is missing, broken or of another size than the annotation says.
+    """
+    where = f"image {picture.id} ({path})"
+    if not path.is_file():
+        raise ArgumentError(f"images: no file for {where}")
+    wanted = (picture.height, picture.width)
+    try:
+        pixels = decode_image(str(path), channels=3, upright=False, pixel_range=pixel_range)
+        if pixels.shape[1:] == wanted[::-1] != wanted:
+            turned = decode_image(str(path), channels=3, pixel_range=pixel_range)
+            pixels = turned if turned.shape[1:] == wanted else pixels
+    except UnreadableImageError as error:
+        raise ArgumentError(f"images: {where} cannot be read: {error}") from None
+    if pixels.shape[1:] != wanted:
+        height, width = pixels.shape[1:]
+        raise ArgumentError(
+            f"images: {where} is {width} x {height} pixels; its annotation says {picture.width} x {picture.height}"
+        )
+    return torch.from_numpy(pixels.copy())
+
+
+def stored_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image as it is stored, from its header.
+
+    Raises:
+        ArgumentError: if there is no such image.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as opened:
+            return opened.size
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise ArgumentError(f"images: {path} cannot be read: {error}") from None

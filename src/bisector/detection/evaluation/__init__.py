@@ -1,10 +1,14 @@
 """Scores of detections: COCO's and LVIS's average precision, by class and by group of classes."""
 
-from bisector.detection.evaluation.boxes_classified import BoxAccuracy, classify_boxes
 from bisector.detection.evaluation.compared import ComparedScores, compare_scores
-from bisector.detection.evaluation.detections import Detections
-from bisector.detection.evaluation.evaluate import evaluate_boxes, relate_scores, with_amounts
-from bisector.detection.evaluation.results_file import read_detections, write_detections
+from bisector.detection.evaluation.detections import Detections, read_detections, write_detections
+from bisector.detection.evaluation.evaluate import (
+    BoxAccuracy,
+    classify_boxes,
+    evaluate_boxes,
+    relate_scores,
+    with_amounts,
+)
 from bisector.detection.evaluation.scores import BOX_METRICS, BoxScores
 
 __all__ = [

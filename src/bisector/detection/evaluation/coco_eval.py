@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bisector.data.boxes.box_set import BoxSet
-from bisector.detection.evaluation.detections import Detections, best
+from bisector.data.boxes import BoxSet
+from bisector.detection.evaluation.detections import Detections
 from bisector.errors import missing_extra
 
 COCO_MOST = 100
@@ -61,49 +61,49 @@ def average_precision(truth: BoxSet, detections: Sequence[Detections]) -> Precis
     number_of = {own: number for number, own in enumerate(ids, start=1)}
     for image in file["images"]:
         image["id"] = number_of[image["id"]]
-    for box in file["annotations"]:
-        box["image_id"] = number_of[box["image_id"]]
+    marked: dict[int, list[Record]] = defaultdict(list)
+    # A number 0 means "matched with nothing" to the evaluator, so the boxes are numbered anew.
+    for number, box in enumerate(file["annotations"], start=1):
+        marked[box["category_id"]].append({**box, "id": number, "image_id": number_of[box["image_id"]]})
     lvis = truth.style == "lvis"
     label_of = {category: label for label, category in enumerate(truth.category_ids, start=1)}
-    marked: dict[int, list[Record]] = defaultdict(list)
-    for box in file["annotations"]:
-        marked[box["category_id"]].append(box)
-    found = _Found(detections, number_of, len(label_of), LVIS_MOST if lvis else None)
+    found = _ByClass(
+        [one.best(LVIS_MOST) for one in detections] if lvis else detections, number_of, len(label_of)
+    )
     precision = torch.full((10, 4, len(label_of)), torch.nan, dtype=torch.float64)
     # Without a box of a class there is nothing to find; what is found of it changes no other class.
-    for classes in _blocks([c for c in truth.category_ids if c in marked], len(truth.pictures)):
-        boxes = [box for c in classes for box in marked[c]]
-        records = [record for c in classes for record in found.records(c, label_of[c])]
-        columns = [label_of[c] - 1 for c in classes]
+    categories = sorted(marked)
+    step = max(1, _CELLS // max(1, len(truth.pictures)))
+    for start in range(0, len(categories), step):
+        some = categories[start : start + step]
+        records = [record for category in some for record in found.records(category, label_of[category])]
+        columns = [label_of[category] - 1 for category in some]
         # The evaluator has not always had an answer where nothing was found.
-        evaluated = _evaluate(file, classes, boxes, records, lvis) if records else _nothing(classes, boxes)
-        precision[:, :, columns] = evaluated
+        if records:
+            boxes = [box for category in some for box in marked[category]]
+            precision[:, :, columns] = _evaluate(file["images"], some, boxes, records, lvis=lvis)
+        else:
+            precision[:, :, columns] = _nothing_found([marked[category] for category in some])
     return Precision(precision[:, 0], precision[:, 1:].mean(dim=0))
 
 
-class _Found:
+class _ByClass:
     """All detections by class; as records they take a kilobyte each, so those are made a class at a time."""
 
     def __init__(
-        self,
-        detections: Sequence[Detections],
-        number_of: Mapping[int | str, int],
-        classes: int,
-        most: int | None,
+        self, detections: Sequence[Detections], number_of: Mapping[int | str, int], classes: int
     ) -> None:
-        kept = [one if most is None else best(one, most) for one in detections]
-        labels = _joined([one.labels.long() for one in kept], torch.zeros(0, dtype=torch.long))
+        labels = _joined([one.labels.long() for one in detections], torch.zeros(0, dtype=torch.long))
         order = labels.sort(stable=True).indices  # detections of equal score keep their order
-        ends = torch.bincount(labels, minlength=classes + 1).cumsum(0)
-        self.of = dict(enumerate(zip([0, *ends.tolist()], ends.tolist(), strict=False)))
-        images = [torch.full((len(one),), number_of[one.image]) for one in kept]
+        self.ends = [0, *torch.bincount(labels, minlength=classes + 1).cumsum(0).tolist()]
+        images = [torch.full((len(one),), number_of[one.image]) for one in detections]
         self.images = _joined(images, torch.zeros(0, dtype=torch.long))[order]
-        self.boxes = _joined([one.as_written() for one in kept], torch.zeros(0, 4).double())[order]
-        self.scores = _joined([one.scores for one in kept], torch.zeros(0))[order]
+        self.boxes = _joined([one.as_written() for one in detections], torch.zeros(0, 4).double())[order]
+        self.scores = _joined([one.scores for one in detections], torch.zeros(0))[order]
 
     def records(self, category: int, label: int) -> Iterator[Record]:
-        start, end = self.of[label]
-        columns = [values[start:end].tolist() for values in (self.images, self.boxes, self.scores)]
+        own = slice(self.ends[label], self.ends[label + 1])
+        columns = [values[own].tolist() for values in (self.images, self.boxes, self.scores)]
         for image, box, score in zip(*columns, strict=True):
             yield {"image_id": image, "category_id": category, "bbox": box, "score": score}
 
@@ -112,55 +112,39 @@ def _joined(parts: list[Tensor], nothing: Tensor) -> Tensor:
     return torch.cat([part.detach().cpu() for part in parts]) if parts else nothing
 
 
-def _blocks(classes: list[int], images: int) -> Iterator[list[int]]:
-    """Some classes at a time, in ascending order as faster-coco-eval has them."""
-    step = max(1, _CELLS // max(1, images))
-    classes = sorted(classes)
-    for start in range(0, len(classes), step):
-        yield classes[start : start + step]
-
-
-def _nothing(classes: list[int], boxes: list[Record]) -> Tensor:  # (10, 4, classes)
-    """What nothing found is worth: 0 for a class with boxes of that size, NaN for one without."""
-    areas = torch.tensor([box["area"] for box in boxes if not box.get("iscrowd")], dtype=torch.float64)
-    of = torch.tensor([box["category_id"] for box in boxes if not box.get("iscrowd")], dtype=torch.long)
-    there = [(areas >= low) & (areas <= high) for low, high in _SIZES]
-    columns = [torch.stack([((of == c) & fits).any() for fits in there]) for c in classes]
-    return torch.where(torch.stack(columns, dim=1), 0.0, torch.nan).double().expand(10, -1, -1)
+def _nothing_found(boxes: list[list[Record]]) -> Tensor:  # (10, 4, classes)
+    """0 for a class with boxes of that size, NaN for one without."""
+    areas = [[box["area"] for box in own if not box["iscrowd"]] for own in boxes]
+    worth = [
+        [0.0 if any(low <= area <= high for area in own) else torch.nan for own in areas]
+        for low, high in _SIZES
+    ]
+    return torch.tensor(worth, dtype=torch.float64).expand(10, -1, -1)
 
 
 def _evaluate(
-    file: Record, classes: list[int], boxes: list[Record], detections: list[Record], lvis: bool
-) -> Tensor:  # (10, 4, classes)
+    images: list[Record], categories: list[int], boxes: list[Record], detections: list[Record], *, lvis: bool
+) -> Tensor:  # (10, 4, categories)
     try:
         from faster_coco_eval import COCO, COCOeval_faster
     except ImportError:
         raise missing_extra("faster-coco-eval", "detection") from None
-    # A number 0 means "matched with nothing" to the evaluator, so the boxes are numbered anew.
-    boxes = [
-        {key: box[key] for key in ("image_id", "category_id", "bbox", "area")}
-        | {"id": number, "iscrowd": int(box.get("iscrowd", 0))}
-        for number, box in enumerate(boxes, start=1)
-    ]
+
+    def silent(*_: object) -> None:
+        """Take the place of print."""
+
     there = {record["image_id"] for record in (*boxes, *detections)}
-    truth = COCO(
-        {
-            "images": [dict(image) for image in file["images"] if image["id"] in there],
-            "annotations": boxes,
-            "categories": [{"id": c, "name": str(c), "frequency": "f"} for c in classes],
-        },
-        print_function=_say_nothing,
-    )
-    evaluator = COCOeval_faster(
-        truth, truth.loadRes(detections), "bbox", print_function=_say_nothing, lvis_style=lvis
-    )
+    content = {
+        "images": [dict(image) for image in images if image["id"] in there],
+        "annotations": boxes,
+        "categories": [{"id": c, "name": str(c), "frequency": "f"} for c in categories],
+    }
+    truth = COCO(content, print_function=silent)
+    found = truth.loadRes(detections)
+    evaluator = COCOeval_faster(truth, found, "bbox", print_function=silent, lvis_style=lvis)
     evaluator.params.maxDets = [LVIS_MOST if lvis else COCO_MOST]
     evaluator.evaluate()
     evaluator.accumulate()
-    precision = torch.as_tensor(evaluator.eval["precision"])[..., 0].double()  # (10, 101, classes, 4)
+    precision = torch.as_tensor(evaluator.eval["precision"])[..., 0].double()  # (10, 101, categories, 4)
     # -1 stands at all recalls of a class without boxes of that size.
     return precision.where(precision >= 0, torch.nan).mean(dim=1).transpose(1, 2)
-
-
-def _say_nothing(*_: object) -> None:
-    """Instead of print."""

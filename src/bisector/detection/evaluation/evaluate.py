@@ -1,24 +1,26 @@
-"""From detections to scores."""
+"""From detections, and from the classes of given boxes, to scores."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from bisector.data.boxes.box_set import BoxSet
+from bisector.data.boxes import BoxSet
 from bisector.detection.evaluation.coco_eval import average_precision
 from bisector.detection.evaluation.detections import Detections, require_detections
-from bisector.detection.evaluation.frequency import (
+from bisector.detection.evaluation.scores import (
     BOX_GROUPS,
     FREQUENCIES,
+    BoxScores,
     box_groups,
     class_bias,
     frequencies,
     group_means,
 )
-from bisector.detection.evaluation.scores import BoxScores
 from bisector.errors import require
+from bisector.metrics.groups import class_accuracy
 from bisector.statistics.correlation import partial_correlation, pearson
 from bisector.statistics.relation import Relation, relate
 
@@ -86,12 +88,12 @@ def evaluate_boxes(
         bias=class_bias(class_ap),
         bias50=class_bias(class_ap50),
         gap=by_frequency["frequent"] - by_frequency["rare"],
-        r_count=torch.nan if train_counts is None else float(pearson(_log(train_counts), class_ap)),
+        r_count=math.nan if train_counts is None else float(pearson(_log(train_counts), class_ap)),
         images=len(truth.pictures),
         detections=sum(map(len, detections)),
         train_counts=None if train_counts is None else tuple(map(int, train_counts.tolist())),
         class_frequency=frequency,
-        notes=tuple(_notes(truth, train_counts, train_image_counts)),
+        notes=tuple(_notes(truth, train_image_counts if train_counts is None else train_counts)),
     )
     return scores if amounts is None else with_amounts(scores, amounts)
 
@@ -132,28 +134,23 @@ def relate_scores(scores: BoxScores, *, resamples: int = 10_000, seed: int = 0) 
     """
     known = scores.train_counts is not None
     require(known, "scores", "no train_counts", "scores of evaluate_boxes(..., train_counts=)")
-    amounts = torch.tensor(scores.class_amounts or [torch.nan] * len(scores.class_ap), dtype=torch.float64)
+    # A column without variance holds nothing fixed.
+    amounts = torch.tensor(scores.class_amounts or [0.0] * len(scores.class_ap), dtype=torch.float64)
     amounts, class_ap, log_count = _columns(scores, amounts)
-    if scores.class_amounts is None:
-        nothing = torch.zeros_like(class_ap)  # a column without variance holds nothing fixed
-        return {"log count": relate(log_count, class_ap, nothing, resamples=resamples, seed=seed)}
-    return {
-        "amount": relate(amounts, class_ap, log_count, resamples=resamples, seed=seed),
-        "log count": relate(log_count, class_ap, amounts, resamples=resamples, seed=seed),
-    }
+    found = {"log count": relate(log_count, class_ap, amounts, resamples=resamples, seed=seed)}
+    if scores.class_amounts is not None:
+        found["amount"] = relate(amounts, class_ap, log_count, resamples=resamples, seed=seed)
+    return found
 
 
 def _columns(scores: BoxScores, amounts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Amount, AP and log count of every class, float64."""
     class_ap = torch.tensor(scores.class_ap, dtype=torch.float64)
-    require(
-        amounts.shape == class_ap.shape, "amounts", f"shape {tuple(amounts.shape)}", f"({len(class_ap)},)"
-    )
+    fits = amounts.shape == class_ap.shape
+    require(fits, "amounts", f"shape {tuple(amounts.shape)}", f"({len(class_ap)},)")
     amounts = amounts.detach().cpu().double()
-    log_count = torch.full_like(class_ap, torch.nan)
-    if scores.train_counts is not None:
-        log_count = _log(torch.tensor(scores.train_counts))
-    return amounts.where(amounts.isfinite(), torch.nan), class_ap, log_count
+    counts = torch.tensor(scores.train_counts or [0] * len(class_ap))
+    return amounts.where(amounts.isfinite(), torch.nan), class_ap, _log(counts)
 
 
 def _log(counts: Tensor) -> Tensor:
@@ -161,17 +158,95 @@ def _log(counts: Tensor) -> Tensor:
     return counts.detach().cpu().double().where(counts.cpu() > 0, torch.nan).log()
 
 
-def _notes(truth: BoxSet, train_counts: Tensor | None, train_image_counts: Tensor | None) -> list[str]:
+def _notes(truth: BoxSet, train_counts: Tensor | None) -> list[str]:
     notes = []
     empty = int((truth.counts == 0).sum())
     if empty:
         verb = "has" if empty == 1 else "have"
         notes.append(f"{empty} of {len(truth.class_names)} classes {verb} no box to be found and no AP")
-    counts = train_image_counts if train_counts is None else train_counts
-    unseen = 0 if counts is None else int((counts == 0).sum())
+    unseen = 0 if train_counts is None else int((train_counts == 0).sum())
     if unseen:
-        subject = "class was" if unseen == 1 else "classes were"
-        notes.append(
-            f"{unseen} {subject} not in training; groups by training counts have them with the rarest"
-        )
+        were = "class was" if unseen == 1 else "classes were"
+        notes.append(f"{unseen} {were} not in training; groups by training counts have them with the rarest")
     return notes
+
+
+@dataclass(frozen=True)
+class BoxAccuracy:
+    """How well the classes of given boxes were told apart. Fractions from 0 to 1, NaN where nothing was tested.
+
+    Args:
+        accuracy: share of the boxes.
+        balanced_accuracy: mean over the classes.
+        by_frequency: mean over the rare, the common and the frequent classes.
+        bias: population variance of `class_accuracy` in percentage points squared.
+        class_accuracy: (C,).
+        class_boxes: (C,) boxes of each class.
+    """
+
+    accuracy: float
+    balanced_accuracy: float
+    by_frequency: dict[str, float]
+    bias: float
+    class_accuracy: tuple[float, ...]
+    class_boxes: tuple[int, ...]
+
+
+def classify_boxes(
+    scores: Tensor,  # (n, C)
+    labels: Tensor,  # (n,)
+    frequency: Sequence[str] | None = None,  # (C,)
+) -> BoxAccuracy:
+    """Score the classification of ground-truth boxes; a box is of the class with the highest score.
+
+    A detector that finds little has an AP near 0 for every class, which says nothing of how it treats them; given
+    the boxes, its classifier can still be compared.
+
+    Args:
+        scores: of the classes without the background, column 0 being class 1; only their order counts.
+        labels: classes from 1 to C.
+        frequency: "rare", "common" or "frequent" for each class, as `frequencies` gives them.
+
+    Raises:
+        ArgumentError: if a shape does not fit, a score is NaN or a label is no class.
+
+    >>> found = classify_boxes(torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]]), torch.tensor([1, 2, 2]))
+    >>> found.class_accuracy, found.balanced_accuracy
+    ((1.0, 0.5), 0.75)
+    """
+    fits = scores.ndim == 2 and scores.shape[1] > 0
+    require(fits, "scores", f"shape {tuple(scores.shape)}", "shape (n, C) with C >= 1")
+    broken = scores.isnan().any(dim=1).nonzero()
+    if len(broken):
+        require(False, "scores", f"NaN in row {int(broken[0])}", "numbers")
+    return classify_predicted(scores.argmax(dim=1) + 1, labels, scores.shape[1], frequency)
+
+
+def classify_predicted(
+    predictions: Tensor,  # (n,)
+    labels: Tensor,  # (n,)
+    num_classes: int,
+    frequency: Sequence[str] | None = None,  # (C,)
+) -> BoxAccuracy:
+    """Score as `classify_boxes`, from the predicted classes (1 to C) alone.
+
+    >>> classify_predicted(torch.tensor([1, 1, 2]), torch.tensor([1, 2, 2]), 2).class_accuracy
+    (1.0, 0.5)
+    """
+    rows = len(predictions)
+    fits = labels.shape == (rows,) and not labels.is_floating_point()
+    require(fits, "labels", f"shape {tuple(labels.shape)}, {labels.dtype}", f"({rows},), integers")
+    wrong = (labels < 1) | (labels > num_classes)
+    require(not bool(wrong.any()), "labels", labels[wrong][:1].tolist(), f"1 to {num_classes}")
+    fits = frequency is None or len(frequency) == num_classes
+    require(fits, "frequency", f"{len(frequency or ())} entries", f"{num_classes}, one a class")
+    predictions, labels = predictions.cpu() - 1, labels.cpu() - 1
+    by_class = class_accuracy(predictions, labels, num_classes).double()
+    return BoxAccuracy(
+        accuracy=float((predictions == labels).double().mean()) if rows else math.nan,
+        balanced_accuracy=float(by_class.nanmean()),
+        by_frequency=group_means(by_class, frequency, FREQUENCIES),
+        bias=class_bias(by_class),
+        class_accuracy=tuple(by_class.tolist()),
+        class_boxes=tuple(torch.bincount(labels, minlength=num_classes).tolist()),
+    )

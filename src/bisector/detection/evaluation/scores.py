@@ -1,14 +1,21 @@
-"""The scores of one detector on one data set: plain numbers, and what they are called."""
+"""The scores of one detector on one data set: plain numbers, what they are called, and how classes are grouped."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from bisector.detection.evaluation.frequency import BOX_GROUPS, FREQUENCIES
-from bisector.errors import require
+import torch
+from torch import Tensor
+
+from bisector.data.boxes import frequency_groups
+from bisector.metrics.bias import bias
 from bisector.metrics.summary import MetricInfo
-from bisector.records import fields_from_json, fields_to_json
+
+FREQUENCIES = ("rare", "common", "frequent")
+"""LVIS's groups, as its file says, else by training images: up to 10, to 100, more (Gupta et al. 2019)."""
+
+BOX_GROUPS = ("1-19", "20-399", "400-7999", "8000+")
+"""COCO-LT's groups, by training boxes (Wang et al. 2020)."""
 
 _WHO = {
     "rare": "shown by up to 10 training images, or that the file calls rare",
@@ -17,61 +24,42 @@ _WHO = {
 }
 
 
-def _size(key: str, label: str, which: str) -> MetricInfo:
-    return MetricInfo(key, label, "%", "higher", f"AP of boxes {which} pixels.")
+def _ap(key: str, label: str, text: str) -> MetricInfo:
+    return MetricInfo(key, label, "%", "higher", text)
 
+
+def _bias(key: str, label: str, text: str) -> MetricInfo:
+    return MetricInfo(key, label, "pp²", "lower", f"Variance of {text}.")
+
+
+def _correlation(key: str, label: str, text: str) -> MetricInfo:
+    return MetricInfo(key, label, "", "", f"Correlation {text}.")
+
+
+_COUNT = "the logarithm of the number of training boxes"
+_OVERLAPS = "the mean over the classes and over ten overlaps from 0.50 to 0.95"
 
 BOX_METRICS: tuple[MetricInfo, ...] = (
-    MetricInfo(
-        "ap",
-        "AP",
-        "%",
-        "higher",
-        "Average precision, the mean over the classes and over ten overlaps from 0.50 to 0.95.",
-    ),
-    MetricInfo("ap50", "AP50", "%", "higher", "Average precision where half an overlap is enough."),
-    MetricInfo("ap75", "AP75", "%", "higher", "Average precision at an overlap of 0.75."),
-    _size("ap_small", "AP small", "below 32 x 32"),
-    _size("ap_medium", "AP medium", "from 32 x 32 to 96 x 96"),
-    _size("ap_large", "AP large", "above 96 x 96"),
+    _ap("ap", "AP", f"Average precision, {_OVERLAPS}."),
+    _ap("ap50", "AP50", "Average precision where half an overlap is enough."),
+    _ap("ap75", "AP75", "Average precision at an overlap of 0.75."),
+    _ap("ap_small", "AP small", "AP of boxes below 32 x 32 pixels."),
+    _ap("ap_medium", "AP medium", "AP of boxes from 32 x 32 to 96 x 96 pixels."),
+    _ap("ap_large", "AP large", "AP of boxes above 96 x 96 pixels."),
+    *(_ap(f"ap_{name}", f"AP {name}", f"Mean AP of the classes {who}.") for name, who in _WHO.items()),
     *(
-        MetricInfo(f"ap_{name}", f"AP {name}", "%", "higher", f"Mean AP of the classes {_WHO[name]}.")
-        for name in FREQUENCIES
-    ),
-    *(
-        MetricInfo(
-            f"ap_{name}",
-            f"AP {name} boxes",
-            "%",
-            "higher",
-            f"Mean AP of the classes with {name} training boxes.",
-        )
+        _ap(f"ap_{name}", f"AP {name} boxes", f"Mean AP of the classes with {name} training boxes.")
         for name in BOX_GROUPS
     ),
-    MetricInfo(
-        "bias", "Bias", "pp²", "lower", "Variance of the AP over the classes, in percentage points squared."
-    ),
-    MetricInfo(
-        "bias50", "Bias of AP50", "pp²", "lower", "Variance of the AP50 over the classes, in the same unit."
-    ),
+    _bias("bias", "Bias", "the AP over the classes, in percentage points squared"),
+    _bias("bias50", "Bias of AP50", "the AP50 over the classes, in the same unit"),
     MetricInfo("gap", "Frequent − rare", "%", "", "AP of the frequent classes less that of the rare."),
-    MetricInfo(
-        "r_count",
-        "r(log count, AP)",
-        "",
-        "",
-        "Correlation over the classes between the logarithm of the number of training boxes and AP.",
-    ),
-    MetricInfo(
-        "r_amount", "r(amount, AP)", "", "", "Correlation over the classes between information amount and AP."
-    ),
-    MetricInfo(
+    _correlation("r_count", "r(log count, AP)", f"over the classes between {_COUNT} and AP"),
+    _correlation("r_amount", "r(amount, AP)", "over the classes between information amount and AP"),
+    _correlation(
         "r_amount_given_count",
         "r(amount, AP | count)",
-        "",
-        "",
-        "Correlation between information amount and AP with the logarithm of the number of training boxes held "
-        "fixed.",
+        f"between information amount and AP with {_COUNT} held fixed",
     ),
 )
 """What of `BoxScores` is shown in a table, in this order; the keys are those of `BoxScores.values`."""
@@ -138,21 +126,55 @@ class BoxScores:
             for info in BOX_METRICS
         }
 
-    def to_dict(self) -> dict[str, Any]:
-        """Numbers, texts, lists and dictionaries alone, ready for JSON; null for NaN."""
-        return fields_to_json(self)
 
-    @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> "BoxScores":
-        """What `to_dict` made; NaN for null. Entries that are not known are passed over.
+def frequencies(
+    letters: Sequence[str] | None,  # (C,)
+    train_image_counts: Tensor | None,  # (C,)
+) -> tuple[str, ...] | None:
+    """Whether each class is rare, common or frequent: by the letters "r", "c", "f" of a file, else by its images.
 
-        Raises:
-            ArgumentError: if one is missing, or this is no such record.
-        """
-        good = isinstance(record, Mapping)
-        require(good, "record", type(record).__name__, "the scores that BoxScores.to_dict wrote")
-        needed = [one.name for one in fields(cls) if one.default is MISSING]
-        missing = [name for name in needed if name not in record]
-        require(not missing, "record", f"no {', '.join(missing)}", "the scores that BoxScores.to_dict wrote")
-        found: BoxScores = fields_from_json(cls, dict(record))
-        return found
+    A class without any training image is rare. None where neither is known.
+
+    >>> frequencies(None, torch.tensor([0, 10, 11, 101]))
+    ('rare', 'rare', 'common', 'frequent')
+    """
+    if letters is None and train_image_counts is not None:
+        letters = frequency_groups(train_image_counts)
+    words = {name[0]: name for name in FREQUENCIES}
+    return None if letters is None else tuple(words[letter] for letter in letters)
+
+
+def box_groups(train_counts: Tensor | None) -> tuple[str, ...] | None:  # (C,)
+    """Which of COCO-LT's groups each class is in; one without any training box is in the first.
+
+    >>> box_groups(torch.tensor([0, 19, 20, 8000]))
+    ('1-19', '1-19', '20-399', '8000+')
+    """
+    if train_counts is None:
+        return None
+    return tuple(BOX_GROUPS[(n >= 20) + (n >= 400) + (n >= 8000)] for n in train_counts.tolist())
+
+
+def group_means(
+    class_scores: Tensor,  # (C,)
+    members: Sequence[str] | None,  # (C,)
+    groups: Sequence[str],
+) -> dict[str, float]:
+    """The mean score of the classes of each group; NaN scores do not count, and NaN is the mean of none.
+
+    >>> group_means(torch.tensor([0.5, 0.25, 0.75]), ["rare", "common", "rare"], FREQUENCIES)
+    {'rare': 0.625, 'common': 0.25, 'frequent': nan}
+    """
+    of = list(members or [""] * len(class_scores))
+    masks = {group: torch.tensor([member == group for member in of], dtype=torch.bool) for group in groups}
+    return {group: float(class_scores[mask].nanmean()) for group, mask in masks.items()}
+
+
+def class_bias(class_scores: Tensor) -> float:  # (C,)
+    """`bisector.metrics.bias.bias`, and NaN where fewer than two classes have a score: one is not biased.
+
+    >>> class_bias(torch.tensor([0.5, 1.0])), class_bias(torch.tensor([0.5, torch.nan]))
+    (625.0, nan)
+    """
+    known = class_scores[~class_scores.isnan()]
+    return float(bias(known)) if len(known) > 1 else math.nan

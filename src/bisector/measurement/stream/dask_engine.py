@@ -193,7 +193,9 @@ def _require_fit(client: Any, job: Job, scheduler: str | None) -> None:
         raise ArgumentError(
             f"scheduler: got {scheduler}, which has no worker; expected one at least"
         ) from None
-    files = [(name, size) for name, size, _ in job.stored.stamps if Path(name).is_file()]  # not behind a URL
+    files = [
+        (name, size) for name, size, _ in job.stored.reader.stamps if Path(name).is_file()
+    ]  # not behind a URL
     token = job.folder / f".seen-{uuid.uuid4().hex}"
     token.write_text("by the client")
     try:

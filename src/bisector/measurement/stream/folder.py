@@ -18,7 +18,7 @@ from bisector.measurement.stream.options import Options
 from bisector.measurement.stream.partial import VERSION
 
 if TYPE_CHECKING:
-    from bisector.data.stored import StoredEmbeddings
+    from bisector.data.tables import StoredEmbeddings
 
 _PLAN = "plan.json"
 _PREFIX = "measured-"
@@ -26,7 +26,7 @@ _PREFIX = "measured-"
 
 def plan_of(stored: "StoredEmbeddings", options: Options) -> dict[str, Any]:
     """Everything that partials depend on: versions, the files with size and time, what is read of them, options."""
-    about, classes = stored.source.about, stored.survey.classes
+    reader, classes = stored.reader, stored.classes
     values = None if classes.values is None else classes.values.tolist()
     return {
         "versions": {"partials": VERSION, "bisector": __version__, "torch": torch.__version__},
@@ -34,11 +34,11 @@ def plan_of(stored: "StoredEmbeddings", options: Options) -> dict[str, Any]:
             "parts": digest(stored.parts),
             "rows": stored.rows,
             "dim": stored.dim,
-            "files": stored.stamps,
+            "files": reader.stamps,
         },
         "columns": {
-            "names": dict(sorted(about.columns.items())),
-            "scores": [about.num_scores, about.scores_name, stored.survey.kind],
+            "names": dict(sorted(reader.columns.items())),
+            "scores": [stored.num_scores, reader.scores_name, stored.kind],
             "classes": digest((classes.names, classes.by_name, values)),
             "counts": digest((stored.counts.tolist(), stored.train_only)),
             "splits": dict(stored.split_rows),

@@ -14,7 +14,7 @@ from bisector.measurement.stream.threads import one_thread
 from bisector.measurement.stream.tree import Leaf, Node, Tree, leaves
 
 if TYPE_CHECKING:
-    from bisector.data.stored import StoredEmbeddings
+    from bisector.data.tables import StoredEmbeddings
 
 
 @dataclass(frozen=True)

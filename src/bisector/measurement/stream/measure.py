@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from bisector._version import __version__
-from bisector.data.stored import lines
 from bisector.errors import require, require_choice
 from bisector.information.amount import information_amounts
 from bisector.measurement.class_scores import ClassScores
@@ -30,7 +29,7 @@ from bisector.measurement.trials import NOT_STREAMED, prior_note
 from bisector.posthoc.trial import Trials
 
 if TYPE_CHECKING:
-    from bisector.data.stored import StoredEmbeddings
+    from bisector.data.tables import StoredEmbeddings
 
 
 def measure_stream(
@@ -116,7 +115,7 @@ def _measurement(
     tested = partial.tally.tested(split)
     told = tested_on if tested.any() else ""
     related = measure_scores(classes, scores, dimensions=stored.dim, tested_on=told, seed=options.seed)
-    trials = Trials(not_tried=(NOT_STREAMED,)) if stored.source.about.num_scores else None
+    trials = Trials(not_tried=(NOT_STREAMED,)) if stored.num_scores else None
     return Measurement(
         file=file,
         command=command,
@@ -135,7 +134,7 @@ def _measurement(
         duplicates=None,
         verification=None,
         steps=streamed_steps(stored, file, classes, accuracy_of(related), command, trials),
-        left_out=list(dict.fromkeys([*stored.left_out, *lines(partial.left_out)])),
+        left_out=list(stored.left_out_lines(partial.left_out)),
         notes=[*_notes(stored, classes, split), *(note for one in scores for note in one.notes)],
         scores=related,
         trials=trials,
@@ -214,6 +213,6 @@ def _notes(stored: "StoredEmbeddings", classes: list[ClassMeasure], split: int |
     if adjusted := stored.notes.get("adjusted"):
         notes.append(f"The scores are not the model's own: {adjusted}.")
     head = stored.notes.get("head")
-    if stored.source.about.num_scores and isinstance(head, dict) and (note := prior_note(head)):
+    if stored.num_scores and isinstance(head, dict) and (note := prior_note(head)):
         notes.append(note)
     return notes

@@ -12,7 +12,7 @@ from bisector.measurement.stream.tree import LEAF_ROWS
 from bisector.statistics.shrinkage import SHRINKAGES
 
 if TYPE_CHECKING:
-    from bisector.data.stored import StoredEmbeddings
+    from bisector.data.tables import StoredEmbeddings
 
 
 @dataclass(frozen=True)

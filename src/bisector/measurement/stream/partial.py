@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from bisector.data.stored.chunk import NO_PREDICTION
+from bisector.data.tables.dataset import NO_PREDICTION
 from bisector.errors import ArgumentError
 from bisector.files import read_tensors, reading, whole_file
 from bisector.information.meter import InformationMeter
@@ -18,7 +18,7 @@ from bisector.measurement.stream.options import Options
 from bisector.measurement.stream.tally import SPLITS, Tally
 
 if TYPE_CHECKING:
-    from bisector.data.stored import Chunk, Part, StoredEmbeddings
+    from bisector.data.tables import Chunk, Part, StoredEmbeddings
 
 VERSION = 1
 """Of the file; one of another version is not read."""

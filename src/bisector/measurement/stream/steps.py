@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from bisector.data.embeddings import EmbeddingTable
+from bisector.data.tables import EmbeddingTable
 from bisector.measurement.classes import ClassMeasure
 from bisector.measurement.next_step import Step, next_steps
 from bisector.measurement.score_measures import ScoreMeasure
 from bisector.posthoc.trial import Trials
 
 if TYPE_CHECKING:
-    from bisector.data.stored import StoredEmbeddings
+    from bisector.data.tables import StoredEmbeddings
 
 
 def streamed_steps(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from bisector.data.stored import Part
+    from bisector.data.tables import Part
 
 LEAF_ROWS = 2**18
 """Rows of a leaf, at least: enough that reading them takes longer than writing what was measured on them."""
@@ -46,7 +46,7 @@ class Node(NamedTuple):
 def leaves(parts: "Sequence[Part]", leaf_rows: int = LEAF_ROWS) -> tuple[Leaf, ...]:
     """Consecutive parts, each leaf of at least `leaf_rows` rows but the last; 64 leaves at most.
 
-    >>> from bisector.data.stored import Part
+    >>> from bisector.data.tables import Part
     >>> [leaf.rows for leaf in leaves([Part("a", n, 10, 10 * n) for n in range(5)], leaf_rows=15)]
     [20, 20, 10]
     """

@@ -1,0 +1,22 @@
+"""Tables of embeddings: read from Parquet, Arrow, archives and arrays, in chunks or all at once; and written."""
+
+from bisector.data.tables.dataset import Chunk, StoredEmbeddings, is_embeddings, open_embeddings
+from bisector.data.tables.embedding_table import (
+    EmbeddingTable,
+    read_embeddings,
+    whole_table,
+    write_embeddings,
+)
+from bisector.data.tables.reader import Part
+
+__all__ = [
+    "Chunk",
+    "EmbeddingTable",
+    "Part",
+    "StoredEmbeddings",
+    "is_embeddings",
+    "open_embeddings",
+    "read_embeddings",
+    "whole_table",
+    "write_embeddings",
+]

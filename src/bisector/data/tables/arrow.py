@@ -1,0 +1,374 @@
+"""Parquet and Arrow files, one or many with one schema, read a piece of a row group or record batch at a time.
+
+`pyarrow.dataset` would do some of it, but it reads a whole row group before it gives out the first batch (712 MiB
+instead of 22 for a row group of 234), knows no Arrow streams, and does not say which row group is damaged.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bisector.data.tables.arrow_columns import (
+    absent,
+    find_columns,
+    hugging_face_names,
+    notes_of,
+    require_same_columns,
+    stored_names,
+    to_array,
+    with_vectors,
+    with_vectors_joined,
+)
+from bisector.data.tables.columns import Array, distinct_names
+from bisector.data.tables.listing import Listing, Location, one_line
+from bisector.data.tables.reader import Part, Piece, TableReader, parts_of
+from bisector.errors import ArgumentError, require
+
+_FIND = 64  # rows read at once where a vector is looked for
+_READ = 2**20  # bytes of vectors decoded at once: what Arrow allocates stays small, and is used again
+_BUFFER = 2**20  # read ahead of what is decoded; without it a column of a row group is read whole
+_END = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # of an Arrow stream
+
+
+@dataclass(frozen=True)
+class ArrowTable(TableReader):
+    """A table in files that pyarrow reads.
+
+    Args:
+        location: of the files.
+        parquet: whether they are Parquet, else Arrow.
+    """
+
+    location: Location
+    parquet: bool
+
+    def pieces(self, parts: Iterable[Part], keys: Sequence[str]) -> Iterator[Piece]:
+        """See `TableReader`."""
+        wanted = [key for key in keys if key in self.columns]
+        names = list(dict.fromkeys(self.columns[key] for key in wanted))
+        file: _File | None = None
+        try:
+            for part in parts:
+                if file is None or file.name != part.file:
+                    if file is not None:
+                        file.close()
+                    file = _open(self.location, part.file, self.parquet, names)
+                for piece in self._pieces(file, part, wanted):
+                    if split := self.file_splits.get(part.file):
+                        piece.columns["splits"] = np.full(piece.rows, split)
+                    yield piece
+        finally:
+            if file is not None:
+                file.close()
+
+    def _pieces(self, file: "_File", part: Part, keys: Sequence[str]) -> Iterator[Piece]:
+        """The rows of a part: batches, large or small, put together to pieces of one size."""
+        size = self.piece_rows(keys)
+        step = min(size, max(1, _READ // (4 * max((self.widths.get(key, 1) for key in keys), default=1))))
+        where = f"{file.group_name}s {part.group} to {part.group + part.groups - 1}"
+        given, rows = 0, 0  # of the part, of this piece
+        vectors: dict[str, Array] = {}
+        others: dict[str, list[Array]] = {}
+        for group in range(part.group, part.group + part.groups):
+            for batch in file.batches(group, step):
+                start = 0
+                while start < batch.num_rows:
+                    full = min(size, part.rows - given)
+                    if not full:
+                        _require_rows(part.file, where, given + batch.num_rows, part.rows)
+                    taken = batch.slice(start, full - rows)
+                    for key in keys:
+                        array = self._array(taken, key, part.file, f"{file.group_name} {group}")
+                        if key in self.widths:
+                            # A vector is put where it will stay; the batch's memory goes back to Arrow at once.
+                            if key not in vectors:
+                                vectors[key] = np.empty((full, self.widths[key]), np.float32)
+                            vectors[key][rows : rows + len(array)] = array
+                        else:
+                            others.setdefault(key, []).append(array)
+                    start, rows = start + taken.num_rows, rows + taken.num_rows
+                    if rows == full:
+                        columns = vectors | {key: np.concatenate(held) for key, held in others.items()}
+                        yield Piece(part, part.first + given, columns, rows)
+                        given, rows, vectors, others = given + rows, 0, {}, {}
+        _require_rows(part.file, where, given + rows, part.rows)  # it may have changed since it was opened
+
+    def _array(self, batch: Any, key: str, file: str, where: str) -> Array:
+        name, width = self.columns[key], self.widths.get(key)
+        with readable(file, where):
+            chunk = batch.column(name)
+            if chunk.null_count == len(chunk):
+                return absent(len(chunk), width)
+            array = to_array(chunk, name)
+            if width is not None:
+                told = f"{file} with {name!r} of {array.shape[-1]} numbers a row in {where}"
+                require(array.shape[1:] == (width,), "file", told, f"{width}, as in the rows before")
+            return array
+
+
+def open_arrow(
+    location: Location,
+    listing: Listing,
+    embedding: str | None,
+    label: str | None,
+    *,
+    vectors_needed: bool = True,
+) -> ArrowTable:
+    """Find the columns, the parts and what else can be known without reading the vectors.
+
+    Args:
+        location: of the files.
+        listing: of them.
+        embedding: the column of vectors, where it is not the usual one.
+        label: the column of labels.
+        vectors_needed: whether a table of scores without vectors is refused.
+
+    Raises:
+        ArgumentError: a file cannot be read, or they do not fit each other.
+    """
+    files = listing.files
+    parts, first = list[Part](), 0
+    columns: dict[str, str] = {}
+    schema: Any = None
+    counts: dict[str, list[int]] = {}
+    for name in files:
+        with _opened(location, name, listing.parquet) as file:
+            schema = schema or file.schema
+            columns = columns or find_columns(schema, embedding, label, name, vectors_needed=vectors_needed)
+            require_same_columns(schema, file.schema, list(columns.values()), file=name, like=files[0])
+            counts[name] = file.counts(columns["labels"])
+        parts.extend(parts_of(name, counts[name], first))
+        first += sum(counts[name])
+    widths: dict[str, int] = {
+        key: _width(location, counts, listing.parquet, columns[key])
+        for key in ("embeddings", "scores")
+        if key in columns
+    }
+    if widths.get("scores") == 0:  # not one row has any
+        del widths["scores"], columns["scores"]
+    if widths.get("embeddings") == 0:
+        raise ArgumentError("file: got no row that has a label and a finite vector; expected at least one")
+    notes = notes_of(schema.metadata, files[0])
+    names = (
+        notes.get("class_names")
+        or hugging_face_names(schema.metadata, columns["labels"])
+        or listing.class_names.get(columns["labels"])
+    )
+    return ArrowTable(
+        columns=columns,
+        widths=widths,
+        parts=tuple(parts),
+        stamps=location.stamps(files),
+        class_names=distinct_names(names) if names else None,
+        notes=notes,
+        file_splits={} if "splits" in columns else listing.splits(),
+        location=location,
+        parquet=listing.parquet,
+    )
+
+
+def schema_of(location: Location, listing: Listing) -> pa.Schema:
+    """The schema of the first file, with the vectors that stand in numbered columns.
+
+    Raises:
+        ArgumentError: it cannot be read.
+    """
+    with _opened(location, listing.files[0], listing.parquet) as file:
+        return file.schema
+
+
+@contextmanager
+def readable(file: str, where: str = "") -> Iterator[None]:
+    """Raise an `ArgumentError` that names file and group for whatever goes wrong inside."""
+    told = f"{file}, {where}" if where else file
+    try:
+        yield
+    except ArgumentError as error:
+        if file in str(error):
+            raise
+        raise ArgumentError(f"file: {told}, {error}") from None
+    except Exception as error:  # what is damaged, or has changed since, raises anything from anywhere
+        raise ArgumentError(f"file: {told}, cannot be read: {one_line(error)}") from None
+
+
+def _require_rows(file: str, where: str, found: int, expected: int) -> None:
+    require(
+        found == expected, "file", f"{file}, {where}, with {found} rows", f"{expected}, as its index says"
+    )
+
+
+def _width(location: Location, counts: dict[str, list[int]], parquet: bool, column: str) -> int:
+    """Numbers in a row, of the first row that is not missing; 0 where there is none."""
+    for name, groups in counts.items():
+        with _opened(location, name, parquet, [column]) as file:
+            for group, rows in enumerate(groups):
+                for batch in file.batches(group, _FIND) if rows else ():
+                    chunk = batch.column(column)
+                    if chunk.null_count < len(chunk):
+                        with readable(name, f"{file.group_name} {group}"):
+                            return int(to_array(chunk.drop_null().slice(0, 1), column).shape[1])
+    return 0
+
+
+class _File(Protocol):
+    """An open file of either format."""
+
+    name: str
+    group_name: str
+    schema: pa.Schema
+
+    def counts(self, label: str) -> list[int]:
+        """Rows of every group; where they must be counted, nothing but the labels is decoded."""
+
+    def batches(self, group: int, rows: int) -> Iterator[Any]:
+        """The rows of a group as Arrow record batches, so many at a time."""
+
+    def close(self) -> None:
+        """Give the file back."""
+
+
+def _open(location: Location, name: str, parquet: bool, columns: Sequence[str] | None = None) -> _File:
+    return (_ParquetFile if parquet else _IpcFile)(location, name, columns)
+
+
+@contextmanager
+def _opened(
+    location: Location, name: str, parquet: bool, columns: Sequence[str] | None = None
+) -> Iterator[_File]:
+    file = _open(location, name, parquet, columns)
+    try:
+        yield file
+    finally:
+        file.close()
+
+
+class _ParquetFile:
+    """Parquet. Checksums of pages are verified where the file has them.
+
+    In a file without them, which is what pyarrow writes unless it is told otherwise, a changed byte of a page that
+    is not compressed is not found: it is another number.
+    """
+
+    group_name = "row group"
+
+    def __init__(self, location: Location, name: str, columns: Sequence[str] | None) -> None:
+        self.name, self._columns = name, columns
+        with readable(name):
+            self._source = location.open(name)
+            self._parquet = pq.ParquetFile(
+                self._source, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True
+            )
+            self.schema, self._groups = with_vectors(self._parquet.schema_arrow)
+
+    def counts(self, label: str) -> list[int]:
+        about = self._parquet.metadata
+        return [about.row_group(group).num_rows for group in range(about.num_row_groups)]
+
+    def batches(self, group: int, rows: int) -> Iterator[Any]:
+        told = f"{self.group_name} {group}"
+        with readable(self.name, told):
+            expected = self._parquet.metadata.row_group(group).num_rows
+            batches = self._parquet.iter_batches(
+                rows, row_groups=[group], columns=stored_names(self._columns, self._groups), use_threads=False
+            )
+        found = 0
+        while True:
+            with readable(self.name, told):
+                batch = next(batches, None)
+            if batch is None:
+                break
+            found += batch.num_rows
+            yield with_vectors_joined(batch, self._columns, self._groups)
+        _require_rows(self.name, told, found, expected)
+
+    def close(self) -> None:
+        self._parquet.close()
+        self._source.close()
+
+
+class _IpcFile:
+    """Arrow's own format, with an index (Feather) or as a stream (Hugging Face).
+
+    It has no checksums: a changed byte in a batch that is not compressed is another number, or, in the lengths of
+    lists or words, found. A stream that does not end with its mark was cut short.
+    """
+
+    group_name = "record batch"
+
+    def __init__(
+        self, location: Location, name: str, columns: Sequence[str] | None, *, mapped: bool = False
+    ) -> None:
+        self.name, self._columns, self._location = name, columns, location
+        with readable(name):
+            self._source = location.open(name, mapped=mapped)
+            self._indexed = self._source.read(6) == b"ARROW1"
+            self._open(None)
+            self.schema, self._groups = with_vectors(self._reader.schema)
+            stored = stored_names(columns, self._groups)
+            self._fields = None if stored is None else [self.schema.get_field_index(one) for one in stored]
+            if stored is not None:
+                self._open(self._fields)
+
+    def counts(self, label: str) -> list[int]:
+        counted = _IpcFile(self._location, self.name, [label], mapped=True)
+        try:
+            return counted._counts()
+        finally:
+            counted.close()
+
+    def _counts(self) -> list[int]:
+        found: list[int] = []
+        if self._indexed:
+            for group in range(self._reader.num_record_batches):
+                with readable(self.name, f"{self.group_name} {group}"):
+                    found.append(self._reader.get_batch(group).num_rows)
+            return found
+        while (batch := self._following()) is not None:
+            found.append(batch.num_rows)
+        with readable(self.name):
+            self._source.seek(self._source.size() - len(_END))
+            whole = self._source.read(len(_END)) == _END
+        told = f"{self.name}, cut short after record batch {len(found) - 1}"
+        require(whole, "file", told, "a stream that ends with its mark")
+        return found
+
+    def batches(self, group: int, rows: int) -> Iterator[Any]:
+        told = f"{self.group_name} {group}"
+        with readable(self.name, told):
+            if self._indexed:
+                batch = self._reader.get_batch(group)
+            else:
+                if group < self._next:
+                    self._open(self._fields)
+                batch = None
+                while self._next <= group:
+                    batch = self._following()
+                    require(batch is not None, "file", f"{self.name} without {told}", "it, as before")
+            batch.validate(full=True)  # what a length in a damaged file points to may not be ours
+        for start in range(0, batch.num_rows, rows):
+            yield with_vectors_joined(batch.slice(start, rows), self._columns, self._groups)
+
+    def close(self) -> None:
+        self._source.close()
+
+    def _open(self, fields: list[int] | None) -> None:
+        options = pa.ipc.IpcReadOptions(use_threads=False, included_fields=fields)
+        self._source.seek(0)
+        self._next = 0
+        open_it = pa.ipc.open_file if self._indexed else pa.ipc.open_stream
+        self._reader = open_it(self._source, options=options)
+
+    def _following(self) -> Any:
+        """The next batch of a stream; None at its end."""
+        with readable(self.name, f"{self.group_name} {self._next}"):
+            try:
+                batch = self._reader.read_next_batch()
+            except StopIteration:
+                return None
+        self._next += 1
+        return batch

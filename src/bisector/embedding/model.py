@@ -1,0 +1,145 @@
+"""What makes embeddings: one base class for every kind of model, and the way from a name to one of them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from bisector.data.places import resolvable
+from bisector.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from bisector.training.checkpoint import Trained
+
+_KINDS = "a folder of a run, a .ckpt, timm/NAME, torchvision/NAME, or a file.onnx"
+
+
+class EmbeddingModel(ABC):
+    """A model that turns examples into embeddings.
+
+    Attributes:
+        name: for a person.
+        class_names: of the scores' columns; None if the model has no classes, or does not say which.
+        input_size: height and width that images are given at; None if the model takes any.
+        notes: lines about what was chosen in loading the model.
+        trained: what is known of a training of ours; None of other models.
+    """
+
+    name: str
+    class_names: tuple[str, ...] | None = None
+    input_size: tuple[int, int] | None = None
+    notes: tuple[str, ...] = ()
+    trained: "Trained | None" = None
+
+    @abstractmethod
+    def embed(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:  # (B, *shape) -> (B, D), (B, M)
+        """Return the embeddings and, if the model has them, the scores (logits without a margin), on the CPU.
+
+        Raises:
+            ArgumentError: if the model does not take examples of this shape.
+        """
+
+
+def open_model(
+    model: str,
+    *,
+    pretrained: bool = True,
+    weights: Path | None = None,
+    embedding_output: str | None = None,
+    scores_output: str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    device: torch.device | None = None,
+) -> EmbeddingModel:
+    """Return the model that a name or a path means.
+
+    Args:
+        model: a run or a checkpoint of `bisector train`, `timm/NAME`, `torchvision/NAME`, or an ONNX file.
+        pretrained: whether a published network has its published weights.
+        weights: a file of weights for a published network.
+        embedding_output: of an ONNX file.
+        scores_output: of an ONNX file.
+        mean: of the channels, for an ONNX file.
+        std: of the channels, for an ONNX file.
+        device: that computes; a GPU if there is one, else the CPU, if None.
+
+    Raises:
+        ArgumentError: if there is no such model, or it cannot be loaded, or an option is not for its kind.
+    """
+    path = Path(resolvable(model))  # what the file of embeddings names is found from any folder
+    published = model.startswith(("timm/", "torchvision/")) and not path.exists()
+    onnx = path.suffix.lower() == ".onnx"
+    for_onnx = {
+        "embedding_output": embedding_output,
+        "scores_output": scores_output,
+        "mean": mean,
+        "std": std,
+    }
+    for name, given in {"weights": weights, **for_onnx}.items():
+        if given is not None and not (published if name == "weights" else onnx):
+            kind = "timm/NAME or torchvision/NAME" if name == "weights" else "an ONNX file"
+            raise ArgumentError(f"{name}: got {given} for {model}; expected it only with {kind}")
+    if onnx and path.exists():
+        from bisector.embedding.onnx_file import OnnxModel
+
+        return OnnxModel(path, **for_onnx, device=device)  # type: ignore[arg-type]
+    if not published and not path.exists():
+        raise ArgumentError(f"model: got {model!r}, which is not there; expected {_KINDS}")
+    where = require_device(device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    if published:
+        from bisector.embedding.published import PublishedModel
+
+        return PublishedModel(model, pretrained=pretrained, weights=weights, device=where)
+    if path.is_dir() or path.suffix.lower() == ".ckpt":
+        from bisector.embedding.trained import TrainedModel
+
+        return TrainedModel(path, where)
+    raise ArgumentError(f"model: got {model!r}; expected {_KINDS}")
+
+
+def require_device(device: torch.device) -> torch.device:
+    """Return the device if PyTorch can compute on it.
+
+    Raises:
+        ArgumentError: if it cannot.
+
+    >>> require_device(torch.device("cpu"))
+    device(type='cpu')
+    >>> require_device(torch.device("meta"))
+    Traceback (most recent call last):
+    bisector.errors.ArgumentError: device: got meta, on which PyTorch cannot compute here; expected cpu...
+    """
+    try:
+        usable = torch.ones(1, device=device).item() == 1
+    except (RuntimeError, AssertionError, NotImplementedError):  # which of them depends on the device
+        usable = False
+    if not usable:
+        there = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        there += ["mps"] if torch.backends.mps.is_available() else []
+        raise ArgumentError(
+            f"device: got {device}, on which PyTorch cannot compute here; expected {' or '.join(there)}"
+        )
+    return device
+
+
+def fitted(
+    images: Tensor,  # (B, c, h, w) from 0 to 1, or (B, D)
+    size: tuple[int, int] | None,
+    channels: int | None,
+) -> Tensor:
+    """Images at another size (bicubic, antialiased), a gray channel repeated; vectors as they are.
+
+    >>> fitted(torch.ones(2, 1, 8, 8), (4, 4), 3).shape
+    torch.Size([2, 3, 4, 4])
+    """
+    if images.ndim != 4:
+        return images
+    if channels is not None and images.shape[1] == 1:
+        images = images.expand(-1, channels, -1, -1)
+    if size is None or tuple(images.shape[2:]) == size:
+        return images
+    return interpolate(images, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
