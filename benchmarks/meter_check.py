@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmarks.exact import exact_amount
 from bisector.data.tables import StoredEmbeddings
-from bisector.information.reading import ClassInformation
+from bisector.information.class_information import ClassInformation
 
 MOST_BYTES = 2**30  # of the rows kept for checking
 ROUNDING = 1e-6  # relative error that every form is allowed

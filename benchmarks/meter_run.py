@@ -10,11 +10,11 @@ import torch
 
 from benchmarks.growth import growth
 from benchmarks.meter_check import Check, check_amounts
+from benchmarks.meter_memory import MemoryNeed, memory_need
 from bisector.data.tables import StoredEmbeddings, open_embeddings
 from bisector.errors import require
-from bisector.information.memory import MemoryNeed, memory_need
+from bisector.information.class_information import ClassInformation
 from bisector.information.meter import InformationMeter
-from bisector.information.reading import ClassInformation
 
 SIDE = 2048  # of the bare product: large enough to reach what the machine can do
 QUEUE = 2000  # rows of the running merge's queue

@@ -46,6 +46,19 @@ def paint():
 
 
 @pytest.fixture
+def paint_classes(paint):
+    """Writes numbered images into folders: `paint_classes(root, {"a": 6, "train/b": 3}, suffix, ...)`."""
+
+    def painted(root, counts, suffix="png", **options):
+        for name, count in counts.items():
+            for number in range(count):
+                paint(root / name / f"{number}.{suffix}", **options)
+        return root
+
+    return painted
+
+
+@pytest.fixture
 def encode():
     """Encodes an array (height, width[, 3]) without loss."""
 

@@ -1,12 +1,24 @@
-"""Runs functions in several processes that can talk to each other over gloo."""
+"""Runs bisector in a process of its own, and functions in several processes that talk to each other over gloo."""
 
 import os
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import distributed
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "COLUMNS": "120"}
+
+
+def bisector(*words: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    """What a command said and how it ended."""
+    command = [sys.executable, "-m", "bisector", *words]
+    how: dict[str, Any] = {"env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 600}
+    return subprocess.run(command, check=False, **(how | options))
+
 
 Stage = tuple[Any, ...]
 """``(world, work, *arguments)``: ``work(rank, world, *arguments)`` runs in the first `world` processes."""

@@ -6,6 +6,7 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from dataclasses import MISSING, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ from bisector.measurement.stream.options import Options
 from bisector.measurement.stream.partial import Partial
 from bisector.posthoc import Adjustment
 from bisector.records import write_record
-from bisector.training.checkpoint import load_trained
 from bisector.training.checkpoints import resumable
-from bisector.training.results import Comparison, read_plane, read_run
+from bisector.training.classification import load_trained
+from bisector.training.results import Comparison, Plane, Run, read_result
 from bisector.training.settings import check_settings
 
 Damage = Callable[[Path], object]
@@ -154,8 +155,8 @@ def partial_of(file: Path) -> None:
 
 RECORDS: list[tuple[str, Callable[[Path], object]]] = [
     ("compare/comparison.json", Comparison.read),
-    ("compare/cells/*0-[!p]*/result.json", read_run),
-    ("compare/cells/*-plane-*/result.json", read_plane),
+    ("compare/cells/*0-[!p]*/result.json", partial(read_result, Run)),
+    ("compare/cells/*-plane-*/result.json", partial(read_result, Plane)),
     ("train/settings.json", settings_of),
     ("measure/measure.json", Measurement.read),
     ("boxes.json", BoxResult.read),

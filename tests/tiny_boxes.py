@@ -1,9 +1,12 @@
-"""A folder of Pascal VOC whose pictures hold coloured rectangles: small enough to train on within a test."""
+"""Sets of boxes by their labels alone, and a folder of Pascal VOC small enough to train on within a test."""
 
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+
+from bisector.data.boxes import BoxSet, Picture
 
 COLOURS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (230, 40, 40)}
 SPLITS = {"train": 16, "val": 6, "test": 6}
@@ -44,3 +47,13 @@ def _write_picture(folder: Path, name: str, size: int, draw: np.random.Generator
     Image.fromarray(pixels).save(folder / "JPEGImages" / f"{name}.jpg", quality=95)
     text = XML.format(file=f"{name}.jpg", w=size, h=size) + "".join(objects) + "</annotation>\n"
     (folder / "Annotations" / f"{name}.xml").write_text(text)
+
+
+def labelled(labels: list[list[int]], classes: int) -> BoxSet:
+    """A set of pictures without files, from the labels of the boxes of each."""
+    pictures, first = [], 1
+    for number, own in enumerate(labels):
+        box = torch.tensor([[1.0, 1, 5, 5]]).repeat(len(own), 1)
+        pictures.append(Picture.of(number, f"{number}", 8, 8, box, torch.tensor(own).long(), first_id=first))
+        first += len(own)
+    return BoxSet(pictures, [f"c{c}" for c in range(classes)], name="x")

@@ -44,6 +44,6 @@ from bisector.heads import TrainingState as TrainingState
 from bisector.heads import shard_classes as shard_classes
 from bisector.information.amount import information_amount as information_amount
 from bisector.information.amount import information_amounts as information_amounts
+from bisector.information.class_information import ClassInformation as ClassInformation
 from bisector.information.meter import InformationMeter as InformationMeter
-from bisector.information.reading import ClassInformation as ClassInformation
 from bisector.optim.rowwise_adamw import RowwiseAdamW as RowwiseAdamW

@@ -16,10 +16,11 @@ from benchmarks.growth import forget_process_peak, process_bytes
 from benchmarks.long_tail import LVIS_INSTANCES, lvis_like_counts
 from benchmarks.meter import main
 from benchmarks.meter_check import Check
+from benchmarks.meter_memory import memory_need
 from benchmarks.meter_run import cheapest_queue
 from benchmarks.spectra import ROW_GROUP, ClassSpectra, write_embeddings
 from bisector.cores import process_peak_bytes
-from bisector.information.memory import memory_need
+from bisector.errors import ArgumentError
 
 REPOSITORY = Path(__file__).parents[2]
 SMALL = ["--rows", "3000", "--dim", "24", "--classes", "40", "--checked", "5"]
@@ -189,3 +190,37 @@ def test_a_mistake_is_one_line(words: list[str], told: str, capsys: pytest.Captu
     said = capsys.readouterr().err
     assert said.count("\n") == 1, said
     assert told in said
+
+
+MIB, GB = 2**20, 1e9
+
+
+@pytest.mark.parametrize(
+    ("instances", "dim", "classes", "queue", "all_embeddings", "scheme", "merged"),
+    [
+        (55_800, 128, 20, 11_517, "27.25", "11.87", "2.2"),
+        (605_638, 128, 80, 68_182, "295.72", "78.29", "6.0"),
+    ],
+)
+def test_the_papers_table(instances, dim, classes, queue, all_embeddings, scheme, merged):
+    need = memory_need(instances, dim, classes, queue)
+    assert f"{need.all_embeddings / MIB:.2f}" == all_embeddings
+    assert f"{need.local_covariances / MIB:.2f}" == scheme
+    assert f"{memory_need(instances, dim, classes, 2000).running_merge / MIB:.1f}" == merged
+
+
+def test_the_papers_table_for_lvis():
+    def need(queue):
+        return memory_need(1_270_000, 1024, 1203, queue)
+
+    assert f"{need(2000).all_embeddings / GB:.1f}" == "5.2"
+    assert f"{need(2000).running_merge / GB:.1f}" == "5.1"
+    # Whatever the queue, from a tenth of the data to all of it.
+    assert min(need(1_270_000 * k // 100).local_covariances for k in range(10, 101)) > 12 * GB
+
+
+def test_sizes_below_one_are_named():
+    for name in ("instances", "dim", "num_classes", "queue", "bytes_per_number"):
+        sizes = {"instances": 1, "dim": 1, "num_classes": 1, "queue": 1, "bytes_per_number": 1, name: 0}
+        with pytest.raises(ArgumentError, match=f"{name}: got 0"):
+            memory_need(**sizes)

@@ -33,7 +33,7 @@ def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(voc: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "igam"
-    assert main(["detect", "train", "--data", str(voc), *SMALL, "--epochs", "2", "--out", str(out)]) == 0
+    detect("train", "--data", voc, *SMALL, "--epochs", "2", "--out", out)
     return out
 
 
@@ -45,6 +45,10 @@ def coco(voc: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     (folder / "val.json").write_text(json.dumps(splits.validation.coco()))
     data = ["--data", str(folder / "train.json"), "--images", str(voc / "JPEGImages")]
     return [*data, "--validation", str(folder / "val.json")]
+
+
+def detect(*words: object, code: int = 0) -> None:
+    assert main(["detect", *map(str, words)]) == code
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -81,8 +85,7 @@ def test_a_training_leaves_its_files_and_is_not_repeated(
     (run / "result.json").write_text(json.dumps({**done, "seconds": 3601.0}))
     shown = page(run)
     before = (run / "last.ckpt").stat().st_mtime_ns, done["scores"], (run / "detections.json").read_bytes()
-    words = ["detect", "train", "--data", f"{voc}/", *SMALL, "--epochs", "2", "--out", str(run)]
-    assert main(words) == 0
+    detect("train", "--data", f"{voc}/", *SMALL, "--epochs", "2", "--out", run)
     after = (
         (run / "last.ckpt").stat().st_mtime_ns,
         result(run)["scores"],
@@ -96,22 +99,18 @@ def test_a_training_leaves_its_files_and_is_not_repeated(
 
 
 def test_a_run_is_scored_again_and_so_are_its_stored_results(run: Path, voc: Path, tmp_path: Path) -> None:
-    assert main(["detect", "evaluate", str(run), "--device", "cpu", "--out", str(tmp_path / "again")]) == 0
+    detect("evaluate", run, "--device", "cpu", "--out", tmp_path / "again")
     for name in ("class_ap", "class_ap50"):  # in other batches than in the training
         found, before = (result(folder)["scores"][name] for folder in (tmp_path / "again", run))
         assert found == pytest.approx(before, abs=1e-6)
     found, before = (result(folder)["classified"] for folder in (tmp_path / "again", run))
     assert found["class_accuracy"] == pytest.approx(before["class_accuracy"], abs=1e-6)
     assert result(tmp_path / "again")["adjustment"] is None
-    stored = str(run / "detections.json")
-    assert main(["detect", "evaluate", stored, "--data", str(voc), "--out", str(tmp_path / "stored")]) == 0
-    assert result(tmp_path / "stored")["scores"]["class_ap"] == pytest.approx(
-        result(run)["scores"]["class_ap"], abs=1e-6
-    )
+    detect("evaluate", run / "detections.json", "--data", voc, "--out", tmp_path / "stored")
+    found, before = (result(folder)["scores"]["class_ap"] for folder in (tmp_path / "stored", run))
+    assert found == pytest.approx(before, abs=1e-6)
     part = ["--part", "validation", "--adjust", "prior", "--tau", "0.5"]
-    assert (
-        main(["detect", "evaluate", str(run), *part, "--device", "cpu", "--out", str(tmp_path / "tau")]) == 0
-    )
+    detect("evaluate", run, *part, "--device", "cpu", "--out", tmp_path / "tau")
     adjusted = result(tmp_path / "tau")
     assert adjusted["part"] == "validation"
     assert adjusted["adjustment"].startswith("prior")
@@ -121,8 +120,7 @@ def test_a_run_is_scored_again_and_so_are_its_stored_results(run: Path, voc: Pat
 def test_a_training_is_not_written_over(run: Path, voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (run / "result.json").read_bytes()
     for detector in (run, run / "detections.json"):
-        words = ["detect", "evaluate", str(detector), "--data", str(voc), "--out", str(run)]
-        assert main(words) == 2
+        detect("evaluate", detector, "--data", voc, "--out", run, code=2)
         assert "which holds a training (settings.json); expected another folder" in capsys.readouterr().err
     assert (run / "result.json").read_bytes() == before
 
@@ -131,16 +129,16 @@ def test_files_of_coco_are_trained_on(
     coco: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "coco"
-    assert main(["detect", "train", *coco, *SMALL, "--epochs", "1", "--out", str(out)]) == 0
+    detect("train", *coco, *SMALL, "--epochs", "1", "--out", out)
     assert (result(out)["part"], result(out)["scores"]["images"]) == ("validation", 6)
     capsys.readouterr()
-    words = ["detect", "adjust", str(out / "detections.json"), *coco, "--imbalance", "2", "--seed", "3"]
-    assert main([*words, "--out", str(tmp_path / "adjusted.json")]) == 0
+    other = ("--imbalance", 2, "--seed", 3)
+    detect("adjust", out / "detections.json", *coco, *other, "--out", tmp_path / "adjusted.json")
     told = capsys.readouterr().out
-    following = shlex.split(told[told.index("Next: bisector ") :])[2:]
+    following = shlex.split(told[told.index("Next: bisector detect ") :])[3:]
     assert following[-2:] == ["--seed", "3"]
     assert set(coco) < set(following)
-    assert main([*following, "--out", str(tmp_path / "next")]) == 0
+    detect(*following, "--out", tmp_path / "next")
 
 
 @pytest.mark.parametrize("head", ["igam", "linear"])
@@ -158,7 +156,7 @@ def test_one_class_is_trained_on(coco: list[str], tmp_path: Path, head: str) -> 
         place.write_text(json.dumps({**content, "categories": [kept]}))
         words.append(str(place))
     assert words != coco
-    assert main(["detect", "train", *words, *SMALL, "--epochs", "1", "--head", head, "--out", str(out)]) == 0
+    detect("train", *words, *SMALL, "--epochs", "1", "--head", head, "--out", out)
     scores = result(out)["scores"]
     assert len(scores["class_names"]) == 1
     assert scores["bias"] is None
@@ -175,7 +173,7 @@ def test_stored_results_are_adjusted(voc: Path, tmp_path: Path, capsys: pytest.C
     ]
     file, out = tmp_path / "results.json", tmp_path / "adjusted.json"
     file.write_text(json.dumps(records))
-    assert main(["detect", "adjust", str(file), "--data", str(voc), "--out", str(out)]) == 0
+    detect("adjust", file, "--data", voc, "--out", out)
     found = json.loads(out.read_text())
     counts = splits.train.counts.double()
     for record in found:
@@ -185,17 +183,16 @@ def test_stored_results_are_adjusted(voc: Path, tmp_path: Path, capsys: pytest.C
     capsys.readouterr()
     even = tmp_path / "counts.json"
     even.write_text(json.dumps({"blue": 5, "green": 5, "red": 5}))
-    words = ["detect", "adjust", str(file), "--data", str(voc), "--counts", str(even), "--out", str(out)]
-    assert main(words) == 0
+    detect("adjust", file, "--data", voc, "--counts", even, "--out", out)
     for record in json.loads(out.read_text()):
         assert record["score"] == pytest.approx(0.3 + 0.1 * record["category_id"])
-    words = ["detect", "evaluate", str(file), "--data", str(voc), "--adjust", "prior"]
-    assert main([*words, "--out", str(tmp_path / "scored")]) == 0
+    words = ("evaluate", file, "--data", voc, "--adjust", "prior", "--out")
+    detect(*words, tmp_path / "scored")
     assert "Adjusted: prior" in capsys.readouterr().out
 
     box = {"image_id": ids[0], "bbox": [1, 2, 30, 40], "scores": [0.1, 0.2, 0.3]}
     file.write_text(json.dumps([box]))
-    assert main([*words, "--out", str(tmp_path / "several")]) == 2
+    detect(*words, tmp_path / "several", code=2)
     assert "bisector detect adjust moves these" in capsys.readouterr().err
     assert not (tmp_path / "several").exists()
 
@@ -203,7 +200,7 @@ def test_stored_results_are_adjusted(voc: Path, tmp_path: Path, capsys: pytest.C
 def test_the_boxes_of_a_run_are_measured_with_its_ap(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["detect", "measure", str(run), "--device", "cpu", "--out", str(tmp_path)]) == 0
+    detect("measure", run, "--device", "cpu", "--out", tmp_path)
     told = capsys.readouterr().out
     assert "bisector detect" in told[told.index("Next:") :]
     measured = json.loads((tmp_path / "measure.json").read_text())
@@ -216,8 +213,7 @@ def test_the_boxes_of_a_run_are_measured_with_its_ap(
 def test_other_boxes_are_measured_without_the_ap_of_the_training(
     run: Path, coco: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["detect", "measure", str(run), *coco, "--part", "train", "--device", "cpu"]
-    assert main([*words, "--out", str(tmp_path)]) == 0
+    detect("measure", run, *coco, "--part", "train", "--device", "cpu", "--out", tmp_path)
     assert "these are other boxes: measured without AP" in capsys.readouterr().err
     measured = json.loads((tmp_path / "measure.json").read_text())
     assert {score["name"] for score in measured["scores"]}.isdisjoint({"AP", "AP50"})
@@ -245,7 +241,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     action, *rest = words
     data = [] if "--data" in words else ["--data", str(voc)]
     out = ["--out", str(tmp_path / "out")]
-    assert main(["detect", action, *data, *(SMALL if action == "train" else []), *rest, *out]) == 2
+    detect(action, *data, *(SMALL if action == "train" else []), *rest, *out, code=2)
     complaint = capsys.readouterr().err.strip()
     assert told in complaint
     assert complaint.startswith(f"bisector detect {action}: error: ")
@@ -275,7 +271,7 @@ def test_results_of_other_pictures_are_refused(
         ([], "--data: got none"),
         (["--data", str(voc), "--adjust", "nowhere.json"], "--adjust: got nowhere.json"),
     ):
-        assert main(["detect", "evaluate", str(file), *words, "--out", str(tmp_path / "out")]) == 2
+        detect("evaluate", file, *words, "--out", tmp_path / "out", code=2)
         assert told in capsys.readouterr().err
 
 
@@ -332,8 +328,8 @@ def test_two_processes_train_one_model_and_score_all_pictures(tmp_path: Path) ->
     assert process.returncode == 0, complaint
     assert printed.count("small-fpn") == 1  # the first process alone speaks
     assert result(tmp_path / "two")["scores"]["images"] == 7
-    again = ["detect", "evaluate", str(tmp_path / "two"), "--device", "cpu", "--out", str(tmp_path / "again")]
-    assert main(again) == 0
+    again = ["evaluate", str(tmp_path / "two"), "--device", "cpu", "--out", str(tmp_path / "again")]
+    detect(*again)
     scores = [result(tmp_path / name)["scores"] for name in ("two", "again")]
     assert scores[0]["class_ap"] == pytest.approx(scores[1]["class_ap"], abs=1e-6)
     assert scores[0]["detections"] == scores[1]["detections"]
@@ -343,7 +339,7 @@ def test_two_processes_train_one_model_and_score_all_pictures(tmp_path: Path) ->
     assert len(sure[0]) > 300  # nothing is learned in 6 steps, and no score is high
     assert sure[0] == pytest.approx(sure[1], rel=1e-3)  # in other batches, but with the same statistics
     valid = ["--part", "validation", "--out", str(tmp_path / "valid")]
-    assert main(["detect", "evaluate", str(tmp_path / "two" / "best.ckpt"), "--device", "cpu", *valid]) == 0
+    detect("evaluate", tmp_path / "two" / "best.ckpt", "--device", "cpu", *valid)
     logged = float(rows(tmp_path / "two" / "metrics.csv")[1]["val/ap50"])
     assert logged == pytest.approx(result(tmp_path / "valid")["scores"]["ap50"], abs=1e-6)
     counted = rows(tmp_path / "two" / "amounts.csv")
@@ -374,13 +370,9 @@ def test_one_class_is_scored_and_adjusted(tmp_path: Path, capsys: pytest.Capture
     for name, content in (("boxes", truth), ("found", found)):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     data = ["--data", str(tmp_path / "boxes.json"), "--validation", str(tmp_path / "boxes.json")]
-    assert (
-        main(["detect", "adjust", str(tmp_path / "found.json"), *data, "--out", str(tmp_path / "a.json")])
-        == 0
-    )
+    detect("adjust", tmp_path / "found.json", *data, "--out", tmp_path / "a.json")
     for results in ("found.json", "a.json"):
-        words = ["detect", "evaluate", str(tmp_path / results), *data]
-        assert main([*words, "--out", str(tmp_path / "out")]) == 0
+        detect("evaluate", tmp_path / results, *data, "--out", tmp_path / "out")
         scores = result(tmp_path / "out")["scores"]
         held = {
             record["image_id"] for record in json.loads((tmp_path / "out" / "detections.json").read_text())
@@ -395,7 +387,7 @@ def test_pictures_of_two_parts_are_told(tmp_path: Path, capsys: pytest.CaptureFi
     voc, file = write_voc(tmp_path / "voc", splits={"train": 3, "val": 1}), tmp_path / "found.json"
     (voc / "ImageSets" / "Main" / "val.txt").write_text("p004\np002\n")
     file.write_text("[]")
-    assert main(["detect", "evaluate", str(file), "--data", str(voc), "--out", str(tmp_path / "out")]) == 0
+    detect("evaluate", file, "--data", voc, "--out", tmp_path / "out")
     told = f"data: voc val: 1 of 2 images are those of voc train, in {voc}: JPEGImages/p002.jpg"
     assert told in capsys.readouterr().err
     assert told.removeprefix("data: ") in (tmp_path / "out" / "detections.html").read_text()

@@ -3,7 +3,6 @@ import json
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,35 +19,33 @@ from bisector.data.registry import load
 from bisector.data.tables import read_embeddings
 from bisector.embedding.published import PublishedModel
 from bisector.measurement.measurement import Measurement
-from bisector.training.checkpoint import load_trained
+from bisector.training.classification import load_trained
+from real_processes import bisector
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["absent", "digits"], "model: got 'absent', which is not there"),
-        (["timm/test_resnt", "digits", "--no-pretrained"], "did you mean"),
-        (["timm/test_resnet", "--no-pretrained"], "data: got none"),
-        (["timm/test_resnet", "digit", "--no-pretrained"], "did you mean 'digits'"),
-        (["timm/test_resnet", "digits", "--no-pretrained", "--batch-size", "0"], "batch_size: got 0"),
-        (["timm/test_resnet", "digits", "--no-pretrained", "--part", "tset"], "did you mean 'test'"),
-        (["timm/test_resnet", "digits", "--no-pretrained", "--device", "abacus"], "--device: got 'abacus'"),
-        (["timm/test_resnet", "digits", "--weights", "absent.pt"], "weights: got absent.pt"),
-        (["timm/test_resnet", "digits", "--mean", "0.5"], "only with an ONNX file"),
-        (["timm/test_resnet", "digits", "--out", "a-file/e.parquet"], "a-file is a file"),
-        (["timm/test_resnet", "digits", "--out", "e.csv"], "a name that ends in .parquet"),
-        (["a-file", "digits"], "expected a folder of a run"),
-        (["a-file", "digits", "--mean", "a,b"], "argument --mean: got 'a,b'; expected a number a channel"),
-        (["timm/test_resnet", "digits", "--no-pretrained", "--device", "meta"], "device: got meta, on which"),
-        (
-            ["timm/test_resnet", "digits", "--no-pretrained", "--device", "cuda:77"],
-            "device: got cuda:77, on which",
-        ),
-        (["timm/test_resnet", "digits", "--scores-output", "x"], "only with an ONNX file"),
+        ("absent digits", "model: got 'absent', which is not there"),
+        ("timm/test_resnt digits --no-pretrained", "did you mean"),
+        ("timm/test_resnet --no-pretrained", "data: got none"),
+        ("timm/test_resnet digit --no-pretrained", "did you mean 'digits'"),
+        ("timm/test_resnet digits --no-pretrained --batch-size 0", "batch_size: got 0"),
+        ("timm/test_resnet digits --no-pretrained --part tset", "did you mean 'test'"),
+        ("timm/test_resnet digits --no-pretrained --device abacus", "--device: got 'abacus'"),
+        ("timm/test_resnet digits --weights absent.pt", "weights: got absent.pt"),
+        ("timm/test_resnet digits --mean 0.5", "only with an ONNX file"),
+        ("timm/test_resnet digits --out a-file/e.parquet", "a-file is a file"),
+        ("timm/test_resnet digits --out e.csv", "a name that ends in .parquet"),
+        ("a-file digits", "expected a folder of a run"),
+        ("a-file digits --mean a,b", "argument --mean: got 'a,b'; expected a number a channel"),
+        ("timm/test_resnet digits --no-pretrained --device meta", "device: got meta, on which"),
+        ("timm/test_resnet digits --no-pretrained --device cuda:77", "device: got cuda:77, on which"),
+        ("timm/test_resnet digits --scores-output x", "only with an ONNX file"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
-    words: list[str],
+    words: str,
     told: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -56,7 +53,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a-file").write_text("in the way")
-    said = refused(["embed", *words])
+    said = refused(["embed", *words.split()])
     assert told in said
     assert [path.name for path in tmp_path.iterdir()] == ["a-file"]
 
@@ -65,17 +62,8 @@ def test_a_network_of_timm_embeds_a_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words = [
-        "embed",
-        "timm/test_resnet",
-        "digits",
-        "--no-pretrained",
-        "--part",
-        "validation",
-        "--out",
-        "new/e.parquet",
-    ]
-    assert main(words) == 0
+    words = "timm/test_resnet digits --no-pretrained --part validation --out new/e.parquet"
+    assert main(["embed", *words.split()]) == 0
     said = capsys.readouterr()
     assert "180 rows: new/e.parquet" in said.out
     assert "bisector measure new/e.parquet" in said.out
@@ -198,32 +186,11 @@ def test_relative_paths_are_found_from_another_folder_and_after_a_move(
     monkeypatch.chdir(project)
     vectors = np.random.default_rng(0).normal(size=(60, 5)).astype("f4")
     np.savez("table.npz", embeddings=vectors, labels=np.arange(60) % 3)
-    short = ["--epochs", "1", "--accelerator", "cpu"]
-    train = [
-        "train",
-        "--data",
-        "table.npz",
-        "--head",
-        "am-softmax",
-        *short,
-        "--no-tensorboard",
-        "--out",
-        "run",
-    ]
-    heads = [
-        "compare",
-        "--data",
-        "./table.npz",
-        "--heads",
-        "am-softmax",
-        "--seeds",
-        "1",
-        "--jobs",
-        "1",
-        *short,
-    ]
+    short = "--epochs 1 --accelerator cpu"
+    train = f"train --data table.npz --head am-softmax {short} --no-tensorboard --out run".split()
+    heads = f"compare --data ./table.npz --heads am-softmax --seeds 1 --jobs 1 {short} --out heads".split()
     assert main(train) == 0
-    assert main([*heads, "--out", "heads"]) == 0
+    assert main(heads) == 0
     assert json.loads(Path("run/settings.json").read_text())["task"]["data"] == str(project / "table.npz")
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -241,38 +208,19 @@ def test_relative_paths_are_found_from_another_folder_and_after_a_move(
     capsys.readouterr()
     assert main(train) == 0
     assert Path("run/last.ckpt").stat().st_mtime_ns == trained
-    assert main([*heads, "--out", "heads"]) == 0
+    assert main(heads) == 0
     assert len(list(Path("heads/cells").iterdir())) == 1
 
 
 @pytest.mark.slow
 def test_a_run_of_ours_embeds_what_it_was_trained_on(tmp_path: Path) -> None:
-    def bisector(*words: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "bisector", *words],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            check=False,
-            timeout=600,
-        )
+    def run(words: str) -> subprocess.CompletedProcess[str]:
+        done = bisector(*words.split(), cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         return done
 
-    trained = [
-        "--data",
-        "digits",
-        "--imbalance",
-        "10",
-        "--seed",
-        "3",
-        "--epochs",
-        "3",
-        "--head",
-        "normalized-softmax",
-    ]
-    bisector("train", *trained, "--out", "run")
-    bisector("embed", "run")
+    run("train --data digits --imbalance 10 --seed 3 --epochs 3 --head normalized-softmax --out run")
+    run("embed run")
     found = read_embeddings(tmp_path / "embeddings.parquet")
     data = load("digits", imbalance=10, seed=3)
     assert found.splits is not None
@@ -288,10 +236,10 @@ def test_a_run_of_ours_embeds_what_it_was_trained_on(tmp_path: Path) -> None:
     truth = load_digits(return_X_y=True)[1]
     assert [truth[int(name)] for name in found.names] == found.labels.tolist()
     assert found.settings == {"imbalance": 10.0, "seed": 3, "split": "standard"}
-    other = bisector("embed", "run", "digits", "--seed", "4", "--part", "test", "--out", "other.parquet")
+    other = run("embed run digits --seed 4 --part test --out other.parquet")
     assert "--seed 4 is not that of the training (3)" in other.stderr
 
-    done = bisector("measure", "embeddings.parquet", "--out", "found")
+    done = run("measure embeddings.parquet --out found")
     assert re.search(rf"Accuracy {100 * accuracy:.1f} %", done.stdout), done.stdout
     assert "Next: " in done.stdout
     for name in ("measure.html", "measure.json", "classes.csv", "label_errors.csv", "duplicates.csv"):

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import torch
 
+from real_processes import ENVIRONMENT
+
 KILLS = 3
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 Words = list[str]
 
 

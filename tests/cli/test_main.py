@@ -14,17 +14,7 @@ from bisector.cli import detect
 from bisector.cli.main import COMMANDS, main
 from bisector.errors import ArgumentError, plain
 from bisector.heads import HEADS, OTHER_NAMES, build_head
-
-
-def bisector(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "bisector", *words],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        check=False,
-        timeout=300,
-    )
+from real_processes import bisector
 
 
 def bare_commands() -> list[list[str]]:
@@ -161,18 +151,8 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 
 
 def test_a_dry_run_says_at_once_what_it_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [
-        "--dry-run",
-        "--heads",
-        "am-softmax",
-        "--epochs",
-        "2",
-        "--seeds",
-        "1",
-        "--out",
-        str(tmp_path / "x"),
-    ]
-    assert main(["compare", *words]) == 0
+    words = ["--dry-run", "--heads", "am-softmax", "--epochs", "2", "--seeds", "1"]
+    assert main(["compare", *words, "--out", str(tmp_path / "x")]) == 0
     said = capsys.readouterr()
     first, second = said.err.splitlines()[:2]
     assert first == "dry run: reading digits"
@@ -228,11 +208,9 @@ def test_an_interrupted_comparison_says_so(tmp_path: Path) -> None:
 def test_a_narrow_terminal_without_plus_minus_costs_nothing(tmp_path: Path) -> None:
     words = ["compare", "--heads", "linear-softmax", "--epochs", "1", "--seeds", "2", "--out", "found"]
     narrow = {**os.environ, "COLUMNS": "30", "PYTHONIOENCODING": "ascii"}
-    done = subprocess.run(
-        [sys.executable, "-m", "bisector", *words], capture_output=True, cwd=tmp_path, env=narrow, check=False
-    )
+    done = bisector(*words, cwd=tmp_path, env=narrow)
     assert done.returncode == 0, done.stderr
-    assert b"found/report.html" in done.stdout
+    assert "found/report.html" in done.stdout
     assert (tmp_path / "found" / "report.html").exists()
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy
 import pytest
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+from real_processes import ENVIRONMENT
+
 SECONDS = 20  # in which the others have to be gone: less than any of Lightning's or PyTorch's own limits
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="asks /proc who is alive")
@@ -126,9 +127,7 @@ def test_a_killed_loader_is_one_line(tmp_path: Path, table: str) -> None:
     words = ["train", "--data", table, "--head", "am-softmax", *LONG, "--workers", "1", "--out", "out"]
     with start(*words, cwd=tmp_path) as process:
         wait_for((tmp_path / "out" / "last.ckpt").exists, process)
-        wait_for(
-            lambda: len(descendants(process.pid)) == 2, process
-        )  # of the training and the validation part
+        wait_for(lambda: len(descendants(process.pid)) == 2, process)  # loaders of training and of validation
         os.kill(max(descendants(process.pid)), signal.SIGKILL)
         try:
             told = process.communicate(timeout=120)[0]
@@ -149,10 +148,8 @@ from bisector.training.recipe import Machine, Recipe, Task
 if __name__ == "__main__":
     machine = Machine(accelerator="cpu", devices=2)
     for seed in (0, 1):
-        Classification(
-            dataset=load("digits"), task=Task("digits"), head="am-softmax", recipe=Recipe(epochs=1), seed=seed,
-            machine=machine,
-        ).run()
+        data = {"dataset": load("digits"), "task": Task("digits")}
+        Classification(**data, head="am-softmax", recipe=Recipe(epochs=1), seed=seed, machine=machine).run()
     Path(f"done-{os.environ['LOCAL_RANK']}").touch()
 """
 

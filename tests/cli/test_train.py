@@ -2,30 +2,17 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
 import torch
-from PIL import Image
 
 from bisector.cli.main import main
+from real_processes import bisector
 
 SMALL = ["--data", "digits", "--imbalance", "20", "--accelerator", "cpu", "--no-tensorboard"]
-
-
-def bisector(*words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
-    return subprocess.run(
-        [sys.executable, "-m", "bisector", *words],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -107,31 +94,25 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
 
 
 def test_a_pretrained_network_is_trained_at_its_own_size_and_the_choice_is_kept(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, paint: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models = pytest.importorskip("torchvision.models")
     monkeypatch.setenv(
         "TORCH_HOME", str(tmp_path / "torch")
     )  # where torchvision keeps what it has downloaded
+    kept = tmp_path / "torch" / "hub" / "checkpoints"
+    kept.mkdir(parents=True)
     file = models.get_model_weights("squeezenet1_1").DEFAULT.url.rpartition("/")[2]
-    (tmp_path / "torch" / "hub" / "checkpoints").mkdir(parents=True)
-    torch.save(
-        models.get_model("squeezenet1_1").state_dict(), tmp_path / "torch" / "hub" / "checkpoints" / file
-    )
+    torch.save(models.get_model("squeezenet1_1").state_dict(), kept / file)
     for number in range(12):
-        place = tmp_path / "photos" / "ab"[number % 2] / f"{number}.png"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (30 + number, 40), (20 * number, 0, 0)).save(place)
-    words = [
-        "train",
-        "--data",
-        str(tmp_path / "photos"),
-        "--backbone",
-        "torchvision/squeezenet1_1",
-        "--pretrained",
-    ]
-    words += ["--epochs", "1", "--accelerator", "cpu", "--no-tensorboard", "--head", "linear-softmax"]
-    words += ["--augment", "none", "--out", str(tmp_path / "out")]
+        paint(
+            tmp_path / "photos" / "ab"[number % 2] / f"{number}.png", (30 + number, 40), (20 * number, 0, 0)
+        )
+    options = (
+        "--backbone torchvision/squeezenet1_1 --pretrained --epochs 1 --accelerator cpu --no-tensorboard"
+    )
+    words = ["train", *options.split(), "--head", "linear-softmax", "--augment", "none"]
+    words += ["--data", str(tmp_path / "photos"), "--out", str(tmp_path / "out")]
     assert main(words) == 0
     told = capsys.readouterr()
     assert told.err.count("published weights of torchvision/squeezenet1_1: images of 224 x 224, its own") == 1
@@ -223,24 +204,20 @@ def test_two_processes_train_as_one_with_the_joint_batch(tmp_path: Path) -> None
     rates = ["--epochs", "4", "--optimizer", "sgd", "--learning-rate", "0.05"]
     same = [*data, *rates, "--head", "igam", "--accelerator", "cpu", "--no-tensorboard"]
     for devices, batch in (("1", "64"), ("2", "32")):
-        ended = bisector(
-            "train", *same, "--devices", devices, "--batch-size", batch, "--out", str(tmp_path / devices)
-        )
+        machine = ["--devices", devices, "--batch-size", batch]
+        ended = bisector("train", *same, *machine, "--out", str(tmp_path / devices))
         assert ended.returncode == 0, ended.stderr
         assert ended.stdout.count("Balanced accuracy") == 1  # the first process alone speaks
     one, two = (torch.load(tmp_path / n / "last.ckpt", weights_only=True)["state_dict"] for n in ("1", "2"))
     for name, value in one.items():
         if "_extra_state" not in name:
             torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5)
-    for mine, theirs in zip(
-        rows(tmp_path / "1" / "amounts.csv"), rows(tmp_path / "2" / "amounts.csv"), strict=True
-    ):
-        assert [float(x) for x in mine.values()] == pytest.approx(
-            [float(x) for x in theirs.values()], rel=1e-4
-        )
-    for mine, theirs in zip(
-        rows(tmp_path / "1" / "metrics.csv"), rows(tmp_path / "2" / "metrics.csv"), strict=True
-    ):
+    amounts, metrics = (
+        [rows(tmp_path / n / f"{name}.csv") for n in ("1", "2")] for name in ("amounts", "metrics")
+    )
+    for mine, theirs in zip(*amounts, strict=True):
+        assert [*map(float, mine.values())] == pytest.approx([*map(float, theirs.values())], rel=1e-4)
+    for mine, theirs in zip(*metrics, strict=True):
         assert float(mine["val/accuracy"]) == pytest.approx(float(theirs["val/accuracy"]), abs=0.03)
 
 

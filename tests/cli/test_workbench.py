@@ -95,18 +95,9 @@ def test_a_comparison_takes_the_folder_too(
 def test_the_open_set_split_verifies_classes_never_trained_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [
-        "--data",
-        "digits",
-        "--split",
-        "open-set",
-        "--heads",
-        "linear-softmax,am-softmax",
-        "--seeds",
-        "2",
-    ]
-    machine = ["--epochs", "2", "--accelerator", "cpu", "--jobs", "1"]
-    assert main(["compare", *words, *machine, "--out", str(tmp_path)]) == 0
+    common = ["--data", "digits", "--split", "open-set", "--epochs", "2", "--accelerator", "cpu"]
+    words = [*common, "--heads", "linear-softmax,am-softmax", "--seeds", "2", "--jobs", "1"]
+    assert main(["compare", *words, "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert printed.index("EER %") < printed.index("Balanced")
     stored = json.loads((tmp_path / "comparison.json").read_text())
@@ -116,25 +107,7 @@ def test_the_open_set_split_verifies_classes_never_trained_on(
         assert 0 < run["verification"]["eer"] < 0.5
     assert (tmp_path / "verification.html").is_file()
 
-    out = tmp_path / "one"
-    assert (
-        main(
-            [
-                "train",
-                "--data",
-                "digits",
-                "--split",
-                "open-set",
-                "--epochs",
-                "2",
-                "--head",
-                "arcface",
-                "--out",
-                str(out),
-            ]
-        )
-        == 0
-    )
+    assert main(["train", *common, "--head", "arcface", "--out", str(tmp_path / "one")]) == 0
     printed = capsys.readouterr().out
     assert "EER %" in printed
     assert "validation part" in printed

@@ -62,6 +62,7 @@ def test_nothing_is_lost(folder):
         "class 'empty': no readable image",
         "class 'nothing readable': no readable image",
     }
+    assert min(counts.min() for counts in (data.validation_counts, data.test_counts)) == 1
     rows = every(data)
     assert len({name for name, _, _ in rows}) == len(rows) == 24
     for name, label, pixels in rows:
@@ -69,15 +70,6 @@ def test_nothing_is_lost(folder):
         assert pixels[0].mean().item() * 255 == pytest.approx(
             40 * AWKWARD.index(data.class_names[label]), abs=1
         )
-
-
-def test_each_class_is_in_every_part(folder):
-    data = load(str(folder))
-    assert [data.train_counts.min(), data.test_counts.min(), data.validation.labels.bincount().min()] == [
-        4,
-        1,
-        1,
-    ]
 
 
 def test_lazy_and_held_images_are_the_same(folder):
@@ -120,17 +112,13 @@ def test_lazy_images_travel_to_workers(folder):
 
 
 @pytest.mark.parametrize("other", ["test", "Val"])
-def test_train_and_test_folders(tmp_path, paint, other):
-    for part, count in (("Train", 10), (other, 3)):
-        for name in ("cat", "dog"):
-            for number in range(count):
-                paint(tmp_path / part / name / f"{number}.png")
+def test_train_and_test_folders(tmp_path, paint, paint_classes, other):
+    paint_classes(tmp_path, {"Train/cat": 10, "Train/dog": 10, f"{other}/cat": 3, f"{other}/dog": 3})
     paint(tmp_path / "extra" / "x.png")
     paint(tmp_path / "stray.png")
     data = load(str(tmp_path))
     assert data.class_names == ("cat", "dog")
-    assert data.test_counts.tolist() == [3, 3]
-    assert data.train_counts.tolist() == [9, 9]
+    assert (data.train_counts.tolist(), data.test_counts.tolist()) == ([9, 9], [3, 3])
     assert all(f"/{other}/" in data.test.examples.name(row) for row in range(6))
     assert data.left_out == (
         f"{tmp_path.name}/stray.png: in no class folder",
@@ -138,29 +126,22 @@ def test_train_and_test_folders(tmp_path, paint, other):
     )
 
 
-def test_three_parts(tmp_path, paint):
-    for part, count in (("train", 10), ("test", 3), ("val", 2)):
-        for number in range(count):
-            paint(tmp_path / part / "a" / f"{number}.png")
-            paint(tmp_path / part / "b" / f"{number}.png")
-    data = load(str(tmp_path))
-    assert (len(data.train), len(data.validation), len(data.test)) == (20, 4, 6)
+THREE_PARTS = {"train/a": 10, "train/b": 10, "test/a": 3, "test/b": 3, "val/a": 2, "val/b": 2}
 
 
-def test_a_test_folder_without_classes_is_told_in_one_line(tmp_path, paint):
-    for number in range(12):
-        paint(tmp_path / "train" / "ab"[number % 2] / f"{number}.png")
-        paint(tmp_path / "test" / f"{number}.png")
-    data = load(str(tmp_path))
-    assert data.left_out == (f"{tmp_path.name}/test: 12 images in no class folder",)
-    assert len(data.test) == 2
-
-
-def test_a_class_may_be_called_test(tmp_path, paint):
-    for name in ("exam", "test"):
-        for number in range(5):
-            paint(tmp_path / name / f"{number}.png")
-    assert load(str(tmp_path)).class_names == ("exam", "test")
+@pytest.mark.parametrize(
+    ("counts", "classes", "sizes", "left_out"),
+    [
+        (THREE_PARTS, "ab", (20, 4, 6), ()),
+        ({"train/a": 6, "train/b": 6, "test": 12}, "ab", (8, 2, 2), ("test: 12 images in no class folder",)),
+        ({"exam": 5, "test": 5}, ("exam", "test"), (6, 2, 2), ()),  # a class may be called test
+    ],
+)
+def test_what_is_a_part_and_what_a_class(tmp_path, paint_classes, counts, classes, sizes, left_out):
+    data = load(str(paint_classes(tmp_path, counts)))
+    assert data.class_names == tuple(classes)
+    assert (len(data.train), len(data.validation), len(data.test)) == sizes
+    assert data.left_out == tuple(f"{tmp_path.name}/{line}" for line in left_out)
 
 
 def test_links_nested_folders_and_one_folder_around_all(tmp_path, paint):
@@ -181,32 +162,30 @@ def test_links_nested_folders_and_one_folder_around_all(tmp_path, paint):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names of files are bytes on POSIX only")
-def test_names_that_are_no_text_become_text(tmp_path, paint):
-    for name in (b"caf\xe9", b"tea"):
-        place = tmp_path / os.fsdecode(name)
-        for number in range(3):
-            paint(place / f"{number}.png")
-    data = load(str(tmp_path))
-    assert data.class_names == ("caf\N{REPLACEMENT CHARACTER}", "tea")
-    [data.train.examples.name(row).encode() for row in range(len(data.train))]
-
-
-@pytest.mark.skipif(os.name != "posix", reason="names of files are bytes on POSIX only")
-def test_classes_whose_names_differ_only_in_bytes_that_are_no_text_stay_apart(tmp_path, paint):
-    for name in (b"caf\xe9", b"caf\xe8"):
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        ((b"caf\xe9", b"tea"), ("caf\N{REPLACEMENT CHARACTER}", "tea")),
+        (
+            (b"caf\xe9", b"caf\xe8"),
+            ("caf\\xe8", "caf\\xe9"),
+        ),  # those that differ in such bytes alone stay apart
+    ],
+)
+def test_names_that_are_no_text_become_text(tmp_path, paint, names, shown):
+    for name in names:
         for number in range(3):
             paint(tmp_path / os.fsdecode(name) / os.fsdecode(b"\xff%d.png" % number))
     data = load(str(tmp_path))
-    assert data.class_names == ("caf\\xe8", "caf\\xe9")
+    assert data.class_names == shown
+    [data.train.examples.name(row).encode() for row in range(len(data.train))]
     assert len(fingerprint(str(tmp_path), data)) == 16
 
 
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC"), ("NFD", "NFD")])
-def test_names_that_are_written_alike_are_one_class(tmp_path, paint, forms):
+def test_names_that_are_written_alike_are_one_class(tmp_path, paint_classes, forms):
     for part, form in zip(("train", "test"), forms, strict=True):
-        for name in ("café", "tea"):
-            for number in range(4):
-                paint(tmp_path / part / unicodedata.normalize(form, name) / f"{number}.png")
+        paint_classes(tmp_path / part, {unicodedata.normalize(form, name): 4 for name in ("café", "tea")})
     data = load(str(tmp_path))
     assert data.class_names == ("café", "tea")
     assert (data.train_counts.tolist(), data.test_counts.tolist()) == ([3, 3], [4, 4])  # one for validation
@@ -238,28 +217,17 @@ def test_images_without_a_suffix_are_read_and_files_of_other_kinds_named(tmp_pat
         load(str(tmp_path))
 
 
-def test_links_that_loop_or_lead_nowhere_are_named(tmp_path, paint):
-    for number in range(4):
-        paint(tmp_path / "a" / f"{number}.png")
-        paint(tmp_path / "b" / f"{number}.png")
-    for link, target in (
-        ("a/self.png", "self.png"),
-        ("a/x", "x"),
-        ("b/gone.png", "gone"),
-        ("class", "class"),
-    ):
+def test_links_that_loop_or_lead_nowhere_are_named(tmp_path, paint_classes):
+    paint_classes(tmp_path, {"a": 4, "b": 4})
+    links = {"a/self.png": "self.png", "a/x": "x", "b/gone.png": "gone", "class": "class"}
+    for link, target in links.items():
         (tmp_path / link).symlink_to(target)
     for number in range(8):  # followed as often as the system lets, these would be 8^40 folders
         (tmp_path / "a" / f"up{number}").symlink_to(tmp_path)
         (tmp_path / "b" / f"up{number}").symlink_to(tmp_path / "b")
     data = load(str(tmp_path))
-    top = tmp_path.name
-    assert [line.partition(": ")[0] for line in data.left_out] == [
-        f"{top}/class",
-        f"{top}/a/x",
-        f"{top}/a/self.png",
-        f"{top}/b/gone.png",
-    ]
+    named = [line.partition(": ")[0] for line in data.left_out]
+    assert named == [f"{tmp_path.name}/{link}" for link in ("class", "a/x", "a/self.png", "b/gone.png")]
     assert len(every(data)) == 8
     fingerprint(str(tmp_path), data)  # comes to an end
     for path in (tmp_path / "class", tmp_path / "class" / "inner"):
@@ -267,14 +235,17 @@ def test_links_that_loop_or_lead_nowhere_are_named(tmp_path, paint):
             load(str(path))
 
 
-def test_equal_images_keep_their_size_and_gray_its_channel(tmp_path, paint):
-    for number in range(4):
-        paint(tmp_path / "a" / f"{number}.png", (12, 7), 40, "L")
-        paint(tmp_path / "b" / f"{number}.png", (12, 7), 80, "L")
+def test_equal_images_keep_their_size_and_gray_its_channel(tmp_path, paint, paint_classes):
+    paint_classes(tmp_path, {"a": 4, "b": 4}, size=(12, 7), colour=40, mode="L")
     assert load(str(tmp_path)).shape == (1, 7, 12)
     assert load(str(tmp_path), image_size=5).shape == (1, 5, 5)
     paint(tmp_path / "b" / "5.png", (12, 7))
-    assert load(str(tmp_path)).shape == (3, 7, 12)
+    data = load(str(tmp_path))
+    assert (data.shape, data.notes, data.pixel_range) == (
+        (3, 7, 12),
+        (),
+        None,
+    )  # none is deep
     paint(tmp_path / "b" / "6.png", (7, 7))
     assert load(str(tmp_path)).shape == (3, 64, 64)
 
@@ -338,13 +309,6 @@ def test_pixels_that_are_no_numbers_are_named_and_kinds_not_mixed(tmp_path):
         load(str(tmp_path))
 
 
-def test_without_deep_images_nothing_is_said(folder, tmp_path, paint):
-    for number in range(4):
-        paint(tmp_path / "same" / "ab"[number % 2] / f"{number}.png")
-    data = load(str(tmp_path / "same"))
-    assert (data.notes, data.pixel_range) == ((), None)
-
-
 def test_the_seed_and_the_order_of_the_disk_do_not_mix(folder, tmp_path):
     # Copied in another order: the file system may list them otherwise, the split is the same.
     again = tmp_path / "again" / "pictures"
@@ -356,11 +320,8 @@ def test_the_seed_and_the_order_of_the_disk_do_not_mix(folder, tmp_path):
     assert [name for name, _, _ in every(first)] == [name for name, _, _ in every(second)]
 
 
-def test_a_long_tail_of_a_folder(tmp_path, paint):
-    for name in "abc":
-        for number in range(20):
-            paint(tmp_path / name / f"{number}.bmp", (4, 4))
-    data = load(str(tmp_path), imbalance=7)
+def test_a_long_tail_of_a_folder(tmp_path, paint_classes):
+    data = load(str(paint_classes(tmp_path, dict.fromkeys("abc", 20), "bmp", size=(4, 4))), imbalance=7)
     assert sorted(data.train_counts.tolist()) == [2, 5, 14]
     assert data.test_counts.tolist() == [4, 4, 4]
 

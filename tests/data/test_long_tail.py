@@ -85,7 +85,9 @@ def test_another_seed_keeps_other_instances():
 
 @pytest.mark.parametrize("imbalance", [0.5, 0, -3, math.inf, math.nan])
 def test_illegal_imbalance(imbalance):
-    with pytest.raises(ArgumentError, match=f"imbalance: got {imbalance}; expected a number of at least 1"):
+    with pytest.raises(
+        ArgumentError, match=f"imbalance: got {imbalance}; expected a finite number of at least 1"
+    ):
         long_tail_counts(torch.tensor([5, 5]), imbalance, 0)
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import pickle
 import re
-import subprocess
 import sys
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,6 +18,7 @@ from bisector.data.places import resolvable
 from bisector.data.registry import load
 from bisector.errors import ArgumentError
 from bisector.training.recipe import Task
+from real_processes import bisector
 
 VECTORS = """
 import torch
@@ -28,9 +28,6 @@ from bisector.data.source import Source
 class Doubled(InMemory):
     def batch(self, positions):
         return 2 * super().batch(positions)
-
-    def select(self, positions):
-        return Doubled(self._values, self._names, self._positions[positions])
 
 def load_source(reading, options):
     rows = int(options.get("rows", "90"))
@@ -98,13 +95,7 @@ def test_trainings_in_processes_of_their_own_and_a_resume(
     assert main(words) == 0  # all is there: nothing is trained
     assert [path.stat().st_mtime_ns for path in sorted(Path("found/cells").glob("*/result.json"))] == written
     capsys.readouterr()
-    done = subprocess.run(
-        [sys.executable, "-m", "bisector", "embed", str(results[0].parent.absolute()), "--out", "e.parquet"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
+    done = bisector("embed", str(results[0].parent.absolute()), "--out", "e.parquet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "120 rows" in done.stdout
     settings = json.loads((results[0].parent / "settings.json").read_text())

@@ -8,7 +8,6 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from PIL import Image
 from sklearn.datasets import load_digits
 
 from bisector.data.fingerprint import fingerprint
@@ -16,12 +15,6 @@ from bisector.data.places import DATA_SETS
 from bisector.data.registry import load
 from bisector.data.tables import EmbeddingTable, is_embeddings, write_embeddings
 from bisector.errors import ArgumentError
-
-
-def test_digits_load_under_their_name():
-    data = load("digits", imbalance=10, seed=1)
-    assert data.name == "digits"
-    assert data.train_counts.max() >= 9 * data.train_counts.min()
 
 
 def test_digits_open_set_has_strangers_for_test():
@@ -53,6 +46,11 @@ def test_digits_in_another_size():
 def test_mistakes_are_told(wrong, message):
     with pytest.raises(ArgumentError, match=message):
         load(**({"data": "digits"} | wrong))
+
+
+def test_all_names_are_told():
+    with pytest.raises(ArgumentError, match=".*".join(DATA_SETS)):
+        load("nonsense-without-a-neighbour")
 
 
 def test_an_unknown_folder_is_described(tmp_path):
@@ -96,55 +94,38 @@ def test_embeddings_without_a_split_are_divided(tmp_path):
         assert sorted(data.train_counts.tolist()) == [6, 36]
 
 
-def test_a_missing_scikit_learn_names_the_extra():
-    # A module set to None in sys.modules cannot be imported: the state of a bare installation.
-    program = (
-        "import sys; sys.modules['sklearn'] = None\n"
-        "from bisector.data.registry import load\n"
-        "from bisector.errors import MissingExtraError\n"
-        "try: load('digits')\n"
-        "except MissingExtraError as error: print(error)\n"
-        "print([m for m in ('PIL', 'pyarrow', 'torchvision', 'scipy') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    told, loaded = done.stdout.strip().splitlines()
-    assert told == "scikit-learn is not installed; it comes with: pip install 'bisector[train]'"
-    assert loaded == "[]"  # readers bring their packages only when they read
-
-
 @pytest.mark.parametrize(
-    ("module", "package", "extra"), [("PIL", "Pillow", "train"), ("pyarrow", "pyarrow", "measure")]
+    ("module", "package", "extra", "data"),
+    [
+        ("sklearn", "scikit-learn", "train", "digits"),
+        ("PIL", "Pillow", "train", "pictures"),
+        ("pyarrow", "pyarrow", "measure", "table.parquet"),
+    ],
 )
-def test_a_missing_reader_names_its_extra(tmp_path, paint, module, package, extra):
+def test_a_missing_package_names_its_extra_and_no_other_is_brought(
+    tmp_path, paint, module, package, extra, data
+):
     paint(tmp_path / "pictures" / "cat" / "1.png")
     (tmp_path / "table.parquet").touch()
-    data = "pictures" if module == "PIL" else "table.parquet"
+    # A module set to None in sys.modules cannot be imported: the state of a bare installation.
     program = (
         f"import sys; sys.modules[{module!r}] = None\n"
         "from bisector.data.registry import load\n"
         "from bisector.errors import MissingExtraError\n"
         f"try: load({data!r})\n"
-        "except MissingExtraError as error: print(error)"
+        "except MissingExtraError as error: print(error)\n"
+        "print([m for m in ('PIL', 'pyarrow', 'torchvision', 'scipy') if sys.modules.get(m)])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path
     )
-    assert (
-        done.stdout.strip() == f"{package} is not installed; it comes with: pip install 'bisector[{extra}]'"
-    )
+    told, loaded = done.stdout.strip().splitlines()
+    assert told == f"{package} is not installed; it comes with: pip install 'bisector[{extra}]'"
+    assert loaded == "[]"  # readers bring their packages only when they read
 
 
-def test_a_path_may_be_an_object(tmp_path, paint):
-    for name in "ab":
-        for number in range(3):
-            paint(tmp_path / name / f"{number}.png")
-    assert load(tmp_path).name == str(tmp_path)
-
-
-def test_all_names_are_told():
-    with pytest.raises(ArgumentError) as error:
-        load("nonsense-without-a-neighbour")
-    assert all(name in str(error.value) for name in DATA_SETS)
+def test_a_path_may_be_an_object(tmp_path, paint_classes):
+    assert load(paint_classes(tmp_path, {"a": 3, "b": 3})).name == str(tmp_path)
 
 
 def test_a_fingerprint_tells_files_and_data_apart(tmp_path: Path) -> None:
@@ -162,11 +143,8 @@ def test_a_fingerprint_tells_files_and_data_apart(tmp_path: Path) -> None:
     assert fingerprint("digits", load("digits")) != fingerprint("digits", load("digits", imbalance=20))
 
 
-def test_a_link_to_nowhere_stops_nothing(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        for n in range(6):
-            Image.new("L", (8, 8), 10 * n).save(tmp_path / name / f"{n}.png")
+def test_a_link_to_nowhere_stops_nothing(tmp_path: Path, paint_classes) -> None:
+    paint_classes(tmp_path, {"a": 6, "b": 6})
     (tmp_path / "a" / ".#lock").symlink_to(tmp_path / "nowhere")
     (tmp_path / "b" / "gone.png").symlink_to(tmp_path / "nowhere")
     data = load(str(tmp_path))

@@ -1,7 +1,9 @@
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -81,18 +83,15 @@ def test_every_example_is_embedded_once_whatever_the_batch(tmp_path: Path, batch
     assert (found.model, found.data) == ("plain", "three")
 
 
-def test_the_file_records_the_settings(tmp_path: Path) -> None:
+def test_the_file_records_the_settings_and_may_hold_one_part(tmp_path: Path) -> None:
     settings = {"imbalance": 10.0, "seed": 3, "split": "standard", "image_size": None, "mean": [0.5, 0.25]}
-    embed(Plain(), dataset(1, 2, 2), tmp_path / "e.parquet", settings=settings)
-    found = read_embeddings(tmp_path / "e.parquet")
+    path = tmp_path / "e.parquet"
+    assert embed(Plain(), dataset(1, 2, 2), path, settings=settings, part="validation") == 4
+    found = read_embeddings(path)
+    assert set(found.splits or ()) == {"validation"}
     assert found.settings == {key: value for key, value in settings.items() if value is not None}
     write_embeddings(found, tmp_path / "again.parquet")
     assert read_embeddings(tmp_path / "again.parquet").settings == found.settings
-
-
-def test_one_part_alone(tmp_path: Path) -> None:
-    assert embed(Plain(), dataset(1, 2, 2), tmp_path / "e.parquet", part="validation") == 4
-    assert set(read_embeddings(tmp_path / "e.parquet").splits or ()) == {"validation"}
 
 
 def test_an_error_in_the_middle_leaves_no_file(tmp_path: Path) -> None:
@@ -134,18 +133,12 @@ def test_a_foreign_model_of_other_classes_has_no_predictions(
     assert words in told[0]
 
 
-def test_classes_that_are_written_alike_match() -> None:
-    composed, apart = (
-        ("caf\N{LATIN SMALL LETTER E WITH ACUTE}", "tea"),
-        ("cafe\N{COMBINING ACUTE ACCENT}", "tea"),
-    )
+def test_classes_that_are_written_alike_match_and_a_model_of_ours_must_know_them() -> None:
+    composed, apart = "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "cafe\N{COMBINING ACUTE ACCENT}"
     for model, data in ((composed, apart), (apart, composed)):
-        columns, told = score_columns(model[::-1], data, 2, required=True)
+        columns, told = score_columns(("tea", model), (data, "tea"), 2, required=True)
         assert columns is not None
         assert (columns.tolist(), told) == ([1, 0], "")
-
-
-def test_a_model_of_ours_must_know_the_classes() -> None:
     with pytest.raises(ArgumentError, match="'b', of which the model knows nothing"):
         score_columns(("a", "c"), ("a", "b"), 2, required=True)
 
@@ -179,6 +172,16 @@ def test_names_in_an_onnx_file(tmp_path: Path, note: str, names: tuple[str, ...]
     assert OnnxModel(path).class_names == names
 
 
+def save_onnx(
+    path: Path, nodes: Any, given: Any, outputs: Any, constants: Any, names: Sequence[str] | None
+) -> None:
+    graph = helper.make_graph(nodes, "graph", [given], outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    if names:
+        helper.set_model_props(model, {"class_names": json.dumps(names)})
+    onnx.save(model, path)
+
+
 def onnx_model(
     path: Path,
     batch: int | str,
@@ -196,17 +199,13 @@ def onnx_model(
         helper.make_node("Mul", ["features", "two"], ["logits"]),
         helper.make_node("Add", ["features", "logits"], ["out"]),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "means",
-        [helper.make_tensor_value_info("x", kind, shape)],
-        [helper.make_tensor_value_info(name, kind, [batch, 3]) for name in ("features", "logits", "out")],
-        [two, helper.make_tensor("axes", TensorProto.INT64, [2], axes)],
+    given = helper.make_tensor_value_info("x", kind, shape)
+    outputs = [
+        helper.make_tensor_value_info(name, kind, [batch, 3]) for name in ("features", "logits", "out")
+    ]
+    save_onnx(
+        path, nodes, given, outputs, [two, helper.make_tensor("axes", TensorProto.INT64, [2], axes)], names
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    if names is not None:
-        helper.set_model_props(model, {"class_names": json.dumps(names)})
-    onnx.save(model, path)
 
 
 @pytest.mark.parametrize("batch", ["n", 4])
@@ -239,21 +238,17 @@ def test_an_output_can_be_named_and_images_are_fitted(tmp_path: Path) -> None:
     embeddings, scores = source.embed(torch.full((2, 1, 9, 9), 0.5))  # gray, of another size
     torch.testing.assert_close(embeddings, torch.full((2, 3), 1.5))
     assert scores is not None
+    for options, *expected in (  # features are the means, logits twice and out three times these
+        ({"scores_output": "out"}, 0.5, 1.5),
+        ({"scores_output": "features"}, 1.5, 0.5),
+        ({"embedding_output": "logits", "scores_output": "logits"}, 1.0, 1.0),
+    ):
+        found = OnnxModel(tmp_path / "m.onnx", **options).embed(torch.full((2, 3, 4, 4), 0.5))
+        torch.testing.assert_close(found, tuple(torch.full((2, 3), value) for value in expected))
     with pytest.raises(ArgumentError, match="one of features, logits, out"):
         OnnxModel(tmp_path / "m.onnx", embedding_output="absent")
     with pytest.raises(ArgumentError, match="data: got examples of shape"):
         source.embed(torch.rand(2, 5))
-    embeddings, scores = OnnxModel(tmp_path / "m.onnx", scores_output="out").embed(
-        torch.full((2, 3, 4, 4), 0.5)
-    )
-    torch.testing.assert_close((embeddings, scores), (torch.full((2, 3), 0.5), torch.full((2, 3), 1.5)))
-    embeddings, scores = OnnxModel(tmp_path / "m.onnx", scores_output="features").embed(
-        torch.full((1, 3, 4, 4), 0.5)
-    )
-    torch.testing.assert_close((embeddings, scores), (torch.full((1, 3), 1.5), torch.full((1, 3), 0.5)))
-    both = OnnxModel(tmp_path / "m.onnx", embedding_output="logits", scores_output="logits")
-    embeddings, scores = both.embed(torch.full((1, 3, 4, 4), 0.5))
-    torch.testing.assert_close(embeddings, scores)
     with pytest.raises(
         ArgumentError, match="scores_output: got 'absent'; expected one of features, logits, out"
     ):
@@ -267,30 +262,13 @@ def flat_onnx(path: Path, outputs: dict[str, int], *, last: str = "Identity", cl
     """Outputs of these names and widths, each one `last` of the first so many values of a vector."""
     nodes, constants = [], []
     for name, width in outputs.items():
-        bounds = [
-            helper.make_tensor(f"{name}-{n}", TensorProto.INT64, [1], [v])
-            for n, v in enumerate((0, width, 1))
-        ]
-        constants += bounds
-        inputs = ["x", bounds[0].name, bounds[1].name, bounds[2].name]
-        nodes += [
-            helper.make_node("Slice", inputs, [f"{name}-cut"]),
-            helper.make_node(last, [f"{name}-cut"], [name]),
-        ]
-    graph = helper.make_graph(
-        nodes,
-        "flat",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 8])],
-        [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", width])
-            for name, width in outputs.items()
-        ],
-        constants,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    if classes:
-        helper.set_model_props(model, {"class_names": json.dumps(list(map(str, range(classes))))})
-    onnx.save(model, path)
+        bounds = {f"{name}-{n}": value for n, value in enumerate((0, width, 1))}
+        constants += [helper.make_tensor(each, TensorProto.INT64, [1], [v]) for each, v in bounds.items()]
+        nodes.append(helper.make_node("Slice", ["x", *bounds], [f"{name}-cut"]))
+        nodes.append(helper.make_node(last, [f"{name}-cut"], [name]))
+    made = partial(helper.make_tensor_value_info, elem_type=TensorProto.FLOAT)
+    found = [made(name, shape=["n", width]) for name, width in outputs.items()]
+    save_onnx(path, nodes, made("x", shape=["n", 8]), found, constants, list(map(str, range(classes))))
 
 
 @pytest.mark.parametrize(
@@ -367,15 +345,11 @@ def test_a_mean_that_does_not_fit_the_channels_is_told(
     tmp_path: Path, options: dict[str, list[float]], told: str
 ) -> None:
     onnx_model(tmp_path / "m.onnx", "n")
-    with pytest.raises(ArgumentError, match=told):
-        OnnxModel(tmp_path / "m.onnx", **options).embed(torch.rand(2, 3, 4, 4))
-
-
-def test_one_mean_is_that_of_all_channels(tmp_path: Path) -> None:
-    onnx_model(tmp_path / "m.onnx", "n")
     images = torch.rand(2, 3, 4, 4)
+    with pytest.raises(ArgumentError, match=told):
+        OnnxModel(tmp_path / "m.onnx", **options).embed(images)
     one, three = (OnnxModel(tmp_path / "m.onnx", mean=mean).embed(images) for mean in ([0.25], [0.25] * 3))
-    torch.testing.assert_close(one, three)
+    torch.testing.assert_close(one, three)  # one is that of all
 
 
 def test_a_network_of_timm_gives_what_its_classifier_is_given() -> None:
@@ -408,13 +382,8 @@ WRAPPED: dict[str, tuple[Callable[[Weights], object], str]] = {
     "compiled DDP": (lambda w: {"epoch": 3, "model": prefixed(w, "module._orig_mod.")}, "model/module."),
     "compiled inside": (lambda w: {key.replace(".", "._orig_mod.", 1): v for key, v in w.items()}, ""),
     "Lightning": (
-        lambda w: {
-            "epoch": 1,
-            "callbacks": {},
-            "state_dict": prefixed(w, "net.encoder."),
-            "loops": {"a": {}},
-        },
-        "state_dict/net.encoder.",
+        lambda w: {"epoch": 1, "callbacks": {}, "state_dict": prefixed(w, "net."), "loops": {"a": {}}},
+        "state_dict/net.",
     ),
     "nested": (lambda w: {"checkpoint": {"model_state_dict": w}}, "checkpoint/model_state_dict/"),
     "an average alone": (lambda w: {"ema": {"module": w}, "n": torch.tensor(1)}, "ema/module/"),
@@ -472,9 +441,7 @@ def test_weights_that_are_not_used_are_told(tmp_path: Path) -> None:
     extra = {"projection.weight": torch.rand(5, 512), "queue": torch.rand(2)}
     torch.save({**whole.state_dict(), **extra}, tmp_path / "own.pth")
     source = open_model("torchvision/resnet18", weights=tmp_path / "own.pth", device=CPU)
-    assert (
-        source.embed(torch.rand(1, 3, 9, 9))[1] is None
-    )  # which of the two is the classifier cannot be told
+    assert source.embed(torch.rand(1, 3, 9, 9))[1] is None  # which of the two classifies cannot be told
     assert source.notes == (
         f"weights of {tmp_path / 'own.pth'}: 4 not used, for which the network has no place: fc.weight, fc.bias, "
         "projection.weight, …",

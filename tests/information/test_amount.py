@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -8,10 +6,9 @@ from hypothesis import strategies as st
 from sklearn import covariance as sklearn_covariance
 
 from bisector.errors import ArgumentError
-from bisector.information.amount import amount_of_moments, information_amount, information_amounts
+from bisector.information.amount import class_amounts, information_amount, information_amounts
 from bisector.statistics.correlation import partial_correlation, pearson
 from bisector.statistics.moments import Moments
-from bisector.statistics.scatter import Packed
 from bisector.statistics.shrinkage import SHRINKAGES, shrink
 
 
@@ -43,17 +40,15 @@ def test_no_and_linear_shrinkage_are_the_determinant(count, dim, seed, scale):
 @pytest.mark.parametrize("shrinkage", SHRINKAGES)
 @pytest.mark.parametrize("count", [2, 6, 13, 14, 40])
 def test_every_shrinkage_is_its_eigenvalues(shrinkage, count):
-    moments = Moments.of_rows(rows(count, 12))
-    eigenvalues, used = shrink(moments.eigenvalues, count, shrinkage, fourth_moment=moments.fourth)
+    by_rows, summed = Moments.of_rows(rows(count, 12)), Moments.empty(12)
+    summed.merge_(by_rows)
+    sample = np.linalg.eigvalsh(np.cov(rows(count, 12).numpy(), rowvar=False, bias=True)).clip(0)
+    eigenvalues, used = shrink(torch.tensor(sample), count, shrinkage, fourth_moment=by_rows.fourth)
     expected = 0.5 * np.log2(1 + eigenvalues.numpy()).sum()
-    amount, name = amount_of_moments(moments, shrinkage)
-    assert amount == pytest.approx(expected, rel=1e-10)
-    assert name == used
-    packed = Packed(moments.dim)
-    packed.add_rows_(moments.scatter.rows())
-    assert amount_of_moments(replace(moments, scatter=packed), shrinkage)[0] == pytest.approx(
-        expected, rel=1e-10
-    )
+    classes = [("rows", by_rows), ("scatter", summed)]
+    for _, amount in class_amounts(classes, shrinkage, ranks=False):
+        assert amount.bits == pytest.approx(expected, rel=1e-10)
+        assert amount.shrinkage == used
     assert information_amount(rows(count, 12), shrinkage=shrinkage).item() == pytest.approx(
         expected, rel=1e-10
     )
@@ -171,7 +166,7 @@ class TestClasses:
         assert leak(shrinkage="oas")[0] < -0.3
 
 
-def test_complaints():
+def test_mistakes_are_named():
     x = rows(5, 3)
     with pytest.raises(ArgumentError, match="did you mean 'quadratic-inverse'"):
         information_amount(x, shrinkage="quadratic_inverse")
@@ -188,5 +183,3 @@ def test_complaints():
         information_amounts(x, torch.tensor([0, 3, 0, 0, 0]), 3)
     with pytest.raises(ArgumentError, match="num_classes: got 0"):
         information_amounts(x, torch.zeros(5).long(), 0)
-    with pytest.raises(ArgumentError, match="moments: got 1"):
-        amount_of_moments(Moments.of_rows(x[:1]), "none")

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from bisector.errors import ArgumentError
 from bisector.information.amount import information_amounts
-from bisector.information.effective_rank import effective_rank
 from bisector.information.meter import InformationMeter
-from bisector.statistics.moments import Moments
+from bisector.information.volume import effective_rank, padded
 from bisector.statistics.shrinkage import SHRINKAGES
 
 CLASSES, DIM = 6, 5
@@ -108,7 +107,8 @@ class TestStream:
             if information.count[c] < 2:
                 assert information.effective_rank[c].isnan()
             else:
-                rank = effective_rank(Moments.of_rows(x[labels == c]).eigenvalues)
+                covariance = torch.cov(x[labels == c].T, correction=0)
+                rank = effective_rank(padded(torch.linalg.eigvalsh(covariance), DIM))
                 torch.testing.assert_close(information.effective_rank[c], rank)
         assert information.drift.isnan().all()
         assert information.skipped == 0
@@ -367,8 +367,8 @@ class TestState:
             ("dim", None, lambda v: v + 1),
             ("embeddings", None, lambda v: "unit"),
             ("skipped", None, lambda v: -1),
-            ("holdings", "moments", lambda t: {}),
-            ("holdings", "rows32", lambda t: {}),
+            ("states", "means", lambda t: t[1:]),
+            ("states", "rows64", lambda t: t[1:]),
             ("anchors", "means", lambda t: t[:, 1:]),
             ("anchors", "classes", lambda t: t + CLASSES),
             ("queue", "embeddings", lambda t: t[1:]),
@@ -408,8 +408,8 @@ class TestMemory:
         meter.forget()
         meter.update(x[:1070], labels[:1070])
         state = meter.state_dict()
-        held = [state["holdings"]["moments"][name] for name in ("means", "thirds", "factors", "packed")]
-        held += [state["holdings"]["rows64"]["rows"], state["anchors"]["means"], state["queue"]["embeddings"]]
+        held = [state["states"][name] for name in ("means", "thirds", "packed", "rows64")]
+        held += [state["anchors"]["means"], state["queue"]["embeddings"]]
         assert meter.nbytes == sum(t.nbytes for t in held)
 
     @pytest.mark.parametrize("shrinkage", ["none", "ledoit-wolf", "oas", "quadratic-inverse"])
@@ -514,10 +514,10 @@ def test_a_class_is_measured_again_only_when_it_changes():
     x, labels = stream()
     meter = fed(x, labels, queue=50)
     meter.compute()
-    untouched = meter._readings[1]
+    untouched = meter._known[1]
     meter.update(x[labels != 1], labels[labels != 1])
     meter.compute()
-    assert meter._readings[1] is untouched
+    assert meter._known[1] is untouched
     twice = torch.cat([x, x[labels != 1]]), torch.cat([labels, labels[labels != 1]])
     assert_is(meter, *twice)
 

@@ -24,6 +24,7 @@ from bisector.posthoc import (
     level_offsets,
     offsets_from_counts,
 )
+from coco_peers import pycocotools_evaluation
 from posthoc_cases import COUNTS, posterior_scores
 
 IDS = [3, 18, 44]
@@ -102,56 +103,31 @@ def test_the_dtype_that_came_in_goes_out_and_no_box_is_fine() -> None:
     assert adjust_scores(torch.full((2, 5, 4), 0.2), torch.zeros(3), background=-1).shape == (2, 5, 4)
 
 
+SMALL = {"d_model": 16, "num_queries": 6, "num_labels": 4} | {
+    f"{part}_{what}": n
+    for part in ("encoder", "decoder")
+    for what, n in (("layers", 1), ("attention_heads", 2), ("ffn_dim", 16))
+}
+TINY = {"embedding_size": 8, "layer_type": "basic"}
+
+
 def detr() -> tuple[Any, Any]:
     from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessor, ResNetConfig
 
-    backbone = ResNetConfig(
-        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], out_features=["stage2"], layer_type="basic"
-    )
-    config = DetrConfig(
-        use_timm_backbone=False,
-        use_pretrained_backbone=False,
-        backbone=None,
-        backbone_config=backbone,
-        **SMALL,
-    )
-    return DetrForObjectDetection(config), DetrImageProcessor()
+    backbone = ResNetConfig(hidden_sizes=[8, 16], depths=[1, 1], out_features=["stage2"], **TINY)
+    own = {"use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None}
+    return DetrForObjectDetection(DetrConfig(backbone_config=backbone, **own, **SMALL)), DetrImageProcessor()
 
 
 def rt_detr() -> tuple[Any, Any]:
     from transformers import RTDetrConfig, RTDetrForObjectDetection, RTDetrImageProcessor, RTDetrResNetConfig
 
-    backbone = RTDetrResNetConfig(
-        embedding_size=8,
-        hidden_sizes=[8, 16, 16, 16],
-        depths=[1] * 4,
-        out_features=["stage2", "stage3", "stage4"],
-        layer_type="basic",
-    )
-    three = [16, 16, 16]
-    config = RTDetrConfig(
-        backbone_config=backbone,
-        use_pretrained_backbone=False,
-        encoder_in_channels=three,
-        decoder_in_channels=three,
-        encoder_hidden_dim=16,
-        num_denoising=0,
-        **SMALL,
-    )
-    return RTDetrForObjectDetection(config), RTDetrImageProcessor()
-
-
-SMALL = {
-    "d_model": 16,
-    "encoder_layers": 1,
-    "decoder_layers": 1,
-    "encoder_attention_heads": 2,
-    "decoder_attention_heads": 2,
-    "encoder_ffn_dim": 16,
-    "decoder_ffn_dim": 16,
-    "num_queries": 6,
-    "num_labels": 4,
-}
+    stages = ["stage2", "stage3", "stage4"]
+    backbone = RTDetrResNetConfig(hidden_sizes=[8, 16, 16, 16], depths=[1] * 4, out_features=stages, **TINY)
+    own = {"encoder_in_channels": [16] * 3, "decoder_in_channels": [16] * 3, "encoder_hidden_dim": 16}
+    own |= {"use_pretrained_backbone": False, "num_denoising": 0}
+    model = RTDetrForObjectDetection(RTDetrConfig(backbone_config=backbone, **own, **SMALL))
+    return model, RTDetrImageProcessor()
 
 
 @pytest.mark.slow
@@ -279,34 +255,19 @@ def test_suppression_is_that_of_each_image_and_class(vectors: bool) -> None:
 
 def coco_precision(records: list[dict]) -> np.ndarray:
     """COCO's precision (10 overlaps, 101 recalls, 3 classes) against random boxes."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    truth = COCO()
     rng = np.random.default_rng(5)
     annotations = []
-    for record in records_of(2, vectors=False)[::2]:
-        x, y, w, h = (float(v + rng.normal()) for v in record["bbox"])
-        annotations.append(
-            {
-                "id": len(annotations) + 1,
-                "image_id": record["image_id"],
-                "category_id": record["category_id"],
-                "bbox": [x, y, w, h],
-                "area": w * h,
-                "iscrowd": 0,
-            }
-        )
-    truth.dataset = {
+    for number, record in enumerate(records_of(2, vectors=False)[::2], start=1):
+        box = [float(v + rng.normal()) for v in record["bbox"]]
+        there = {"id": number, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+        annotations.append(there | {key: record[key] for key in ("image_id", "category_id")})
+    truth = {
         "info": {},
         "images": [{"id": k} for k in range(1, 5)],
         "categories": [{"id": k, "name": str(k)} for k in IDS],
         "annotations": annotations,
     }
-    truth.createIndex()
-    evaluation = COCOeval(truth, truth.loadRes([dict(r) for r in records]), "bbox")
-    evaluation.evaluate()
-    evaluation.accumulate()
+    evaluation = pycocotools_evaluation(truth, [dict(record) for record in records])
     return evaluation.eval["precision"][:, :, :, 0, 2]
 
 
@@ -321,6 +282,7 @@ def test_scores_by_themselves_change_an_ap_only_through_a_limit_of_boxes() -> No
     assert few[1][0] < few[0][0]  # the class that was pressed
 
 
+NAN = torch.full((3,), torch.nan)
 GOOD = {"image_id": 1, "category_id": 3, "score": 0.5}
 
 
@@ -331,14 +293,14 @@ GOOD = {"image_id": 1, "category_id": 3, "score": 0.5}
         (lambda: adjust_scores(torch.zeros(2, 3).long(), torch.zeros(3)), "scores: got torch.int64"),
         (lambda: adjust_scores(torch.ones(2, 3), torch.zeros(3)), "probabilities of a softmax"),
         (
-            lambda: adjust_scores(torch.full((1, 2), torch.nan), torch.zeros(2), activation="sigmoid"),
+            lambda: adjust_scores(NAN[None], torch.zeros(3), activation="sigmoid"),
             "probabilities of a sigmoid",
         ),
         (lambda: adjust_scores(torch.zeros(2, 3), torch.zeros(3), activation="sigmod"), "did you mean 'sigm"),
         (lambda: adjust_scores(torch.zeros(2, 3), torch.zeros(2), background=1), "background: got 1"),
         (lambda: adjust_scores([0.5], torch.zeros(1)), "scores: got list"),
         (lambda: adjust_scores(torch.zeros(2, 3), torch.zeros(2), background=[0]), r"background: got \[0\]"),
-        (lambda: adjust_scores(torch.zeros(2, 3), torch.full((3,), torch.nan)), "offsets: got NaN"),
+        (lambda: adjust_scores(torch.zeros(2, 3), NAN), "offsets: got NaN"),
         (
             lambda: adjust_detr({"boxes": 1}, torch.zeros(3), activation="softmax"),
             "outputs: got dict without logits",

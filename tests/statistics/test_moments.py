@@ -7,46 +7,45 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bisector.errors import ArgumentError
-from bisector.statistics.moments import Moments
-from bisector.statistics.scatter import Factor, Packed
+from bisector.statistics.moments import Moments, precise
 
 
-def brute_force(rows):
+def scatter_of(moments):
+    rows = moments.scatter.rows().double()
+    return rows.T @ rows
+
+
+def eigenvalues_of(moments):
+    found = torch.linalg.eigvalsh(moments.scatter.gram() / moments.count)
+    return torch.cat([found.new_zeros(moments.dim - len(found)), found])
+
+
+def draw(count, dim, seed=0):
+    return torch.randn(count, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def assert_moments(moments, rows, weight=1.0):
+    """By numpy, with more digits."""
     x = rows.numpy().astype(np.longdouble)
     mean = x.mean(0)
     d = x - mean
     length = np.sqrt((d**2).sum(1))
-    return {
-        "mean": mean,
-        "scatter": d.T @ d,
-        "third": ((length**2)[:, None] * d).sum(0),
-        "fourth": (length**4).sum(),
-        "scales": [(length**k).sum() for k in (2, 3, 4)],
-    }
-
-
-def assert_moments(moments, rows, count=None, weight=1.0):
-    oracle = brute_force(rows)
-    second, third, fourth = (weight * float(s) for s in oracle["scales"])
+    second, third, fourth = (weight * float((length**k).sum()) for k in (2, 3, 4))
     # Where all rows are equal nothing but the rounding of their mean is left.
-    rounding = 1e-15 * (1 + float(np.abs(oracle["mean"]).max()))
+    rounding = 1e-15 * (1 + float(np.abs(mean).max()))
     close = np.testing.assert_allclose
-    assert moments.count == pytest.approx(len(rows) if count is None else count, rel=1e-13)
-    close(moments.mean, oracle["mean"].astype(float), rtol=1e-13, atol=rounding)
-    close(
-        moments.scatter.full(),
-        weight * oracle["scatter"].astype(float),
-        rtol=0,
-        atol=1e-10 * second + rounding,
-    )
-    close(moments.third, weight * oracle["third"].astype(float), rtol=0, atol=1e-10 * third + rounding)
-    close(moments.fourth, weight * float(oracle["fourth"]), rtol=0, atol=1e-10 * fourth + rounding)
+    assert moments.count == pytest.approx(weight * len(rows), rel=1e-13)
+    close(moments.mean, mean.astype(float), rtol=1e-13, atol=rounding)
+    close(scatter_of(moments), weight * (d.T @ d).astype(float), rtol=0, atol=1e-10 * second + rounding)
+    expected = weight * ((length**2)[:, None] * d).sum(0).astype(float)
+    close(moments.third, expected, rtol=0, atol=1e-10 * third + rounding)
+    close(moments.fourth, fourth, rtol=0, atol=1e-10 * fourth + rounding)
 
 
-def merged(parts):
-    total = parts[0]
-    for part in parts[1:]:
-        total = total.merge(part)
+def merged(*parts):
+    total = Moments.empty(parts[0].dim)
+    for part in parts:
+        total.merge_(part)
     return total
 
 
@@ -68,40 +67,33 @@ def split_rows(draw):
 def test_any_split_merged_in_any_order_is_the_whole(case):
     rows, parts = case
     assert_moments(Moments.of_rows(rows), rows)
-    assert_moments(merged([Moments.of_rows(part) for part in parts]), rows)
+    assert_moments(merged(*map(Moments.of_rows, parts)), rows)
+    first = Moments.of_rows(parts[0])
+    for part in parts[1:]:
+        first.merge_(Moments.of_rows(part))
+    assert_moments(first, rows)
+    total = merged(Moments.of_rows(parts[0]))
+    total.merge_(merged(*map(Moments.of_rows, parts[1:] or parts)))
+    assert_moments(total, rows if parts[1:] else rows.repeat(2, 1))
 
 
-@given(split_rows())
-@settings(max_examples=100, deadline=None)
-def test_a_class_of_n_instances_holds_n_minus_1_rows_until_they_are_p(case):
-    rows, parts = case
-    count, dim = rows.shape
-    for moments in (Moments.of_rows(rows), merged([Moments.of_rows(part) for part in parts])):
-        assert len(moments.scatter.rows()) == min(count - 1, dim)
-        assert isinstance(moments.scatter, Factor if count - 1 < dim else Packed)
-        assert moments.nbytes == 8 * dim * (min(count - 1, dim) + 2)
-
-
-def test_merging_is_associative_across_both_forms():
-    rows = torch.randn(60, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 1e4
-    a, b, c = (Moments.of_rows(part) for part in (rows[:4], rows[4:30], rows[30:]))
-    assert [type(m.scatter) for m in (a, b, c)] == [Factor, Packed, Packed]
-    for moments in (
-        a.merge(b).merge(c),
-        a.merge(b.merge(c)),
-        c.merge(a).merge(b),
-        b.merge(a).merge(c),
-    ):
-        assert_moments(moments, rows)
+@given(st.integers(0, 999), st.integers(1, 12), st.integers(1, 6))
+@settings(max_examples=60, deadline=None)
+def test_weights_are_rows_repeated(seed, count, dim):
+    rows = draw(count, dim, seed) + 3
+    times = torch.randint(1, 5, (count,), generator=torch.Generator().manual_seed(seed))
+    found = Moments.of_rows(rows, times.double())
+    assert_moments(found, rows.repeat_interleave(times, dim=0))
+    assert found.scatter.gram().shape == (min(count - 1, dim) if count <= dim else dim,) * 2
+    repeated = Moments.of_rows(rows.repeat_interleave(times, dim=0))
+    torch.testing.assert_close(eigenvalues_of(found), eigenvalues_of(repeated), rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("far", [0.0, 100.0])
 def test_third_and_fourth_follow_the_mean(far):
     # One merge that moves both means a long way is the shift formula and nothing else.
-    generator = torch.Generator().manual_seed(1)
-    left = torch.randn(11, 3, generator=generator, dtype=torch.float64).exp()
-    right = torch.randn(5, 3, generator=generator, dtype=torch.float64).exp() + far
-    assert_moments(Moments.of_rows(left).merge(Moments.of_rows(right)), torch.cat([left, right]))
+    left, right = draw(11, 3, 1).exp(), draw(5, 3, 2).exp() + far
+    assert_moments(merged(Moments.of_rows(left), Moments.of_rows(right)), torch.cat([left, right]))
 
 
 @pytest.mark.parametrize("count", [20, 300, 20_000])
@@ -109,76 +101,60 @@ def test_third_and_fourth_follow_the_mean(far):
 def test_what_single_precision_products_cost(count, far):
     # Per entry at most a few roundings of its own size, whatever the number of rows and however far the mean; of
     # fewer rows than dimensions nothing.
-    rows = (
-        torch.randn(count, 40, generator=torch.Generator().manual_seed(2)) * torch.logspace(-3, 3, 40) + far
-    )
-    assert rows.dtype == torch.float32
+    rows = (draw(count, 40, 2).float() * torch.logspace(-3, 3, 40) + far).float()
     moments = Moments.of_rows(rows)
     for part in rows.split(max(7, count // 3)):
         moments.add_rows_(part)
-    assert moments.mean.dtype == moments.scatter.full().dtype == moments.third.dtype == torch.float64
+    assert moments.mean.dtype == moments.scatter.gram().dtype == moments.third.dtype == torch.float64
     exact = torch.cat([rows, rows]).double()
     deviations = exact - exact.mean(0)
     sizes = deviations.square().sum(0).sqrt()
-    off = ((moments.scatter.full() - deviations.T @ deviations) / sizes.outer(sizes)).abs()
+    off = ((moments.scatter.gram() - deviations.T @ deviations) / sizes.outer(sizes)).abs()
     assert off.max() < (1e-9 if 2 * count <= 2 * 40 else 8 * torch.finfo(torch.float32).eps)
-    assert moments.trace == pytest.approx(float(deviations.square().sum()) / (2 * count), rel=1e-7)
+    assert moments.scatter.trace == pytest.approx(float(deviations.square().sum()), rel=1e-7)
 
 
 @pytest.mark.parametrize("count", [4, 40])
 def test_covariance_and_spectrum_are_numpys(count):
-    rows = torch.randn(count, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    moments = Moments.of_rows(rows)
+    rows = draw(count, 6, 3)
     covariance = np.cov(rows.numpy(), rowvar=False, bias=True)
-    np.testing.assert_allclose(moments.covariance(), covariance, rtol=1e-12, atol=1e-14)
-    np.testing.assert_allclose(moments.eigenvalues, np.linalg.eigvalsh(covariance), rtol=1e-11, atol=1e-14)
-    assert moments.trace == pytest.approx(np.trace(covariance), rel=1e-13)
-    assert moments.gram().square().sum().item() == pytest.approx((covariance**2).sum(), rel=1e-12)
-    assert moments.gram().shape == (min(count - 1, 6),) * 2
-
-
-@pytest.mark.parametrize("count", [4, 40])
-def test_scaling_keeps_the_distribution_and_lowers_the_evidence(count):
-    rows = torch.randn(count, 6, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    moments = Moments.of_rows(rows)
-    half = moments.scaled(0.5)
-    assert_moments(half, rows, count=count / 2, weight=0.5)
-    torch.testing.assert_close(half.covariance(), moments.covariance())
-    # Two halves are the whole again.
-    twice = half.merge(half)
-    torch.testing.assert_close(twice.covariance(), moments.covariance())
-    assert twice.fourth == pytest.approx(moments.fourth)
-
-
-def test_the_rows_of_every_form_are_the_scatter():
-    rows = torch.randn(50, 5, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    for count in (3, 50):
-        moments = Moments.of_rows(rows[:count])
-        again = moments.scatter.rows()
-        torch.testing.assert_close(again.T @ again, moments.scatter.full())
+    spectrum = np.linalg.eigvalsh(covariance)
+    for moments in (Moments.of_rows(rows), merged(Moments.of_rows(rows))):
+        np.testing.assert_allclose(scatter_of(moments) / count, covariance, rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(eigenvalues_of(moments), spectrum, rtol=1e-11, atol=1e-14)
+        assert moments.scatter.trace / count == pytest.approx(np.trace(covariance), rel=1e-13)
         vector = rows[0]
-        torch.testing.assert_close(moments.scatter.image(vector), moments.scatter.full() @ vector)
+        torch.testing.assert_close(moments.scatter.image(vector), scatter_of(moments) @ vector)
+
+
+def test_scaling_keeps_the_distribution_and_lowers_the_evidence():
+    rows = draw(40, 6, 4)
+    moments = merged(Moments.of_rows(rows))
+    half = moments.scaled(0.5)
+    assert_moments(half, rows, weight=0.5)
+    half.merge_(moments.scaled(0.5))  # two halves are the whole again
+    assert_moments(half, rows)
+    assert_moments(moments, rows)
 
 
 def test_no_gradient_is_kept():
-    rows = torch.ones(2, 3, requires_grad=True)
-    moments = Moments.of_rows(rows * 2)
-    assert not any(t.requires_grad for t in (moments.mean, moments.scatter.factor, moments.third))
+    moments = Moments.of_rows(precise(torch.ones(2, 3, requires_grad=True) * 2))
+    assert not any(t.requires_grad for t in (moments.mean, moments.scatter.rows(), moments.third))
 
 
 def test_the_largest_single_precision_numbers_do_not_overflow():
-    rows = torch.tensor([[3e38, 0.0], [-3e38, 3e38], [0.0, -3e38]])
-    moments = Moments.of_rows(rows).merge(Moments.of_rows(-rows))
+    rows = precise(torch.tensor([[3e38, 0.0], [-3e38, 3e38], [0.0, -3e38]]))
+    moments = merged(Moments.of_rows(rows), Moments.of_rows(-rows))
     assert np.isfinite(moments.fourth)
-    assert moments.eigenvalues.isfinite().all()
+    assert eigenvalues_of(moments).isfinite().all()
 
 
-def test_complaints():
+def test_mistakes_are_named():
     with pytest.raises(ArgumentError, match=r"rows: got \(0, 3\)"):
         Moments.of_rows(torch.empty(0, 3))
     with pytest.raises(ArgumentError, match="rows: got"):
         Moments.of_rows(torch.ones(3))
     with pytest.raises(ArgumentError, match="other: got dimension 2; expected 3"):
-        Moments.of_rows(torch.ones(1, 3)).merge(Moments.of_rows(torch.ones(1, 2)))
+        Moments.empty(3).merge_(Moments.of_rows(torch.ones(1, 2)))
     with pytest.raises(ArgumentError, match="weight: got 0"):
-        Moments.of_rows(torch.ones(1, 3)).scaled(0)
+        Moments.empty(3).scaled(0)

@@ -8,6 +8,7 @@ from precise.nonlinear_shrinkage import nonlinear_shrinkage_spectrum
 from sklearn import covariance as sklearn_covariance
 
 from bisector.errors import ArgumentError
+from bisector.information.volume import padded
 from bisector.statistics.moments import Moments
 from bisector.statistics.shrinkage import SHRINKAGES, linear_intensity, shrink
 
@@ -21,10 +22,14 @@ def draw(count, seed, true=TRUE):
     return torch.randn(count, len(true), generator=generator, dtype=torch.float64) * true.sqrt()
 
 
+def eigenvalues_of(moments):
+    return padded(torch.linalg.eigvalsh(moments.scatter.gram() / moments.count), moments.dim)
+
+
 def shrunk(x, method):
     moments = Moments.of_rows(x)
     return shrink(
-        moments.eigenvalues,
+        eigenvalues_of(moments),
         moments.count,
         method,
         fourth_moment=moments.fourth,
@@ -58,7 +63,7 @@ class TestOracles:
     @pytest.mark.parametrize("count", [14, 18, 35, 60, 400])
     def test_ledoit_peche_is_precises(self, count):
         x = draw(count, 1, self.mild)
-        unbiased = Moments.of_rows(x).eigenvalues * (count / (count - 1))
+        unbiased = eigenvalues_of(Moments.of_rows(x)) * (count / (count - 1))
         oracle = nonlinear_shrinkage_spectrum(unbiased.numpy(), count - 1)
         np.testing.assert_allclose(shrunk(x, "ledoit-peche"), oracle, rtol=1e-8)
 
@@ -75,8 +80,8 @@ class TestOracles:
         moments = Moments.of_rows(x)
         ours = linear_intensity(
             method,
-            trace=moments.trace,
-            squared_norm=moments.gram().square().sum().item(),
+            trace=moments.scatter.trace / count,
+            squared_norm=(moments.scatter.gram() / count).square().sum().item(),
             dim=24,
             count=moments.count,
             fourth_moment=moments.fourth,
@@ -191,14 +196,14 @@ class TestSupport:
 
 class TestFallback:
     def test_few_rows_go_to_quadratic_inverse_and_say_so(self):
-        eigenvalues = Moments.of_rows(draw(12, 0)).eigenvalues
+        eigenvalues = eigenvalues_of(Moments.of_rows(draw(12, 0)))
         result, used = shrink(eigenvalues, 12, "ledoit-peche")
         assert used == "quadratic-inverse"
         torch.testing.assert_close(result, shrink(eigenvalues, 12, "quadratic-inverse")[0])
         assert shrink(eigenvalues, 12, "ledoit-peche+floor")[1] == "quadratic-inverse+floor"
 
     def test_otherwise_the_name_is_the_one_asked_for(self):
-        eigenvalues = Moments.of_rows(draw(13, 0)).eigenvalues
+        eigenvalues = eigenvalues_of(Moments.of_rows(draw(13, 0)))
         for method in SHRINKAGES:
             assert shrink(eigenvalues, 13, method, fourth_moment=1e4)[1] == method
 

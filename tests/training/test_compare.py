@@ -23,6 +23,8 @@ from bisector.training.recipe import Machine, Recipe, Task
 from bisector.training.results import Comparison, Plane, Run
 
 SHORT = Recipe(epochs=2, embedding_dim=8)
+DIGITS = Task("digits", 10)
+briefly = partial(compare, DIGITS, jobs=1, seeds=1, recipe=SHORT)
 
 
 def test_plain_softmax_learns_the_long_tailed_digits_by_the_default_recipe() -> None:
@@ -33,7 +35,7 @@ def test_plain_softmax_learns_the_long_tailed_digits_by_the_default_recipe() -> 
 
 def test_the_same_comparison_twice_gives_the_same_numbers() -> None:
     heads = ["igam", "c2am:alpha=1.0", "enhanced-am-softmax:form=notebook"]
-    first, second = (compare(Task("digits", 10), heads, jobs=1, seeds=2, recipe=SHORT) for _ in range(2))
+    first, second = (briefly(heads, seeds=2) for _ in range(2))
     for one, other in zip(first.runs, second.runs, strict=True):
         assert (one.head, one.seed) == (other.head, other.seed)
         for key, value in one.metrics.items():
@@ -43,23 +45,18 @@ def test_the_same_comparison_twice_gives_the_same_numbers() -> None:
 
 def test_igam_without_margins_is_the_normalised_softmax() -> None:
     # Same seed, same first weights, same batches: with a zero gain nothing else may differ.
-    found = compare(Task("digits", 10), ["normalized-softmax", "igam:gain=0"], jobs=1, seeds=1, recipe=SHORT)
+    found = briefly(["normalized-softmax", "igam:gain=0"])
     plain, guided = found.runs
     assert plain.metrics == pytest.approx(guided.metrics, nan_ok=True)
     assert len(guided.amount_history) == SHORT.epochs
     assert plain.amount_history == []
 
 
-def test_every_run_carries_what_the_report_draws() -> None:
+def test_every_run_carries_what_the_report_draws_and_survives_the_disk(tmp_path: Path) -> None:
     told: list[int] = []
-    found = compare(
-        Task("digits", 10),
-        ["linear-softmax", "igam"],
-        jobs=1,
-        seeds=1,
-        recipe=SHORT,
-        planes=["linear-softmax", "am-softmax"],
-        progress=lambda what, epochs: told.append(epochs),
+    planes = ["linear-softmax", "am-softmax"]
+    found = briefly(
+        ["linear-softmax", "igam"], planes=planes, progress=lambda what, epochs: told.append(epochs)
     )
     assert sum(told) == (2 + 2 * PLANE_EPOCHS) * SHORT.epochs
     softmax, igam = found.runs
@@ -71,25 +68,14 @@ def test_every_run_carries_what_the_report_draws() -> None:
     assert sum(map(sum, igam.confusion)) == sum(found.test_counts)
     correct = sum(row[index] for index, row in enumerate(igam.confusion))
     assert correct / sum(found.test_counts) == pytest.approx(igam.metrics["accuracy"])
+    found.write(tmp_path / "comparison.json")
+    again = Comparison.read(tmp_path / "comparison.json")
+    assert repr(again) == repr(found)  # repr, since NaN equals nothing
     plain, cosine = found.planes
     assert plain.bias is not None
     assert cosine.bias is None
     assert torch.tensor(cosine.weights).shape == (10, 2)
     assert torch.tensor(cosine.points).shape == (len(cosine.labels), 2)
-
-
-def test_a_mistake_in_the_last_head_is_told_before_anything_is_trained() -> None:
-    told: list[int] = []
-    with pytest.raises(ArgumentError, match="arcface"):
-        compare(Task(), ["igam", "arcfac"], recipe=SHORT, progress=lambda what, epochs: told.append(epochs))
-    assert not told
-
-
-def test_a_comparison_survives_the_disk(tmp_path: Path) -> None:
-    found = compare(Task("digits", 50), ["igam"], jobs=1, seeds=1, recipe=SHORT, planes=["am-softmax"])
-    found.write(tmp_path / "comparison.json")
-    again = Comparison.read(tmp_path / "comparison.json")
-    assert repr(again) == repr(found)  # repr, since NaN equals nothing
 
 
 def test_what_diverged_survives_the_disk_too(tmp_path: Path) -> None:
@@ -104,8 +90,8 @@ def test_what_diverged_survives_the_disk_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("spec", ["igam:direction=relax", "c2am:alpha=5", "linear-softmax"])
 def test_a_run_says_what_its_model_gives_on_the_test_split(spec: str) -> None:
     dataset = load("digits", imbalance=10, seed=1)
-    run = compare(Task("digits", 10), [spec], jobs=1, seeds=2, recipe=SHORT).runs[1]
-    training = Classification(dataset=dataset, task=Task("digits", 10), head=spec, recipe=SHORT, seed=1)
+    run = briefly([spec], seeds=2).runs[1]
+    training = Classification(dataset=dataset, task=DIGITS, head=spec, recipe=SHORT, seed=1)
     model, _, _ = training.run()  # the same numbers again
     with torch.no_grad():
         seen, test = (
@@ -120,16 +106,10 @@ def test_a_run_says_what_its_model_gives_on_the_test_split(spec: str) -> None:
     assert run.class_count == dataset.train.labels.bincount().tolist()
     for c, amount in enumerate(run.class_amount):
         mine = seen[dataset.train.labels == c]
-        assert amount == pytest.approx(
-            float(information_amount(mine, embeddings="unit")), rel=1e-4
-        )  # the batches differ in size, and their rounding
-    expected = summarize(
-        predicted,
-        labels,
-        test,
-        dataset.train_counts,
-        torch.tensor(run.class_amount, dtype=torch.float64),
-    )
+        # The batches differ in size, and their rounding.
+        assert amount == pytest.approx(float(information_amount(mine, embeddings="unit")), rel=1e-4)
+    amounts = torch.tensor(run.class_amount, dtype=torch.float64)
+    expected = summarize(predicted, labels, test, dataset.train_counts, amounts)
     assert run.metrics == pytest.approx(expected, nan_ok=True, abs=1e-4)
     if isinstance(model.head, IGAM | C2AM):
         assert run.direction == "relax"
@@ -141,7 +121,7 @@ def test_a_run_says_what_its_model_gives_on_the_test_split(spec: str) -> None:
 
 
 def test_seeds_differ() -> None:
-    one, other = compare(Task("digits", 10), ["linear-softmax"], jobs=1, seeds=2, recipe=SHORT).runs
+    one, other = briefly(["linear-softmax"], seeds=2).runs
     assert one.class_count != other.class_count
     assert one.metrics != other.metrics
 
@@ -155,31 +135,31 @@ def test_seeds_differ() -> None:
         (["am-softmax:margin=0.1:margin=0.2"], [], "margin twice"),
         (["am-softmax:learnable_scale=maybe"], [], "learnable_scale.*expected one of true, false"),
         (["am-softmax:margin="], [], "name:option=value"),
+        (["igam", "arcfac"], [], "arcface"),  # the last of them too
     ],
 )
-def test_what_cannot_be_compared_is_refused(heads: list[str], planes: list[str], told: str) -> None:
+def test_what_cannot_be_compared_is_refused_before_any_training(
+    heads: list[str], planes: list[str], told: str
+) -> None:
+    trained: list[int] = []
     with pytest.raises(ArgumentError, match=told):
-        compare(Task(), heads, planes=planes, recipe=SHORT)
+        briefly(heads, planes=planes, progress=lambda what, epochs: trained.append(epochs))
+    with pytest.raises(ArgumentError, match="baseline: got 'x'; expected one of the heads compared: igam"):
+        briefly(["igam"], baseline="x", progress=lambda what, epochs: trained.append(epochs))
+    assert not trained
 
 
 def test_a_head_of_inner_products_without_a_bias_is_still_drawn_as_one() -> None:
-    found = compare(
-        Task("digits", 10), ["igam"], jobs=1, seeds=1, recipe=SHORT, planes=["linear-softmax:bias=false"]
-    )
-    plane = found.planes[0]
+    (plane,) = briefly(["igam"], planes=["linear-softmax:bias=false"]).planes
     scores = torch.tensor(plane.points) @ torch.tensor(plane.weights).T + torch.tensor(plane.bias)
     right = (scores.argmax(1) == torch.tensor(plane.labels)).float().mean()
     assert float(right) == pytest.approx(plane.accuracy)
-
-
-def test_a_comparison_leaves_the_process_as_it_was() -> None:
-    compare(Task("digits", 10), ["linear-softmax"], jobs=1, seeds=1, recipe=SHORT)
-    assert not torch.are_deterministic_algorithms_enabled()
+    assert not torch.are_deterministic_algorithms_enabled()  # the process is as it was
 
 
 def test_parallel_processes_give_the_numbers_of_one_and_cells_are_not_trained_twice(tmp_path: Path) -> None:
     heads = ["linear-softmax", "igam"]
-    alone = compare(Task("digits", 10), heads, jobs=1, seeds=2, recipe=SHORT)
+    alone = briefly(heads, seeds=2)
     told: list[str] = []
     beside = compare(
         Task("digits", 10),
@@ -196,7 +176,7 @@ def test_parallel_processes_give_the_numbers_of_one_and_cells_are_not_trained_tw
     assert len(places) == 4
     assert not list(tmp_path.glob("*/*.ckpt"))  # gone with the result
 
-    more = compare(Task("digits", 10), [*heads, "arcface"], jobs=1, seeds=2, recipe=SHORT, folder=tmp_path)
+    more = briefly([*heads, "arcface"], seeds=2, folder=tmp_path)
     assert [run.head for run in more.runs] == ["linear-softmax", "igam", "arcface"] * 2
     assert {path: path.stat().st_mtime_ns for path in places} == places
     assert more.runs[1].seconds == beside.runs[1].seconds
@@ -205,17 +185,18 @@ def test_parallel_processes_give_the_numbers_of_one_and_cells_are_not_trained_tw
 def test_the_cells_of_files_that_changed_are_trained_again(tmp_path: Path) -> None:
     vectors = torch.randn(90, 6, generator=torch.Generator().manual_seed(0)).numpy()
     numpy.savez(tmp_path / "table.npz", embeddings=vectors, labels=numpy.arange(90) % 3)
-    task, cells = Task(str(tmp_path / "table.npz")), tmp_path / "cells"
-    compare(task, ["am-softmax"], jobs=1, seeds=1, recipe=SHORT, folder=cells)
-    compare(task, ["am-softmax"], jobs=1, seeds=1, recipe=SHORT, folder=cells)
-    assert len(list(cells.iterdir())) == 1
+    cells = tmp_path / "cells"
+    once = partial(compare, Task(str(tmp_path / "table.npz")), ["am-softmax"], jobs=1, seeds=1, recipe=SHORT)
+    for _ in range(2):
+        once(folder=cells)
+        assert len(list(cells.iterdir())) == 1
     numpy.savez(tmp_path / "table.npz", embeddings=vectors + 1, labels=numpy.arange(90) % 3)
-    compare(task, ["am-softmax"], jobs=1, seeds=1, recipe=SHORT, folder=cells)
+    once(folder=cells)
     assert len(list(cells.iterdir())) == 2
 
 
 def test_another_precision_is_another_cell_and_kept_checkpoints_are_there(tmp_path: Path) -> None:
-    one = partial(compare, Task("digits", 10), ["am-softmax"], jobs=1, seeds=1, recipe=SHORT, folder=tmp_path)
+    one = partial(briefly, ["am-softmax"], folder=tmp_path)
     one()
     assert not list(tmp_path.glob("*/last.ckpt"))
     one(keep=True)
@@ -231,13 +212,6 @@ def test_the_open_set_trains_on_the_same_classes_with_every_seed() -> None:
     found = compare(task, ["am-softmax"], jobs=1, seeds=2, recipe=SHORT)
     assert found.class_names == list(first.class_names)
     assert all(run.verification is not None for run in found.runs)
-
-
-def test_a_baseline_that_is_not_compared_is_refused() -> None:
-    with pytest.raises(
-        ArgumentError, match="baseline: got 'arcface'; expected one of the heads compared: igam"
-    ):
-        compare(Task(), ["igam"], recipe=SHORT, baseline="arcface")
 
 
 def test_a_dry_run_tells_time_and_memory_of_every_head() -> None:
@@ -258,9 +232,7 @@ def without_seconds(found: Comparison) -> str:
     return repr([replace(run, seconds=0.0) for run in found.runs])
 
 
-def test_images_are_decoded_once_and_nothing_of_that_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_are_decoded_once_and_nothing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = numpy.random.default_rng(0)
     for label in ("a", "b"):
         (tmp_path / "photos" / label).mkdir(parents=True)
@@ -268,13 +240,11 @@ def test_images_are_decoded_once_and_nothing_of_that_stays(
             pixels = draw.integers(0, 256, (20, 16 + number, 3), dtype=numpy.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{number}.png")
     calls = []
-    monkeypatch.setattr(
-        image_examples, "decode_image", lambda *a, **k: calls.append(1) or decode_image(*a, **k)
-    )
+    counted = lambda *a, **k: calls.append(1) or decode_image(*a, **k)  # noqa: E731
+    monkeypatch.setattr(image_examples, "decode_image", counted)
     task = Task(str(tmp_path / "photos"), image_size=8)
-    kept = compare(task, ["am-softmax"], jobs=1, seeds=2, recipe=SHORT, folder=tmp_path / "cells")
+    twice = partial(compare, task, ["am-softmax"], jobs=1, seeds=2, recipe=SHORT)
+    kept = twice(folder=tmp_path / "cells")
     assert len(calls) == 24
     assert len(list((tmp_path / "cells").iterdir())) == 2
-    assert without_seconds(compare(task, ["am-softmax"], jobs=1, seeds=2, recipe=SHORT)) == without_seconds(
-        kept
-    )
+    assert without_seconds(twice()) == without_seconds(kept)

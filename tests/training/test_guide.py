@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from bisector.errors import ArgumentError
 from bisector.heads import IGAM, AMSoftmax, Head
 from bisector.training import Classifier, InformationGuide
+from lightning_cases import quiet_trainer as trainer
 
 
 def loader(rows: int = 96) -> DataLoader[tuple[Tensor, ...]]:
@@ -18,12 +19,6 @@ def loader(rows: int = 96) -> DataLoader[tuple[Tensor, ...]]:
     spread = torch.tensor([0.2, 0.5, 1.0])[labels, None]
     inputs = nn.functional.one_hot(labels, 6).float() * 4 + spread * torch.randn(rows, 6, generator=draw)
     return DataLoader(TensorDataset(inputs, labels), batch_size=32)
-
-
-def trainer(epochs: int, *callbacks: lightning.Callback, **options: Any) -> lightning.Trainer:
-    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    quiet |= {"enable_checkpointing": False, "accelerator": "cpu"}
-    return lightning.Trainer(max_epochs=epochs, callbacks=list(callbacks), **(quiet | options))
 
 
 def classifier(head: Head) -> Classifier:

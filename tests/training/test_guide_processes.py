@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import lightning
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -14,6 +13,7 @@ from bisector.data.dataset import Dataset, Part
 from bisector.data.examples import InMemory
 from bisector.training import Classifier, InformationGuide
 from bisector.training.data import DataModule
+from lightning_cases import quiet_trainer
 from real_processes import in_processes
 
 D, C, ROWS, JOINT = 4, 3, 48, 12  # 4 joint batches an epoch
@@ -39,20 +39,15 @@ def fit(
     module = Classifier(nn.Linear(6, D), head, schedule="constant", learning_rate=0.03)
     guide = InformationGuide()
     saved = ModelCheckpoint(folder / f"{world}", "{step}", every_n_train_steps=HALF, save_top_k=-1)
-    trainer = lightning.Trainer(
-        accelerator="cpu",
+    trainer = quiet_trainer(
+        epochs,
+        *([guide, saved] if resumed is None else [guide]),
         devices=world,
         strategy="ddp" if world > 1 else "auto",
         precision="64-true",
-        max_epochs=epochs,
-        callbacks=[guide, saved] if resumed is None else [guide],
-        use_distributed_sampler=False,
         limit_val_batches=0,
         default_root_dir=folder,
-        logger=False,
         enable_checkpointing=resumed is None,
-        enable_progress_bar=False,
-        enable_model_summary=False,
     )
     batches = data(world)
     trainer.fit(module, datamodule=batches, ckpt_path=None if resumed is None else folder / resumed)

@@ -13,8 +13,7 @@ from torch import Tensor
 from bisector.data.dataset import Dataset
 from bisector.data.registry import load
 from bisector.errors import ArgumentError
-from bisector.training.checkpoint import load_trained
-from bisector.training.classification import Classification
+from bisector.training.classification import Classification, load_trained
 from bisector.training.recipe import Machine, Recipe, Task
 from bisector.training.results import Run
 

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import lightning
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -13,6 +12,7 @@ import bisector as bs
 from bisector.errors import ArgumentError
 from bisector.heads import build_head
 from bisector.training import Classifier
+from lightning_cases import quiet_trainer
 
 
 def fitted(folder: Path, resume: Path | None = None) -> Classifier:
@@ -22,16 +22,9 @@ def fitted(folder: Path, resume: Path | None = None) -> Classifier:
     head = bs.IGAM(6, 60, information=None, sample=0.3)
     head.set_amounts(torch.linspace(10, 40, 60))
     model = Classifier(nn.Linear(8, 6), head, schedule="constant", seed=3)
-    trainer = lightning.Trainer(
-        max_epochs=2,
-        accelerator="cpu",
-        logger=False,
-        callbacks=[ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1, save_on_train_epoch_end=True)],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        gradient_clip_val=0.5,
-        accumulate_grad_batches=2,
-    )
+    kept = ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
+    options = {"gradient_clip_val": 0.5, "accumulate_grad_batches": 2, "enable_checkpointing": True}
+    trainer = quiet_trainer(2, kept, **options)
     trainer.fit(model, data, ckpt_path=resume)
     return model
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import lightning
 import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 import bisector as bs
 from bisector.engine.gradients import GradScaler
 from bisector.training import Classifier, ShardedDDP
+from lightning_cases import quiet_trainer
 from real_processes import in_processes
 
 D, C, B = 6, 11, 8
@@ -35,6 +35,10 @@ class Batches(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
         return inputs[self.here], torch.randint(C, (B,), generator=generator)[self.here]
 
 
+def whole(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
 def fit(
     rank: int, world: int, folder: Path, epochs: int, resumed: str | None = None, mixed: bool = False
 ) -> Any:
@@ -42,21 +46,14 @@ def fit(
     backbone = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, D))
     head = bs.AMSoftmax(D, C, learnable_scale=True, device="meta" if mixed else None)
     module = Classifier(backbone, head, schedule="constant", learning_rate=0.02)
-    trainer = lightning.Trainer(
-        accelerator="cpu",
+    half = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=8.0))
+    trainer = quiet_trainer(
+        epochs,
         devices=world,
         strategy=ShardedDDP() if world > 1 else "auto",
-        max_epochs=epochs,
         gradient_clip_val=0.5,
-        use_distributed_sampler=False,
         default_root_dir=folder / f"{world}",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        plugins=MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=8.0))
-        if mixed
-        else None,
+        plugins=half if mixed else None,
     )
     data = torch.utils.data.DataLoader(Batches(rank, world), batch_size=None)
     path = None if resumed is None else folder / resumed
@@ -66,9 +63,7 @@ def fit(
     if mixed:
         assert not any(value.isnan().any() for value in module.state_dict().values())
         assert type(trainer.precision_plugin.scaler) is GradScaler
-    return {
-        n: p.full_tensor() if hasattr(p, "full_tensor") else p.clone() for n, p in module.state_dict().items()
-    }
+    return {name: whole(value).clone() for name, value in module.state_dict().items()}
 
 
 def fit_sampled(
@@ -79,28 +74,15 @@ def fit_sampled(
     head = bs.LinearSoftmax(D, MANY, sample=0.02)
     start = head.weight.detach().clone()
     module = Classifier(nn.Linear(4, D), head, schedule="constant", learning_rate=0.02, seed=1)
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        devices=world,
-        strategy=ShardedDDP() if strategy == "sharded" else strategy,
-        max_epochs=epochs,
-        use_distributed_sampler=False,
-        default_root_dir=folder,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    chosen = ShardedDDP() if strategy == "sharded" else strategy
+    trainer = quiet_trainer(epochs, devices=world, strategy=chosen, default_root_dir=folder)
     data = torch.utils.data.DataLoader(Batches(rank, world), batch_size=None)
     trainer.fit(module, data, ckpt_path=None if resumed is None else folder / resumed)
     if resumed is None:
         trainer.save_checkpoint(folder / f"{strategy}-{epochs}.ckpt")
     assert head.sparse == (strategy != "ddp")  # where DDP would fail at sparse gradients
     steps = module.optimizers(use_pl_optimizer=False).state[head.weight]["step"]
-    weight, steps, bias = (
-        t.full_tensor() if hasattr(t, "full_tensor") else t
-        for t in (head.weight.detach(), steps, head.bias.detach())
-    )
+    weight, steps, bias = map(whole, (head.weight.detach(), steps, head.bias.detach()))
     seen = torch.cat([batch[1] for batch in (Batches(0, 1)[n] for n in range(3))]).unique()
     moved = (weight != start).any(dim=1)
     assert torch.equal(moved.nonzero()[:, 0], seen)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -46,7 +47,11 @@ PRODUCTS32 = "three matrix products, float32"
 def limits(reduced: bool) -> list[Contender]:
     """Return the bare products; for a reduced precision those in float32 too."""
     found = [Contender(PRODUCTS, "products", _products), Contender(KEPT, "products", _kept_products)]
-    return [*found, Contender(PRODUCTS32, "products", _float32_products)] if reduced else found
+    return (
+        [*found, Contender(PRODUCTS32, "products", partial(_products, dtype=torch.float32))]
+        if reduced
+        else found
+    )
 
 
 def floors() -> list[Contender]:
@@ -54,7 +59,12 @@ def floors() -> list[Contender]:
     return [
         Contender("softmax, plain PyTorch", "softmax", _plain_softmax),
         Contender("linear_cross_entropy", "softmax", _linear_cross_entropy),
-        Contender("linear_cross_entropy, chunked", "softmax", _chunked_linear_cross_entropy, whole=False),
+        Contender(
+            "linear_cross_entropy, chunked",
+            "softmax",
+            partial(_linear_cross_entropy, chunked=True),
+            whole=False,
+        ),
     ]
 
 
@@ -62,8 +72,12 @@ def peers() -> list[Contender]:
     """Return the margin losses of others."""
     return [
         Contender("AM-softmax, plain PyTorch", "peer", _plain_am_softmax),
-        Contender("CosFaceLoss, pytorch-metric-learning", "peer", _cosface_loss),
-        Contender("ArcFaceLoss, pytorch-metric-learning", "peer", _arcface_loss),
+        Contender(
+            "CosFaceLoss, pytorch-metric-learning", "peer", partial(_metric_learning, name="CosFaceLoss")
+        ),
+        Contender(
+            "ArcFaceLoss, pytorch-metric-learning", "peer", partial(_metric_learning, name="ArcFaceLoss")
+        ),
     ]
 
 
@@ -79,22 +93,16 @@ def step_of(problem: Problem, loss: Loss, leaves: Sequence[Tensor]) -> Step:
     return Step(run, list(leaves))
 
 
-def _products_of(x: Tensor, w: Tensor) -> Step:
+def _products(problem: Problem, dtype: torch.dtype | None = None) -> Step:
+    leaves = problem.embeddings, problem.weight
+    x, w = (leaf.detach().to(problem.dtype if dtype is None else dtype) for leaf in leaves)
+
     def run() -> tuple[Tensor, ...]:
         # The scores stand for their own gradient, as if a loss had turned one into the other in place.
         g = x @ w.t()
         return g, g @ w, g.t() @ x
 
     return Step(run)
-
-
-def _products(problem: Problem) -> Step:
-    x, w = problem.embeddings.detach(), problem.weight.detach()
-    return _products_of(x.to(problem.dtype), w.to(problem.dtype))
-
-
-def _float32_products(problem: Problem) -> Step:
-    return _products_of(problem.embeddings.detach(), problem.weight.detach())
 
 
 def _kept_products(problem: Problem) -> Step:
@@ -117,19 +125,11 @@ def _plain_softmax(problem: Problem) -> Step:
     return step_of(problem, lambda: F.cross_entropy(F.linear(x, w), y), [x, w])
 
 
-def _linear_cross_entropy(problem: Problem) -> Step:
-    return _fused(problem, options=None)
-
-
-def _chunked_linear_cross_entropy(problem: Problem) -> Step:
-    if not hasattr(nn, "LinearCrossEntropyOptions"):
-        raise ImportError(f"torch {torch.__version__} has no LinearCrossEntropyOptions")
-    return _fused(problem, options=nn.LinearCrossEntropyOptions())
-
-
-def _fused(problem: Problem, options: Any) -> Step:
-    if not hasattr(F, "linear_cross_entropy"):
-        raise ImportError(f"torch {torch.__version__} has no linear_cross_entropy")
+def _linear_cross_entropy(problem: Problem, *, chunked: bool = False) -> Step:
+    for module, name in ((F, "linear_cross_entropy"), *[(nn, "LinearCrossEntropyOptions")] * chunked):
+        if not hasattr(module, name):
+            raise ImportError(f"torch {torch.__version__} has no {name}")
+    options: Any = nn.LinearCrossEntropyOptions() if chunked else None
     x, w, y = problem.embeddings, problem.weight, problem.labels
 
     def loss() -> Tensor:
@@ -151,20 +151,15 @@ def _plain_am_softmax(problem: Problem) -> Step:
     return step_of(problem, loss, [x, w])
 
 
-def _cosface_loss(problem: Problem) -> Step:
-    from pytorch_metric_learning.losses import CosFaceLoss
+def _metric_learning(problem: Problem, name: str) -> Step:
+    from pytorch_metric_learning import losses
 
-    return _metric_learning(problem, CosFaceLoss(problem.size.c, 1, margin=AM_MARGIN, scale=AM_SCALE))
-
-
-def _arcface_loss(problem: Problem) -> Step:
-    from pytorch_metric_learning.losses import ArcFaceLoss
-
-    margin = math.degrees(ARC_MARGIN)
-    return _metric_learning(problem, ArcFaceLoss(problem.size.c, 1, margin=margin, scale=ARC_SCALE))
-
-
-def _metric_learning(problem: Problem, loss: nn.Module) -> Step:
-    loss.W = problem.transposed  # made with one dimension, since its own weights would be thrown away here
+    options = {
+        "CosFaceLoss": {"margin": AM_MARGIN, "scale": AM_SCALE},
+        "ArcFaceLoss": {"margin": math.degrees(ARC_MARGIN), "scale": ARC_SCALE},
+    }[name]
+    # Made with one dimension, since its own weights would be thrown away here.
+    loss = getattr(losses, name)(problem.size.c, 1, **options)
+    loss.W = problem.transposed
     x, y = problem.embeddings, problem.labels
     return step_of(problem, lambda: loss(x, y), [x, problem.transposed])

@@ -4,6 +4,7 @@ import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -73,8 +74,7 @@ class Comparison:
     rows: list[Row]
 
 
-@dataclass
-class _First:
+class _First(NamedTuple):
     """The first call of a contender: its step, memory and value, or why there is none."""
 
     step: Step | None = None
@@ -112,15 +112,15 @@ def compare_losses(
         progress(f"memory of {contender.name}")
         firsts[contender.name] = _first(contender, problem)
     steps = {name: first.step for name, first in firsts.items() if first.step is not None}
-    found = interleaved(steps, repeats, device, progress)
     seconds: dict[str, list[float]] = {}
-    for contender in contenders:
-        result = found.get(contender.name, [])
-        if isinstance(result, Exception):
-            firsts[contender.name].note = _reason(result)
-        seconds[contender.name] = [] if isinstance(result, Exception) else result
-    gradients = 4 * size.d * (size.n + size.c)
-    return Comparison(size.n, size.d, size.c, _rows(contenders, firsts, seconds, gradients))
+    for name, found in interleaved(steps, repeats, device, progress).items():
+        if isinstance(found, Exception):
+            firsts[name] = firsts[name]._replace(note=_reason(found))
+        else:
+            seconds[name] = found
+    return Comparison(
+        size.n, size.d, size.c, _rows(contenders, firsts, seconds, 4 * size.d * (size.n + size.c))
+    )
 
 
 def require_room(size: Size, needed: int, device: torch.device) -> None:
@@ -158,23 +158,24 @@ def foretold_bytes(contender: Contender, size: Size, precision: Precision) -> in
 
 def _first(contender: Contender, problem: Problem) -> _First:
     """Run a contender once under the eyes of the allocator."""
-    first = _First()
     values: list[object] = []
     try:
-        first.note = too_large(contender, problem)
-        if not first.note:
-            step = contender.prepare(problem)
-            release_workspace()
-            gc.collect()
-            first.extra_bytes = peak_extra_bytes(lambda: values.append(step.run()), problem.device)
-            value = values.pop()
-            first.loss = float(value) if isinstance(value, Tensor) else None
-            step.clear()
-            first.step = step
+        note = too_large(contender, problem)
+        if note:
+            return _First(note=note)
+        step = contender.prepare(problem)
+        release_workspace()
+        gc.collect()
+        extra_bytes = peak_extra_bytes(lambda: values.append(step.run()), problem.device)
+        value = values.pop()
+        loss = float(value) if isinstance(value, Tensor) else None
+        step.clear()
     except (RuntimeError, ImportError, ArgumentError) as error:
-        first.note = _reason(error)
-        _let_go(problem)
-    return first
+        note = _reason(error)
+    else:
+        return _First(step, extra_bytes, loss)
+    _let_go(problem)
+    return _First(note=note)
 
 
 def _let_go(problem: Problem) -> None:
@@ -204,34 +205,31 @@ def _rows(
     seconds: dict[str, list[float]],
     gradients: int,
 ) -> list[Row]:
-    medians = {name: median(taken) if taken else None for name, taken in seconds.items()}
+    medians = {name: median(taken) for name, taken in seconds.items()}
     rivals = [contender.name for contender in contenders if METRIC_LEARNING in contender.name]
-    fastest = min((taken for name in rivals if (taken := medians[name]) is not None), default=None)
-    smallest = min(
-        (taken for name in rivals if (taken := firsts[name].extra_bytes) is not None), default=None
-    )
-    rows = []
-    for contender in contenders:
-        name, first = contender.name, firsts[contender.name]
-        taken = medians[name]
-        rows.append(
-            Row(
-                name=name,
-                kind=contender.kind,
-                seconds=seconds[name],
-                median=taken,
-                times_products=_ratio(taken, medians.get(PRODUCTS)),
-                times_kept=_ratio(taken, medians.get(KEPT)),
-                times_float32=_ratio(taken, medians.get(PRODUCTS32)),
-                faster_than_metric_learning=_ratio(fastest, taken),
-                extra_bytes=first.extra_bytes,
-                share_of_metric_learning=_ratio(first.extra_bytes, smallest),
-                share_beyond=_ratio(_less(first.extra_bytes, gradients), _less(smallest, gradients)),
-                loss=first.loss,
-                note=first.note,
-            )
+    fastest = min((medians[name] for name in rivals if name in medians), default=None)
+    leanest = [taken for name in rivals if (taken := firsts[name].extra_bytes) is not None]
+    smallest = min(leanest, default=None)
+
+    def row(contender: Contender) -> Row:
+        name, first, taken = contender.name, firsts[contender.name], medians.get(contender.name)
+        return Row(
+            name=name,
+            kind=contender.kind,
+            seconds=seconds.get(name, []),
+            median=taken,
+            times_products=_ratio(taken, medians.get(PRODUCTS)),
+            times_kept=_ratio(taken, medians.get(KEPT)),
+            times_float32=_ratio(taken, medians.get(PRODUCTS32)),
+            faster_than_metric_learning=_ratio(fastest, taken),
+            extra_bytes=first.extra_bytes,
+            share_of_metric_learning=_ratio(first.extra_bytes, smallest),
+            share_beyond=_ratio(_less(first.extra_bytes, gradients), _less(smallest, gradients)),
+            loss=first.loss,
+            note=first.note,
         )
-    return rows
+
+    return [row(contender) for contender in contenders]
 
 
 def _less(whole: int | None, part: int) -> int | None:

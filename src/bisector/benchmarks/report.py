@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from bisector.benchmarks.losses import Comparison, Row
 from bisector.benchmarks.machine import Description
@@ -52,8 +51,8 @@ def format_comparison(comparison: Comparison) -> str:
 
 def explanation(settings: Settings) -> str:
     """Return what the columns mean."""
-    told = EXPLANATION.format(repeats=settings.repeats)
-    return told if settings.precision == "float32" else told + EXPLANATION32
+    beside = "" if settings.precision == "float32" else EXPLANATION32
+    return EXPLANATION.format(repeats=settings.repeats) + beside
 
 
 def to_markdown(comparisons: Sequence[Comparison], machine: Description, settings: Settings) -> str:
@@ -73,20 +72,10 @@ def to_markdown(comparisons: Sequence[Comparison], machine: Description, setting
     return "\n\n".join(parts) + "\n"
 
 
-def to_json(comparisons: Sequence[Comparison], machine: Description, settings: Settings) -> dict[str, Any]:
-    """Return everything, every single time included."""
-    return {
-        "version": 1,
-        "settings": asdict(settings),
-        "machine": asdict(machine),
-        "sizes": [asdict(comparison) for comparison in comparisons],
-    }
-
-
 def write_comparisons(
     comparisons: Sequence[Comparison], machine: Description, settings: Settings, folder: Path
 ) -> list[Path]:
-    """Write losses.md and losses.json.
+    """Write losses.md and, with every single time, losses.json.
 
     Raises:
         OSError: if a file cannot be written.
@@ -94,7 +83,9 @@ def write_comparisons(
     folder.mkdir(parents=True, exist_ok=True)
     page, data = folder / "losses.md", folder / "losses.json"
     write_whole(page, to_markdown(comparisons, machine, settings))
-    write_whole(data, json.dumps(to_json(comparisons, machine, settings), indent=1) + "\n")
+    sizes = [asdict(comparison) for comparison in comparisons]
+    told = {"version": 1, "settings": asdict(settings), "machine": asdict(machine), "sizes": sizes}
+    write_whole(data, json.dumps(told, indent=1) + "\n")
     return [page, data]
 
 
@@ -109,16 +100,15 @@ def _cells(comparison: Comparison) -> tuple[list[str], list[tuple[list[str], str
 def _row(row: Row, float32: bool) -> list[str]:
     extent = f"{_seconds(min(row.seconds))} … {_seconds(max(row.seconds))}" if row.seconds else "–"
     ratios = [row.times_products, row.times_kept, *[row.times_float32] * float32]
-    shown_pml = row.kind in {"bisector", "peer"}
     return [
         row.name,
         "–" if row.median is None else _seconds(row.median),
         extent,
-        *(_ratio(value) for value in ratios),
-        _ratio(row.faster_than_metric_learning) if shown_pml else "–",
-        _mebibytes(row.extra_bytes),
-        "–" if row.share_of_metric_learning is None else f"{row.share_of_metric_learning:.3f}",
-        "–" if row.share_beyond is None else f"{row.share_beyond:.3f}",
+        *(_number(value) for value in ratios),
+        _number(row.faster_than_metric_learning if row.kind in {"bisector", "peer"} else None),
+        _number(None if row.extra_bytes is None else row.extra_bytes / 2**20, ",.1f"),
+        _number(row.share_of_metric_learning, ".3f"),
+        _number(row.share_beyond, ".3f"),
     ]
 
 
@@ -126,12 +116,8 @@ def _seconds(value: float) -> str:
     return f"{value:.4f}" if value < 1 else f"{value:.3f}"
 
 
-def _mebibytes(value: int | None) -> str:
-    return "–" if value is None else f"{value / 2**20:,.1f}"
-
-
-def _ratio(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+def _number(value: float | None, form: str = ".2f") -> str:
+    return "–" if value is None else f"{value:{form}}"
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

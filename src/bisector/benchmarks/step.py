@@ -89,28 +89,29 @@ def measure_step(
     require_integer("repeats", repeats, least=1)
     require_number("sample", sample, above=0, most=1)
     device = torch.device(device)
-    _require_room(size, sample, optimizer, device)
+    # What cannot fit whoever computes: the weights, their gradient and what the optimiser keeps.
+    kept = 2 if optimizer == "sgd" else 3  # the weights among them
+    gradient = sample if optimizer == "rowwise-adamw" else 1
+    require_room(size, int(4 * size.c * size.d * (kept + gradient)), device)
     problem = Problem(size, precision, device)
     words = spec if sample == 1 else f"{spec}:sample={sample}"
     prepare = partial(_prepare, spec=words, backend=backend, optimizer=optimizer)
 
-    def prepare_two(problem: Problem) -> Step:
-        step = prepare(problem)
-
+    def twice(step: Step) -> Step:
         def run() -> None:
             step.run()
             step.run()
 
         return Step(run)
 
-    reason = too_large(Contender(spec, "bisector", prepare_two, whole=backend == "dense"), problem)
+    tried = Contender(spec, "bisector", lambda problem: twice(prepare(problem)), whole=backend == "dense")
+    reason = too_large(tried, problem)
     require(not reason, "size", f"{size}, which {reason}", "fewer rows or classes, or another backend")
     made: list[Step] = []
 
     def begin() -> None:
         made.append(prepare(problem))
-        for _ in range(2):
-            made[0].run()
+        twice(made[0]).run()
 
     given = sum(t.nbytes for t in (problem.weight, problem.embeddings, problem.labels))
     extra = peak_extra_bytes(begin, device)
@@ -118,13 +119,6 @@ def measure_step(
     if isinstance(seconds, Exception):
         raise ArgumentError(f"size: got {size}, which failed: {seconds}; expected a step that fits")
     return TrainingStep(seconds, median(seconds), problem.weight.nbytes, given + extra, process_peak_bytes())
-
-
-def _require_room(size: Size, sample: float, optimizer: OptimizerName, device: torch.device) -> None:
-    """Refuse what cannot fit whoever computes: the weights, their gradient and what the optimiser keeps."""
-    kept = 2 if optimizer == "sgd" else 3  # the weights among them
-    gradient = sample if optimizer == "rowwise-adamw" else 1
-    require_room(size, int(4 * size.c * size.d * (kept + gradient)), device)
 
 
 def _prepare(problem: Problem, spec: str, backend: Backend, optimizer: OptimizerName) -> Step:

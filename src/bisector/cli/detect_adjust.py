@@ -23,48 +23,43 @@ _BACKGROUNDS = {"none": None, "first": 0, "last": -1}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bisector detect adjust``."""
-    parser.add_argument("results", type=Path, metavar="RESULTS.json", help="in COCO's format")
+    add = parser.add_argument
+    add("results", type=Path, metavar="RESULTS.json", help="in COCO's format")
     add_data(parser, required=True)
-    parser.add_argument(
-        "--seed", type=int, default=0, help="that draws a long tail or a plugin's pictures (default: 0)"
-    )
-    parser.add_argument(
+    add("--seed", type=int, default=0, help="that draws a long tail or a plugin's pictures (default: 0)")
+    add(
         "--counts",
         type=Path,
         metavar="FILE",
         help="training boxes of each class: JSON, CSV (class, count) or .npy (default: those of the training part)",
     )
-    parser.add_argument(
-        "--tau", type=float, default=1.0, help="strength of the offsets (default: %(default)s)"
-    )
-    parser.add_argument("--adjustment", metavar="FILE", help="instead: an adjustment.json to apply")
-    parser.add_argument(
+    add("--tau", type=float, default=1.0, help="strength of the offsets (default: %(default)s)")
+    add("--adjustment", metavar="FILE", help="instead: an adjustment.json to apply")
+    add(
         "--activation",
         choices=("softmax", "sigmoid"),
         default="softmax",
         help="how the scores of all classes were made (default: %(default)s)",
     )
-    parser.add_argument(
+    add(
         "--background",
         choices=tuple(_BACKGROUNDS),
         default="none",
         help="where the background stands among the scores of all classes (default: %(default)s)",
     )
-    parser.add_argument(
+    add(
         "--threshold",
         type=float,
         default=0.05,
         help="least score of a class of such a box (default: %(default)s)",
     )
-    parser.add_argument(
+    add(
         "--nms-iou",
         type=float,
         metavar="X",
         help="suppress boxes of a class that overlap by more (default: none)",
     )
-    parser.add_argument(
-        "--per-image", type=int, metavar="N", help="detections kept of an image (default: all; LVIS: 300)"
-    )
+    add("--per-image", type=int, metavar="N", help="detections kept of an image (default: all; LVIS: 300)")
     add_out(parser, "adjusted.json", "file to write")
 
 

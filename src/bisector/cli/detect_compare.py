@@ -23,23 +23,20 @@ from bisector.training.recipe import Machine
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bisector detect compare``."""
+    add = parser.add_argument
     add_data(parser, required=True)
-    parser.add_argument(
+    add(
         "--heads",
         required=True,
         help=f"names, with options after colons, separated by commas ({', '.join(HEAD_NAMES)})",
     )
     add_config(parser)
-    parser.add_argument(
-        "--seeds", type=int, default=1, help="how often each head is trained (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--baseline", default="", help="the head from which differences are taken (default: the first)"
-    )
-    parser.add_argument(
+    add("--seeds", type=int, default=1, help="how often each head is trained (default: %(default)s)")
+    add("--baseline", default="", help="the head from which differences are taken (default: the first)")
+    add(
         "--jobs", type=int, default=None, help="trainings at a time (default: one a GPU, or as many as cores)"
     )
-    parser.add_argument(
+    add(
         "--dry-run",
         action="store_true",
         help="train each head for some steps, say what all would take in time and memory, and stop",

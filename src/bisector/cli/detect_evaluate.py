@@ -37,24 +37,21 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bisector detect evaluate``."""
-    parser.add_argument(
-        "detector", type=Path, help="folder of a run, file.ckpt, or results.json in COCO's format"
-    )
+    add = parser.add_argument
+    add("detector", type=Path, help="folder of a run, file.ckpt, or results.json in COCO's format")
     add_data(parser, required=False)
-    parser.add_argument("--part", choices=PARTS, help="of the data (default: test, or validation)")
-    parser.add_argument(
+    add("--part", choices=PARTS, help="of the data (default: test, or validation)")
+    add(
         "--seed",
         type=int,
         help="that draws a validation part or a plugin's pictures (default: that of the training, or 0)",
     )
-    parser.add_argument(
+    add(
         "--adjust",
         metavar="prior|FILE",
         help="add class offsets: those of the training counts, or of an adjustment.json",
     )
-    parser.add_argument(
-        "--tau", type=float, default=1.0, help="strength of --adjust prior (default: %(default)s)"
-    )
+    add("--tau", type=float, default=1.0, help="strength of --adjust prior (default: %(default)s)")
     add_machine(parser)
     add_out(parser, "runs/detect-evaluate", "folder for detections.json, result.json and the page")
 

@@ -37,28 +37,29 @@ EMBEDDINGS = "embeddings.parquet"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bisector detect measure``."""
-    parser.add_argument("model", type=Path, help="folder of a run of bisector detect train, or file.ckpt")
+    add = parser.add_argument
+    add("model", type=Path, help="folder of a run of bisector detect train, or file.ckpt")
     add_data(parser, required=False)
-    parser.add_argument("--part", default="all", choices=("all", *PARTS), help="of the data (default: all)")
-    parser.add_argument(
+    add("--part", default="all", choices=("all", *PARTS), help="of the data (default: all)")
+    add(
         "--seed",
         type=int,
         help="that draws a validation part or a plugin's pictures (default: the training's)",
     )
     add_machine(parser)
-    parser.add_argument(
+    add(
         "--shrinkage",
         metavar="NAME",
         default="quadratic-inverse",
         help="of the covariances (default: %(default)s)",
     )
-    parser.add_argument(
+    add(
         "--embeddings",
         choices=("unit", "raw"),
         default="unit",
         help="amounts of unit embeddings, or of embeddings as they are (default: %(default)s)",
     )
-    parser.add_argument(
+    add(
         "--equal-count", type=int, metavar="K", help="boxes of every class that equal amounts are measured on"
     )
     add_out(parser, "runs/detect-measure", "folder for everything")

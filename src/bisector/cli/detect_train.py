@@ -22,19 +22,18 @@ from bisector.training.recipe import Machine
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bisector detect train``."""
+    add = parser.add_argument
     add_config(parser)
     add_data(parser, required=True)
-    parser.add_argument(
+    add(
         "--head",
         default="igam",
         help="name of the head, options after colons; linear is torchvision's own loss (default: %(default)s; "
         f"{', '.join(HEAD_NAMES)})",
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="decides first weights, order and what steps draw (default: 0)"
-    )
+    add("--seed", type=int, default=0, help="decides first weights, order and what steps draw (default: 0)")
     add_out(parser, "runs/detect")
-    parser.add_argument(
+    add(
         "--tensorboard",
         action=argparse.BooleanOptionalAction,
         default=True,

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from bisector.data.dataset import Dataset
     from bisector.embedding.model import EmbeddingModel
 
+MODEL_OPTIONS = ("pretrained", "weights", "embedding_output", "scores_output", "mean", "std")
+"""The options that say how a model is opened."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bisector embed``."""
@@ -86,16 +89,8 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         device = None if arguments.device is None else torch.device(arguments.device)
     except RuntimeError:
         raise ArgumentError(f"--device: got {arguments.device!r}; expected cpu, cuda or cuda:1") from None
-    model = open_model(
-        arguments.model,
-        pretrained=arguments.pretrained,
-        weights=arguments.weights,
-        embedding_output=arguments.embedding_output,
-        scores_output=arguments.scores_output,
-        mean=arguments.mean,
-        std=arguments.std,
-        device=device,
-    )
+    options = {name: getattr(arguments, name) for name in MODEL_OPTIONS}
+    model = open_model(arguments.model, **options, device=device)
     data, settings = _load(model, arguments)
     parts = PARTS if arguments.part == "all" else (arguments.part,)
     total = sum(len(getattr(data, part)) for part in parts)
@@ -106,7 +101,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
             arguments.out,
             part=arguments.part,
             batch_size=arguments.batch_size,
-            settings={**settings, **_model_settings(arguments)},
+            settings={**settings, **_recorded(arguments.part, options)},
             tell=lambda line: bar.write(f"bisector embed: {line}", file=sys.stderr),
             progress=bar.update,
         )
@@ -114,16 +109,14 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     print(f"Next: bisector measure {quoted(str(arguments.out))}")
 
 
-def _model_settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the file records of the model's options, besides its name; None is not recorded."""
+def _recorded(part: str, options: dict[str, Any]) -> dict[str, Any]:
+    """What the file records besides the model's name and the data; None is not recorded."""
+    weights = options["weights"]
     return {
-        "part": None if arguments.part == "all" else arguments.part,
-        "pretrained": None if arguments.pretrained else False,
-        "weights": None if arguments.weights is None else resolvable(str(arguments.weights)),
-        "embedding_output": arguments.embedding_output,
-        "scores_output": arguments.scores_output,
-        "mean": arguments.mean,
-        "std": arguments.std,
+        **options,
+        "part": None if part == "all" else part,
+        "pretrained": None if options["pretrained"] else False,
+        "weights": None if weights is None else resolvable(str(weights)),
     }
 
 
@@ -138,25 +131,23 @@ def _load(model: "EmbeddingModel", arguments: argparse.Namespace) -> "tuple[Data
         raise ArgumentError(
             f"data: got none; expected the name or path of what {arguments.model} shall embed"
         )
-    imbalance, seed, split, size = 1.0, 0, "standard", arguments.image_size
-    own = trained is not None and _same(name, trained.task.data)
-    if trained is not None and own:
-        imbalance, seed, split = trained.task.imbalance, trained.seed, trained.task.split
-        size = trained.task.image_size if size is None else size
-        for key, given, used in (("seed", arguments.seed, seed), ("split", arguments.split, split)):
-            if given not in {None, used}:
-                print(
-                    f"bisector embed: --{key} {given} is not that of the training ({used}): what is test here may "
-                    "have been trained on",
-                    file=sys.stderr,
-                )
-    settings = {
-        "imbalance": imbalance if arguments.imbalance is None else arguments.imbalance,
-        "seed": seed if arguments.seed is None else arguments.seed,
-        "split": arguments.split or split,
-        "image_size": size,
-        "label": arguments.label or (trained.task.label if trained is not None and own else None),
+    used: dict[str, Any] = {
+        "imbalance": 1.0,
+        "seed": 0,
+        "split": "standard",
+        "image_size": None,
+        "label": None,
     }
+    given = {key: getattr(arguments, key) for key in used if getattr(arguments, key) not in {None, ""}}
+    if trained is not None and _same(name, trained.task.data):
+        used = {key: trained.seed if key == "seed" else getattr(trained.task, key) for key in used}
+        for key in ("seed", "split"):
+            if given.get(key, used[key]) != used[key]:
+                told = f"--{key} {given[key]} is not that of the training ({used[key]})"
+                line = f"bisector embed: {told}: what is test here may have been trained on"
+                print(line, file=sys.stderr)
+    settings = {**used, **given}
+    size = settings["image_size"]
     by_name = name in DATA_SETS or plugin_of(name) is not None
     files = not by_name and Path(name).exists() and not is_embeddings(name)
     if size is None and model.input_size is not None and files:

@@ -73,27 +73,27 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from bisector.training.checkpoints import LAST
     from bisector.training.classification import Classification
     from bisector.training.data import load_task, settled
-    from bisector.training.results import RESULT, read_run
+    from bisector.training.results import RESULT, Run, read_result
 
     build_head(parsed.head, 8, 4, torch.ones(4))  # a wrong option is told before anything is read
     task, chosen = settled(task, recipe)
     dataset = load_task(task, parsed.seed, recipe.backbone)
-    for line in filter(None, [chosen, *dataset.notes]) if process_rank() == 0 else ():
-        print(f"bisector train: {line}", file=sys.stderr)
-    for line in dataset.left_out if process_rank() == 0 else ():
-        print(f"left out: {line}", file=sys.stderr)
+    first = process_rank() == 0
+    lines = [f"bisector train: {line}" for line in (chosen, *dataset.notes) if line]
+    for line in [*lines, *(f"left out: {line}" for line in dataset.left_out)] if first else ():
+        print(line, file=sys.stderr)
     experiment = Classification(
         dataset=dataset, task=task, head=parsed.head, recipe=recipe, seed=parsed.seed, machine=machine
     )
     options = _trainer_options(parsed, out)
     if experiment.is_finished(out, options):
-        done = read_run(out / RESULT)
+        done = read_result(Run, out / RESULT)
     else:
         (out / RESULT).unlink(missing_ok=True)  # of a shorter training
-        if process_rank() == 0 and (out / LAST).is_file():
+        if first and (out / LAST).is_file():
             print(f"going on with the training in {out}", file=sys.stderr)
         _, done, _ = experiment.run(out, options)
-        if process_rank() != 0:
+        if process_rank() != 0:  # Lightning has started the others meanwhile
             return
         write_record(done, out / RESULT)
     say(format_run(done, dataset, out))

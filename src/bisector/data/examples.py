@@ -42,12 +42,8 @@ class InMemory:
 
     def __init__(self, values: Tensor, names: Sequence[str] | None = None) -> None:
         self.values = values
+        self.shape = tuple(values.shape[1:])
         self._names = names
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one example."""
-        return tuple(self.values.shape[1:])
 
     def __len__(self) -> int:
         return len(self.values)
@@ -76,11 +72,7 @@ class Subset:
             whole = whole.whole
         self.whole: Examples = whole
         self.positions: Tensor = positions
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one example."""
-        return self.whole.shape
+        self.shape = whole.shape
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -109,12 +101,8 @@ class Resized:
     def __init__(self, examples: Examples, size: int) -> None:
         self._examples = examples
         self._size = size
+        self.shape = (examples.shape[0], size, size)
         self.name = examples.name
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one example: (channels, size, size)."""
-        return (self._examples.shape[0], self._size, self._size)
 
     def __len__(self) -> int:
         return len(self._examples)
@@ -122,8 +110,8 @@ class Resized:
     def batch(self, positions: Tensor) -> Tensor:
         """Return these images at the new size."""
         images = self._examples.batch(positions)
-        shorter = min(images.shape[2:])
-        height, width = (max(self._size, round(side * self._size / shorter)) for side in images.shape[2:])
+        size, sides = self._size, images.shape[2:]
+        height, width = (max(size, round(side * size / min(sides))) for side in sides)
         images = interpolate(images, (height, width), mode="bilinear", antialias=True).clamp(0, 1)
-        top, left = (height - self._size) // 2, (width - self._size) // 2
-        return images[:, :, top : top + self._size, left : left + self._size].contiguous()
+        top, left = (height - size) // 2, (width - size) // 2
+        return images[:, :, top : top + size, left : left + size].contiguous()

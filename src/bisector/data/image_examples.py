@@ -25,8 +25,7 @@ from bisector.data.images import (
     pixel_values,
     range_of,
 )
-from bisector.data.source import Source
-from bisector.errors import ArgumentError, require, require_integer
+from bisector.errors import ArgumentError, require
 
 DEFAULT_SIZE = 64
 """Side in pixels to which images of unequal size are brought."""
@@ -81,63 +80,6 @@ class Reading(NamedTuple):
         return decoded_once(self.decoded, images, names, self)
 
 
-class LabelledImage(NamedTuple):
-    """An image of a data set, before it is read.
-
-    Args:
-        image: the path of a file, or its content.
-        name: by which a person finds it.
-        label: the name of its class.
-        part: "train", "validation" or "test"; what is not divided is all "train".
-    """
-
-    image: Encoded
-    name: str
-    label: str
-    part: str
-
-
-def image_source(
-    images: Sequence[LabelledImage],
-    classes: Sequence[str],
-    reading: Reading,
-    *,
-    left_out: Sequence[str] = (),
-    notes: Iterable[str] = (),
-) -> Source:
-    """Read labelled images as a data set.
-
-    Args:
-        images: at least one.
-        classes: the names of all classes, in their order; those without a readable image are left out and named.
-        reading: how the images are read.
-        left_out: lines about what was left out before.
-        notes: lines about what was chosen before.
-
-    Raises:
-        ArgumentError: if no image can be read.
-    """
-    read = reading.images([one.image for one in images], [one.name for one in images])
-    kept = [images[index] for index in read.readable.tolist()]
-    found = {one.label for one in kept}
-    class_names = tuple(name for name in classes if name in found)
-    number = {name: index for index, name in enumerate(class_names)}
-    parts: dict[str, list[int]] = {}
-    for row, one in enumerate(kept):
-        parts.setdefault(one.part, []).append(row)
-    empty = [f"class {name!r}: no readable image" for name in classes if name not in found]
-    return Source(
-        examples=read.examples,
-        labels=torch.tensor([number[one.label] for one in kept]),
-        class_names=class_names,
-        parts={part: torch.tensor(rows) for part, rows in parts.items()},
-        augmentation="crop-flip",
-        left_out=(*left_out, *read.left_out, *empty),
-        notes=(*notes, *read.notes),
-        pixel_range=read.pixel_range,
-    )
-
-
 @dataclass(frozen=True)
 class _Form:
     """The shape that images get, and how they are decoded."""
@@ -167,11 +109,7 @@ class ImageFiles:
 
     def __init__(self, images: Sequence[Encoded], names: Sequence[str], form: _Form) -> None:
         self._images, self._names, self._form = images, names, form
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one example: (channels, height, width)."""
-        return self._form.shape
+        self.shape = form.shape
 
     def __len__(self) -> int:
         return len(self._images)
@@ -221,18 +159,15 @@ def read_images(images: Sequence[Encoded], names: Sequence[str], reading: Readin
         reading: their size, memory and scale.
 
     Raises:
-        ArgumentError: if no image can be read, the size is illegal, or deep pixels are whole numbers in some images
-            and floating-point ones in others, which no scale fits.
+        ArgumentError: if no image can be read, or deep pixels are whole numbers in some images and floating-point
+            ones in others, which no scale fits.
     """
     side, scale = reading.image_size, reading.pixel_range
     failed: dict[int, str] = {}
     notes = []
-    if side is not None:
-        require_integer("image_size", side, least=1)
-    else:
-        alike = _decode_alike(images, names, reading)
-        if alike is not None:
-            return alike
+    alike = None if side is not None else _decode_alike(images, names, reading)
+    if alike is not None:
+        return alike
     headers = _read_each(image_header, dict(enumerate(images)), failed)
     deep = [index for index, header in headers.items() if header.deep]
     if deep:

@@ -5,7 +5,8 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
-from bisector.data.image_examples import LabelledImage, Reading, image_source
+from bisector.data.image_examples import Reading
+from bisector.data.image_source import LabelledImage, image_source
 from bisector.data.images import IMAGE_SUFFIXES, UnreadableImageError, image_header
 from bisector.data.places import files_below
 from bisector.data.source import Source, part_of

@@ -1,11 +1,9 @@
 """Draws so many examples of each class, and as many as make a long tail."""
 
-import math
-
 import torch
 from torch import Tensor
 
-from bisector.errors import require
+from bisector.errors import require, require_number
 
 
 def long_tail_counts(
@@ -35,7 +33,7 @@ def long_tail_counts(
     _require_vector("available", available, "C")
     least = int(available.min())
     require(least >= 1, "available", least, "at least 1 instance in every class")
-    require(math.isfinite(imbalance) and imbalance >= 1, "imbalance", imbalance, "a number of at least 1")
+    require_number("imbalance", imbalance, least=1)
     classes = len(available)
     rank = torch.randperm(classes, generator=torch.Generator().manual_seed(seed))
     share = float(imbalance) ** (-rank.double() / max(classes - 1, 1))

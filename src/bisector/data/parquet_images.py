@@ -2,14 +2,15 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bisector.data.image_examples import LabelledImage, Reading, image_source
+from bisector.data.image_examples import Reading
 from bisector.data.image_folder import told
+from bisector.data.image_source import LabelledImage, image_source
 from bisector.data.images import Encoded
 from bisector.data.source import Source, part_of
 from bisector.data.tables.classes import LabelValues
@@ -130,7 +131,7 @@ def _label_column(schema: "pyarrow.Schema", called: str, wanted: str | None) -> 
         words = (kinds.is_string, kinds.is_large_string, kinds.is_string_view)
         return any(test(value(kind)) for test in (kinds.is_integer, kinds.is_boolean, *words))
 
-    known = [name for name, feature in _features(schema).items() if feature.get("_type") == "ClassLabel"]
+    known = _class_labels(schema.metadata)
     columns = ", ".join(schema.names)
     if wanted is not None:
         got = f"{wanted!r} in {called} with the columns {columns}"
@@ -148,18 +149,21 @@ def _label_column(schema: "pyarrow.Schema", called: str, wanted: str | None) -> 
     return found[0]
 
 
-def _features(schema: "pyarrow.Schema") -> dict[str, dict[str, Any]]:
-    """The features that Hugging Face notes in the schema."""
-    noted = _json((schema.metadata or {}).get(b"huggingface"))
-    info = noted.get("info") if isinstance(noted, dict) else None
-    features = info.get("features") if isinstance(info, dict) else None
-    return {name: feature for name, feature in (features or {}).items() if isinstance(feature, dict)}
+def _class_labels(metadata: Mapping[bytes, bytes] | None) -> list[str]:
+    """The columns that Hugging Face notes as labels in the metadata of a file."""
+    try:
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        return [name for name, feature in features.items() if feature.get("_type") == "ClassLabel"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def _class_names(schema: "pyarrow.Schema", label: str, path: Path) -> list[str] | None:
     """The names of the label numbers: noted in the schema, or in dataset_info.json beside the file or above it."""
+    from bisector.data.tables.arrow_columns import hugging_face_names
+
     noted = _json((schema.metadata or {}).get(b"class_names"))
-    names = _features(schema).get(label, {}).get("names") or noted
+    names = hugging_face_names(schema.metadata, label) or noted
     for folder in (path.parent, path.parent.parent):
         for file in ("dataset_info.json", "dataset_infos.json"):
             if names is None and (folder / file).is_file():

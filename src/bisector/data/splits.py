@@ -10,7 +10,7 @@ from bisector.data.examples import Subset
 from bisector.data.keyed import keyed_uniform
 from bisector.data.long_tail import first_of_each_class, long_tail_indices
 from bisector.data.source import Source
-from bisector.errors import require, require_number
+from bisector.errors import require
 
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.1
@@ -40,7 +40,6 @@ def standard_split(name: str, source: Source, *, imbalance: float = 1.0, seed: i
     >>> data.train_counts, data.validation.labels.bincount(), data.test_counts
     (tensor([36,  7,  1]), tensor([4, 1]), tensor([10,  2,  0]))
     """
-    require_number("imbalance", imbalance, least=1)
     strangers = "its test part holds none of the classes of its training part"
     require(not _open(source), "split", f"'standard', but {strangers}", "'open-set' for such data")
     parts = _own_parts(source.parts)
@@ -91,7 +90,6 @@ def open_set_split(name: str, source: Source, *, imbalance: float = 1.0, seed: i
     >>> data.class_names, data.test_names, data.train_counts, data.test_counts
     (('c', 'd'), ('a', 'b'), tensor([9, 9]), tensor([10, 10]))
     """
-    require_number("imbalance", imbalance, least=1)
     whole = _counts(source, torch.arange(len(source.labels)))
     present = (whole > 0).nonzero()[:, 0]
     require(len(present) >= 4, "data", f"{len(present)} classes", "at least 4, to train on 2 and test on 2")

@@ -16,7 +16,7 @@ from bisector.detection.evaluation import BoxAccuracy, Detections
 from bisector.detection.evaluation.evaluate import classify_predicted
 from bisector.detection.roi_heads import evaluating
 from bisector.errors import require
-from bisector.information.exchange import several_processes
+from bisector.information.distributed import several_processes
 from bisector.posthoc import Adjustment, adjust_scores
 
 Item = TypeVar("Item")

@@ -18,7 +18,7 @@ from bisector.detection.module import Detector
 from bisector.detection.predict import classify_truth, detect, gathered
 from bisector.detection.recipe import PRECISIONS, BoxRecipe, BoxTask
 from bisector.errors import missing_extra, require, require_choice
-from bisector.information.exchange import several_processes
+from bisector.information.distributed import several_processes
 from bisector.records import read_record
 from bisector.training.experiment import Ended, Experiment
 

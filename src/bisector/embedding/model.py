@@ -13,7 +13,7 @@ from bisector.data.places import resolvable
 from bisector.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from bisector.training.checkpoint import Trained
+    from bisector.training.classification import Trained
 
 _KINDS = "a folder of a run, a .ckpt, timm/NAME, torchvision/NAME, or a file.onnx"
 

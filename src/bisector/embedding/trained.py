@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bisector.embedding.model import EmbeddingModel
 from bisector.errors import require
-from bisector.training.checkpoint import Trained, load_trained
+from bisector.training.classification import Trained, load_trained
 
 
 class TrainedModel(EmbeddingModel):

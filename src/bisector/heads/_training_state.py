@@ -7,7 +7,7 @@ import torch
 from torch import distributed, nn
 
 from bisector.heads.igam import IGAM
-from bisector.information.exchange import from_bytes, several_processes, to_bytes
+from bisector.information.distributed import from_bytes, several_processes, to_bytes
 
 
 class TrainingState:

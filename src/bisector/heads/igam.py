@@ -15,10 +15,9 @@ from bisector.functional.margins import Direction, Margin, PairwiseMargin
 from bisector.guides.amount import NORMALIZATIONS, Normalize, check_class_values, normalized_amount, others
 from bisector.guides.pairwise import pairwise_guide
 from bisector.heads._base import CosineHead, CosineOptions, widest
-from bisector.information.exchange import several_processes
+from bisector.information.class_information import ClassInformation
+from bisector.information.distributed import compute_together, merge_onto_first, several_processes
 from bisector.information.meter import InformationMeter
-from bisector.information.reading import ClassInformation
-from bisector.information.together import compute_together, merge_onto_first
 
 PresetName: TypeAlias = Literal["paper", "recommended"]
 

@@ -10,7 +10,7 @@ from bisector.engine.placement import is_sharded
 from bisector.errors import ArgumentError, require, require_number
 from bisector.functional.seesaw import SeesawLoss
 from bisector.heads._base import CosineHead, CosineOptions
-from bisector.information.exchange import several_processes
+from bisector.information.distributed import several_processes
 
 
 class Seesaw(CosineHead):

@@ -1,16 +1,26 @@
 """The information amount: the volume that a class's embeddings fill, in bits."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from math import isnan
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Generator, Tensor
 
 from bisector.checks import require_classes, require_embeddings
 from bisector.errors import require, require_choice
-from bisector.information.gram import Gram, exact_amounts
 from bisector.information.rows import EMBEDDING_SCALES, on_scale, places_by_class, require_finite
+from bisector.information.sketched import sketched_amount, spectra
+from bisector.information.volume import effective_rank, padded, volume_of_spectrum, volumes_by_cholesky
 from bisector.statistics.moments import Moments
-from bisector.statistics.shrinkage import SHRINKAGES
+from bisector.statistics.shrinkage import CHOLESKY_SHRINKAGES, SHRINKAGES, linear_intensity, shrink
+from bisector.statistics.sketch import Sketch
+
+Key = TypeVar("Key")
+
+_BATCH_BYTES = 2**26
+_STEP = 16  # sizes are rounded up to multiples of it, so that many go together
 
 
 def information_amount(
@@ -113,36 +123,127 @@ def information_amounts(
     require(equal_count is None or equal_count >= 2, "equal_count", equal_count, "None or at least 2")
     rows = on_scale(x, embeddings)
 
-    def grams() -> Iterator[tuple[int, Gram]]:
+    def classes() -> Iterator[tuple[int, Moments]]:
         for label, places in places_by_class(labels.cpu()):
-            if len(places) >= (equal_count or 2):
-                drawn = places if equal_count is None else _draw(places, equal_count, generator)
-                yield label, Gram.of_rows(rows.index_select(0, drawn))
+            count = len(places)
+            if count >= (equal_count or 2):
+                drawn = places
+                if equal_count is not None:
+                    drawn = places[torch.randperm(count, generator=generator, device="cpu")[:equal_count]]
+                yield label, Moments.of_rows(rows.index_select(0, drawn))
 
     amounts = torch.full((num_classes,), torch.nan, dtype=torch.float64, device="cpu")
-    for label, amount in exact_amounts(grams(), shrinkage, ranks=False):
+    for label, amount in class_amounts(classes(), shrinkage, ranks=False):
         amounts[label] = amount.bits
     return amounts
 
 
-def amount_of_moments(moments: Moments, shrinkage: str) -> tuple[float, str]:
-    """The information amount that a class's moments hold, in bits, and the shrinkage that was used.
+class Amount(NamedTuple):
+    """An amount in bits, the shrinkage that was used, the effective rank, and how far off the amount may be."""
+
+    bits: float
+    shrinkage: str
+    effective_rank: float = torch.nan
+    error_bound: float = 0.0
+    error_estimate: float = torch.nan
+
+
+@dataclass(frozen=True, eq=False)
+class _Covariance:
+    """What the amount of one class asks for."""
+
+    matrix: Tensor  # (k, k) float64, with the non-null eigenvalues
+    dim: int
+    count: float
+    trace: float
+    fourth: float
+    resolution: float
+
+
+def class_amounts(
+    classes: Iterable[tuple[Key, Moments]], shrinkage: str, *, ranks: bool
+) -> Iterator[tuple[Key, Amount]]:
+    """Yield the amounts of many classes of at least 2 instances, in no particular order.
+
+    By Cholesky of `I + Sigma` on the smaller side where the shrinkage is none or linear, those of one size in one
+    call; from the eigenvalues where it is not. A determinant is never formed, so nothing overflows. Without ranks,
+    and with a shrinkage that takes no eigenvalues, none are taken: a Cholesky factor is a tenth of their cost.
 
     Args:
-        moments: Of at least 2 instances, in an exact form.
-        shrinkage: One of `bisector.statistics.shrinkage.SHRINKAGES`.
+        classes: the moments of each class, with a key; they are asked for as they are needed.
+        shrinkage: One of `SHRINKAGES`.
+        ranks: whether effective ranks are wanted.
 
-    Raises:
-        ArgumentError: if `shrinkage` is not legal, or there are fewer than 2 instances.
-
-    >>> amount_of_moments(Moments.of_rows(torch.tensor([[4.0, 0.0, 0.0], [-4.0, 0.0, 0.0]])), "oas")
-    (3.99..., 'oas')
+    >>> moments = Moments.of_rows(torch.tensor([[3.0, 0.0], [-3.0, 0.0]]))
+    >>> [(key, round(amount.bits, 2)) for key, amount in class_amounts([("a", moments)], "none", ranks=False)]
+    [('a', 1.66)]
     """
-    require_choice("shrinkage", shrinkage, SHRINKAGES)
-    require(moments.count >= 2, "moments", f"{moments.count} instances", "at least 2")
-    [(_, amount)] = exact_amounts([(0, Gram.of_moments(moments))], shrinkage, ranks=False)
-    return amount.bits, amount.shrinkage
+    waiting: dict[int, list[tuple[Key, _Covariance]]] = {}
+    total = 0
+    for key, moments in classes:
+        if isinstance(moments.scatter, Sketch):
+            bits, used, bound, estimate = sketched_amount(moments, shrinkage)
+            rank = float(effective_rank(spectra(moments).likely)) if ranks else torch.nan
+            yield key, Amount(bits, used, rank, bound, estimate)
+            continue
+        count = moments.count
+        matrix = moments.scatter.gram() / count
+        trace = moments.scatter.trace / count
+        covariance = _Covariance(matrix, moments.dim, count, trace, moments.fourth, moments.resolution)
+        size = min(moments.dim, -(-max(len(matrix), 1) // _STEP) * _STEP)
+        waiting.setdefault(size, []).append((key, covariance))
+        total += size**2 * matrix.itemsize
+        if total >= _BATCH_BYTES:  # those of the size that waits for most
+            most = max(waiting, key=lambda size: len(waiting[size]) * size**2)
+            group = waiting.pop(most)
+            total -= len(group) * most**2 * matrix.itemsize
+            yield from _of_one_size(group, most, shrinkage, ranks)
+    for size, group in waiting.items():
+        yield from _of_one_size(group, size, shrinkage, ranks)
 
 
-def _draw(places: Tensor, count: int, generator: Generator | None) -> Tensor:
-    return places[torch.randperm(len(places), generator=generator, device="cpu")[:count]]
+def _of_one_size(
+    group: list[tuple[Key, _Covariance]], size: int, shrinkage: str, ranks: bool
+) -> Iterator[tuple[Key, Amount]]:
+    # Zeros beside a smaller matrix add null eigenvalues, of which there are more than enough, and nothing to the
+    # volume.
+    matrices = torch.zeros(len(group), size, size, dtype=torch.float64, device="cpu")
+    for place, (_, one) in zip(matrices, group, strict=True):
+        place[: len(one.matrix), : len(one.matrix)] = one.matrix
+    by_cholesky = shrinkage in CHOLESKY_SHRINKAGES
+    values = torch.linalg.eigvalsh(matrices) if ranks or not by_cholesky else None
+    amounts = [torch.nan] * len(group)
+    if by_cholesky:
+        norms = matrices.square().sum(dim=(1, 2)).tolist()
+        pairs = [_weight_and_ridge(one, norm, shrinkage) for (_, one), norm in zip(group, norms, strict=True)]
+        weights, ridges = torch.tensor(pairs, dtype=torch.float64, device="cpu").T
+        matrices *= weights[:, None, None]
+        amounts = volumes_by_cholesky(matrices, group[0][1].dim, ridges).tolist()
+    for i, (key, one) in enumerate(group):
+        bits, used, rank = amounts[i], shrinkage, torch.nan
+        eigenvalues = None if values is None else padded(values[i], one.dim)
+        if isnan(bits):  # nonlinear, or the factorisation failed
+            if eigenvalues is None:
+                eigenvalues = padded(torch.linalg.eigvalsh(one.matrix), one.dim)
+            shrunk, used = shrink(
+                eigenvalues, one.count, shrinkage, fourth_moment=one.fourth, resolution=one.resolution
+            )
+            bits = float(volume_of_spectrum(shrunk))
+        if ranks and eigenvalues is not None:
+            rank = float(effective_rank(eigenvalues))
+        yield key, Amount(bits, used, rank)
+
+
+def _weight_and_ridge(one: _Covariance, squared_norm: float, shrinkage: str) -> tuple[float, float]:
+    """The a and b of the shrunk covariance `a Sigma + b I`."""
+    if shrinkage == "none":
+        return 1.0, 0.0
+    rho = linear_intensity(
+        shrinkage,
+        trace=one.trace,
+        squared_norm=squared_norm,
+        dim=one.dim,
+        count=one.count,
+        fourth_moment=one.fourth,
+    )
+    return 1 - rho, rho * one.trace / one.dim

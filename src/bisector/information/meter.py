@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import isnan
 from typing import Literal, TypeAlias, TypedDict
 
 import torch
@@ -9,20 +10,19 @@ from torch import Tensor
 
 from bisector.checks import require_classes, require_embeddings
 from bisector.errors import require, require_choice, require_integer
-from bisector.information.fitting import fit
-from bisector.information.holding import Form, Holding, sketch_bytes
-from bisector.information.memory import require_budget
+from bisector.information.class_information import ClassInformation, OneClass, as_numbers, measure_classes
+from bisector.information.class_state import ClassState, Form, sketch_bytes
+from bisector.information.memory_budget import fit, require_budget
 from bisector.information.packing import (
     Means,
     PackedTensors,
-    pack_holdings,
     pack_means,
+    pack_states,
     require_shapes,
-    unpack_holdings,
     unpack_means,
+    unpack_states,
 )
 from bisector.information.queue import Block, EmbeddingQueue
-from bisector.information.reading import ClassInformation, Reading, read_classes
 from bisector.information.rows import EMBEDDING_SCALES, on_scale, places_by_class, require_finite
 from bisector.statistics.moments import Moments
 from bisector.statistics.shrinkage import SHRINKAGES
@@ -40,7 +40,7 @@ class MeterState(TypedDict):
     dim: int
     embeddings: str
     skipped: int
-    holdings: dict[str, PackedTensors]
+    states: PackedTensors
     anchors: PackedTensors
     queue: PackedTensors
 
@@ -121,14 +121,13 @@ class InformationMeter:
     def reset(self) -> None:
         """Forget everything, what `drift` is measured from included."""
         self._queue.drain()
-        self._holdings: dict[int, Holding] = {}
+        self._states: dict[int, ClassState] = {}
         # The count and the mean of each class at the last `forget`.
         self._anchors: Means = {}
-        self._readings: dict[int, Reading] = {}
+        self._known: dict[int, OneClass] = {}  # of the classes that did not change since `compute`
         self._sketch_size: int | None = None
         self._skipped = 0
         self._unchecked = False  # whether rows that nobody has looked at wait in the queue
-        self._queued: set[int] = set()  # the classes that may wait in it
         self._itemsize = 4  # of the widest rows that came
 
     def update(
@@ -149,19 +148,14 @@ class InformationMeter:
         """
         require_embeddings("embeddings", embeddings, self.dim)
         if embeddings.device.type != "cpu" and self.not_finite == "skip":
-            require(
-                labels.shape == embeddings.shape[:1], "labels", tuple(labels.shape), f"({len(embeddings)},)"
-            )
+            fits = labels.shape == embeddings.shape[:1]
+            require(fits, "labels", tuple(labels.shape), f"({len(embeddings)},)")
             self._unchecked = True
             self._take(embeddings, labels)
         else:
-            before = self._skipped
-            rows, kept = self._checked(embeddings.detach().cpu(), labels.detach().cpu())
-            try:
-                self._take(rows, kept)
-            except BaseException:
-                self._skipped = before
-                raise
+            rows, kept, skipped = self._checked(embeddings.detach().cpu(), labels.detach().cpu())
+            self._take(rows, kept)
+            self._count_skipped(skipped)
 
     def compute(self, *, ranks: bool = True) -> ClassInformation:
         """What every class holds now. Changes nothing, and costs only the classes that changed.
@@ -171,14 +165,17 @@ class InformationMeter:
                 ten times the amounts.
         """
         self._look()
-        changed = ((c, h.reading(), h.form) for c, h in self._current() if self._is_stale(c, ranks))
+
+        def is_stale(c: int) -> bool:
+            known = self._known.get(c)
+            return known is None or (ranks and known.count >= 2 and isnan(known.effective_rank))
+
+        changed = ((c, state.current(), state.form) for c, state in self._current() if is_stale(c))
         anchors = {c: mean for c, (_, mean) in self._anchors.items()}
-        for c, reading in read_classes(changed, self.shrinkage, anchors, ranks=ranks):
-            self._readings[c] = reading
-        unseen = Reading()
-        return ClassInformation.of(
-            [self._readings.get(c, unseen) for c in range(self.num_classes)], self._skipped
-        )
+        self._known.update(measure_classes(changed, self.shrinkage, anchors, ranks=ranks))
+        numbers = as_numbers([OneClass()]).repeat(self.num_classes, 1)
+        numbers[list(self._known)] = as_numbers(self._known.values())
+        return ClassInformation.of(numbers, self._skipped)
 
     def forget(self) -> None:
         """End an epoch: keep `1 - forgetting` of the evidence, and measure `drift` from these means on.
@@ -188,18 +185,13 @@ class InformationMeter:
         """
         self._look()
         kept = 1 - self.forgetting
-        holdings: dict[int, Holding] = {}
-        anchors: Means = {}
-        for c, holding in self._current():
-            current = holding.current()
-            anchors[c] = current.count, current.mean.clone()
-            if kept > 0:
-                holdings[c] = Holding(self.dim, current.scaled(kept))
-        self._require_room(len(holdings), len(anchors))
+        current = dict(self._current())
+        anchors: Means = {c: (state.count, state.mean.clone()) for c, state in current.items()}
+        states = {c: state.scaled(kept) for c, state in current.items()} if kept > 0 else {}
+        self._require_room(len(states), len(anchors))
         self._queue.drain()
-        self._queued = set()
-        self._holdings, self._anchors, self._readings = holdings, anchors, {}
-        if not any(holding.form == "sketch" for holding in holdings.values()):
+        self._states, self._anchors, self._known = states, anchors, {}
+        if not any(state.form == "sketch" for state in states.values()):
             self._sketch_size = None
         self._fit()
 
@@ -219,16 +211,15 @@ class InformationMeter:
         self._look()
         other._look()
         theirs = dict(other._current())
-        self._require_room(
-            len(self._holdings.keys() | theirs.keys()), len(self._anchors.keys() | other._anchors.keys())
-        )
-        for c, holding in theirs.items():
-            self._holding(c).merge(holding)
+        anchors = self._anchors.keys() | other._anchors.keys()
+        self._require_room(len(self._states.keys() | theirs.keys()), len(anchors))
+        for c, state in theirs.items():
+            self._state(c).merge(state)
         for c, (count, mean) in other._anchors.items():
             held, held_mean = self._anchors.get(c, (0.0, mean))
             self._anchors[c] = held + count, torch.lerp(held_mean, mean, count / (held + count))
         for c in theirs.keys() | other._anchors.keys():
-            self._readings.pop(c, None)
+            self._known.pop(c, None)
         self._skipped += other._skipped
         self._fit()
 
@@ -243,8 +234,8 @@ class InformationMeter:
         """Instances of each class: (C,) float64, a fraction where some are partly forgotten."""
         self._look()
         counts = self._queue.labels.bincount(minlength=self.num_classes).to(torch.float64)
-        for c, holding in self._holdings.items():
-            counts[c] += holding.count
+        for c, state in self._states.items():
+            counts[c] += state.count
         return counts
 
     @property
@@ -252,8 +243,8 @@ class InformationMeter:
         """The mean embedding of each class, as measured: (C, p) float64, NaN where none was seen."""
         self._look()
         means = torch.full((self.num_classes, self.dim), torch.nan, dtype=torch.float64, device="cpu")
-        for c, holding in self._current():
-            means[c] = holding.mean
+        for c, state in self._current():
+            means[c] = state.mean
         return means
 
     def moments(self) -> Iterator[tuple[int, Moments]]:
@@ -266,14 +257,14 @@ class InformationMeter:
     def forms(self) -> tuple[Form | None, ...]:
         """How each class is stored: "rows" (in the queue too), "scatter", "sketch"; None without instances."""
         self._look()
-        forms = {c: holding.form for c, holding in self._current()}
+        forms = {c: state.form for c, state in self._current()}
         return tuple(forms.get(c) for c in range(self.num_classes))
 
     @property
     def nbytes(self) -> int:
         """Bytes of the tensors held: classes, queue and the means that drift is measured from."""
         means = sum(mean.nbytes for _, mean in self._anchors.values())
-        return sum(h.nbytes for h in self._holdings.values()) + means + self._queue.nbytes
+        return sum(state.nbytes for state in self._states.values()) + means + self._queue.nbytes
 
     def state_dict(self, classes: Sequence[int] | None = None) -> MeterState:
         """The state as tensors and builtins, which `torch.load(weights_only=True)` reads.
@@ -286,7 +277,7 @@ class InformationMeter:
         self._look()
         nothing = torch.empty(0, self.dim, device="cpu"), torch.empty(0, dtype=torch.long, device="cpu")
         rows, labels = self._queue.peek() or nothing
-        chosen: Iterable[int] = sorted(self._holdings.keys() | self._anchors.keys())
+        chosen: Iterable[int] = sorted(self._states.keys() | self._anchors.keys())
         if classes is not None:
             chosen = classes
             kept = torch.isin(labels, torch.tensor(list(classes), dtype=torch.long, device="cpu"))
@@ -296,9 +287,7 @@ class InformationMeter:
             "dim": self.dim,
             "embeddings": self.embeddings,
             "skipped": self._skipped,
-            "holdings": pack_holdings(
-                {c: self._holdings[c] for c in chosen if c in self._holdings}, self.dim
-            ),
+            "states": pack_states({c: self._states[c] for c in chosen if c in self._states}, self.dim),
             "anchors": pack_means({c: self._anchors[c] for c in chosen if c in self._anchors}, self.dim),
             "queue": {"embeddings": rows, "labels": labels},
         }
@@ -314,25 +303,21 @@ class InformationMeter:
         require(isinstance(state, dict), "state", type(state).__name__, "what `state_dict` returned")
         require(state.keys() == names.keys(), "state", sorted(state), f"the entries {', '.join(names)}")
         self._require_alike("state", state["num_classes"], state["dim"], state["embeddings"])
-        parts = {"rows32", "rows64", "moments"}
-        require(
-            state["holdings"].keys() == parts, "state", sorted(state["holdings"]), ", ".join(sorted(parts))
-        )
-        holdings = unpack_holdings(state["holdings"], self.num_classes, self.dim)
+        states = unpack_states(state["states"], self.num_classes, self.dim)
         anchors = unpack_means(state["anchors"], self.num_classes, self.dim)
         waiting = state["queue"]
         size = len(waiting.get("labels", ()))
         require_shapes(waiting, {"embeddings": (size, self.dim), "labels": (size,)})
-        require_classes("labels", waiting["labels"], self.num_classes, rows=size)
-        require_finite("embeddings", waiting["embeddings"])
+        rows, labels = waiting["embeddings"].cpu(), waiting["labels"].cpu()
+        require_classes("labels", labels, self.num_classes, rows=size)
+        require_finite("embeddings", rows)
         require(state["skipped"] >= 0, "skipped", state["skipped"], "at least 0")
-        queued = set(waiting["labels"].tolist())
-        itemsize = max(4, waiting["embeddings"].element_size())
-        self._require_room(len(holdings.keys() | queued), len(anchors), itemsize)
+        itemsize = max(4, rows.element_size())
+        self._require_room(len(states.keys() | set(labels.tolist())), len(anchors), itemsize)
         self.reset()
-        self._queued, self._itemsize = queued, itemsize
-        self._holdings, self._anchors, self._skipped = holdings, anchors, state["skipped"]
-        for block in self._queue.push(waiting["embeddings"].cpu(), waiting["labels"].cpu()):
+        self._states, self._anchors, self._skipped = states, anchors, state["skipped"]
+        self._itemsize = itemsize
+        for block in self._queue.push(rows, labels):
             self._flush(block)
         self._fit()
 
@@ -341,19 +326,18 @@ class InformationMeter:
         itemsize = max(self._itemsize, embeddings.element_size())
         if not self._unchecked:
             classes = set(labels.bincount().nonzero().flatten().tolist())
-            seen = self._holdings.keys() | self._queued | classes if self.memory_budget is not None else ()
-            self._require_room(len(seen), len(self._anchors), itemsize)
-            self._queued |= classes
+            if self.memory_budget is not None:
+                seen = self._states.keys() | set(self._queue.labels.tolist()) | classes
+                self._require_room(len(seen), len(self._anchors), itemsize)
             for c in classes:
-                self._readings.pop(c, None)
+                self._known.pop(c, None)
         self._itemsize = itemsize
         blocks = self._queue.push(embeddings, labels)
         if self._unchecked:
             self._take_late(blocks)
-            return
-        for block in blocks:
-            self._flush(block)
-        if blocks:
+        elif blocks:
+            for block in blocks:
+                self._flush(block)
             self._fit()
 
     def _take_late(self, blocks: Iterable[Block]) -> None:
@@ -363,32 +347,30 @@ class InformationMeter:
             legal = (labels >= 0) & (labels < self.num_classes)
             if self.ignore_index is not None:
                 legal |= labels == self.ignore_index
-            rows, classes = self._checked(embeddings[legal], labels[legal])
+            rows, classes, skipped = self._checked(embeddings[legal], labels[legal])
             for c in classes.bincount().nonzero().flatten().tolist():
-                self._readings.pop(c, None)
+                self._known.pop(c, None)
             self._flush((rows, classes))
+            self._count_skipped(skipped)
             wrong += labels[~legal].tolist()
         self._fit()
         got = f"{wrong[:3]} in rows of earlier updates, which are left out"
         require(not wrong, "labels", got, f"0 to {self.num_classes - 1}")
 
-    def _checked(self, embeddings: Tensor, labels: Tensor) -> Block:
-        """The rows that are measured, once their labels and numbers are known to be legal."""
-        require_classes(
-            "labels", labels, self.num_classes, ignore_index=self.ignore_index, rows=len(embeddings)
-        )
+    def _checked(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, int]:
+        """The rows that are measured, once labels and numbers are known to be legal, and how many are skipped."""
+        ignored, skipped = self.ignore_index, 0
+        require_classes("labels", labels, self.num_classes, ignore_index=ignored, rows=len(embeddings))
         labels = labels.long()
-        kept = torch.ones_like(labels, dtype=torch.bool)
-        if self.ignore_index is not None:
-            kept = labels != self.ignore_index
+        kept = torch.ones_like(labels, dtype=torch.bool) if ignored is None else labels != ignored
         # The extremes of a batch are NaN or infinite where one of its numbers is: one look instead of one a number.
         if embeddings.numel() and not all(end.isfinite() for end in embeddings.aminmax()):
             if self.not_finite == "refuse":
                 require_finite("embeddings", embeddings.masked_fill(~kept[:, None], 0))
             finite = embeddings.isfinite().all(dim=1)
-            self._count_skipped(int((kept & ~finite).sum()))
+            skipped = int((kept & ~finite).sum())
             kept &= finite
-        return (embeddings, labels) if bool(kept.all()) else (embeddings[kept], labels[kept])
+        return (embeddings, labels, 0) if bool(kept.all()) else (embeddings[kept], labels[kept], skipped)
 
     def _look(self) -> None:
         """Check and take in the rows of an accelerator that wait unchecked."""
@@ -399,39 +381,28 @@ class InformationMeter:
                 self._take_late([block])
 
     def _flush(self, block: Block) -> None:
-        embeddings, labels = on_scale(block[0], self.embeddings), block[1]
-        for c, places in places_by_class(labels):
-            self._holding(c).append(embeddings.index_select(0, places))
+        for c, rows in self._by_class(block):
+            self._state(c).append(rows)
 
-    def _holding(self, c: int) -> Holding:
-        holding = self._holdings.get(c)
-        if holding is None:
-            holding = self._holdings[c] = Holding(self.dim)
-        return holding
+    def _by_class(self, block: Block) -> Iterator[tuple[int, Tensor]]:
+        embeddings = on_scale(block[0], self.embeddings)
+        for c, places in places_by_class(block[1]):
+            yield c, embeddings.index_select(0, places)
 
-    def _current(self) -> Iterator[tuple[int, Holding]]:
+    def _state(self, c: int) -> ClassState:
+        return self._states.setdefault(c, ClassState(self.dim))
+
+    def _current(self) -> Iterator[tuple[int, ClassState]]:
         """What is held of each class with the rows that wait in the queue, which stay there."""
         block = self._queue.peek()
-        waiting: Mapping[int, Tensor] = {}
-        if block:
-            embeddings = on_scale(block[0], self.embeddings)
-            waiting = {c: embeddings.index_select(0, places) for c, places in places_by_class(block[1])}
-        for c in sorted(self._holdings.keys() | waiting.keys()):
-            holding = self._holdings.get(c, Holding(self.dim))
-            yield c, holding.with_rows(waiting[c]) if c in waiting else holding
-
-    def _is_stale(self, c: int, ranks: bool) -> bool:
-        reading = self._readings.get(c)
-        if reading is None:
-            return True
-        return ranks and reading.effective_rank != reading.effective_rank and reading.count >= 2
+        waiting: Mapping[int, Tensor] = dict(self._by_class(block)) if block else {}
+        for c in sorted(self._states.keys() | waiting.keys()):
+            state = self._states.get(c, ClassState(self.dim))
+            yield c, state.with_rows(waiting[c]) if c in waiting else state
 
     def _require_alike(self, name: str, num_classes: int, dim: int, embeddings: str) -> None:
-        for what, got, mine in (
-            ("num_classes", num_classes, self.num_classes),
-            ("dim", dim, self.dim),
-            ("embeddings", embeddings, self.embeddings),
-        ):
+        for what, got in (("num_classes", num_classes), ("dim", dim), ("embeddings", embeddings)):
+            mine = getattr(self, what)
             require(got == mine, f"{name}.{what}", got, f"{mine}, as in this meter")
 
     def _reserved(self, anchors: int, itemsize: int, dim: int) -> int:
@@ -447,19 +418,17 @@ class InformationMeter:
         )
 
     def _fit(self) -> None:
-        if len(self._queue) == 0:
-            self._queued = set()
         if self.memory_budget is None:
             return
         room = self.memory_budget - self._reserved(len(self._anchors), self._itemsize, self.dim)
         before = self._sketch_size
-        self._sketch_size = fit(self._holdings.values(), self.dim, room, before)
+        self._sketch_size = fit(self._states.values(), self.dim, room, before)
         if self._sketch_size != before:
-            self._readings = {}
+            self._known = {}
 
     def _count_skipped(self, skipped: int) -> None:
         first = skipped > 0 and self._skipped == 0
         self._skipped += skipped
         if first:
             message = f"{skipped} embeddings with NaN or infinity skipped; later ones are counted silently"
-            warnings.warn(message, RuntimeWarning, stacklevel=4)
+            warnings.warn(message, RuntimeWarning, stacklevel=3)

@@ -1,4 +1,4 @@
-"""What is held of many classes as a handful of tensors, to be stored or sent."""
+"""The states of many classes as a handful of tensors, to be stored or sent."""
 
 from collections.abc import Iterable, Mapping
 
@@ -6,16 +6,15 @@ import torch
 from torch import Tensor
 
 from bisector.errors import require
-from bisector.information.holding import Holding
+from bisector.information.class_state import ClassState
 from bisector.statistics.moments import Moments
-from bisector.statistics.scatter import Factor, Packed, packed_size
+from bisector.statistics.scatter import Packed, packed_size
 from bisector.statistics.sketch import Sketch
 
 PackedTensors = dict[str, Tensor]
 Means = dict[int, tuple[float, Tensor]]
 
-_KINDS = (Factor, Packed, Sketch)
-_NUMBERS = 8  # of a class's moments: see `_numbers`
+_NUMBERS = 8  # of a class: see `_numbers`
 
 
 def pack_means(means: Means, dim: int) -> PackedTensors:
@@ -23,175 +22,159 @@ def pack_means(means: Means, dim: int) -> PackedTensors:
     return {
         "classes": torch.tensor(list(means), dtype=torch.long, device="cpu"),
         "counts": torch.tensor([count for count, _ in means.values()], dtype=torch.float64, device="cpu"),
-        "means": _stacked((mean.unsqueeze(0) for _, mean in means.values()), dim, torch.float64),
+        "means": _joined((mean[None] for _, mean in means.values()), dim, torch.float64),
     }
 
 
 def unpack_means(packed: PackedTensors, num_classes: int, dim: int) -> Means:
-    """The inverse of `pack_means`, with its errors as those of `unpack_holdings`."""
+    """The inverse of `pack_means`, with its errors as those of `unpack_states`."""
     known = len(packed.get("classes", ()))
     require_shapes(packed, {"classes": (known,), "counts": (known,), "means": (known, dim)})
     classes, counts = _classes(packed["classes"], num_classes), packed["counts"].tolist()
     require(all(count > 0 for count in counts), "counts", counts, "numbers above 0")
-    means = [mean.to("cpu", torch.float64, copy=True) for mean in packed["means"]]
+    means = packed["means"].to("cpu", torch.float64, copy=True)
     return dict(zip(classes, zip(counts, means, strict=True), strict=True))
 
 
-def pack_holdings(holdings: Mapping[int, Holding], dim: int) -> dict[str, PackedTensors]:
-    """The holdings of L classes as tensors; `unpack_holdings` gives them back, to the last bit.
+def pack_states(states: Mapping[int, ClassState], dim: int) -> PackedTensors:
+    """The states of L classes as tensors; `unpack_states` gives them back, to the last bit.
 
     Returns:
-        `rows32` and `rows64`: the rows that wait, by dtype: `classes`, how many each has, `counts`, and `rows`.
-        `moments`: `classes` (L,), `numbers` (L, 8), `means` and `thirds` (L, p), and the scatters: for each
-        class its `kinds` and how many `rows` it has, and these as `factors`, `packed` or `sketches`, one
-        class after another.
+        `classes` (L,); `sizes` (L, 4), how many rows each class has in `rows32`, `rows64`, `packed` and `sketches`,
+        where those of one class follow those of another; `weights` of the rows that wait; `numbers` (L, 8); and
+        `means` and `thirds` of the classes with sums.
 
-    >>> holding = Holding(dim=3)
-    >>> holding.append(torch.tensor([[1.0, 2.0, 0.0]]))
-    >>> pack_holdings({7: holding}, dim=3)["rows32"]["rows"]
+    >>> state = ClassState(dim=3)
+    >>> state.append(torch.tensor([[1.0, 2.0, 0.0]]))
+    >>> pack_states({7: state}, dim=3)["rows32"]
     tensor([[1., 2., 0.]])
     """
-    waiting = {c: torch.cat(h.rows) for c, h in holdings.items() if h.rows}
-    moments = {c: h.moments for c, h in holdings.items() if h.moments is not None}
-    scatters = [m.scatter for m in moments.values()]
+    nothing = torch.empty(0, dim, device="cpu"), None
+    waiting = [state.waiting() if state.rows else nothing for state in states.values()]
+    rows = {
+        dtype: [own for own, _ in waiting if own.dtype == dtype] for dtype in (torch.float32, torch.float64)
+    }
+    weights = [torch.ones(len(own), device="cpu") if given is None else given for own, given in waiting]
+    moments = [state.moments for state in states.values()]
+    scatters = [None if one is None else one.scatter for one in moments]
+    packed = [one.values[None] for one in scatters if isinstance(one, Packed)]
+    sketches = [one.sketch for one in scatters if isinstance(one, Sketch)]
+    sizes = [
+        (
+            len(own) * (own.dtype == torch.float32),
+            len(own) * (own.dtype == torch.float64),
+            int(isinstance(scatter, Packed)),
+            len(scatter.sketch) if isinstance(scatter, Sketch) else 0,
+        )
+        for (own, _), scatter in zip(waiting, scatters, strict=True)
+    ]
     return {
-        "rows32": _pack_rows(waiting, dim, torch.float32),
-        "rows64": _pack_rows(waiting, dim, torch.float64),
-        "moments": {
-            "classes": torch.tensor(list(moments), dtype=torch.long, device="cpu"),
-            "numbers": _stacked(
-                (_numbers(m).unsqueeze(0) for m in moments.values()), _NUMBERS, torch.float64
-            ),
-            "means": _stacked((m.mean.unsqueeze(0) for m in moments.values()), dim, torch.float64),
-            "thirds": _stacked((m.third.unsqueeze(0) for m in moments.values()), dim, torch.float64),
-            "kinds": torch.tensor([_KINDS.index(type(s)) for s in scatters], dtype=torch.long, device="cpu"),
-            "rows": torch.tensor([_rows_of(s) for s in scatters], dtype=torch.long, device="cpu"),
-            "factors": _stacked((s.factor for s in scatters if isinstance(s, Factor)), dim, torch.float64),
-            "packed": _stacked(
-                (s.values.unsqueeze(0) for s in scatters if isinstance(s, Packed)),
-                packed_size(dim),
-                torch.float64,
-            ),
-            "sketches": _stacked((s.sketch for s in scatters if isinstance(s, Sketch)), dim, torch.float32),
-        },
+        "classes": torch.tensor(list(states), dtype=torch.long, device="cpu"),
+        "sizes": torch.tensor(sizes, dtype=torch.long, device="cpu").view(-1, 4),
+        "numbers": _joined(map(_numbers, moments), _NUMBERS, torch.float64),
+        "weights": torch.cat([torch.empty(0, dtype=torch.float64, device="cpu"), *weights]),
+        "rows32": _joined(rows[torch.float32], dim, torch.float32),
+        "rows64": _joined(rows[torch.float64], dim, torch.float64),
+        "packed": _joined(packed, packed_size(dim), torch.float64),
+        "sketches": _joined(sketches, dim, torch.float32),
+        "means": _joined((one.mean[None] for one in moments if one), dim, torch.float64),
+        "thirds": _joined((one.third[None] for one in moments if one), dim, torch.float64),
     }
 
 
-def unpack_holdings(packed: Mapping[str, PackedTensors], num_classes: int, dim: int) -> dict[int, Holding]:
-    """The inverse of `pack_holdings`.
+def unpack_states(packed: PackedTensors, num_classes: int, dim: int) -> dict[int, ClassState]:
+    """The inverse of `pack_states`.
 
     Args:
-        packed: What `pack_holdings` returned.
+        packed: What `pack_states` returned.
         num_classes: Above every class.
         dim: The dimension p.
 
     Raises:
         ArgumentError: if a tensor is missing or one too many, or shapes or values do not belong together.
 
-    >>> holding = Holding(dim=2)
-    >>> holding.append(torch.eye(2))
-    >>> unpack_holdings(pack_holdings({3: holding}, dim=2), num_classes=4, dim=2)[3].count
+    >>> state = ClassState(dim=2)
+    >>> state.append(torch.eye(2))
+    >>> unpack_states(pack_states({3: state}, dim=2), num_classes=4, dim=2)[3].count
     2.0
     """
-    holdings = _unpack_moments(packed["moments"], num_classes, dim)
-    for name, dtype in (("rows32", torch.float32), ("rows64", torch.float64)):
-        part = packed[name]
-        known = len(part.get("classes", ()))
-        counts = part["counts"].tolist() if "counts" in part else []
-        require_shapes(part, {"classes": (known,), "counts": (known,), "rows": (sum(counts), dim)})
-        require(all(n > 0 for n in counts), "counts", counts, "numbers above 0")
-        classes = _classes(part["classes"], num_classes)
-        for c, rows in zip(classes, torch.split(part["rows"], counts), strict=True):
-            holding = holdings.setdefault(c, Holding(dim))
-            require(not holding.rows, "classes", c, "each class in one of rows32 and rows64")
-            holding.rows, holding.waiting = [rows.to("cpu", dtype, copy=True)], len(rows)
-    return holdings
+    known = len(packed.get("classes", ()))
+    empty = torch.empty(0, device="cpu")
+    sizes, numbers = packed.get("sizes", empty), packed.get("numbers", empty)
+    fits = sizes.shape == (known, 4) and numbers.shape == (known, _NUMBERS)
+    totals = sizes.sum(dim=0).tolist() if fits else [0] * 4
+    summed = int((numbers[:, 0] != 0).sum()) if fits else 0
+    shapes: dict[str, tuple[int, ...]] = {
+        "classes": (known,),
+        "sizes": (known, 4),
+        "numbers": (known, _NUMBERS),
+        "weights": (totals[0] + totals[1],),
+        "rows32": (totals[0], dim),
+        "rows64": (totals[1], dim),
+        "packed": (totals[2], packed_size(dim)),
+        "sketches": (totals[3], dim),
+        "means": (summed, dim),
+        "thirds": (summed, dim),
+    }
+    require_shapes(packed, shapes)
+    legal = bool((sizes >= 0).all()) and bool((sizes[:, 2] <= 1).all())
+    require(legal, "sizes", sizes.tolist(), "numbers of at least 0, and of packed ones 0 or 1")
+    require(bool((numbers[:, 0] >= 0).all()), "numbers", numbers[:, 0].tolist(), "counts of at least 0")
+    require(bool((packed["weights"] > 0).all()), "weights", packed["weights"].tolist(), "numbers above 0")
+    taken = dict.fromkeys(packed, 0)
+
+    def take(name: str, count: int, dtype: torch.dtype = torch.float64) -> Tensor:
+        start = taken[name]
+        taken[name] += count
+        return packed[name][start : taken[name]].to("cpu", dtype, copy=True)
+
+    states = {}
+    for c, size, own in zip(
+        _classes(packed["classes"], num_classes), sizes.tolist(), numbers.tolist(), strict=True
+    ):
+        state = states[c] = ClassState(dim)
+        if own[0]:
+            kept = take("packed", 1)[0] if size[2] else take("sketches", size[3], torch.float32)
+            mean, third = take("means", 1)[0], take("thirds", 1)[0]
+            scatter = _packed(dim, kept, own) if size[2] else _sketch(dim, kept, own)
+            state.moments = Moments(own[0], mean, scatter, third, *own[1:4])
+        for name, count, dtype in (("rows32", size[0], torch.float32), ("rows64", size[1], torch.float64)):
+            if count:
+                weights = take("weights", count)
+                values, runs = torch.unique_consecutive(weights, return_counts=True)
+                state.extend(torch.split(take(name, count, dtype), runs.tolist()), values.tolist())
+    return states
 
 
-def require_shapes(packed: PackedTensors, shapes: dict[str, tuple[int, ...]]) -> None:
+def require_shapes(packed: PackedTensors, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raise `ArgumentError` unless `packed` holds exactly these tensors."""
     require(packed.keys() == shapes.keys(), "state", sorted(packed), f"the tensors {', '.join(shapes)}")
     for name, shape in shapes.items():
         require(packed[name].shape == shape, name, f"shape {tuple(packed[name].shape)}", f"shape {shape}")
 
 
-def _pack_rows(waiting: Mapping[int, Tensor], dim: int, dtype: torch.dtype) -> PackedTensors:
-    chosen = {c: rows for c, rows in waiting.items() if rows.dtype == dtype}
-    return {
-        "classes": torch.tensor(list(chosen), dtype=torch.long, device="cpu"),
-        "counts": torch.tensor([len(rows) for rows in chosen.values()], dtype=torch.long, device="cpu"),
-        "rows": _stacked(chosen.values(), dim, dtype),
-    }
+def _numbers(moments: Moments | None) -> Tensor:
+    numbers = torch.zeros(1, _NUMBERS, dtype=torch.float64, device="cpu")
+    if moments is not None:
+        scatter = moments.scatter
+        own = [moments.count, moments.fourth, moments.third_error, moments.fourth_error]
+        if isinstance(scatter, Sketch):
+            own += [scatter.size, scatter.trace, scatter.missing, scatter.rounding]
+        else:
+            own += [scatter.single, 0, 0, 0]
+        numbers[0] = torch.tensor(own, dtype=torch.float64, device="cpu")
+    return numbers
 
 
-def _numbers(moments: Moments) -> Tensor:
-    own = [moments.count, moments.fourth, moments.third_error, moments.fourth_error]
-    scatter = moments.scatter
-    if isinstance(scatter, Sketch):
-        own += [float(scatter.size), scatter.trace, scatter.missing, scatter.rounding]
-    elif isinstance(scatter, Packed):
-        own += [float(scatter.single)]
-    return torch.tensor([*own, *[0.0] * (_NUMBERS - len(own))], dtype=torch.float64, device="cpu")
+def _packed(dim: int, values: Tensor, numbers: list[float]) -> Packed:
+    return Packed(dim, values, single=bool(numbers[4]))
 
 
-def _rows_of(scatter: Factor | Packed | Sketch) -> int:
-    if isinstance(scatter, Packed):
-        return 0
-    return len(scatter.factor if isinstance(scatter, Factor) else scatter.sketch)
-
-
-def _unpack_moments(packed: PackedTensors, num_classes: int, dim: int) -> dict[int, Holding]:
-    known = len(packed.get("classes", ()))
-    kinds = packed["kinds"].tolist() if "kinds" in packed else []
-    rows = packed["rows"].tolist() if "rows" in packed else []
-    require(all(k in range(len(_KINDS)) for k in kinds), "kinds", kinds, f"from 0 to {len(_KINDS) - 1}")
-    require(all(n >= 0 for n in rows), "rows", rows, "numbers of at least 0")
-    totals = [sum(n for k, n in zip(kinds, rows, strict=False) if k == kind) for kind in range(len(_KINDS))]
-    require_shapes(
-        packed,
-        {
-            "classes": (known,),
-            "numbers": (known, _NUMBERS),
-            "means": (known, dim),
-            "thirds": (known, dim),
-            "kinds": (known,),
-            "rows": (known,),
-            "factors": (totals[0], dim),
-            "packed": (kinds.count(1), packed_size(dim)),
-            "sketches": (totals[2], dim),
-        },
-    )
-    numbers = packed["numbers"].tolist()
-    require(all(n[0] > 0 for n in numbers), "numbers", [n[0] for n in numbers], "counts above 0")
-    holdings = {}
-    at = [0, 0, 0]
-    for i, c in enumerate(_classes(packed["classes"], num_classes)):
-        kind, count = kinds[i], 1 if kinds[i] == 1 else rows[i]
-        stored = packed[("factors", "packed", "sketches")[kind]][at[kind] : at[kind] + count]
-        at[kind] += count
-        count_, fourth, third_error, fourth_error, *sketch = numbers[i]
-        moments = Moments(
-            count=count_,
-            mean=packed["means"][i].to("cpu", torch.float64, copy=True),
-            scatter=_scatter(kind, stored, dim, sketch),
-            third=packed["thirds"][i].to("cpu", torch.float64, copy=True),
-            fourth=fourth,
-            third_error=third_error,
-            fourth_error=fourth_error,
-        )
-        holdings[c] = Holding(dim, moments)
-    return holdings
-
-
-def _scatter(kind: int, stored: Tensor, dim: int, numbers: list[float]) -> Factor | Packed | Sketch:
-    if kind == 0:
-        return Factor(stored.to("cpu", torch.float64, copy=True))
-    if kind == 1:
-        return Packed(dim, stored[0].to("cpu", torch.float64, copy=True), single=bool(numbers[0]))
-    require(numbers[0] >= 1, "numbers", numbers[0], "a sketch of at least 1 row")
-    sketch = Sketch(dim, int(numbers[0]))
-    sketch.sketch = stored.to("cpu", torch.float32, copy=True)
-    sketch.trace, sketch.missing, sketch.rounding = numbers[1:4]
+def _sketch(dim: int, rows: Tensor, numbers: list[float]) -> Sketch:
+    require(numbers[4] >= 1, "numbers", numbers[4], "a sketch of at least 1 row")
+    sketch = Sketch(dim, int(numbers[4]))
+    sketch.sketch = rows
+    sketch.trace, sketch.missing, sketch.rounding = numbers[5:]
     return sketch
 
 
@@ -202,5 +185,5 @@ def _classes(classes: Tensor, num_classes: int) -> list[int]:
     return numbers
 
 
-def _stacked(parts: Iterable[Tensor], width: int, dtype: torch.dtype) -> Tensor:
+def _joined(parts: Iterable[Tensor], width: int, dtype: torch.dtype) -> Tensor:
     return torch.cat([torch.empty(0, width, dtype=dtype, device="cpu"), *parts])

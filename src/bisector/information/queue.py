@@ -75,14 +75,9 @@ class EmbeddingQueue:
 
     def peek(self) -> Block | None:
         """The rows that wait, as one block on the CPU; None if there are none."""
-        for _, event in self._arriving:
-            event.synchronize()
         if self._batches:  # joined once
             self._batches = [_joined(self._batches)]
-        blocks = [
-            *(block for block, _ in self._arriving),
-            *((rows.cpu(), own.cpu()) for rows, own in self._batches),
-        ]
+        blocks = [(rows.cpu(), own.cpu()) for rows, own in self._blocks()]
         return _joined(blocks) if blocks else None
 
     def drain(self) -> Block | None:
@@ -95,16 +90,22 @@ class EmbeddingQueue:
     @property
     def labels(self) -> Tensor:
         """The labels of the rows that wait: (len(queue),)."""
-        block = self.peek()
-        return torch.empty(0, dtype=torch.long, device="cpu") if block is None else block[1]
+        waiting = [own.cpu() for _, own in self._blocks()]
+        return torch.cat(waiting) if waiting else torch.empty(0, dtype=torch.long, device="cpu")
 
     @property
     def nbytes(self) -> int:
         """Bytes of the rows that wait, without their labels."""
-        return sum(rows.nbytes for rows, _ in [*self._batches, *(block for block, _ in self._arriving)])
+        return sum(rows.nbytes for rows, _ in self._blocks(wait=False))
 
     def __len__(self) -> int:
-        return sum(len(own) for _, own in [*self._batches, *(block for block, _ in self._arriving)])
+        return sum(len(own) for _, own in self._blocks(wait=False))
+
+    def _blocks(self, *, wait: bool = True) -> list[Block]:
+        """What waits, in order; what is arriving has arrived then, unless nobody waits for it."""
+        for _, event in self._arriving if wait else ():
+            event.synchronize()
+        return [*(block for block, _ in self._arriving), *self._batches]
 
     def _arrived(self, *, wait: bool = False) -> list[Block]:
         blocks = []

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bisector.information.volume import volume_of_spectrum
-from bisector.statistics.moments import Moments, padded
+from bisector.information.volume import padded, volume_of_spectrum
+from bisector.statistics.moments import Moments
 from bisector.statistics.shrinkage import CHOLESKY_SHRINKAGES, linear_intensity, shrink
 from bisector.statistics.sketch import Sketch
 
@@ -58,7 +58,7 @@ def spectra(moments: Moments) -> Spectra:
     sketch = moments.scatter
     assert isinstance(sketch, Sketch)
     dim, count, rounding = moments.dim, moments.count, sketch.rounding / moments.count
-    held = padded(torch.linalg.eigvalsh(moments.gram()), dim)
+    held = padded(torch.linalg.eigvalsh(sketch.gram() / count), dim)
     gone = max(0.0, (sketch.trace - float(held.sum()) * count) / count)
     likely = held + _to_the_kept(gone, sketch.missing / count, min(len(sketch.sketch), dim), dim)
     # With R shifted by its rounding, so that it is not negative.
@@ -97,7 +97,7 @@ def sketched_amount(moments: Moments, shrinkage: str) -> SketchedAmount:
 
 def _linear(moments: Moments, shrinkage: str, found: Spectra) -> tuple[float, float, float]:
     """Lower bound, amount and upper bound with a linear shrinkage."""
-    trace, dim = moments.trace, moments.dim
+    trace, dim = moments.scatter.trace / moments.count, moments.dim
     # The squared norm is largest with R in line with A, and smallest with it spread from the bottom.
     extremes = [float(found.low.square().sum()), float(found.high.square().sum())]
     norms = {"most": max(extremes), "least": min(extremes), "likely": float(found.likely.square().sum())}

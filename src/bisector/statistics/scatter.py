@@ -1,8 +1,6 @@
-"""Scatter matrices `M2 = sum_i d_i d_i^T` of centred rows, each kept in the cheapest form that is exact."""
+"""Exact scatter matrices `M2 = sum_i w_i d_i d_i^T` of rows about their mean: by rows, or by half the matrix."""
 
-from collections.abc import Iterator
-from math import log2
-from typing import Protocol, Self
+from math import log2, sqrt
 
 import torch
 from torch import Tensor
@@ -13,85 +11,50 @@ TILE = 128
 _ROWS = 4096  # products of float32 rows are summed in float32 over no more than these
 
 
-class Scatter(Protocol):
-    """What the moments of a class ask of their scatter matrix."""
+class Centred:
+    """M2 as `D^T D`: rows about their mean, each times the root of its weight.
 
-    dim: int
-
-    @property
-    def trace(self) -> float:
-        """The trace of M2, exact in every form."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the tensors held."""
-
-    def image(self, vector: Tensor) -> Tensor:
-        """`M2 v`: (p,)."""
-
-    def gram(self) -> Tensor:
-        """A (k, k) matrix with the non-null eigenvalues of M2, k at most p."""
-
-    def full(self) -> Tensor:
-        """M2: (p, p)."""
-
-    def rows(self) -> Tensor:
-        """Rows F with `F^T F = M2`: (k, p)."""
-
-    def scaled(self, weight: float) -> Self:
-        """`weight` times this, as a new one."""
-
-    def copy(self) -> Self:
-        """One that shares nothing with this."""
-
-
-class Factor:
-    """M2 as `F^T F`, with F (k, p) float64 and fewer rows than p.
-
-    >>> Factor(torch.tensor([[1.0, 2.0, 0.0]], dtype=torch.float64)).full().diagonal()
-    tensor([1., 4., 0.], dtype=torch.float64)
+    Args:
+        deviations: (m, p), these rows, float32 or float64.
+        trace: of M2.
+        roots: (m,), the roots of the weights; None where all weights are 1.
     """
 
-    def __init__(
-        self,
-        factor: Tensor,  # (k, p)
-    ) -> None:
-        self.factor = factor
-        self.dim = factor.shape[1]
+    def __init__(self, deviations: Tensor, trace: float, roots: Tensor | None = None) -> None:
+        self.deviations, self.trace, self.roots = deviations, trace, roots
 
     @property
-    def trace(self) -> float:
-        """See `Scatter`."""
-        return float(self.factor.square().sum())
+    def single(self) -> bool:
+        """Whether float32 products are in it."""
+        return self.deviations.dtype == torch.float32
 
     @property
     def nbytes(self) -> int:
-        """See `Scatter`."""
-        return self.factor.nbytes
+        """Bytes of the rows."""
+        return self.deviations.nbytes
 
     def image(self, vector: Tensor) -> Tensor:
-        """See `Scatter`."""
-        return self.factor.T @ (self.factor @ vector)
-
-    def gram(self) -> Tensor:
-        """See `Scatter`."""
-        return self.factor @ self.factor.T
-
-    def full(self) -> Tensor:
-        """See `Scatter`."""
-        return self.factor.T @ self.factor
+        """`M2 v`: (p,) float64."""
+        rows = self.deviations
+        return (rows.T @ (rows @ vector.to(rows.dtype))).double()
 
     def rows(self) -> Tensor:
-        """See `Scatter`."""
-        return self.factor
+        """Rows F with `F^T F = M2`: (m, p)."""
+        return self.deviations
 
-    def scaled(self, weight: float) -> "Factor":
-        """See `Scatter`."""
-        return Factor(self.factor * weight**0.5)
-
-    def copy(self) -> "Factor":
-        """See `Scatter`."""
-        return Factor(self.factor.clone())
+    def gram(self) -> Tensor:
+        """A float64 matrix with the non-null eigenvalues of M2: m - 1, as the mean has taken one direction."""
+        rows = self.deviations
+        count, dim = rows.shape
+        if count > dim:
+            return products(rows)
+        # D^T r = 0 for the roots r, so the reflection of r to the first axis leaves M2 to the other rows.
+        if self.roots is None:
+            fewer = rows[1:] - rows[0] / (sqrt(count) + 1)
+        else:
+            share = self.roots[1:] / (self.roots.norm() + self.roots[0])
+            fewer = rows[1:] - share[:, None] * rows[0]
+        return (fewer @ fewer.T).double()
 
 
 class Packed:
@@ -106,7 +69,7 @@ class Packed:
 
     >>> packed = Packed(2)
     >>> packed.add_rows_(torch.tensor([[1.0, 2.0], [0.0, 3.0]]))
-    >>> packed.full()
+    >>> packed.gram()
     tensor([[ 1.,  2.],
             [ 2., 13.]], dtype=torch.float64)
     """
@@ -134,44 +97,44 @@ class Packed:
         done again in float64.
         """
         for part in torch.split(rows, _ROWS):
-            products, single = self._products(part)
-            for (_, tile), product in zip(self.tiles, products, strict=True):
+            tiles, single = self._products(part)
+            for (_, tile), product in zip(self.tiles, tiles, strict=True):
                 tile.add_(product)
             self.single |= single
 
-    def add_outer_(
+    def add_row_(
         self,
-        row: Tensor,  # (p,)
+        row: Tensor,  # (p,) float64
     ) -> None:
-        """Add `row row^T`, in float64."""
+        """Add `row row^T`."""
         for start, tile in self.tiles:
             tile.addr_(row[start : start + len(tile)], row[start:])
-
-    def _products(self, rows: Tensor) -> tuple[list[Tensor], bool]:
-        """The tiles of `rows^T rows`, and whether they are float32."""
-        for part in (rows, rows.double()) if rows.dtype == torch.float32 else (rows,):
-            products = [part[:, at : at + len(tile)].T @ part[:, at:] for at, tile in self.tiles]
-            if part.dtype == torch.float64 or _bears_single(products, len(rows)):
-                break
-        return products, part.dtype == torch.float32
 
     def add_(self, other: "Packed") -> None:
         """Add another."""
         self.values.add_(other.values)
         self.single |= other.single
 
+    def _products(self, rows: Tensor) -> tuple[list[Tensor], bool]:
+        """The tiles of `rows^T rows`, and whether they are float32."""
+        for part in (rows, rows.double()) if rows.dtype == torch.float32 else (rows,):
+            tiles = [part[:, at : at + len(tile)].T @ part[:, at:] for at, tile in self.tiles]
+            if part.dtype == torch.float64 or _bears_single(tiles, len(rows)):
+                break
+        return tiles, part.dtype == torch.float32
+
     @property
     def trace(self) -> float:
-        """See `Scatter`."""
+        """The trace of M2."""
         return sum(float(tile.diagonal().sum()) for _, tile in self.tiles)
 
     @property
     def nbytes(self) -> int:
-        """See `Scatter`."""
+        """Bytes of the tiles."""
         return self.values.nbytes
 
     def image(self, vector: Tensor) -> Tensor:
-        """See `Scatter`."""
+        """`M2 v`: (p,)."""
         image = torch.zeros_like(vector)
         for start, tile in self.tiles:
             end = start + len(tile)
@@ -180,11 +143,7 @@ class Packed:
         return image
 
     def gram(self) -> Tensor:
-        """See `Scatter`."""
-        return self.full()
-
-    def full(self) -> Tensor:
-        """See `Scatter`."""
+        """M2: (p, p)."""
         matrix = self.values.new_empty(self.dim, self.dim)
         for start, tile in self.tiles:
             end = start + len(tile)
@@ -193,18 +152,14 @@ class Packed:
         return matrix
 
     def rows(self) -> Tensor:
-        """See `Scatter`."""
-        values, vectors = torch.linalg.eigh(self.full())
+        """Rows F with `F^T F = M2`: (p, p)."""
+        values, vectors = torch.linalg.eigh(self.gram())
         rows: Tensor = (vectors * values.clamp(min=0).sqrt()).T
         return rows
 
     def scaled(self, weight: float) -> "Packed":
-        """See `Scatter`."""
+        """`weight` times this, as a new one."""
         return Packed(self.dim, self.values * weight, single=self.single)
-
-    def copy(self) -> "Packed":
-        """See `Scatter`."""
-        return Packed(self.dim, self.values.clone(), single=self.single)
 
 
 def products(
@@ -223,7 +178,16 @@ def products(
         return rows.double().T @ rows.double()
     packed = Packed(rows.shape[1])
     packed.add_rows_(rows)
-    return packed.full()
+    return packed.gram()
+
+
+def packed_size(dim: int) -> int:
+    """How many numbers `Packed` holds.
+
+    >>> packed_size(2), packed_size(1024) / 1024**2
+    (4, 0.5625)
+    """
+    return sum(min(TILE, dim - start) * (dim - start) for start in range(0, dim, TILE))
 
 
 def _bears_single(tiles: list[Tensor], count: int) -> bool:
@@ -239,17 +203,3 @@ def _bears_single(tiles: list[Tensor], count: int) -> bool:
         return True
     bits = 0.5 * trace**2 / squares * log2(1 + squares / trace)
     return bool(squares**0.5 <= 20 * bits)
-
-
-def packed_size(dim: int) -> int:
-    """How many numbers `Packed` holds.
-
-    >>> packed_size(2), packed_size(1024) / 1024**2
-    (4, 0.5625)
-    """
-    return sum(_sizes(dim))
-
-
-def _sizes(dim: int) -> Iterator[int]:
-    for start in range(0, dim, TILE):
-        yield min(TILE, dim - start) * (dim - start)

@@ -35,9 +35,11 @@ class Sketch:
 
     >>> sketch = Sketch(dim=3, size=1)
     >>> sketch.add_rows_(torch.tensor([[3.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 1.0]]))
-    >>> sketch.full().diagonal().round(decimals=6), round(sketch.missing, 6), sketch.trace
-    (tensor([5., 0., 0.], dtype=torch.float64), 4.0, 14.0)
+    >>> sketch.rows().round(decimals=6).abs(), round(sketch.missing, 6), sketch.trace
+    (tensor([[2.2361, 0.0000, 0.0000]], dtype=torch.float64), 4.0, 14.0)
     """
+
+    single = True  # float32 numbers are in it
 
     def __init__(self, dim: int, size: int) -> None:
         self.dim, self.size = dim, size
@@ -59,6 +61,13 @@ class Sketch:
             self.sketch = torch.cat([self.sketch, rows.float()])
         else:
             self._keep(torch.cat([self.sketch.double(), precise]))
+
+    def add_row_(
+        self,
+        row: Tensor,  # (p,)
+    ) -> None:
+        """Add `row row^T`."""
+        self.add_rows_(row[None])
 
     def add_(self, other: "Sketch") -> None:
         """Add another, whose missing part stays missing."""
@@ -99,39 +108,28 @@ class Sketch:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the tensors held."""
+        """Bytes of B."""
         return self.sketch.nbytes
 
     def image(self, vector: Tensor) -> Tensor:
-        """`B^T B v`, off by at most `(missing + rounding) |v|`: (p,)."""
-        rows = self.sketch.double()
+        """`B^T B v`, off from `M2 v` by at most `(missing + rounding) |v|`: (p,)."""
+        rows = self.rows()
         return rows.T @ (rows @ vector)
 
     def gram(self) -> Tensor:
         """The smaller of `B B^T` and `B^T B`."""
-        rows = self.sketch.double()
+        rows = self.rows()
         return rows @ rows.T if len(rows) <= self.dim else rows.T @ rows
 
-    def full(self) -> Tensor:
-        """`B^T B`: (p, p)."""
-        rows = self.sketch.double()
-        return rows.T @ rows
-
     def rows(self) -> Tensor:
-        """B, float64: (k, p)."""
+        """B in float64: (k, p)."""
         return self.sketch.double()
 
     def scaled(self, weight: float) -> "Sketch":
-        """`weight` times this, as a new one."""
-        other = self.copy()
-        other.sketch = other.sketch * weight**0.5
-        other.trace, other.missing = self.trace * weight, self.missing * weight
-        other.rounding = (self.rounding + 2 * _UNIT * self.trace) * weight
-        return other
-
-    def copy(self) -> "Sketch":
-        """One that shares nothing with this."""
+        """`weight` times this, as a new one; of weight 1 a copy."""
         other = Sketch(self.dim, self.size)
-        other.sketch = self.sketch.clone()
-        other.trace, other.missing, other.rounding = self.trace, self.missing, self.rounding
+        other.sketch = self.sketch * weight**0.5
+        other.trace, other.missing = self.trace * weight, self.missing * weight
+        rounded = 2 * _UNIT * self.trace if weight != 1 else 0.0
+        other.rounding = (self.rounding + rounded) * weight
         return other

@@ -24,9 +24,9 @@ class Cell(ABC, Generic[Model, Result]):
     """One training of a comparison. A kind of model is a subclass.
 
     Args:
-        task: a record of what it is trained on.
+        task: as of the `Experiment`, and so are the next three.
         head: spec of the head.
-        recipe: a record of how to train.
+        recipe: how to train.
         seed: of data and training.
         precision: of the training.
         fingerprint: of the data; a cell of other data is another cell.

@@ -24,7 +24,7 @@ from bisector.training.experiment import Experiment
 from bisector.training.module import Classifier
 from bisector.training.processes import Order, Progress, default_jobs, run_cells
 from bisector.training.recipe import Machine, Recipe, Task
-from bisector.training.results import RESULT, Comparison, Plane, Run, read_plane, read_run
+from bisector.training.results import RESULT, Comparison, Plane, Run, read_result
 
 # How many times as long a two-dimensional embedding is trained: ten classes find their places on a circle slowly.
 PLANE_EPOCHS = 3
@@ -61,7 +61,8 @@ class ClassifierCell(Cell[Classifier, Any]):
 
     def read(self, folder: Path) -> Run | Plane:
         """Read what the training left in its folder."""
-        return read_plane(folder / RESULT) if self.plane else read_run(folder / RESULT)
+        kind: type[Run | Plane] = Plane if self.plane else Run
+        return read_result(kind, folder / RESULT)
 
     def record(self, experiment: Any, model: Classifier, result: Run) -> Run | Plane:
         """Return what is kept of the training."""
@@ -84,12 +85,12 @@ def plan(
     """Check everything and return the cells of a comparison, seed by seed, with the data of seed 0.
 
     Args:
-        task: the data.
-        heads: specs such as "am-softmax" or "igam:preset=paper".
-        seeds: how many; they are 0, 1, ...
-        planes: heads to train once more with a two-dimensional embedding, for drawing.
-        recipe: how to train; the default one if None.
-        machine: with which means; the defaults if None.
+        task: as of `compare`, and so are the others.
+        heads: what is compared.
+        seeds: how many.
+        planes: heads to draw.
+        recipe: how to train.
+        machine: with which means.
         decoded: a folder in which decoded images are kept for the trainings.
 
     Raises:

@@ -12,7 +12,7 @@ import torch
 
 from bisector.errors import missing_extra, require, require_integer
 from bisector.files import read_or_none, write_whole
-from bisector.information.reading import ClassInformation
+from bisector.information.class_information import ClassInformation
 from bisector.training.checkpoints import BEFORE, BEST, Checkpoints, resumable
 from bisector.training.divergence import DivergedError, require_finite
 from bisector.training.epoch_log import EpochLog

@@ -8,9 +8,9 @@ from torch import Tensor, distributed
 
 from bisector.errors import ArgumentError, missing_extra, require_integer
 from bisector.heads import IGAM
+from bisector.information.class_information import ClassInformation
+from bisector.information.distributed import merge_onto_first
 from bisector.information.meter import InformationMeter
-from bisector.information.reading import ClassInformation
-from bisector.information.together import merge_onto_first
 
 try:
     import lightning

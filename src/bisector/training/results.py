@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bisector.records import read_record, write_record
+
+Result = TypeVar("Result")
 
 RESULT = "result.json"  # of one training, in its folder
 
@@ -88,16 +90,11 @@ class Comparison:
         )
 
 
-def read_run(path: Path) -> Run:
-    """Read the `Run` of a training; null becomes NaN where a number belongs.
+def read_result(kind: type[Result], path: Path) -> Result:
+    """Read the `Run` or `Plane` of a training; null becomes NaN where a number belongs.
 
     Raises:
         DamagedFileError: it is no such file.
         OSError: it cannot be read.
     """
-    return read_record(Run, path, f"result: got {path}; expected the result of a training")
-
-
-def read_plane(path: Path) -> Plane:
-    """Read the `Plane` of a training; raises as `read_run`."""
-    return read_record(Plane, path, f"result: got {path}; expected the result of a training")
+    return read_record(kind, path, f"result: got {path}; expected the result of a training")

@@ -1,10 +1,7 @@
 import json
 
 import pytest
-import torch
 from PIL import Image
-
-from bisector.data.boxes import BoxSet, Picture
 
 
 @pytest.fixture
@@ -74,20 +71,3 @@ def voc(tmp_path):
         return folder
 
     return written
-
-
-@pytest.fixture
-def made():
-    """A set from the labels of each picture: `made([[1, 1], [], [2]], classes=2)`."""
-
-    def boxes(labels, classes, **options):
-        pictures = []
-        first = 1
-        for number, own in enumerate(labels):
-            box = torch.tensor([[1.0, 1, 5, 5]]).repeat(len(own), 1)
-            labels_of = torch.tensor(own, dtype=torch.long)
-            pictures.append(Picture.of(number, f"{number}.png", 8, 8, box, labels_of, first_id=first))
-            first += len(own)
-        return BoxSet(pictures, [f"c{c}" for c in range(classes)], name="made", **options)
-
-    return boxes

@@ -11,54 +11,37 @@ from bisector.data.boxes import load_boxes
 from bisector.errors import ArgumentError
 
 
-@pytest.fixture
-def parts(coco, tmp_path):
-    """Writes the two files of a folder, and their images where they are wanted."""
-
-    def written(folder, train, val, train_images, val_images):
-        for name, images in ((train, train_images), (val, val_images)):
-            path = coco(name, folder)
-            if images != "images":
-                shutil.copytree(folder / "images", folder / images, dirs_exist_ok=True)
-            assert path.exists()
-        if "images" not in {train_images, val_images}:
-            for file in (folder / "images").glob("*.png"):
-                file.unlink()
-        return folder
-
-    return written
+def refused(told, data, **options):
+    with pytest.raises(ArgumentError, match=told):
+        load_boxes(str(data), **options)
 
 
 @pytest.mark.parametrize(
-    "places",
+    ("file", "images"),
     [
-        (
-            "annotations/instances_train2017.json",
-            "annotations/instances_val2017.json",
-            "train2017",
-            "val2017",
-        ),
-        ("instances_train2017.json", "instances_val2017.json", "train2017", "val2017"),
-        (
-            "annotations/instances_train.json",
-            "annotations/instances_val.json",
-            "images/train",
-            "images/val",
-        ),
-        ("annotations/train.json", "annotations/val.json", "images", "images"),
-        ("lvis_v1_train.json", "lvis_v1_val.json", "images", "images"),
-        ("annotations/instances_train2017.json", "annotations/instances_val2017.json", ".", "."),
+        ("annotations/instances_{}2017.json", "{}2017"),
+        ("instances_{}2017.json", "{}2017"),
+        ("annotations/instances_{}.json", "images/{}"),
+        ("annotations/{}.json", "images"),
+        ("lvis_v1_{}.json", "images"),
+        ("annotations/instances_{}2017.json", "."),
     ],
 )
-def test_the_usual_folders(parts, tmp_path, places):
-    splits = load_boxes(str(parts(tmp_path / "set", *places)))
-    assert (splits.train.name, splits.validation.name) == tuple(p.split("/")[-1][:-5] for p in places[:2])
-    assert splits.test is None
-    for part in (splits.train, splits.validation):
+def test_the_usual_folders(coco, tmp_path, file, images):
+    folder, names = tmp_path / "set", [file.format(part) for part in ("train", "val")]
+    for name, part in zip(names, ("train", "val"), strict=True):
+        coco(name, folder)
+        if images != "images":
+            shutil.copytree(folder / "images", folder / images.format(part), dirs_exist_ok=True)
+    for image in (folder / "images").glob("*.png" if images != "images" else "none"):
+        image.unlink()
+    splits = load_boxes(str(folder))
+    assert [part.name for part in splits.parts] == [name.split("/")[-1][:-5] for name in names]
+    for part in splits.parts:
         assert [int(part.image(i)[0, 0, 0]) for i in range(3)] == [5, 3, 9]
     assert splits.train.left_out == ()
-    apart = places[2] != places[3]  # else the three images of both parts are the same files
-    assert len(splits.validation.left_out) == (0 if apart else 1)
+    # Where there is one folder, the three images of both parts are the same files.
+    assert len(splits.validation.left_out) == (0 if "{}" in images else 1)
 
 
 def test_the_real_folder(real_data):
@@ -98,22 +81,17 @@ def test_a_file_alone_is_divided(coco, tmp_path):
 def test_files_given_one_by_one(coco, tmp_path):
     train, val = coco("here/a.json"), coco("there/b.json")
     (tmp_path / "images").rename(tmp_path / "elsewhere")
-    with pytest.raises(ArgumentError, match=r"images: 3 of 3 files are missing in .*here: 5\.png"):
-        load_boxes(str(train))
+    refused(r"images: 3 of 3 files are missing in .*here: 5\.png", train)
     given = str(tmp_path / "elsewhere")
     for options in ({}, {"validation_images": given}):
         splits = load_boxes(str(train), images=given, validation=str(val), **options)
         assert (len(splits.train), len(splits.validation)) == (3, 3)
         assert splits.validation.image(1).shape == (3, 30, 40)
     assert len(load_boxes(str(train), validation=str(val), need_images=False).train) == 3
-    with pytest.raises(ArgumentError, match="images: no folder /nowhere"):
-        load_boxes(str(train), images="/nowhere")
-    with pytest.raises(ArgumentError, match="seed: got -1; expected an integer of at least 0"):
-        load_boxes(str(train), images=given, seed=-1)
-    with pytest.raises(ArgumentError, match="validation_images: expected validation"):
-        load_boxes(str(train), images=given, validation_images=given)
-    with pytest.raises(ArgumentError, match="data: no file or folder '/nowhere'"):
-        load_boxes(str(train), images=given, validation="/nowhere")
+    refused("images: no folder /nowhere", train, images="/nowhere")
+    refused("seed: got -1; expected an integer of at least 0", train, images=given, seed=-1)
+    refused("validation_images: expected validation", train, images=given, validation_images=given)
+    refused("data: no file or folder '/nowhere'", train, images=given, validation="/nowhere")
 
 
 @pytest.mark.parametrize(
@@ -207,8 +185,7 @@ def test_pictures_of_one_file_are_told_and_never_part(coco, tmp_path, names):
     assert told.endswith(f": 5.png (image 5) = 5.png (image 21) = {names[1]} (image 22)")
     # One file is none to divide.
     alone = coco("one.json", images=twins, annotations=[], draw=False)
-    with pytest.raises(ArgumentError, match="1 file in one; expected at least 2"):
-        load_boxes(str(alone), images=str(tmp_path / "images"))
+    refused("1 file in one; expected at least 2", alone, images=str(tmp_path / "images"))
 
 
 def test_every_word_for_validation_may_be_its_folder(coco, tmp_path):
@@ -224,42 +201,33 @@ def test_every_word_for_validation_may_be_its_folder(coco, tmp_path):
 def test_coco_and_lvis_in_one_folder_are_told(coco, tmp_path):
     for name in ("instances_train2017", "instances_val2017", "lvis_v1_train", "lvis_v1_val"):
         coco(f"annotations/{name}.json", tmp_path / "set")
-    with pytest.raises(
-        ArgumentError,
-        match=r"holds instances_train2017\.json, lvis_v1_train\.json; expected one of these files, and its images",
-    ):
-        load_boxes(str(tmp_path / "set"))
+    told = (
+        r"holds instances_train2017\.json, lvis_v1_train\.json; expected one of these files, and its images"
+    )
+    refused(told, tmp_path / "set")
 
 
 def test_other_categories_for_validation_are_an_error(coco, tmp_path):
     coco("instances_train.json")
     coco("instances_val.json", categories=[{"id": 7, "name": "wolf"}], annotations=[])
-    with pytest.raises(ArgumentError, match=r"instances_val\.json: category 7 is 'wolf', and 'dog' in"):
-        load_boxes(str(tmp_path))
+    refused(r"instances_val\.json: category 7 is 'wolf', and 'dog' in", tmp_path)
 
 
 def test_what_is_no_data_set_is_told(coco, tmp_path):
-    with pytest.raises(ArgumentError, match="data: no file or folder '/nowhere'; expected a Pascal VOC"):
-        load_boxes("/nowhere")
+    refused("data: no file or folder '/nowhere'; expected a Pascal VOC", "/nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ArgumentError, match=r"data: nothing to train on in .*empty; expected a Pascal VOC"):
-        load_boxes(str(tmp_path / "empty"))
+    refused(r"data: nothing to train on in .*empty; expected a Pascal VOC", tmp_path / "empty")
     coco("two/instances_train2014.json")
     coco("two/instances_train2017.json")
-    with pytest.raises(
-        ArgumentError, match=r"holds instances_train2014\.json, instances_train2017\.json; expected one"
-    ):
-        load_boxes(str(tmp_path / "two"))
-    with pytest.raises(ArgumentError, match=r"imbalance: got 0\.5; expected a finite number of at least 1"):
-        load_boxes(str(tmp_path / "two"), imbalance=0.5)
+    told = r"holds instances_train2014\.json, instances_train2017\.json; expected one"
+    refused(told, tmp_path / "two")
+    refused(r"imbalance: got 0\.5; expected a finite number of at least 1", tmp_path / "two", imbalance=0.5)
 
 
 def test_options_that_a_kind_of_data_does_not_have(voc):
     folder = voc({"train": {"a": [("dog", (1, 1, 5, 5), 0)]}, "val": {"b": []}})
-    with pytest.raises(ArgumentError, match=r"images: got 'x'; expected none: a VOC folder has its own"):
-        load_boxes(str(folder), images="x")
-    with pytest.raises(ArgumentError, match="validation: got 'x'; expected none: a plugin has its own"):
-        load_boxes("plugin.py:classes=3", validation="x")
+    refused("images: got 'x'; expected none: a VOC folder has its own", folder, images="x")
+    refused("validation: got 'x'; expected none: a plugin has its own", "plugin.py:classes=3", validation="x")
 
 
 def test_a_long_tail_changes_training_alone(coco, tmp_path):

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from bisector.data.boxes import BoxSet, Picture, load_boxes, read_coco
 from bisector.data.boxes.picture import stored_size
 from bisector.errors import ArgumentError
+from tiny_boxes import labelled
 
 
 def picture(file="a.png", size=(40, 30), **changes):
@@ -142,9 +143,9 @@ def test_arguments_of_a_set():
     assert BoxSet([], ["a"], name="x").coco()["images"] == []
 
 
-def test_counts_are_those_of_boxes_trained_on(made):
+def test_counts_are_those_of_boxes_trained_on():
     labels = [[1, 1, 3], [], [3], [1, 2]]
-    boxes = made(labels, 4)
+    boxes = labelled(labels, 4)
     assert boxes.counts.tolist() == [[n for own in labels for n in own].count(c) for c in range(1, 5)]
     assert boxes.image_counts.tolist() == [sum(c in own for own in labels) for c in range(1, 5)]
     first = Picture(**{**vars(boxes[0]), "crowd": torch.tensor([True, False, True])})
@@ -153,14 +154,14 @@ def test_counts_are_those_of_boxes_trained_on(made):
     assert again.image_counts.tolist() == [2, 1, 1, 0]
 
 
-def test_a_subset_keeps_ids_and_its_kind(made):
+def test_a_subset_keeps_ids_and_its_kind():
     class Painted(BoxSet):
         composed = True
 
         def image(self, index):
             return torch.full((3, 8, 8), self[index].id)
 
-    whole = made([[1], [2], [2, 1]], 2)
+    whole = labelled([[1], [2], [2, 1]], 2)
     some = Painted(whole.pictures, whole.class_names, name="painted").subset(torch.tensor([2, 1]))
     assert isinstance(some, Painted)
     assert [p.id for p in some] == [2, 1]

@@ -1,5 +1,3 @@
-import contextlib
-import io
 import json
 
 import numpy as np
@@ -8,6 +6,7 @@ import torch
 
 from bisector.data.boxes import BoxSet, Picture
 from bisector.detection.evaluation import Detections, write_detections
+from coco_peers import class_table, pycocotools_evaluation
 
 SIDE = 500
 
@@ -98,50 +97,15 @@ def jitter():
     return moved
 
 
-def _table(precision, category_ids, wanted):
-    """(C,) AP and AP50 in the order of the set, NaN where there is nothing to be found."""
-    known = np.where(precision > -1, precision, np.nan).mean(axis=1)  # (10, C)
-    columns = [list(category_ids).index(category) for category in wanted]
-    return known.mean(axis=0)[columns], known[0][columns]
-
-
 @pytest.fixture
 def pycocotools_scores(tmp_path):
-    """`(file of the truth or its content, truth, detections) -> the six APs, AP and AP50 of every class`."""
-    coco = pytest.importorskip("pycocotools.coco")
-    cocoeval = pytest.importorskip("pycocotools.cocoeval")
+    """`(content of the truth, truth, detections) -> the six APs, AP and AP50 of every class`."""
 
     def scored(content, truth, detections):
-        path = tmp_path / "found.json"
-        write_detections(path, truth, detections)
-        with contextlib.redirect_stdout(io.StringIO()):
-            there = coco.COCO()
-            there.dataset = content
-            there.createIndex()
-            evaluator = cocoeval.COCOeval(there, there.loadRes(str(path)), "bbox")
-            evaluator.evaluate()
-            evaluator.accumulate()
-            evaluator.summarize()
-        precision = evaluator.eval["precision"][:, :, :, 0, -1]
-        return evaluator.stats[:6], *_table(precision, evaluator.params.catIds, truth.category_ids)
-
-    return scored
-
-
-@pytest.fixture
-def pycocotools_of_files():
-    """`(file of the truth, results file) -> the six APs`, with nothing of ours in between."""
-    coco = pytest.importorskip("pycocotools.coco")
-    cocoeval = pytest.importorskip("pycocotools.cocoeval")
-
-    def scored(truth, results):
-        with contextlib.redirect_stdout(io.StringIO()):
-            there = coco.COCO(str(truth))
-            evaluator = cocoeval.COCOeval(there, there.loadRes(str(results)), "bbox")
-            evaluator.evaluate()
-            evaluator.accumulate()
-            evaluator.summarize()
-        return evaluator.stats[:6]
+        write_detections(tmp_path / "found.json", truth, detections)
+        evaluation = pycocotools_evaluation(content, tmp_path / "found.json")
+        precision = evaluation.eval["precision"][:, :, :, 0, -1]
+        return evaluation.stats[:6], *class_table(precision, evaluation.params.catIds, truth.category_ids)
 
     return scored
 
@@ -161,7 +125,7 @@ def lvis_scores(tmp_path, monkeypatch):
         found = evaluator.get_results()
         names = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
         precision = evaluator.eval["precision"][:, :, :, 0]
-        table = _table(precision, evaluator.params.cat_ids, truth.category_ids)
+        table = class_table(precision, evaluator.params.cat_ids, truth.category_ids)
         return [found[name] for name in names], *table
 
     return scored

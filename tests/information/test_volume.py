@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bisector.errors import ArgumentError
-from bisector.information.effective_rank import effective_rank
+from bisector.information.volume import effective_rank
 
 
 @given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=20))

@@ -12,11 +12,11 @@ from torch.distributed import checkpoint
 
 import bisector as bs
 from bisector.errors import ArgumentError
-from bisector.information import together
+from bisector.information import distributed as merging
 from bisector.information.amount import information_amounts
+from bisector.information.class_information import ClassInformation
+from bisector.information.distributed import compute_together, merge_onto_first
 from bisector.information.meter import InformationMeter
-from bisector.information.reading import ClassInformation
-from bisector.information.together import compute_together, merge_onto_first
 from bisector.training import InformationGuide
 from real_processes import in_processes
 
@@ -88,7 +88,7 @@ def in_small_rounds(rank: int, world: int) -> None:
     meter.update(*share(rank, world, 0))
     whole = compute_together(meter)
     first = merge_onto_first(meter)
-    together.ROUND_BYTES = 500
+    merging.ROUND_BYTES = 500
     for name in READINGS:
         expected = getattr(whole, name).nan_to_num(-1)
         assert torch.equal(getattr(compute_together(meter), name).nan_to_num(-1), expected)
@@ -99,7 +99,7 @@ def in_small_rounds(rank: int, world: int) -> None:
     if joint is not None:
         assert torch.equal(joint.counts, whole.count)
         assert joint.compute().skipped == whole.skipped == 0
-    together.ROUND_BYTES = 2**28
+    merging.ROUND_BYTES = 2**28
 
 
 def in_a_group(rank: int, world: int) -> Tensor | None:

@@ -1,7 +1,5 @@
-"""What measuring costs in memory, before it is spent."""
+"""What measuring every class costs in memory, by formulas."""
 
-from bisect import bisect_right
-from collections.abc import Callable
 from typing import NamedTuple
 
 from bisector.errors import require
@@ -56,28 +54,3 @@ def memory_need(
         queue * dim + covariances,
     )
     return MemoryNeed(*(bytes_per_number * n for n in numbers))
-
-
-def require_budget(
-    budget: int | None,
-    needed: Callable[[int], int],
-    dim: int,
-) -> None:
-    """Raise `ArgumentError` if `needed(dim)` bytes break the budget, naming the dimension that would fit.
-
-    Args:
-        budget: Bytes; None for no limit.
-        needed: Bytes as a function of the dimension, which it must not fall with.
-        dim: The dimension asked for.
-
-    >>> require_budget(1000, lambda dim: 8 * dim * dim, dim=12)
-    Traceback (most recent call last):
-    bisector.errors.ArgumentError: memory_budget: got 1,000 bytes; expected at least the 1,152 bytes \
-that these classes need at dimension 12, or embeddings of dimension 11 or less
-    """
-    if budget is None or needed(dim) <= budget:
-        return
-    fits = bisect_right(range(1, dim), budget, key=needed)
-    remedy = f"embeddings of dimension {fits} or less" if fits else "fewer classes: no dimension fits"
-    needs = f"at least the {needed(dim):,} bytes that these classes need at dimension {dim}"
-    require(False, "memory_budget", f"{budget:,} bytes", f"{needs}, or {remedy}")

@@ -1,23 +1,31 @@
 """Several processes, one measurement: each feeds a meter of its own, and these are merged when asked."""
 
-from collections.abc import Sequence
-from dataclasses import fields, replace
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, distributed
 
-from bisector.errors import require
-from bisector.information.exchange import Exchange, from_bytes, to_bytes
+from bisector.errors import ArgumentError, require
+from bisector.information.class_information import ClassInformation
 from bisector.information.meter import InformationMeter
-from bisector.information.reading import ClassInformation
 from bisector.information.rows import EMBEDDING_SCALES
 from bisector.statistics.shrinkage import SHRINKAGES
 
 # What a process sends at a time, about; several such copies of it exist for a moment.
 ROUND_BYTES = 2**28
 
-_WORDS: tuple[str | None, ...] = (None, *SHRINKAGES, "rows", "scatter", "sketch")
+
+def several_processes(group: distributed.ProcessGroup | None = None) -> bool:
+    """Say whether this process works together with others of the group; None is the default group.
+
+    >>> several_processes()
+    False
+    """
+    ready = distributed.is_available() and distributed.is_initialized()
+    return ready and distributed.get_world_size(group) > 1
 
 
 def compute_together(
@@ -53,18 +61,19 @@ def compute_together(
             initialised.
         RuntimeError: on all processes, if something else fails on one.
     """
-    link = Exchange(group)
+    link = _Exchange(group)
     largest = max(_sizes(meter, link))
     part = _own_classes(meter, link, rounds=_rounds(largest))
-    info = None
+    classes, skipped = meter.num_classes, 0
+    numbers = torch.empty(0, device="cpu")
     with link.attempt():
-        info = part.compute(ranks=ranks)
-        numbers = _numbers(info, range(link.rank, meter.num_classes, link.world))
+        found = part.compute(ranks=ranks)
+        skipped, numbers = found.skipped, found.numbers()[link.rank :: link.world]
     link.agree()
-    assert info is not None
-    told = link.gather(_padded(numbers, -(-meter.num_classes // link.world)))
+    padded = numbers.new_zeros(-(-classes // link.world), numbers.shape[1])
+    padded[: len(numbers)] = numbers
     # The n-th class of rank r is r + n world.
-    return _with_numbers(info, told.transpose(0, 1).flatten(0, 1)[: meter.num_classes])
+    return ClassInformation.of(link.gather(padded).transpose(0, 1).flatten(0, 1)[:classes], skipped)
 
 
 def merge_onto_first(
@@ -86,7 +95,7 @@ def merge_onto_first(
         ArgumentError: as from `compute_together`.
         RuntimeError: as from `compute_together`.
     """
-    link = Exchange(group)
+    link = _Exchange(group)
     sizes = _sizes(meter, link)
     part = _own_classes(meter, link, rounds=_rounds(max(sizes)))
     rounds = _rounds(sum(sizes))  # all go to one
@@ -102,38 +111,130 @@ def merge_onto_first(
     return part if link.rank == 0 else None
 
 
-def _sizes(meter: InformationMeter, link: Exchange) -> list[int]:
+def to_bytes(state: Any) -> Tensor:
+    """Return tensors and builtins as one uint8 tensor, which `from_bytes` reads.
+
+    >>> from_bytes(to_bytes({"rows": 3}))
+    {'rows': 3}
+    """
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    return torch.frombuffer(stream.getbuffer(), dtype=torch.uint8)
+
+
+def from_bytes(parcel: Tensor) -> Any:
+    """The inverse of `to_bytes`; runs no code that may be in them."""
+    stream = io.BytesIO(parcel.cpu().contiguous().numpy().data)
+    return torch.load(stream, map_location="cpu", weights_only=True)
+
+
+class _Exchange:
+    """Collective calls among the processes of a group: each of them must make the same ones in the same order.
+
+    What goes to and fro is on the CPU where the group's backend can do that (gloo), else it passes through this
+    process's current GPU (NCCL).
+    """
+
+    def __init__(self, group: distributed.ProcessGroup | None = None) -> None:
+        ready = distributed.is_available() and distributed.is_initialized()
+        got, expected = "torch.distributed, which is not initialised", "init_process_group to come first"
+        require(ready, "group", got, expected)
+        self.group = group
+        self.rank = distributed.get_rank(group)
+        require(self.rank >= 0, "group", "one that this process is not of", "a group with this process")
+        self.world = distributed.get_world_size(group)
+        on_cpu = "cpu:" in distributed.get_backend_config(group)
+        self._device = torch.device("cpu") if on_cpu else torch.device("cuda", torch.cuda.current_device())
+        self._error: Exception | None = None
+
+    def gather(
+        self,
+        numbers: Tensor,  # (...), of one shape on all processes
+    ) -> Tensor:
+        """Return the numbers of all, to the bit, in the order of the ranks: (world, ...), on the CPU."""
+        mine = numbers.to(self._device).contiguous()
+        all_ = mine.new_empty(self.world, *mine.shape)
+        distributed.all_gather_into_tensor(all_.flatten(), mine.flatten(), group=self.group)
+        return all_.cpu()
+
+    def swap(
+        self,
+        parcels: Sequence[Tensor],  # world of (n,) uint8, n of any size
+    ) -> list[Tensor]:
+        """Send a parcel to every process; return those that came from every process, by rank, on the CPU."""
+        sizes = torch.tensor([len(parcel) for parcel in parcels], device=self._device)
+        sizes_received = torch.empty_like(sizes)
+        distributed.all_to_all_single(sizes_received, sizes, group=self.group)
+        there, here = sizes.tolist(), sizes_received.tolist()
+        sent = torch.cat(list(parcels)).to(self._device)
+        received = sent.new_empty(sum(here))
+        distributed.all_to_all_single(received, sent, here, there, group=self.group)
+        return list(torch.split(received.cpu(), here))
+
+    def no_parcels(self) -> list[Tensor]:
+        """Return an empty parcel for every process."""
+        return [torch.empty(0, dtype=torch.uint8, device="cpu")] * self.world
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Keep what goes wrong within for `agree`: until then the others count on this process's next call."""
+        try:
+            yield
+        except Exception as error:
+            self._error = self._error or error
+
+    def agree(self) -> None:
+        """Raise, on all processes, what an `attempt` on any of them has kept.
+
+        Raises:
+            Exception: what was raised here; or an `ArgumentError` or a `RuntimeError` with the words of what was
+                raised on the first rank that failed.
+        """
+        error, self._error = self._error, None
+        kind = 0 if error is None else 1 if isinstance(error, ArgumentError) else 2
+        kinds = self.gather(torch.tensor(kind, device="cpu")).tolist()
+        if not any(kinds):
+            return
+        messages = self.swap([to_bytes(str(error))] * self.world)
+        if error is not None:
+            raise error
+        first = next(rank for rank, kind in enumerate(kinds) if kind)
+        words = f"{from_bytes(messages[first])} (on rank {first})"
+        raise ArgumentError(words) if kinds[first] == 1 else RuntimeError(words)
+
+
+def _sizes(meter: InformationMeter, link: _Exchange) -> list[int]:
     """Return the bytes that each process's meter holds; see first that all measure the same."""
     budget = meter.memory_budget
     mine: dict[str, float] = {
         "num_classes": meter.num_classes,
         "dim": meter.dim,
         "embeddings": EMBEDDING_SCALES.index(meter.embeddings),
-        "shrinkage": list(SHRINKAGES).index(meter.shrinkage),
+        "shrinkage": SHRINKAGES.index(meter.shrinkage),
         "forgetting": meter.forgetting,
         "memory_budget": -1 if budget is None else budget,
     }
+    names = {"embeddings": EMBEDDING_SCALES, "shrinkage": SHRINKAGES}
+
+    def spelled(option: str, value: float) -> str:
+        if option in names:
+            return repr(names[option][int(value)])
+        return "None" if value < 0 else f"{value:.15g}"
+
     numbers = torch.tensor([*mine.values(), meter.nbytes], dtype=torch.float64, device="cpu")
     *options, sizes = link.gather(numbers).t().tolist()
     for name, values in zip(mine, options, strict=True):
         odd = next((rank for rank, value in enumerate(values) if value != values[0]), 0)
-        got = f"{name} {_spelled(name, values[odd])} on rank {odd} and {_spelled(name, values[0])} on rank 0"
+        got = f"{name} {spelled(name, values[odd])} on rank {odd} and {spelled(name, values[0])} on rank 0"
         require(odd == 0, "meter", got, "the same on all processes")
     return [int(size) for size in sizes]
-
-
-def _spelled(name: str, value: float) -> str:
-    names: Sequence[str] = {"embeddings": EMBEDDING_SCALES, "shrinkage": tuple(SHRINKAGES)}.get(name, ())
-    if names:
-        return repr(names[int(value)])
-    return "None" if value < 0 else f"{value:.15g}"
 
 
 def _rounds(size: int) -> int:
     return max(1, -(-size // ROUND_BYTES))
 
 
-def _own_classes(meter: InformationMeter, link: Exchange, rounds: int) -> InformationMeter:
+def _own_classes(meter: InformationMeter, link: _Exchange, rounds: int) -> InformationMeter:
     """Return a meter with what all processes hold of the classes rank, rank + world, ... of this one."""
     part = _empty(meter)
     for number in range(rounds):
@@ -154,7 +255,7 @@ def _packed(
 ) -> Tensor:
     """Return this round's share of the classes that are the work of `rank`."""
     state = meter.state_dict(classes=range(rank + number * world, meter.num_classes, world * rounds))
-    if not with_skipped:  # which is not by class, and told once
+    if not with_skipped:  # which is not by class, and sent once
         state["skipped"] = 0
     return to_bytes(state)
 
@@ -176,33 +277,3 @@ def _empty(meter: InformationMeter) -> InformationMeter:
         forgetting=meter.forgetting,
         memory_budget=meter.memory_budget,
     )
-
-
-def _numbers(info: ClassInformation, classes: range) -> Tensor:
-    """Return what is known of some classes as numbers: (classes, fields) float64."""
-    columns = []
-    for field in fields(info):
-        values = getattr(info, field.name)
-        if isinstance(values, Tensor):
-            columns.append(values[classes.start :: classes.step].to(torch.float64))
-        elif isinstance(values, tuple):
-            codes = [_WORDS.index(values[c]) for c in classes]
-            columns.append(torch.tensor(codes, dtype=torch.float64, device="cpu"))
-    return torch.stack(columns, dim=1)
-
-
-def _with_numbers(info: ClassInformation, numbers: Tensor) -> ClassInformation:
-    """Return `info` with the numbers of all classes, (C, fields), in place of what it knew of some."""
-    known: dict[str, Any] = {}
-    columns = iter(numbers.unbind(dim=1))
-    for field in fields(info):
-        values = getattr(info, field.name)
-        if isinstance(values, Tensor):
-            known[field.name] = next(columns).to(values.dtype)
-        elif isinstance(values, tuple):
-            known[field.name] = tuple(_WORDS[int(code)] for code in next(columns).tolist())
-    return replace(info, **known)
-
-
-def _padded(numbers: Tensor, length: int) -> Tensor:
-    return torch.cat([numbers, numbers.new_zeros(length - len(numbers), numbers.shape[1])])

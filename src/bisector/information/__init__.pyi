@@ -1,0 +1,2 @@
+from bisector.information.distributed import compute_together as compute_together
+from bisector.information.distributed import merge_onto_first as merge_onto_first
