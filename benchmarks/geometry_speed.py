@@ -47,6 +47,7 @@ def products(geometry: ClassGeometry, rows: Tensor, classes: Tensor) -> Callable
 
 
 def timed(call: Callable[[], object]) -> float:
+    """Return the seconds of a call."""
     started = time.perf_counter()
     call()
     return time.perf_counter() - started
@@ -60,7 +61,7 @@ def measure(script: Script, arguments: argparse.Namespace) -> Mapping[str, Any]:
     counts = lvis_like_counts(arguments.train_rows, arguments.classes)
     started = time.perf_counter()
     geometry = drawn(counts, arguments.dim)
-    geometry.log_volume
+    geometry.evidence(torch.zeros(1, arguments.dim))
     made = time.perf_counter() - started
     draw = torch.Generator().manual_seed(1)
     rows = torch.randn(arguments.rows, arguments.dim, generator=draw)

@@ -18,6 +18,7 @@ from bisector.information.rows import on_scale, places_by_class, require_finite
 from bisector.statistics.moments import Moments
 from bisector.statistics.scatter import Packed
 
+_PARTS = ("states", "anchors", "queue")  # of what a meter stores
 _PAIR_ROWS = 2**22  # numbers of a block of class means that is compared with all others
 
 
@@ -154,15 +155,10 @@ class ClassGeometry:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             held = options.pop("meter")
             meter = InformationMeter(held["num_classes"], held["dim"], embeddings=held["embeddings"])
-            for name in ("holdings", "anchors", "queue"):
-                held[name] = {}
-            held["holdings"] = {name: {} for name in options.pop("holdings")}
+            held |= {name: {} for name in _PARTS}
             for name, tensor in tensors.items():
-                *parts, last = name.split(".")
-                place = held
-                for part in parts:
-                    place = place[part]
-                place[last] = tensor
+                part, _, key = name.partition(".")
+                held[part][key] = tensor
             meter.load_state_dict(held)
             return cls(meter, **options), texts
 
@@ -181,19 +177,9 @@ class ClassGeometry:
         from safetensors.torch import save
 
         state: dict[str, Any] = dict(self._meter.state_dict())
-        tensors: dict[str, Tensor] = {}
-        for name in ("anchors", "queue"):
-            tensors |= {f"{name}.{key}": value for key, value in state.pop(name).items()}
-        holdings = state.pop("holdings")
-        for name, packed in holdings.items():
-            tensors |= {f"holdings.{name}.{key}": value for key, value in packed.items()}
-        options = {
-            "kappa": self.kappa,
-            "ridge": self.ridge,
-            "dof": self.dof,
-            "memory_budget": self.memory_budget,
-        }
-        told = json.dumps({**options, "meter": state, "holdings": list(holdings)})
+        tensors = {f"{part}.{key}": tensor for part in _PARTS for key, tensor in state.pop(part).items()}
+        options = {name: getattr(self, name) for name in ("kappa", "ridge", "dof", "memory_budget")}
+        told = json.dumps({**options, "meter": state})
         content = {name: tensor.contiguous() for name, tensor in tensors.items()}
         write_whole(Path(path), save(content, {"class_geometry": told, **texts}))
 
@@ -260,7 +246,7 @@ class ClassGeometry:
         if moments is None or moments.count <= 1 or self.kappa == math.inf:
             return self._pooled.clone()
         pooled = self._pooled * (self.kappa / (moments.count + self.kappa))
-        return pooled + moments.scatter.full() * self._weight(moments)
+        return pooled + _full(moments) * self._weight(moments)
 
     def distances(
         self,
@@ -363,7 +349,7 @@ class ClassGeometry:
         for c, moments in self._moments.items():
             self._counts[c], self._means[c] = moments.count, moments.mean
             if moments.count > 1:
-                pooled += moments.scatter.full() * (moments.count / (moments.count - 1))
+                pooled += _full(moments) * (moments.count / (moments.count - 1))
                 rows += moments.count
         require(rows > 0, "embeddings", "no class with two rows", "at least one, for a covariance")
         pooled /= rows
@@ -395,15 +381,16 @@ class ClassGeometry:
         if moments.count > 1 and self.kappa != math.inf:
             a = self.kappa / (moments.count + self.kappa)
             weight = self._weight(moments)
-            if isinstance(moments.scatter, Packed):  # Sigma = a W + w M2
-                white = self._whiten.T @ moments.scatter.full() @ self._whiten * weight
+            if isinstance(moments.scatter, Packed) or len(moments.scatter.rows()) >= self.dim:
+                # Sigma = a W + w M2
+                white = self._whiten.T @ _full(moments) @ self._whiten * weight
                 white.diagonal().add_(a)
                 lower = torch.linalg.cholesky(white)
                 identity = torch.eye(self.dim, dtype=torch.float64, device="cpu")
                 matrix = torch.linalg.solve_triangular(lower, identity, upper=False).T.contiguous()
                 a = 0.0
             else:  # Sigma = a W + F^T F, whose inverse is (I - Q Q^T) / a
-                rows = (moments.scatter.rows() * weight**0.5) @ self._whiten
+                rows = (moments.scatter.rows().double() * weight**0.5) @ self._whiten
                 small = rows @ rows.T
                 small.diagonal().add_(a)
                 lower = torch.linalg.cholesky(small)
@@ -489,6 +476,14 @@ class _Factor(NamedTuple):
             return whole
         along: Tensor = torch.linalg.vector_norm(deviations @ self.matrix, dim=1).square_()
         return (whole - along).div_(self.a).clamp_min_(0) if self.a else along
+
+
+def _full(moments: Moments) -> Tensor:
+    """Return the (D, D) scatter matrix of a class."""
+    if isinstance(moments.scatter, Packed):
+        return moments.scatter.gram()
+    rows = moments.scatter.rows().double()
+    return rows.T @ rows
 
 
 def _copy(meter: InformationMeter) -> InformationMeter:

@@ -250,8 +250,8 @@ class InformationMeter:
     def moments(self) -> Iterator[tuple[int, Moments]]:
         """Yield each class with an instance and its moments, which may change with the next update; read only."""
         self._look()
-        for c, holding in self._current():
-            yield c, holding.current()
+        for c, state in self._current():
+            yield c, state.current()
 
     @property
     def forms(self) -> tuple[Form | None, ...]:
