@@ -150,7 +150,7 @@ def resume(file: Path) -> object:
 
 def partial_of(file: Path) -> None:
     stored = open_embeddings(str(file.with_name("table.npz")))
-    Partial.empty(stored, Options().resolved(stored)).load(file)
+    Partial(stored, Options().resolved(stored)).load(file)
 
 
 RECORDS: list[tuple[str, Callable[[Path], object]]] = [
@@ -159,7 +159,7 @@ RECORDS: list[tuple[str, Callable[[Path], object]]] = [
     ("compare/cells/*-plane-*/result.json", partial(read_result, Plane)),
     ("train/settings.json", settings_of),
     ("measure/measure.json", Measurement.read),
-    ("boxes.json", BoxResult.read),
+    ("boxes.json", partial(read_result, BoxResult)),
     ("adjustment.json", Adjustment.load),
 ]
 ARCHIVES: list[tuple[str, Callable[[Path], object]]] = [
@@ -203,7 +203,8 @@ def written(folder: Path) -> dict[str, Any]:
     found = {}
     for name in ("compare/comparison.json", "train/result.json", "measure/measure.json"):
         record = json.loads((folder / name).read_text())
-        record.pop("command", None)  # with the name of the folder
+        for one in [record, *record.get("steps", [])]:
+            one.pop("command", None)  # with the name of the folder
         for run in [record, *record.get("runs", [])]:
             run.pop("seconds", None)
         found[name] = record

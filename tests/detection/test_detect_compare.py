@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from bisector.cli.main import main
 from bisector.detection.train import BoxResult
+from bisector.training.results import read_result
 from scene_cases import SCENES
 
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
@@ -48,7 +49,7 @@ def test_heads_are_compared_and_kept(scenes: str, tmp_path: Path, capsys: pytest
     ]  # and a digest of what the result depends on
     assert [name.startswith(word) for name, word in zip(kept, begin, strict=True)] == [True, True]
     for name in kept:
-        result = BoxResult.read(out / "cells" / name / "result.json")
+        result = read_result(BoxResult, out / "cells" / name / "result.json")
         assert 0 <= result.scores.ap50 <= 1
         assert {
             found["category_id"]

@@ -26,6 +26,7 @@ from bisector.errors import ArgumentError
 from bisector.records import write_record
 from bisector.training.head_module import schedule
 from bisector.training.recipe import Machine
+from bisector.training.results import read_result
 from tiny_boxes import write_voc
 
 RECIPE = BoxRecipe(model="small-fpn", image_size=64, epochs=2, batch_size=6, score_threshold=0.05)  # 3 steps
@@ -167,7 +168,7 @@ def test_the_result_is_that_of_the_checkpoint(splits: BoxSplits, tmp_path: Path)
     assert len(amounts) == 3
     assert repr(amounts) == repr(list(result.scores.class_amounts or []))
     write_record(result, tmp_path / "result.json")
-    assert repr(BoxResult.read(tmp_path / "result.json")) == repr(result)
+    assert repr(read_result(BoxResult, tmp_path / "result.json")) == repr(result)
     with pytest.raises(ArgumentError, match=r"data: got cats with 1 classes, cat, ...; expected the 3 of"):
         trained.require_classes(BoxSet([], ["cat"], name="cats"))
     assert trained.model.network.roi_heads.detections_per_img == 50

@@ -10,11 +10,12 @@ from sklearn.metrics import confusion_matrix, recall_score
 
 from bisector.data.tables import EmbeddingTable
 from bisector.information.amount import information_amount
-from bisector.measurement.classes import hardest, measure_classes
-from bisector.measurement.confusion import confused_pairs, nearest_pairs
+from bisector.measurement.classes import hardest
+from bisector.measurement.confusion import nearest_pairs, pairs_of_counts
 from bisector.measurement.duplicates import Duplicates, find_duplicates
 from bisector.measurement.label_errors import find_label_errors
 from bisector.measurement.measure import measure
+from bisector.measurement.tally import Tally
 from bisector.metrics.geometry import inter_class_separability, intra_class_compactness
 from bisector.statistics.relation import chance_limit
 
@@ -32,9 +33,8 @@ def test_classes_are_measured_on_their_rows() -> None:
     labels = torch.randint(0, 3, (200,))
     predictions = torch.randint(0, 4, (200,))
     x, losses = torch.randn(200, 6), torch.rand(200)
-    found = measure_classes(
-        table(x, labels, predictions=predictions, losses=losses), torch.arange(100), torch.arange(100, 200)
-    )
+    splits = ["train"] * 100 + ["test"] * 100
+    found = measure(table(x, labels, predictions=predictions, losses=losses, splits=splits)).classes
     recalls = recall_score(labels[100:], predictions[100:], labels=[0, 1, 2], average=None)
     for c in range(3):
         train, test = labels[:100] == c, labels[100:] == c
@@ -53,8 +53,7 @@ def test_classes_are_measured_on_their_rows() -> None:
 def test_rows_without_a_prediction_or_a_loss_are_not_counted() -> None:
     labels, nothing = torch.tensor([0, 0, 0, 1]), float("nan")
     predictions, losses = torch.tensor([0, -1, 1, -1]), torch.tensor([0.5, nothing, 1.5, nothing])
-    rows = torch.arange(4)
-    found = measure_classes(table(torch.eye(4), labels, predictions=predictions, losses=losses), rows, rows)
+    found = measure(table(torch.eye(4), labels, predictions=predictions, losses=losses)).classes
     assert [(one.count, one.tested) for one in found[:2]] == [(3, 2), (1, 0)]
     assert (found[0].accuracy, found[0].loss) == (0.5, 1.0)
     assert math.isnan(found[1].accuracy)
@@ -86,7 +85,9 @@ def test_the_limits_of_chance_hold_for_what_is_unrelated(classes: int) -> None:
 def test_confused_pairs_are_those_of_the_confusion_matrix(rows: list[tuple[int, int]]) -> None:
     labels, predictions = (torch.tensor(column) for column in zip(*rows, strict=True))
     matrix = confusion_matrix(labels, predictions, labels=range(4))
-    found = confused_pairs(labels, predictions, NAMES)
+    tally = Tally(4)
+    tally.add(np.zeros(len(rows), dtype=np.int64), labels.numpy(), predictions.numpy(), None)
+    found = pairs_of_counts(tally.tested(None).tolist(), tally.confused(None), NAMES)
     expected = {}
     for i in range(4):
         for j in range(i + 1, 4):

@@ -11,11 +11,16 @@ from scipy import stats
 from bisector.data.tables import EmbeddingTable
 from bisector.information.amount import information_amount
 from bisector.measurement.class_scores import ClassScores
-from bisector.measurement.classes import ClassMeasure, affordable_equal_count, choose_equal_count, fewest_rows
+from bisector.measurement.classes import (
+    ClassMeasure,
+    affordable_equal_count,
+    choose_equal_count,
+    fewest_rows,
+    small_note,
+)
 from bisector.measurement.measure import measure
 from bisector.measurement.measurement import Measurement
 from bisector.measurement.score_measures import AMOUNT, COUNT, EQUAL, ScoreMeasure, measure_scores
-from bisector.measurement.small_classes import small_note
 from bisector.metrics.bias import bias, bias_corrected
 from bisector.records import from_json, to_json
 

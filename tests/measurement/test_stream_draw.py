@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from bisector.measurement.stream.draw import EqualDraw
+from bisector.measurement.draw import EqualDraw
 
 CLASSES = 5
 

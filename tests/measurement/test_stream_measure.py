@@ -38,28 +38,124 @@ def test_it_says_what_is_said_of_the_table_in_memory(split: bool, predicted: boo
     got = streamed(path, tmp_path / "partials")
     expected = measure(read_embeddings(path))
     assert got.streamed
-    assert got.label_errors is None
-    assert got.duplicates is None
     for name in ("rows", "dimensions", "splits", "measured_on", "tested_on", "left_out", "equal_count"):
         assert getattr(got, name) == getattr(expected, name), name
     for one, other in zip(got.classes, expected.classes, strict=True):
         assert (one.name, one.count) == (other.name, other.count)
-        if predicted:
-            assert one.tested == other.tested
+        assert one.tested == other.tested
         for key in ("amount", "accuracy", "loss"):
             assert close(getattr(one, key), getattr(other, key)), (key, one, other)
         assert one.error_bound == 0
     assert got.confused == expected.confused
     assert [(p.first, p.second) for p in got.nearest] == [(p.first, p.second) for p in expected.nearest]
     assert all(close(p.degrees, q.degrees) for p, q in zip(got.nearest, expected.nearest, strict=True))
-    assert [(step.key, step.holds) for step in got.steps if step.key not in {"leakage", "labels"}] == [
-        (step.key, step.holds) for step in expected.steps if step.key not in {"leakage", "labels"}
+    for key in ("label_errors", "duplicates", "notes"):
+        assert getattr(got, key) == getattr(expected, key), key
+    assert [(step.key, step.holds) for step in got.steps] == [
+        (step.key, step.holds) for step in expected.steps
     ]
-    assert {step.holds for step in got.steps if step.key in {"leakage", "labels"}} == {None}
     got.write(tmp_path / "m.json")
     again = Measurement.read(tmp_path / "m.json")
     assert repr(again.classes) == repr(got.classes)
     assert again.streamed
+
+
+def spoiled(path: Path, *, rows: int = 1200, scored: bool, seed: int = 0) -> tuple[set[int], set[int]]:
+    """Write a table of four classes with wrong labels, copies and rows without a vector; return the first two."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(rows) % 4
+    x = (4 * rng.normal(size=(4, 24))[labels] + rng.normal(size=(rows, 24))).astype(np.float32)
+    scores = (8 * np.eye(4)[labels] + rng.normal(size=(rows, 4))).astype(np.float32)
+    wrong, copies = np.split(rng.permutation(rows)[:60], [40])
+    copies = np.setdiff1d(copies, (copies + 500) % rows)
+    given = labels.copy()
+    given[wrong] = (labels[wrong] + 1) % 4
+    x[copies] = x[(copies + 500) % rows] * rng.choice([1, 1 + 4e-4], size=(len(copies), 1)).astype(np.float32)
+    columns = {"embedding": x.tolist(), "label": given, "name": [f"{row}.png" for row in range(rows)]}
+    for row in rng.choice(np.setdiff1d(np.arange(rows), [*wrong, *copies, *(copies + 500) % rows]), 30):
+        columns["embedding"][row] = None
+    if scored:
+        columns |= {
+            "scores": scores.tolist(),
+            "split": np.array(["train", "validation", "test"])[rng.integers(0, 3, rows)],
+        }
+    path.mkdir()
+    for start in range(0, rows, 100):
+        part = {name: column[start : start + 100] for name, column in columns.items()}
+        part["embedding"] = pa.array(part["embedding"], pa.list_(pa.float32()))
+        pq.write_table(pa.table(part), path / f"{start:04}.parquet")
+    return set(wrong.tolist()), set(copies.tolist())
+
+
+@pytest.mark.parametrize("scored", [True, False])
+def test_both_engines_name_the_same_suspects_and_duplicates(scored: bool, tmp_path: Path) -> None:
+    wrong, copies = spoiled(tmp_path / "e", scored=scored)
+    expected = measure(read_embeddings(tmp_path / "e"))
+    for leaf_rows in (1, 10**6):
+        options = Options(leaf_rows=leaf_rows)
+        got = measure_stream(open_embeddings(tmp_path / "e"), tmp_path / f"p{leaf_rows}", options=options)
+        assert got.label_errors == expected.label_errors
+        assert got.duplicates == expected.duplicates
+        assert got.notes == expected.notes
+        assert [s for s in got.steps if s.key in {"labels", "leakage"}] == [
+            s for s in expected.steps if s.key in {"labels", "leakage"}
+        ]
+    named = {int(suspect.name.removesuffix(".png")) for suspect in got.label_errors.suspects}
+    assert len(wrong & named) >= 38
+    assert len(named) <= 44
+    assert {suspect.judge for suspect in got.label_errors.suspects} == (
+        {"scores", "embeddings"} if scored else {"embeddings"}
+    )
+    found = {int(name.removesuffix(".png")) for group in got.duplicates.groups for name in group.names}
+    assert copies <= found
+    assert got.duplicates.rows == len(found)
+
+
+@pytest.mark.parametrize("scored", [True, False])
+def test_rows_that_the_judge_did_not_learn_from_are_judged_in_a_second_reading(
+    scored: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong, _ = spoiled(tmp_path / "e", scored=scored)
+    monkeypatch.setattr("bisector.measurement.label_errors.STREAMED_ROWS", 240)  # 60 of each class
+    told: list[str] = []
+    stored = open_embeddings(tmp_path / "e")
+    got = measure_stream(stored, tmp_path / "p", options=Options(leaf_rows=300), tell=told.append)
+    learned = 480 if scored else 240
+    rest = got.rows - learned
+    assert told == [f"reading the table a second time: the judge of labels did not learn from {rest} rows"]
+    found = got.label_errors
+    assert found.judged == got.rows
+    named = {int(suspect.name.removesuffix(".png")) for suspect in found.suspects}
+    assert len(wrong & named) >= 36
+    assert len(named - wrong) <= 12
+    table = read_embeddings(tmp_path / "e")
+    for suspect in found.suspects:
+        assert table.name(suspect.row) == suspect.name
+        assert table.class_names[table.labels[suspect.row]] == suspect.label
+        assert ("" if table.splits is None else table.splits[suspect.row]) == suspect.split
+
+
+def test_what_the_limits_of_a_stream_leave_out_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoiled(tmp_path / "e", scored=False)
+    stored = open_embeddings(tmp_path / "e")
+    free = measure_stream(stored, tmp_path / "p")
+    poor = measure_stream(
+        stored, tmp_path / "q", options=Options(memory_budget=4 * 1200 * 127, equal_count=0)
+    )
+    assert poor.duplicates is None
+    assert any("Duplicates were not looked for: the prints of 1,200 rows" in note for note in poor.notes)
+    assert [step.holds for step in poor.steps if step.key == "leakage"] == [None]
+    monkeypatch.setattr("bisector.measurement.stream.measure.MOST_LISTED", 3)
+    monkeypatch.setattr("bisector.measurement.stream.measure._VECTORS", 4 * 24 * 10)
+    monkeypatch.setattr("bisector.measurement.label_errors.STREAMED_ROWS", 19)
+    few = measure_stream(stored, tmp_path / "r")
+    assert few.duplicates.groups == [g for g in free.duplicates.groups if g in few.duplicates.groups][:3]
+    assert 0 < few.duplicates.rows < free.duplicates.rows  # equal vectors alone
+    assert few.label_errors.judged == 0
+    for words in ("only equal vectors count", "groups of duplicates 3 are listed", "are too many to judge"):
+        assert any(words in note for note in few.notes), words
 
 
 def test_a_streamed_table_is_told_that_no_adjustment_was_tried(tmp_path: Path) -> None:
@@ -127,7 +223,7 @@ def test_equal_amounts_lie_around_the_true_one(tmp_path: Path) -> None:
     stored = open_embeddings(str(tmp_path / "e"))
     draws, oracle = [], []
     for seed in range(20):
-        partial = Partial.empty(stored, Options(equal_count=60, seed=seed))
+        partial = Partial(stored, Options(equal_count=60, seed=seed))
         partial.add(stored, stored.parts)
         drawn = partial.drawn.of_full_classes(7, 60)
         draws.append(information_amounts(*drawn, 7).numpy())
@@ -298,12 +394,12 @@ def test_a_partial_merges_what_two_halves_saw(tmp_path: Path) -> None:
     write_stream(tmp_path / "e", broken=10)
     stored = open_embeddings(str(tmp_path / "e"))
     options = Options(equal_count=20)
-    whole, left, right = (Partial.empty(stored, options) for _ in range(3))
+    whole, left, right = (Partial(stored, options) for _ in range(3))
     whole.add(stored, stored.parts)
     left.add(stored, stored.parts[:4])
     right.add(stored, stored.parts[4:])
     right.save(tmp_path / "right.pt")
-    loaded = Partial.empty(stored, options)
+    loaded = Partial(stored, options)
     loaded.load(tmp_path / "right.pt")
     left.merge(loaded)
     assert left.rows.tolist() == whole.rows.tolist()
@@ -398,12 +494,12 @@ def test_the_rows_drawn_are_within_the_budget(tmp_path: Path) -> None:
     most = int(str(raised.value).partition("at most ")[2].partition(":")[0])
     with pytest.raises(ArgumentError, match=f"at most {most}:"):
         Options(equal_count=most + 1, memory_budget=budget).resolved(stored)
-    few = Partial.empty(stored, Options(equal_count=2, memory_budget=2300))
+    few = Partial(stored, Options(equal_count=2, memory_budget=2300))
     with pytest.raises(
         ArgumentError, match=r"memory_budget: got 1,180 bytes; .*, beside 1,120 bytes for the rows"
     ):
         few.add(stored, stored.parts)
-    partial = Partial.empty(stored, Options(equal_count=most, memory_budget=budget).resolved(stored))
+    partial = Partial(stored, Options(equal_count=most, memory_budget=budget).resolved(stored))
     partial.add(stored, stored.parts)
     drawn = partial.drawn
     held = drawn.embeddings.nbytes + drawn.rows.nbytes + drawn.labels.nbytes

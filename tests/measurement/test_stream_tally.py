@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix
 
-from bisector.measurement.stream import tally as tallies
-from bisector.measurement.stream.tally import Tally
+from bisector.measurement import tally as tallies
+from bisector.measurement.tally import Tally
 
 CLASSES = 4
 

@@ -8,6 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -127,7 +128,7 @@ def _scores(trained: "TrainedDetector", splits: "BoxSplits") -> "list[ClassScore
     """AP and AP50 of each class, as the training left them; none where other boxes are measured."""
     from bisector.detection.train import BoxResult
     from bisector.measurement.class_scores import ClassScores
-    from bisector.training.results import RESULT
+    from bisector.training.results import RESULT, read_result
     from bisector.training.settings import SETTINGS
 
     def same(path: Path) -> bool:
@@ -143,7 +144,7 @@ def _scores(trained: "TrainedDetector", splits: "BoxSplits") -> "list[ClassScore
         of = f"{trained.task.data}, seed {trained.seed}"
         tell("measure", [f"{place} is of {of}, and these are other boxes: {without}"])
         return []
-    result = read_or_none(place, BoxResult.read, without)
+    result = read_or_none(place, partial(read_result, BoxResult), without)
     if result is None:
         return []
     of_class = {"AP": result.scores.class_ap, "AP50": result.scores.class_ap50}

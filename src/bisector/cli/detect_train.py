@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from bisector.detection.train import BoxResult, Detection
     from bisector.report.numbers import duration
     from bisector.training.checkpoints import LAST
-    from bisector.training.results import RESULT
+    from bisector.training.results import RESULT, read_result
 
     require_head(arguments.head)  # a wrong word is told before anything is read
     splits = load_box_task(task, arguments.seed)
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     finished = experiment.is_finished(out, options)
     stored = read_or_none(out / DETECTIONS, partial(read_detections, truth=truth)) if finished else None
     if stored is not None:
-        result, found = BoxResult.read(out / RESULT), stored
+        result, found = read_result(BoxResult, out / RESULT), stored
     else:
         (out / RESULT).unlink(missing_ok=True)  # of a shorter training
         if process_rank() == 0 and (out / LAST).is_file():

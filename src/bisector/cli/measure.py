@@ -1,7 +1,7 @@
 """Say what stored embeddings tell: hard classes, confused pairs, suspected labels, duplicates, one next step.
 
-Prints tables and writes measure.html, measure.json, classes.csv and, with scores, score_correlations.csv; of a
-table that fits into memory also label_errors.csv and duplicates.csv.
+Prints tables and writes measure.html, measure.json, classes.csv, label_errors.csv, duplicates.csv and, with scores,
+score_correlations.csv.
 """
 
 import argparse
@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stream.add_argument(
         "--engine",
         choices=("memory", "stream", "dask"),
-        help="memory: all rows at once, label errors and duplicates too; stream: one pass in bounded memory, which "
+        help="memory: all rows at once, and every adjustment of the scores is tried; stream: in bounded memory, "
         "can be interrupted and goes on; dask: the same on a cluster (default: memory below 1 GiB of vectors and "
         "scores)",
     )

@@ -18,7 +18,7 @@ from bisector.training.cells import Cell, require_heads
 from bisector.training.experiment import Experiment
 from bisector.training.processes import Order, default_jobs, run_cells
 from bisector.training.recipe import Machine
-from bisector.training.results import RESULT
+from bisector.training.results import RESULT, read_result
 
 DETECTIONS = "detections.json"
 
@@ -46,7 +46,7 @@ class BoxCell(Cell[Detector, BoxResult]):
     def read(self, folder: Path) -> BoxResult:
         """Read the result; the detections are read too, whether they are whole."""
         self.detections(folder)
-        return BoxResult.read(folder / RESULT)
+        return read_result(BoxResult, folder / RESULT)
 
     def detections(self, folder: Path) -> list[Detections]:
         """Read what was detected in the part that is scored."""

@@ -19,8 +19,8 @@ from bisector.detection.predict import classify_truth, detect, gathered
 from bisector.detection.recipe import PRECISIONS, BoxRecipe, BoxTask
 from bisector.errors import missing_extra, require, require_choice
 from bisector.information.distributed import several_processes
-from bisector.records import read_record
 from bisector.training.experiment import Ended, Experiment
+from bisector.training.results import read_result
 
 try:
     import lightning
@@ -59,16 +59,6 @@ class BoxResult:
     classified: BoxAccuracy | None = None
     adjustment: str | None = None
     amount_history: list[list[float]] = field(default_factory=list)
-
-    @classmethod
-    def read(cls, path: Path) -> "BoxResult":
-        """Read what `bisector.records.write_record` wrote.
-
-        Raises:
-            DamagedFileError: it is no such file.
-            OSError: it cannot be read.
-        """
-        return read_record(cls, path, f"result: got {path}; expected the result of bisector detect")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,4 +203,4 @@ class Detection(Experiment[Detector, BoxResult]):
 
     def read(self, path: Path) -> BoxResult:
         """Read the result that a training left."""
-        return BoxResult.read(path)
+        return read_result(BoxResult, path)

@@ -4,12 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
-
-from bisector.data.tables import EmbeddingTable
-from bisector.information.amount import information_amounts
-from bisector.measurement.stream.draw import EqualDraw
 
 FEWEST = 13
 """Rows below which no amount says much about its class, whatever the dimension; see `fewest_rows`."""
@@ -20,12 +15,14 @@ _LEFT_OUT = 0.05
 _FEWEST_CLASSES = 10
 """Classes large enough from which those that are not are left out of equal amounts."""
 
-
 DRAWN_ROW = 16
 """Bytes of a row drawn for equal amounts beside its vector: its number and its class."""
 
 _LEAST_DRAWN = 2**26
 """Bytes that the rows drawn may take whatever else is held, where there is no budget."""
+
+_NAMED = 5
+_LONGEST = 40  # letters of a name
 
 
 def fewest_rows(dimensions: int) -> int:
@@ -63,6 +60,7 @@ def choose_equal_count(
     but leave out the classes that have fewer. Where neither half of the classes nor 10 are as large, of those with
     13 rows or more; 0 where fewer than 2 classes are.
 
+    >>> import torch
     >>> choose_equal_count(torch.tensor([5, 200, 90, 40]), 64), choose_equal_count(torch.tensor([5, 9]), 64)
     (40, 0)
     """
@@ -83,6 +81,7 @@ def affordable_equal_count(
     They may take a quarter of `memory_budget`, or without one of what the exact amounts of the classes take,
     `4 D min(n, D)` bytes each, or 64 MiB where that is more. 0 where fewer than 13 rows a class are left.
 
+    >>> import torch
     >>> affordable_equal_count(torch.full((100,), 500), 64)
     500
     >>> affordable_equal_count(torch.full((100,), 500), 64, memory_budget=2**24)
@@ -123,67 +122,37 @@ class ClassMeasure:
     error_estimate: float = math.nan
 
 
-def measure_classes(
-    table: EmbeddingTable,
-    measured: Tensor,  # (M,) rows for counts and amounts
-    tested: Tensor,  # (T,) rows for accuracy and loss
-    *,
-    equal_count: int = 0,
-    shrinkage: str = "quadratic-inverse",
-    embeddings: str = "unit",
-    seed: int = 0,
-) -> list[ClassMeasure]:
-    """Measure every class, in the order of the labels. A row without a prediction is not tested.
-
-    Equal amounts are those of `equal_count` rows, drawn from the seed as a stream draws them; 0 for none.
-
-    >>> labels, ones = torch.tensor([0, 0, 1, 1]), torch.ones(4, dtype=torch.long)
-    >>> table = EmbeddingTable(torch.eye(4), labels, ("a", "b"), predictions=ones)
-    >>> [c.accuracy for c in measure_classes(table, torch.arange(4), torch.arange(4))]
-    [0.0, 1.0]
-    """
-    classes = table.num_classes
-    x, of = table.embeddings[measured], table.labels[measured]
-    amounts = information_amounts(x, of, classes, shrinkage=shrinkage, embeddings=embeddings)
-    equal = torch.full_like(amounts, math.nan)
-    if equal_count >= 2:
-        draw = EqualDraw(equal_count, x.shape[1], seed)
-        draw.add(measured.numpy(), of.numpy(), x.numpy())
-        drawn, drawn_of = draw.of_full_classes(classes, equal_count)
-        if len(drawn):
-            equal = information_amounts(drawn, drawn_of, classes, shrinkage=shrinkage, embeddings=embeddings)
-    counts = torch.bincount(table.labels[measured], minlength=classes)
-    if table.predictions is not None:
-        tested = tested[table.predicted[tested]]
-    labels = table.labels[tested]
-    correct = None if table.predictions is None else table.predictions[tested] == labels
-    losses = None if table.losses is None else table.losses[tested]
-    columns = (
-        counts.tolist(),
-        torch.bincount(labels, minlength=classes).tolist(),
-        amounts.tolist(),
-        class_means(correct, labels, classes).tolist(),
-        class_means(losses, labels, classes).tolist(),
-        equal.tolist(),
-    )
-    return [ClassMeasure(name, *values) for name, *values in zip(table.class_names, *columns, strict=True)]
-
-
-def class_means(values: Tensor | None, labels: Tensor, classes: int) -> Tensor:  # (N,), (N,) -> (C,)
-    """The mean of every class's values, float64; a value that is NaN is none, and NaN the mean of none.
-
-    >>> class_means(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 2]), 3)
-    tensor([2., nan, 5.], dtype=torch.float64)
-    """
-    if values is None:
-        return torch.full((classes,), math.nan, dtype=torch.float64)
-    there = ~values.isnan()
-    values, labels = values[there], labels[there]
-    sums = torch.zeros(classes, dtype=torch.float64).index_add_(0, labels, values.double())
-    return sums / torch.bincount(labels, minlength=classes)
-
-
 def hardest(classes: Sequence[ClassMeasure]) -> list[ClassMeasure]:
     """The classes with an accuracy, the lowest first; of equal ones the one with the higher loss."""
     known = [one for one in classes if math.isfinite(one.accuracy)]
     return sorted(known, key=lambda one: (one.accuracy, -one.loss if math.isfinite(one.loss) else 0.0))
+
+
+def small_note(classes: Sequence[ClassMeasure], dimensions: int) -> str:
+    """Which classes are too small, and how many of those that have rows; empty if none is.
+
+    >>> small_note([ClassMeasure("owl", 9, 0, 4.0, 0.5, 0.5), ClassMeasure("wren", 70, 0, 5.0, 0.5, 0.5)], 64)
+    '1 of 2 classes has fewer than 13 rows (owl): its amount says more about its number of rows than about it.'
+    """
+    fewest = fewest_rows(dimensions)
+    there = [one for one in classes if one.count]
+    small = sorted((one for one in there if one.count < fewest), key=lambda one: one.count)
+    if not small:
+        return ""
+    has, its, says, it = (
+        ("has", "its", "amount says", "it") if len(small) == 1 else ("have", "their", "amounts say", "them")
+    )
+    eighth = ", an eighth of the dimensions" if fewest > FEWEST else ""
+    return (
+        f"{len(small):,} of {len(there):,} classes {has} fewer than {fewest} rows{eighth} ({_some(small)}): {its} "
+        f"{says} more about {its} number of rows than about {it}."
+    )
+
+
+def _some(classes: Sequence[ClassMeasure]) -> str:
+    """The names of the first few."""
+    names = [
+        one.name if len(one.name) <= _LONGEST else f"{one.name[: _LONGEST - 1]}…" for one in classes[:_NAMED]
+    ]
+    more = f" and {len(classes) - _NAMED:,} more" if len(classes) > _NAMED else ""
+    return ", ".join(names) + more

@@ -43,11 +43,8 @@ class Pair:
         return self.first_tested > 0 and self.second_tested > 0
 
 
-def confused_pairs(
-    labels: Tensor,  # (N,)
-    predictions: Tensor,  # (N,)
-    class_names: tuple[str, ...],
-    most: int = 20,
+def pairs_of_counts(
+    tested: Sequence[int], confused: Mapping[int, int], class_names: Sequence[str], most: int = 20
 ) -> list[Pair]:
     """The pairs with the largest share of rows taken for each other; those of a single row come last.
 
@@ -55,31 +52,15 @@ def confused_pairs(
     class without a tested row it is not known what it is taken for: half the share of the other is what the mean is
     at least, and by that the pair is ranked.
 
-    >>> labels, predictions = torch.tensor([0, 0, 0, 0, 1, 1, 2]), torch.tensor([0, 0, 1, 1, 1, 0, 3])
-    >>> pairs = confused_pairs(labels, predictions, ("a", "b", "c", "d"))
-    >>> [(p.first, p.second, p.first_as_second, p.second_as_first, p.share, p.both_tested) for p in pairs]
-    [('a', 'b', 2, 1, 0.5, True), ('c', 'd', 1, 0, 0.5, False)]
-    """
-    classes = len(class_names)
-    wrong = labels != predictions
-    codes, times = torch.unique(labels[wrong] * classes + predictions[wrong], return_counts=True)
-    confused = dict(zip(codes.tolist(), times.tolist(), strict=True))
-    return pairs_of_counts(torch.bincount(labels, minlength=classes).tolist(), confused, class_names, most)
-
-
-def pairs_of_counts(
-    tested: Sequence[int], confused: Mapping[int, int], class_names: tuple[str, ...], most: int = 20
-) -> list[Pair]:
-    """The same, of rows that are counted already.
-
     Args:
         tested: rows of each of the C classes.
         confused: rows of class i that were predicted to be j, under i * C + j.
         class_names: of the C classes.
         most: pairs.
 
-    >>> pairs_of_counts([4, 2], {1: 2, 2: 1}, ("a", "b"))[0].share
-    0.5
+    >>> pairs = pairs_of_counts([4, 2, 1, 0], {1: 2, 4: 1, 11: 1}, ("a", "b", "c", "d"))
+    >>> [(p.first, p.second, p.first_as_second, p.second_as_first, p.share, p.both_tested) for p in pairs]
+    [('a', 'b', 2, 1, 0.5, True), ('c', 'd', 1, 0, 0.5, False)]
     """
     classes = len(class_names)
     pairs = []

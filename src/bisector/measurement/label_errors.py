@@ -1,7 +1,10 @@
 """Labels that are probably wrong, by confident learning."""
 
+import math
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -17,6 +20,17 @@ FOLDS = 5
 
 MOST_CELLS = 100_000_000
 """Rows times classes, of those that occur, above which labels are not judged: 25 bytes each, 2.5 GB in all."""
+
+STREAMED_CELLS = 20_000_000
+"""Rows times classes of those that the judge of a stream learns from, at most: 500 MB while cleanlab ranks them."""
+
+STREAMED_BYTES = 2**26
+"""Of what the judge of a stream learns from, at most."""
+
+STREAMED_ROWS = 2**16
+"""Rows that the judge of a stream learns from, at most."""
+
+JudgeName: TypeAlias = Literal["scores", "embeddings"]
 
 TRUSTED_AGREEMENT = 0.8
 """Share of labels that the judge must agree with for its doubt in the others to count."""
@@ -54,7 +68,7 @@ class LabelErrors:
         suspects: the rows.
         judged: how many rows were judged.
         agreement: share of them whose label is the judge's first choice; where it is low, the judge is often wrong.
-        notes: what was not judged, and why.
+        notes: what was not judged, or is not listed, and why.
     """
 
     suspects: list[Suspect]
@@ -66,6 +80,123 @@ class LabelErrors:
     def trusted(self) -> bool:
         """Whether the judge agrees with so many labels that its doubt in the others counts."""
         return self.agreement >= TRUSTED_AGREEMENT
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What a judge said of some labels: the suspects, as arrays, and how many it was asked about.
+
+    Args:
+        judge: that was asked.
+        rows: (S,) the suspects, by their number.
+        given: (S,) their classes.
+        suggested: (S,) those that the judge takes them for.
+        confidence: (S,) probability that it gives to the given ones.
+        judged: rows that it was asked about.
+        agreed: those of them whose label is its first choice.
+    """
+
+    judge: JudgeName
+    rows: Array  # (S,)
+    given: Array  # (S,)
+    suggested: Array  # (S,)
+    confidence: Array  # (S,)
+    judged: int
+    agreed: int
+
+
+class Judge:
+    """Says which labels are probably wrong: of the rows that it learns from, and then of others.
+
+    Args:
+        name: "scores", which are logits of a model that has not seen the rows, or "embeddings".
+        rows: (N,) int64 that it learns from, ascending.
+        labels: (N,) their classes.
+        features: (N, C) scores or (N, D) embeddings.
+
+    Raises:
+        MissingExtraError: without cleanlab or scikit-learn.
+    """
+
+    def __init__(self, name: JudgeName, rows: Array, labels: Array, features: Array) -> None:
+        self.name = name
+        self.notes: list[str] = []
+        if name == "embeddings":
+            counts = np.bincount(labels)
+            small = int(((counts > 0) & (counts < FOLDS)).sum())
+            if small:
+                self.notes.append(
+                    f"{small} class{'es' * (small > 1)} of fewer than {FOLDS} rows: labels not judged"
+                )
+                kept = np.flatnonzero(counts[labels] >= FOLDS)
+                rows, labels, features = rows[kept], labels[kept], features[kept]
+        # cleanlab has no classes but those that occur.
+        self.classes, self._labels = np.unique(labels, return_inverse=True)
+        self._rows, self._features = rows, features
+        self._model: Any = None
+        self._thresholds: Array | None = None
+
+    def suspects(self) -> Judged | None:
+        """The rows it learns from whose label confident learning prunes; None where there is nothing to judge."""
+        classes, rows = len(self.classes), len(self._rows)
+        if rows * classes > MOST_CELLS:
+            self.notes.append(f"{rows} rows of {classes} classes are too many to judge their labels")
+        if classes < 2 or rows * classes > MOST_CELLS:
+            return None
+        try:
+            from cleanlab.count import get_confident_thresholds
+            from cleanlab.filter import find_label_issues
+        except ImportError:
+            raise missing_extra("cleanlab", "measure") from None
+        given = self._labels
+        if self.name == "scores":
+            probabilities = self._probabilities(self._features)
+        else:
+            probabilities = _cross_validated(self._features, given, classes)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            issues = find_label_issues(
+                given, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1
+            )
+        self._thresholds = get_confident_thresholds(given, probabilities)
+        return self._said(self._rows, given, probabilities, issues)
+
+    def ask(self, rows: Array, labels: Array, features: Array) -> Judged | None:
+        """Which of other rows are suspect: those that confident learning counts as of another class.
+
+        It is sure of a class whose probability is at least what the rows of that class have on average; a row is
+        suspect if the class it is most sure of is not the given one, and neither is the most probable one.
+        """
+        kept = np.flatnonzero(np.isin(labels, self.classes))
+        if self._thresholds is None or not len(kept):
+            return None
+        rows, given = rows[kept], np.searchsorted(self.classes, labels[kept])
+        probabilities = self._probabilities(features[kept])
+        sure = np.where(probabilities >= self._thresholds, probabilities, 0)
+        choice = sure.argmax(axis=1)
+        suspect = (sure.max(axis=1) > 0) & (choice != given) & (probabilities.argmax(axis=1) != given)
+        return self._said(rows, given, probabilities, np.flatnonzero(suspect))
+
+    def _probabilities(self, features: Array) -> Array:  # (n, F) -> (n, C)
+        if self.name == "scores":
+            scores = torch.from_numpy(features)[:, torch.from_numpy(self.classes)]
+            return scores.double().softmax(dim=1).numpy()
+        if self._model is None:
+            self._model = _discriminant().fit(_units(self._features), self._labels)
+        probabilities: Array = self._model.predict_proba(_units(features))
+        return probabilities
+
+    def _said(self, rows: Array, given: Array, probabilities: Array, issues: Array) -> Judged:
+        choice = probabilities.argmax(axis=1)
+        return Judged(
+            judge=self.name,
+            rows=rows[issues],
+            given=self.classes[given[issues]],
+            suggested=self.classes[choice[issues]],
+            confidence=probabilities[issues, given[issues]],
+            judged=len(rows),
+            agreed=int((choice == given).sum()),
+        )
 
 
 def find_label_errors(table: EmbeddingTable, held_out: Tensor) -> LabelErrors:  # (H,)
@@ -87,74 +218,97 @@ def find_label_errors(table: EmbeddingTable, held_out: Tensor) -> LabelErrors:  
     own = held_out[:0] if table.scores is None else held_out[table.scores[held_out].isfinite().all(dim=1)]
     rest = torch.ones(len(table), dtype=torch.bool)
     rest[own] = False
-    suspects: list[Suspect] = []
-    notes: list[str] = []
-    judged = agreed = 0
-    others, small = _large_enough(rest.nonzero().flatten(), table.labels)
-    notes += small
-    for judge, rows in (("scores", own), ("embeddings", others)):
-        if not len(rows):
-            continue
-        classes = len(torch.unique(table.labels[rows]))
-        if len(rows) * classes > MOST_CELLS:
-            notes.append(f"{len(rows)} rows of {classes} classes are too many to judge their labels")
-            continue
-        if classes < 2:
-            continue
-        found, agree = _suspects(table, rows, judge)
-        suspects += found
-        judged += len(rows)
-        agreed += agree
-    suspects.sort(key=lambda suspect: (suspect.confidence, suspect.row))
-    return LabelErrors(suspects, judged, agreed / judged if judged else float("nan"), notes)
+    others = rest.nonzero().flatten()
+    judges = [
+        Judge("embeddings", others.numpy(), table.labels[others].numpy(), table.embeddings[others].numpy())
+    ]
+    if table.scores is not None:
+        judges.insert(0, Judge("scores", own.numpy(), table.labels[own].numpy(), table.scores[own].numpy()))
+    return label_errors_of(
+        [judge.suspects() for judge in judges],
+        [note for judge in judges for note in judge.notes],
+        table.class_names,
+        names=lambda rows: [table.name(row) for row in rows],
+        splits=lambda rows: [""] * len(rows) if table.splits is None else [table.splits[row] for row in rows],
+    )
 
 
-def _suspects(table: EmbeddingTable, rows: Tensor, judge: str) -> tuple[list[Suspect], int]:
-    try:
-        from cleanlab.filter import find_label_issues
-    except ImportError:
-        raise missing_extra("cleanlab", "measure") from None
-    classes, labels = torch.unique(table.labels[rows], return_inverse=True)
-    given = labels.numpy()
-    if judge == "scores":
-        assert table.scores is not None
-        # Of the classes that occur: cleanlab has no others.
-        probabilities = table.scores[rows][:, classes].double().softmax(dim=1).numpy()
-    else:
-        probabilities = _cross_validated(table.embeddings[rows], given, len(classes))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        issues = find_label_issues(given, probabilities, return_indices_ranked_by="self_confidence", n_jobs=1)
-    choice = probabilities.argmax(axis=1)
-    names = [table.class_names[int(c)] for c in classes]
-    found = []
-    for place in issues:
-        row = int(rows[place])
-        split = "" if table.splits is None else table.splits[row]
-        verdict = (names[given[place]], names[choice[place]], float(probabilities[place, given[place]]))
-        found.append(Suspect(row, table.name(row), split, *verdict, judge))
-    return found, int((choice == given).sum())
+def label_errors_of(
+    judged: Sequence[Judged | None],
+    notes: Sequence[str],
+    class_names: Sequence[str],
+    *,
+    names: Callable[[list[int]], list[str]],
+    splits: Callable[[list[int]], list[str]],
+    most: int | None = None,
+) -> LabelErrors:
+    """What judges said, in one list.
+
+    Args:
+        judged: what each said.
+        notes: what was not judged.
+        class_names: of the C classes.
+        names: gives those of some rows, ascending.
+        splits: gives those of some rows, ascending, each "" where there are none.
+        most: suspects that are listed; None for all.
+    """
+    said = [one for one in judged if one is not None]
+    notes = list(notes)
+    total = sum(one.judged for one in said)
+    found = [
+        (confidence, row, given, suggested, one.judge)
+        for one in said
+        for confidence, row, given, suggested in zip(
+            one.confidence.tolist(), one.rows.tolist(), one.given, one.suggested, strict=True
+        )
+    ]
+    found.sort(key=lambda suspect: suspect[:2])
+    if most is not None and len(found) > most:
+        notes.append(f"Of {len(found):,} suspected labels the {most:,} most suspect are listed.")
+        found = found[:most]
+    rows = sorted(row for _, row, *_ in found)
+    about = dict(zip(rows, zip(names(rows), splits(rows), strict=True), strict=True))
+    suspects = [
+        Suspect(row, name, split, class_names[given], class_names[suggested], confidence, judge)
+        for confidence, row, given, suggested, judge in found
+        for name, split in [about[row]]
+    ]
+    return LabelErrors(suspects, total, sum(one.agreed for one in said) / total if total else math.nan, notes)
 
 
-def _large_enough(rows: Tensor, labels: Tensor) -> tuple[Tensor, list[str]]:
-    """The rows of the classes that have one for each fold, and a note on the others."""
-    counts = torch.bincount(labels[rows])
-    kept = counts[labels[rows]] >= FOLDS
-    small = int(((counts > 0) & (counts < FOLDS)).sum())
-    told = f"{small} class{'es' * (small > 1)} of fewer than {FOLDS} rows: labels not judged"
-    return rows[kept], [told] if small else []
+def rows_to_learn_from(counts: Array, dim: int, memory_budget: int | None) -> int:  # (C,)
+    """Rows of every class that the judge of a stream learns from; 0 where the classes are too many.
+
+    Args:
+        counts: of the rows of each class.
+        dim: numbers in a row of what it sees.
+        memory_budget: bytes, of which it may take a quarter; None for 64 MiB.
+    """
+    room = STREAMED_BYTES if memory_budget is None else min(STREAMED_BYTES, memory_budget // 4)
+    most = min(STREAMED_ROWS, STREAMED_CELLS // len(counts), room // (4 * dim))
+    each = most // max(1, int((counts > 0).sum()))
+    return each if each >= FOLDS else 0
 
 
-def _cross_validated(x: Tensor, labels: Array, classes: int) -> Array:  # (N, D), (N,) -> (N, C)
+def _discriminant() -> Any:
     try:
         from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-        from sklearn.model_selection import StratifiedKFold
     except ImportError:
         raise missing_extra("scikit-learn", "train") from None
-    units = unit_rows(x).numpy()
+    return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+
+
+def _cross_validated(x: Array, labels: Array, classes: int) -> Array:  # (N, D), (N,) -> (N, C)
+    judge = _discriminant()
+    from sklearn.model_selection import StratifiedKFold
+
+    units = _units(x)
     probabilities = np.zeros((len(x), classes))
     for fitted, asked in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(units, labels):
-        judge = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
         judge.fit(units[fitted], labels[fitted])
         probabilities[asked] = judge.predict_proba(units[asked])
     return probabilities
+
+
+def _units(x: Array) -> Array:  # (N, D)
+    return unit_rows(torch.from_numpy(x)).numpy()

@@ -1,27 +1,98 @@
 """Measure a table of embeddings: everything that can be said of it, in one record."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from bisector._version import __version__
 from bisector.data.tables import EmbeddingTable
+from bisector.data.tables.columns import SPLITS
 from bisector.data.tables.scores import scores_of
 from bisector.errors import require_integer
+from bisector.information.amount import information_amounts
 from bisector.measurement.class_scores import ClassScores
-from bisector.measurement.classes import ClassMeasure, affordable_equal_count, measure_classes
-from bisector.measurement.confusion import confused_pairs, nearest_pairs
+from bisector.measurement.classes import ClassMeasure, affordable_equal_count, small_note
+from bisector.measurement.confusion import Pair, nearest_pairs, pairs_of_counts
+from bisector.measurement.draw import EqualDraw
 from bisector.measurement.duplicates import Duplicates, find_duplicates
-from bisector.measurement.label_errors import find_label_errors
+from bisector.measurement.label_errors import LabelErrors, find_label_errors
 from bisector.measurement.measurement import Measurement
 from bisector.measurement.next_step import next_steps
 from bisector.measurement.score_measures import accuracy_of, measure_scores
-from bisector.measurement.small_classes import small_note
+from bisector.measurement.tally import Tally
 from bisector.measurement.trials import prior_note, train_amounts, try_all
 from bisector.metrics.verification import Verification, verify
+from bisector.posthoc.trial import Trials
 
-SPLITS = ("train", "validation", "test")
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found in the rows of a table, in memory or as a stream; `measurement_of` says what it means.
+
+    Args:
+        table: where the data come from; its rows are not looked at.
+        rows: N, without those that were left out.
+        dimensions: D.
+        splits: rows of each split that there is; empty without splits.
+        measured_on: the rows of counts and amounts, in words.
+        counts: (C,), rows that amounts are measured on.
+        amounts: (C,), in bits.
+        equal_amounts: (C,), on `equal_count` rows each.
+        tally: of predictions and losses.
+        nearest: pairs of classes.
+        label_errors: suspected.
+        duplicates: found; None where they were not looked for.
+        left_out: lines for what is not in the table, or not all of it.
+        equal_count: rows of each class that equal amounts are measured on; 0 for none.
+        shrinkage: of the covariances.
+        embeddings: "raw" or "unit".
+        seed: of intervals.
+        trials: of adjustments; None where there are no scores.
+        error_bounds: (C,), bits that an amount is off by at most; None where all are exact.
+        error_estimates: (C,), bits that an amount may be off by, where no bound is known.
+        verification: of classes without training rows.
+        new_classes: that have test rows alone.
+        streamed: whether the rows were read as a stream.
+        notes: what else the reader should know.
+    """
+
+    table: EmbeddingTable
+    rows: int
+    dimensions: int
+    splits: Mapping[str, int]
+    measured_on: str
+    counts: Tensor  # (C,)
+    amounts: Tensor  # (C,)
+    equal_amounts: Tensor  # (C,)
+    tally: Tally
+    nearest: list[Pair]
+    label_errors: LabelErrors
+    duplicates: Duplicates | None
+    left_out: Sequence[str]
+    equal_count: int
+    shrinkage: str
+    embeddings: str
+    seed: int
+    trials: Trials | None = None
+    error_bounds: Tensor | None = None  # (C,)
+    error_estimates: Tensor | None = None  # (C,)
+    verification: Verification | None = None
+    new_classes: int = 0
+    streamed: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def tested(self) -> tuple[int | None, str]:
+        """The split that accuracy is measured on, test or validation, or None for all rows; and its name."""
+        for name in ("test", "validation"):
+            if self.splits.get(name):
+                return SPLITS.index(name), f"{name} rows"
+        return None, "all rows"
 
 
 def measure(
@@ -63,96 +134,149 @@ def measure(
         ArgumentError: if an argument is not legal.
         MissingExtraError: without scipy, scikit-learn or cleanlab.
     """
-    measured, measured_on = _rows(table, ("train",))
-    tested, tested_on = _rows(table, ("test", "validation"))
-    held_out = (
-        torch.empty(0, dtype=torch.long)
-        if table.splits is None
-        else torch.tensor([row for row, name in enumerate(table.splits) if name != "train"], dtype=torch.long)
-    )
-    dimensions = table.embeddings.shape[1]
+    classes, splits = table.num_classes, table.split_codes
+    train = table.rows_of("train") if splits is not None else torch.empty(0)
+    measured = train if len(train) else torch.arange(len(table))
+    measured_on = "train rows" if len(train) else "all rows"
+    x, labels = table.embeddings[measured], table.labels[measured]
+    counts = torch.bincount(labels, minlength=classes)
     if equal_count is None:
-        counts = torch.bincount(table.labels[measured], minlength=table.num_classes)
-        equal_count = affordable_equal_count(counts, dimensions)
+        equal_count = affordable_equal_count(counts, x.shape[1])
     else:
         require_integer("equal_count", equal_count, least=2)
-    classes = measure_classes(
-        table,
-        measured,
-        tested,
+    how: dict[str, Any] = {"shrinkage": shrinkage, "embeddings": embeddings}
+    amounts = information_amounts(x, labels, classes, **how)
+    draw = EqualDraw(equal_count, x.shape[1], seed)
+    if equal_count >= 2:
+        draw.add(measured.numpy(), labels.numpy(), x.numpy())
+    tally = Tally(classes)
+    tally.add(
+        np.zeros(len(table), dtype=np.int64) if splits is None else splits.astype(np.int64),
+        table.labels.numpy(),
+        None if table.predictions is None else table.predictions.numpy(),
+        None if table.losses is None else table.losses.numpy(),
+    )
+    new = _never_trained_on(table)
+    trials = None
+    if table.scores is not None:
+        own = (shrinkage, embeddings, measured_on) == ("quadratic-inverse", "unit", "train rows")
+        trials = try_all(scores_of(table), (lambda _: amounts.double()) if own else train_amounts)
+    held_out = torch.from_numpy(np.flatnonzero(splits)) if splits is not None else torch.empty(0).long()
+    findings = Findings(
+        table=table,
+        rows=len(table),
+        dimensions=x.shape[1],
+        splits={name: table.splits.count(name) for name in SPLITS if name in table.splits}
+        if table.splits
+        else {},
+        measured_on=measured_on,
+        counts=counts,
+        amounts=amounts,
+        equal_amounts=equal_amounts(draw, equal_count, classes, **how),
+        tally=tally,
+        nearest=nearest_pairs(x, labels, table.class_names),
+        label_errors=find_label_errors(table, held_out),
+        duplicates=find_duplicates(table),
+        left_out=table.left_out,
         equal_count=equal_count,
-        shrinkage=shrinkage,
-        embeddings=embeddings,
+        **how,
         seed=seed,
+        trials=trials,
+        verification=_verification(table, new),
+        new_classes=len(torch.unique(table.labels[new])),
     )
-    duplicates = find_duplicates(table)
-    label_errors = find_label_errors(table, held_out)
-    told = tested_on if any(one.tested for one in classes) else ""
-    related = measure_scores(classes, scores, dimensions=dimensions, tested_on=told, seed=seed)
-    as_adjust = (shrinkage, embeddings) == ("quadratic-inverse", "unit")  # else it measures others
-    own_amounts = torch.tensor([one.amount for one in classes], dtype=torch.float64)
-    trials = (
-        try_all(
-            scores_of(table),
-            (lambda _: own_amounts) if as_adjust and measured_on == "train rows" else train_amounts,
-        )
-        if table.scores is not None
-        else None
-    )
-    tested = tested[table.predicted[tested]] if table.predictions is not None else tested
-    predictions = table.predictions if len(tested) else None
+    return measurement_of(findings, file, command, scores)
+
+
+def equal_amounts(draw: EqualDraw, count: int, classes: int, **how: Any) -> Tensor:  # (C,)
+    """The amounts of the classes of which `count` rows were drawn, on these; NaN of others."""
+    if count >= 2:
+        x, labels = draw.of_full_classes(classes, count)
+        if len(x):
+            return information_amounts(x, labels, classes, **how)
+    return torch.full((classes,), math.nan, dtype=torch.float64)
+
+
+def measurement_of(
+    found: Findings, file: str, command: str, scores: Sequence[ClassScores] = ()
+) -> Measurement:
+    """The record of what was found, and what to do next.
+
+    Args:
+        found: in the rows.
+        file: the path of the table, for the commands that are recommended.
+        command: that led here.
+        scores: of the classes, that the user brought.
+    """
+    table, (split, tested_on) = found.table, found.tested
+    tested, classes = found.tally.tested(split), _classes(found, split)
+    told = tested_on if tested.any() else ""
+    related = measure_scores(classes, scores, dimensions=found.dimensions, tested_on=told, seed=found.seed)
     return Measurement(
         file=file,
         command=command,
         version=__version__,
         data=table.data,
         model=table.model,
-        rows=len(table),
-        dimensions=dimensions,
-        splits={name: table.splits.count(name) for name in SPLITS if name in table.splits}
-        if table.splits
-        else {},
-        measured_on=measured_on,
-        tested_on=tested_on if predictions is not None else "",
+        rows=found.rows,
+        dimensions=found.dimensions,
+        splits=dict(found.splits),
+        measured_on=found.measured_on,
+        tested_on=told,
         classes=classes,
-        confused=[]
-        if predictions is None
-        else confused_pairs(table.labels[tested], predictions[tested], table.class_names),
-        nearest=nearest_pairs(table.embeddings[measured], table.labels[measured], table.class_names),
-        label_errors=label_errors,
-        duplicates=duplicates,
-        verification=_verification(table),
+        confused=pairs_of_counts(tested.tolist(), found.tally.confused(split), table.class_names),
+        nearest=found.nearest,
+        label_errors=found.label_errors,
+        duplicates=found.duplicates,
+        verification=found.verification,
         steps=next_steps(
-            table, file, classes, accuracy_of(related), label_errors, duplicates, command, trials
+            *(table, file, classes, accuracy_of(related), found.label_errors, found.duplicates),
+            *(command, found.trials),
         ),
-        left_out=list(table.left_out),
+        left_out=list(found.left_out),
         notes=[
-            *_notes(table, classes, held_out, duplicates),
-            *label_errors.notes,
+            *_notes(found, classes, split),
+            *found.label_errors.notes,
+            *(found.duplicates.notes if found.duplicates is not None else ()),
+            *found.notes,
             *(note for one in scores for note in one.notes),
         ],
         scores=related,
-        trials=trials,
-        equal_count=equal_count,
-        shrinkage=shrinkage,
-        embeddings=embeddings,
+        trials=found.trials,
+        equal_count=found.equal_count,
+        shrinkage=found.shrinkage,
+        embeddings=found.embeddings,
+        streamed=found.streamed,
     )
 
 
-def _rows(table: EmbeddingTable, wanted: tuple[str, ...]) -> tuple[Tensor, str]:
-    """The rows of the first of these splits that there is, and its name; all rows if there is none."""
-    for split in wanted if table.splits else ():
-        rows = table.rows_of(split)
-        if len(rows):
-            return rows, f"{split} rows"
-    return torch.arange(len(table)), "all rows"
+def _classes(found: Findings, split: int | None) -> list[ClassMeasure]:
+    tested, right = found.tally.tested(split), found.tally.right(split)
+    with np.errstate(invalid="ignore"):
+        accuracies = right / tested
+    classes = len(tested)
+    bounds = torch.zeros(classes) if found.error_bounds is None else found.error_bounds
+    estimates = torch.full((classes,), math.nan) if found.error_estimates is None else found.error_estimates
+    columns = (
+        found.counts.long().tolist(),
+        tested.tolist(),
+        found.amounts.tolist(),
+        accuracies.tolist(),
+        found.tally.mean_losses(split).tolist(),
+        found.equal_amounts.tolist(),
+        bounds.tolist(),
+        estimates.tolist(),
+    )
+    return [
+        ClassMeasure(name, *values) for name, *values in zip(found.table.class_names, *columns, strict=True)
+    ]
 
 
-def _verification(table: EmbeddingTable) -> Verification | None:
-    rows = _never_trained_on(table)
-    labels = table.labels[rows]
-    counts = torch.bincount(labels)
-    return verify(table.embeddings[rows], labels) if (counts > 0).sum() > 1 and counts.max() > 1 else None
+def _verification(table: EmbeddingTable, rows: Tensor) -> Verification | None:
+    counts = torch.bincount(table.labels[rows])
+    return (
+        verify(table.embeddings[rows], table.labels[rows]) if (counts > 0).sum() > 1 < counts.max() else None
+    )
 
 
 def _never_trained_on(table: EmbeddingTable) -> Tensor:  # (M,)
@@ -163,32 +287,35 @@ def _never_trained_on(table: EmbeddingTable) -> Tensor:  # (M,)
     return test[~torch.isin(table.labels[test], table.labels[table.rows_of("train")])]
 
 
-def _notes(
-    table: EmbeddingTable, classes: list[ClassMeasure], held_out: Tensor, duplicates: Duplicates
-) -> list[str]:
-    counts = [one.count for one in classes]
-    small = small_note(classes, table.embeddings.shape[1])
-    new = len(torch.unique(table.labels[_never_trained_on(table)]))
+def _notes(found: Findings, classes: list[ClassMeasure], split: int | None) -> list[str]:
+    table, same, new = found.table, found.duplicates, found.new_classes
     notes = []
-    if not table.predicted.any():
+    if not any(one.tested for one in classes):
         notes.append("No predictions: accuracy, loss, confusion and correlations with them cannot be told.")
-    elif not len(held_out):
+    elif split is None:
         notes.append("No rows held out: accuracy may be of rows that the model was trained on, and too high.")
-    if small:
+    if small := small_note(classes, found.dimensions):
         notes.append(small)
     if new:
         notes.append(f"{new} class{'es are' if new > 1 else ' is'} of the test part alone.")
-    if absent := counts.count(0) - new:
+    if absent := sum(one.count == 0 for one in classes) - new:
         notes.append(f"{absent} class{'es have' if absent > 1 else ' has'} no row to measure an amount on.")
-    if duplicates.zero:
-        notes.append(f"{duplicates.zero} embeddings are zero; they are not compared for duplicates.")
-    if points := len(duplicates.points):
+    off = [max((b for b in (one.error_bound, one.error_estimate) if b > 0), default=0.0) for one in classes]
+    if sketched := [bits for bits in off if bits]:
+        notes.append(
+            f"{len(sketched)} class{'es do' if len(sketched) > 1 else ' does'} not fit into --memory-budget and "
+            f"{'were' if len(sketched) > 1 else 'was'} sketched: amounts may be off, by as much as "
+            f"{max(sketched):.3g} bits. A larger budget makes more of them exact."
+        )
+    if same is not None and same.zero:
+        notes.append(f"{same.zero} embeddings are zero; they are not compared for duplicates.")
+    if same is not None and (points := len(same.points)):
         notes.append(
             f"The network maps {points} class{'es' * (points > 1)} to one point, or nearly: of these, examples "
             "whose embeddings are the same may be different ones."
         )
     if table.adjusted:
         notes.append(f"The scores are not the model's own: {table.adjusted}.")
-    if table.scores is not None and (note := prior_note(table.head)):
+    if found.trials is not None and (note := prior_note(table.head)):
         notes.append(note)
     return notes

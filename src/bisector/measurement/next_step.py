@@ -97,7 +97,7 @@ def next_steps(
     The commands have the settings that the table was made with, as far as they have such options.
 
     Args:
-        table: the embeddings.
+        table: where the data come from; its rows are not looked at.
         file: their path, for the commands.
         classes: as measured.
         accuracy: what goes with it over the classes; None without predictions.
@@ -119,7 +119,7 @@ def next_steps(
     note = prior_note(table.head)
     rules = [
         _chance(classes, command_line("bisector train", options={"data": _path(data), **kept})),
-        _leakage(table, duplicates, look),
+        _leakage(duplicates, look),
         _labels(label_errors, again, look),
         _adjust(trials, command_line("bisector adjust", file, options=columns) + " --method", look),
         _small(classes, f"{heads} logit-adjusted,normalized-softmax:tau=1"),
@@ -161,14 +161,13 @@ def _chance(classes: Sequence[ClassMeasure], command: str) -> Step:
     return Step("chance", holds, title, reason, command)
 
 
-def _leakage(table: EmbeddingTable, duplicates: Duplicates | None, look: str) -> Step:
+def _leakage(duplicates: Duplicates | None, look: str) -> Step:
     title = "Take out the examples that are in more than one split"
     if duplicates is None:
         return Step("leakage", None, title, NOT_LOOKED_FOR, look)
-    if table.splits is None:
+    held, count = duplicates.held_out, duplicates.leaked
+    if held is None:
         return Step("leakage", None, title, "The table has no splits.", "")
-    held = sum(split != "train" for split in table.splits)
-    count = duplicates.leaked
     holds = count >= max(2, LEAKED_SHARE * held)
     are = "is" if count == 1 else "are"
     reason = f"{count} of the {held} rows of validation and test {are} in an earlier split too"
@@ -181,11 +180,10 @@ def _leakage(table: EmbeddingTable, duplicates: Duplicates | None, look: str) ->
     else:
         reason = "No row of validation or test is in an earlier split."
     if duplicates.points:
-        there = sum(count > 0 for count in table.counts.tolist())
         reason = f"{reason} " if count else ""
         reason += (
-            f"The network maps {len(duplicates.points)} of {there} classes to one point, or nearly: whether their "
-            "examples are in more than one split cannot be told from it."
+            f"The network maps {len(duplicates.points)} of {duplicates.classes} classes to one point, or nearly: "
+            "whether their examples are in more than one split cannot be told from it."
         )
     unknown = bool(duplicates.points) and not holds
     return Step("leakage", None if unknown else holds, title, reason, "")

@@ -66,8 +66,9 @@ def read_coco(
     content = _content(path)
     records = _images(path.name, content["images"])
     lvis = any("neg_category_ids" in record for record in records)
+    listed = {integer_id(category.get("id")) for category in content["categories"]} - {None}
+    annotations = _annotations(path.name, content["annotations"], listed, records, faults)
     names, ids, frequency = _categories(path.name, content["categories"], faults, lvis=lvis)
-    annotations = _annotations(path.name, content["annotations"], set(ids), records, faults)
     if train is not None:
         _require_among(path.name, names, ids, train)
         names, ids, frequency = train.class_names, train.category_ids, train.frequency
@@ -256,7 +257,7 @@ def _require_among(file: str, names: Sequence[str], ids: Sequence[int], train: B
 
 
 def _annotations(
-    file: str, annotations: list[Record], categories: set[int], images: list[Record], faults: LeftOut
+    file: str, annotations: list[Record], categories: set[int | None], images: list[Record], faults: LeftOut
 ) -> dict[int | str, list[Record]]:
     """The annotations of each image, with ids and flags read."""
     known = {image["id"] for image in images}

@@ -299,29 +299,33 @@ def _parsed(image: str, file: Path) -> _Annotation:
     for count, thing in enumerate(objects, start=1):
         name, box = str(_value(thing, "name")), _only(thing, "bndbox")
         x1, y1, x2, y2 = (number(_value(box, side)) for side in ("xmin", "ymin", "xmax", "ymax"))
-        given = thing.findall("difficult")
+        given = _given(thing, "difficult")
         difficult = flag(_value(thing, "difficult"))
         if difficult is None or len(given) > 1 or any(map(len, given)):
-            shown = "".join(ElementTree.tostring(one, "unicode") for one in given)
-            raise ArgumentError(
-                f"data: {file}: object {count} ({name}) has difficult {shown}; expected {FLAGS}"
-            )
+            shown = [ElementTree.tostring(one, "unicode") if len(one) else one.text for one in given]
+            got = f"object {count} ({name}) has difficult {' and '.join(map(repr, shown))}"
+            raise ArgumentError(f"data: {file}: {got}; expected {FLAGS}")
         things.append(_Thing(name, (x1, y1, x2, y2), difficult))
     size = _only(root, "size")
     width, height = (number(_value(size, side)) for side in ("width", "height"))
     return _Annotation(image, _value(root, "filename"), (width, height), things)
 
 
+def _given(element: ElementTree.Element, tag: str) -> list[ElementTree.Element]:
+    """The children of a tag that hold anything."""
+    return [child for child in element.findall(tag) if child.text or len(child)]
+
+
 def _only(element: ElementTree.Element, tag: str) -> ElementTree.Element | None:
     """The child of a tag, None where there is none or several."""
-    found = element.findall(tag)
+    found = _given(element, tag)
     return found[0] if len(found) == 1 else None
 
 
 def _value(element: ElementTree.Element | None, tag: str) -> str | None:
     """The text of the only child of a tag, None where there is no such text."""
     found = None if element is None else _only(element, tag)
-    return None if found is None or len(found) or not found.text else found.text.strip()
+    return None if found is None or len(found) else (found.text or "").strip()
 
 
 def _text(file: Path) -> str:

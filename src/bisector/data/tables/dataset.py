@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,6 +183,28 @@ class StoredEmbeddings:
                     del chunk  # else it would be kept while the one after the next is read
             finally:
                 reader.submit(stream.close).result()
+
+    def vectors_of(self, rows: Array) -> Array:  # (n,) -> (n, D)
+        """The vectors of some rows, by their numbers in the whole table, ascending; float32."""
+        return self._column_of(rows, "embeddings", lambda column: column.astype(np.float32, copy=False))
+
+    def names_of(self, rows: Array) -> Array:  # (n,)
+        """The names of some rows, by their numbers in the whole table, ascending."""
+        return self._column_of(rows, "names", _names)
+
+    def splits_of(self, rows: Array) -> Array:  # (n,)
+        """The splits of some rows, by their numbers in the whole table, ascending, as positions in `SPLITS`."""
+        return self._column_of(rows, "splits", split_codes)
+
+    def _column_of(self, rows: Array, key: str, checked: Callable[[Array], Array]) -> Array:
+        """One column of some rows; parts that have none of them are not read."""
+        firsts = np.array([part.first for part in self.parts])
+        wanted = np.unique(np.searchsorted(firsts, rows, side="right") - 1)
+        found = []
+        for piece in self.reader.pieces([self.parts[k] for k in wanted], ("labels", key)):
+            inside = slice(*np.searchsorted(rows, (piece.first, piece.first + piece.rows)))
+            found.append(checked(piece.columns[key][rows[inside] - piece.first]))
+        return np.concatenate(found) if found else np.empty(0)
 
     def _chunks(self, parts: Iterable[Part], names: bool) -> Generator[Chunk]:
         for piece in self.reader.pieces(parts, (*_KEYS, "names") if names else _KEYS):

@@ -106,6 +106,13 @@ class EmbeddingTable:
         """Whether a row has a prediction, (N,) bool."""
         return torch.zeros(len(self), dtype=torch.bool) if self.predictions is None else self.predictions >= 0
 
+    @property
+    def split_codes(self) -> Array | None:
+        """The splits as positions in `bisector.data.tables.columns.SPLITS`, (N,) uint8."""
+        return (
+            None if self.splits is None else np.array([SPLITS.index(name) for name in self.splits], np.uint8)
+        )
+
     def rows_of(self, split: str) -> Tensor:  # (M,)
         """The positions of a split; all of them where the table has no splits."""
         if self.splits is None:

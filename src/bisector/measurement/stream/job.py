@@ -1,20 +1,27 @@
 """The work of one node of the tree, which any process can do that sees the data and the folder of partials."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from bisector.errors import DamagedFileError
 from bisector.files import note
 from bisector.measurement.stream.options import Options
 from bisector.measurement.stream.partial import Partial
-from bisector.measurement.stream.threads import one_thread
 from bisector.measurement.stream.tree import Leaf, Node, Tree, leaves
 
 if TYPE_CHECKING:
     from bisector.data.tables import StoredEmbeddings
+
+
+_lock = threading.Lock()
+_held = {"by": 0, "before": 1}
 
 
 @dataclass(frozen=True)
@@ -74,10 +81,16 @@ class Job:
                         return
                     raise
             else:
-                partial = Partial.empty(self.stored, self.options)
+                partial = Partial(self.stored, self.options)
                 partial.add(self.stored, self.leaves[node.number].parts, progress)
             partial.save(self.path(node))
-        self._remove(children)
+        for child in children:
+            self.path(child).unlink(missing_ok=True)
+
+    def run_all(self, progress: Callable[[int], None]) -> None:
+        """Run every node in this process, one after another."""
+        for node in self.tree:
+            self.run(node, progress)
 
     def result(self) -> Partial:
         """What all rows gave, when the root is written."""
@@ -98,21 +111,42 @@ class Job:
         except DamagedFileError as error:
             note(f"{error}: its rows are measured again")
         self.path(node).unlink(missing_ok=True)
-        self._run_all(node)
+        self._run_again(node)
         return self._read(node)
 
     def _read(self, node: Node) -> Partial:
-        partial = Partial.empty(self.stored, self.options)
+        partial = Partial(self.stored, self.options)
         partial.load(self.path(node))
         return partial
 
-    def _run_all(self, node: Node) -> None:
+    def _run_again(self, node: Node) -> None:
         """Run a node and, before it, those below that are not there any more."""
         for child in self.tree.children(node):
             if not self.path(child).exists():
-                self._run_all(child)
+                self._run_again(child)
         self.run(node)
 
-    def _remove(self, nodes: tuple[Node, ...]) -> None:
-        for node in nodes:
-            self.path(node).unlink(missing_ok=True)
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch work on one thread in here: on several, a product may add its terms in another order.
+
+    On as many as before when the last that is in here has left: a Dask worker may run several tasks at once, each
+    on a thread of its own.
+
+    >>> with one_thread():
+    ...     torch.get_num_threads()
+    1
+    """
+    with _lock:
+        if _held["by"] == 0:
+            _held["before"] = torch.get_num_threads()
+        _held["by"] += 1
+        torch.set_num_threads(1)  # by everyone: the number is in part a matter of the calling thread
+    try:
+        yield
+    finally:
+        with _lock:
+            _held["by"] -= 1
+            if _held["by"] == 0:
+                torch.set_num_threads(_held["before"])

@@ -1,35 +1,40 @@
 """Measure stored embeddings that are read as a stream: the same record as of a table in memory."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
-from bisector._version import __version__
-from bisector.errors import require, require_choice
-from bisector.information.amount import information_amounts
+from bisector.data.tables import EmbeddingTable
+from bisector.data.tables.columns import SPLITS
+from bisector.errors import missing_extra, require, require_choice
 from bisector.measurement.class_scores import ClassScores
-from bisector.measurement.classes import ClassMeasure, choose_equal_count
-from bisector.measurement.confusion import Pair, nearest_pairs, pairs_of_counts
+from bisector.measurement.classes import choose_equal_count
+from bisector.measurement.confusion import nearest_pairs
+from bisector.measurement.duplicates import Duplicates, duplicates_of
+from bisector.measurement.label_errors import Judge, LabelErrors, label_errors_of
+from bisector.measurement.measure import Findings, equal_amounts, measurement_of
 from bisector.measurement.measurement import Measurement
-from bisector.measurement.score_measures import accuracy_of, measure_scores
-from bisector.measurement.small_classes import small_note
-from bisector.measurement.stream.engines import ENGINES, run_here
 from bisector.measurement.stream.folder import partials_folder, plan_of
-from bisector.measurement.stream.job import Job
+from bisector.measurement.stream.job import Job, one_thread
 from bisector.measurement.stream.options import Options
-from bisector.measurement.stream.partial import Partial
-from bisector.measurement.stream.steps import streamed_steps
-from bisector.measurement.stream.tally import SPLITS
-from bisector.measurement.stream.threads import one_thread
-from bisector.measurement.trials import NOT_STREAMED, prior_note
+from bisector.measurement.stream.partial import Partial, to_judge
+from bisector.measurement.trials import NOT_STREAMED
 from bisector.posthoc.trial import Trials
 
 if TYPE_CHECKING:
     from bisector.data.tables import StoredEmbeddings
+
+ENGINES = ("stream", "dask")
+MOST_LISTED = 10_000
+"""Suspected labels, and groups of duplicates, that a streamed measurement lists."""
+
+_VECTORS = 2**28  # bytes of vectors that may be near each other, read a second time
+
+Tell = Callable[[str], None]
 
 
 def measure_stream(
@@ -45,17 +50,21 @@ def measure_stream(
     scores: Sequence[ClassScores] = (),
     begin: Callable[[int], None] = lambda rows: None,
     progress: Callable[[int], None] = lambda rows: None,
-    tell: Callable[[str], None] = lambda line: None,
+    tell: Tell = lambda line: None,
 ) -> Measurement:
-    """Measure classes, correlations and confused pairs in one pass over the data and in bounded memory.
+    """Measure what `bisector.measurement.measure.measure` does, in bounded memory and without holding the rows.
 
     The data are cut into leaves by their parts alone; what each gives is written as a partial, and partials are
     merged by twos, always the same ones. So the numbers do not depend on the engine, on the number of workers, or
     on whether somebody was killed: called again, it goes on from the partials that are there, which stay until
     `remove_partials`. Memory is that of two or three partials and of a few blocks of rows.
 
-    Labels that are suspect, and duplicates, are not looked for, and no adjustment is tried: they need all rows at
-    once.
+    Suspected labels and duplicates are those that a table in memory has, as long as its limits are not met. The
+    judge of labels learns from 65,536 rows at most, alike of every class; where there are more, the others are read
+    a second time and asked about. Duplicates take 128 bytes a row, up to 1 GiB or a quarter of the memory budget:
+    of more rows none are looked for. What lies near each other is read a second time, up to 256 MiB of vectors; of
+    more only equal vectors count. At most 10,000 suspects and 10,000 groups are listed. No adjustment is tried, and
+    nothing verified.
 
     Args:
         stored: embeddings.
@@ -67,13 +76,13 @@ def measure_stream(
         file: the path of the data, for the commands that are recommended.
         command: that led here.
         scores: of the classes, beside the accuracy that follows from predictions.
-        begin: is told how many rows were measured by an earlier call.
-        progress: is told how many rows were measured since the last time.
-        tell: is given a line on partials that were found.
+        begin: is given how many rows were measured by an earlier call.
+        progress: is given how many rows were measured since the last time.
+        tell: is given a line on partials that were found, and on what is read a second time.
 
     Raises:
         ArgumentError: if a part cannot be read, the memory budget would be broken, or the cluster cannot be used.
-        MissingExtraError: without scipy; with `engine="dask"` without dask and distributed.
+        MissingExtraError: without scipy, scikit-learn or cleanlab; for `engine="dask"` without dask, distributed.
         OSError: if a partial cannot be written, or the cluster goes away.
     """
     require_choice("engine", engine, ENGINES)
@@ -90,129 +99,131 @@ def measure_stream(
 
             run_on_dask(job, progress, scheduler=scheduler, workers=workers)
         else:
-            run_here(job, progress)
+            job.run_all(progress)
         with one_thread():
             found = job.result()
+            require(
+                int(found.rows.sum()) > 0,
+                "file",
+                "no row that has a label and a finite vector",
+                "at least one",
+            )
             if chosen:  # rows that were left out are known now
                 counts = found.meter.counts.long()
                 equal_count = min(choose_equal_count(counts, stored.dim), options.equal_count or 0)
                 options = replace(options, equal_count=equal_count)
-            return _measurement(stored, found, options, file, command, scores)
+            return measurement_of(_findings(stored, found, options, tell), file, command, scores)
 
 
-def _measurement(
-    stored: "StoredEmbeddings",
-    partial: Partial,
-    options: Options,
-    file: str,
-    command: str,
-    scores: Sequence[ClassScores],
-) -> Measurement:
-    rows = int(partial.rows.sum())
-    require(rows > 0, "file", "no row that has a label and a finite vector", "at least one")
-    split, tested_on = _tested(stored, partial)
-    classes = _classes(stored, partial, options, split)
-    tested = partial.tally.tested(split)
-    told = tested_on if tested.any() else ""
-    related = measure_scores(classes, scores, dimensions=stored.dim, tested_on=told, seed=options.seed)
-    trials = Trials(not_tried=(NOT_STREAMED,)) if stored.num_scores else None
-    return Measurement(
-        file=file,
-        command=command,
-        version=__version__,
-        data=str(stored.notes.get("data", "")),
-        model=str(stored.notes.get("model", "")),
-        rows=rows,
+def _findings(stored: "StoredEmbeddings", found: Partial, options: Options, tell: Tell) -> Findings:
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        raise missing_extra("scikit-learn", "train") from None
+    information, notes = found.meter.compute(), stored.notes
+    equal_count, how = (
+        options.equal_count or 0,
+        {"shrinkage": options.shrinkage, "embeddings": options.embeddings},
+    )
+    means = found.meter.means
+    known = (~means.isnan().any(dim=1)).nonzero().flatten()
+    equal = torch.full_like(information.amount, torch.nan)
+    if found.drawn is not None:
+        equal = equal_amounts(found.drawn, equal_count, len(equal), **how)
+    duplicates = _duplicates(stored, found)
+    with threadpool_limits(1):  # of the libraries of linear algebra: the same bits on any number of cores
+        label_errors = _label_errors(stored, found, tell)
+    return Findings(
+        table=EmbeddingTable(
+            torch.empty(0, stored.dim),
+            torch.empty(0, dtype=torch.long),
+            stored.class_names,
+            model=str(notes.get("model", "")),
+            data=str(notes.get("data", "")),
+            adjusted=str(notes.get("adjusted", "")),
+            settings=settings if isinstance(settings := notes.get("settings"), dict) else {},
+            head=head if isinstance(head := notes.get("head"), dict) else {},
+        ),
+        rows=int(found.rows.sum()),
         dimensions=stored.dim,
-        splits=dict(zip(SPLITS, partial.rows.tolist(), strict=True)) if stored.has_splits else {},
-        measured_on="train rows" if partial.train_only else "all rows",
-        tested_on=told,
-        classes=classes,
-        confused=pairs_of_counts(tested.tolist(), partial.tally.confused(split), stored.class_names),
-        nearest=_nearest(partial, stored.class_names),
-        label_errors=None,
-        duplicates=None,
-        verification=None,
-        steps=streamed_steps(stored, file, classes, accuracy_of(related), command, trials),
-        left_out=list(stored.left_out_lines(partial.left_out)),
-        notes=[*_notes(stored, classes, split), *(note for one in scores for note in one.notes)],
-        scores=related,
-        trials=trials,
-        equal_count=options.equal_count or 0,
+        splits=dict(zip(SPLITS, found.rows.tolist(), strict=True)) if stored.has_splits else {},
+        measured_on="train rows" if found.train_only else "all rows",
+        counts=information.count,
+        amounts=information.amount,
+        equal_amounts=equal,
+        tally=found.tally,
+        nearest=nearest_pairs(means[known].float(), known, stored.class_names),
+        label_errors=label_errors,
+        duplicates=duplicates,
+        left_out=stored.left_out_lines(found.left_out),
+        equal_count=equal_count,
         shrinkage=options.shrinkage,
         embeddings=options.embeddings,
+        seed=options.seed,
+        trials=Trials(not_tried=(NOT_STREAMED,)) if stored.num_scores else None,
+        error_bounds=information.error_bound,
+        error_estimates=information.error_estimate,
         streamed=True,
+        notes=[] if duplicates is not None else [_TOO_MANY.format(stored.rows)],
     )
 
 
-def _tested(stored: "StoredEmbeddings", partial: Partial) -> tuple[int | None, str]:
-    """The split that accuracy is measured on: test, or validation, or all rows; and what it is called."""
-    for name in ("test", "validation") if stored.has_splits else ():
-        if partial.rows[SPLITS.index(name)]:
-            return SPLITS.index(name), f"{name} rows"
-    return None, "all rows"
+_TOO_MANY = (
+    "Duplicates were not looked for: the prints of {:,} rows take more than a quarter of --memory-budget, which is "
+    "1 GiB where there is none."
+)
 
 
-def _classes(
-    stored: "StoredEmbeddings", partial: Partial, options: Options, split: int | None
-) -> list[ClassMeasure]:
-    found = partial.meter.compute()
-    tested, right = partial.tally.tested(split), partial.tally.right(split)
-    losses = partial.tally.mean_losses(split).tolist()
-    equal = torch.full_like(found.amount, math.nan)
-    if partial.drawn is not None and options.equal_count:
-        x, labels = partial.drawn.of_full_classes(len(equal), options.equal_count)
-        scale, shrinkage = options.embeddings, options.shrinkage
-        if len(x):
-            equal = information_amounts(x, labels, len(equal), shrinkage=shrinkage, embeddings=scale)
-    counts = found.count.long().tolist()
-    return [
-        ClassMeasure(
-            name=name,
-            count=counts[c],
-            tested=int(tested[c]),
-            amount=found.amount[c].item(),
-            accuracy=int(right[c]) / int(tested[c]) if tested[c] else math.nan,
-            loss=losses[c],
-            equal_amount=equal[c].item(),
-            error_bound=found.error_bound[c].item(),
-            error_estimate=found.error_estimate[c].item(),
-        )
-        for c, name in enumerate(stored.class_names)
-    ]
+def _names(stored: "StoredEmbeddings", found: Partial, positions: list[int]) -> list[str]:
+    if "names" not in stored.reader.keys:
+        return [f"row {position}" for position in positions]
+    return list(stored.names_of(found.stored_rows(np.array(positions))).tolist())
 
 
-def _nearest(partial: Partial, class_names: tuple[str, ...]) -> list[Pair]:
-    means = partial.meter.means
-    known = (~means.isnan().any(dim=1)).nonzero().flatten()
-    return nearest_pairs(means[known].float(), known, class_names)
+def _duplicates(stored: "StoredEmbeddings", found: Partial) -> Duplicates | None:
+    if found.prints is None:
+        return None
+    return duplicates_of(
+        found.prints,
+        stored.class_names,
+        vectors=lambda positions: stored.vectors_of(found.stored_rows(positions)),
+        names=lambda positions: _names(stored, found, positions),
+        most_vectors=_VECTORS // (4 * stored.dim),
+        most_groups=MOST_LISTED,
+    )
 
 
-def _known(bits: float) -> float:
-    return -1.0 if math.isnan(bits) else bits
-
-
-def _notes(stored: "StoredEmbeddings", classes: list[ClassMeasure], split: int | None) -> list[str]:
-    absent = sum(one.count == 0 for one in classes)
+def _label_errors(stored: "StoredEmbeddings", found: Partial, tell: Tell) -> LabelErrors:
+    judges = {}
     notes = []
-    if not any(one.tested for one in classes):
-        notes.append("No predictions: accuracy, loss, confusion and correlations with them cannot be told.")
-    elif split is None:
-        notes.append("No rows held out: accuracy may be of rows that the model was trained on, and too high.")
-    if small := small_note(classes, stored.dim):
-        notes.append(small)
-    if absent:
-        notes.append(f"{absent} class{'es have' if absent > 1 else ' has'} no row to measure an amount on.")
-    off = [max(one.error_bound, one.error_estimate, key=_known) for one in classes]
-    if sketched := [bits for bits in off if bits > 0]:
-        notes.append(
-            f"{len(sketched)} class{'es do' if len(sketched) > 1 else ' does'} not fit into --memory-budget and "
-            f"{'were' if len(sketched) > 1 else 'was'} sketched: amounts may be off, by as much as "
-            f"{max(sketched):.3g} bits. A larger budget makes more of them exact."
-        )
-    if adjusted := stored.notes.get("adjusted"):
-        notes.append(f"The scores are not the model's own: {adjusted}.")
-    head = stored.notes.get("head")
-    if stored.num_scores and isinstance(head, dict) and (note := prior_note(head)):
-        notes.append(note)
-    return notes
+    for name, rows in found.asked.items():
+        if (drawn := found.learned.get(name)) is None:
+            notes.append(
+                f"{rows} rows of {len(stored.class_names)} classes are too many to judge their labels"
+            )
+            continue
+        order = np.argsort(drawn.rows)
+        judges[name] = Judge(name, drawn.rows[order], drawn.labels[order], drawn.embeddings[order])
+    judged = [judge.suspects() for judge in judges.values()]
+    others = sum(found.asked[name] - len(found.learned[name].rows) for name in judges)
+    if others and any(one is not None for one in judged):
+        tell(f"reading the table a second time: the judge of labels did not learn from {others:,} rows")
+        for chunk in stored.chunks():
+            for name, asked, features in to_judge(chunk):
+                if name in judges:
+                    new = asked[~np.isin(chunk.rows[asked], found.learned[name].rows)]
+                    judged.append(judges[name].ask(chunk.rows[new], chunk.labels[new], features[new]))
+
+    def splits(positions: list[int]) -> list[str]:
+        if not stored.has_splits:
+            return [""] * len(positions)
+        return [SPLITS[code] for code in stored.splits_of(found.stored_rows(np.array(positions))).tolist()]
+
+    return label_errors_of(
+        [replace(one, rows=found.positions(one.rows)) for one in judged if one is not None],
+        [*notes, *(note for judge in judges.values() for note in judge.notes)],
+        stored.class_names,
+        names=lambda positions: _names(stored, found, positions),
+        splits=splits,
+        most=MOST_LISTED,
+    )

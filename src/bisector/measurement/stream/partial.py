@@ -9,20 +9,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from bisector.data.tables.columns import SPLITS, Array
 from bisector.data.tables.dataset import NO_PREDICTION
 from bisector.errors import ArgumentError
 from bisector.files import read_tensors, reading, whole_file
 from bisector.information.meter import InformationMeter
-from bisector.measurement.stream.draw import EqualDraw, Rows, Vectors
+from bisector.measurement.draw import EqualDraw, Rows, Vectors
+from bisector.measurement.duplicates import PRINT_BYTES, Prints
+from bisector.measurement.label_errors import JudgeName, rows_to_learn_from
 from bisector.measurement.stream.options import Options
-from bisector.measurement.stream.tally import SPLITS, Tally
+from bisector.measurement.tally import Tally
 
 if TYPE_CHECKING:
     from bisector.data.tables import Chunk, Part, StoredEmbeddings
 
-VERSION = 1
+VERSION = 2
 """Of the file; one of another version is not read."""
 
+_PRINTS = 2**30  # bytes that finding duplicates may take, where there is no budget
 _BLOCK = 2**15  # rows that a meter is given at once, at least: it is fastest on many
 _BLOCK_BYTES = 2**26  # of its vectors, at most
 
@@ -30,38 +34,38 @@ _BLOCK_BYTES = 2**26  # of its vectors, at most
 class Partial:
     """The meter, the rows drawn, the predictions and the counts of some rows. Empty at first.
 
+    What finding suspected labels and duplicates needs is beside the memory budget: of each at most a quarter of it.
+
     Args:
-        num_classes: C.
-        dim: D.
-        train_only: whether counts and amounts are those of the training split.
+        stored: the table.
         options: of the measurement.
-        drawn_bytes: of the memory budget, for the rows drawn; the meter has the rest.
     """
 
-    def __init__(
-        self, num_classes: int, dim: int, train_only: bool, options: Options, drawn_bytes: int = 0
-    ) -> None:
-        budget = options.memory_budget
-        self.train_only = train_only
-        self._drawn_bytes = drawn_bytes
+    def __init__(self, stored: "StoredEmbeddings", options: Options) -> None:
+        budget, dim, num_classes = options.memory_budget, stored.dim, len(stored.class_names)
+        self.train_only = stored.train_only
+        self._drawn_bytes = options.drawn_bytes(stored)
         with self._within_budget():
             self.meter = InformationMeter(
                 num_classes,
                 dim,
                 shrinkage=options.shrinkage,
                 embeddings=options.embeddings,
-                memory_budget=None if budget is None else budget - drawn_bytes,
+                memory_budget=None if budget is None else budget - self._drawn_bytes,
             )
         self.drawn = EqualDraw(options.equal_count, dim, options.seed) if options.equal_count else None
         self.tally = Tally(num_classes)
         self.rows: Rows = np.zeros(len(SPLITS), dtype=np.int64)
         self.left_out: Counter[str] = Counter()
-
-    @classmethod
-    def empty(cls, stored: "StoredEmbeddings", options: Options) -> "Partial":
-        """A partial of none of the rows."""
-        drawn = options.drawn_bytes(stored)
-        return cls(len(stored.class_names), stored.dim, stored.train_only, options, drawn)
+        self.gone: Rows = np.empty(0, dtype=np.int64)  # numbers of the rows that are left out
+        room = _PRINTS if budget is None else budget // 4
+        self.prints = Prints(dim) if stored.rows * PRINT_BYTES <= room else None
+        self.asked: Counter[JudgeName] = Counter()  # rows that each judge is asked about
+        self.learned: dict[JudgeName, EqualDraw] = {}  # those that it learns from
+        seen: dict[JudgeName, int | None] = {"scores": stored.num_scores, "embeddings": dim}
+        for judge, width in seen.items():
+            if width and (each := rows_to_learn_from(stored.counts, width, budget)):
+                self.learned[judge] = EqualDraw(each, width)
 
     def add(
         self,
@@ -74,9 +78,24 @@ class Partial:
         Raises:
             ArgumentError: if a part cannot be read, or the memory budget would be broken.
         """
-        for embeddings, labels in _blocks(self._measured(stored.chunks(parts), progress), stored.dim):
+        parts = tuple(parts)
+        following = parts[0].first if parts else 0
+        gone = []
+
+        def noted() -> "Iterator[Chunk]":
+            nonlocal following
+            for chunk in stored.chunks(parts):
+                if len(chunk):
+                    gone.append(np.setdiff1d(np.arange(following, chunk.rows[-1] + 1), chunk.rows))
+                    following = int(chunk.rows[-1]) + 1
+                yield chunk
+
+        for embeddings, labels in _blocks(self._measured(noted(), progress), stored.dim):
             with self._within_budget():
                 self.meter.update(_tensor(embeddings), _tensor(labels))
+        if parts:
+            gone.append(np.arange(following, parts[-1].first + parts[-1].rows))
+        self.gone = np.concatenate([self.gone, *gone])
 
     def merge(self, other: "Partial") -> None:
         """Take in what other rows gave."""
@@ -87,6 +106,21 @@ class Partial:
         self.tally.merge(other.tally)
         self.rows += other.rows
         self.left_out.update(other.left_out)
+        self.gone = np.concatenate([self.gone, other.gone])
+        if self.prints is not None and other.prints is not None:
+            self.prints.merge(other.prints)
+        self.asked.update(other.asked)
+        for judge, learned in self.learned.items():
+            learned.merge(other.learned[judge])
+
+    def positions(self, rows: Rows) -> Rows:
+        """Where rows are among those that are not left out, by their numbers in the whole table."""
+        return rows - np.searchsorted(self.gone, rows)
+
+    def stored_rows(self, positions: Rows) -> Rows:
+        """The numbers of rows in the whole table, by where they are among those that are not left out."""
+        positions = np.asarray(positions, dtype=np.int64)
+        return positions + np.searchsorted(self.gone - np.arange(len(self.gone)), positions, side="right")
 
     def save(self, path: Path) -> None:
         """Write a file that is whole or not there.
@@ -101,6 +135,10 @@ class Partial:
             "tally": self.tally.state_dict(),
             "rows": torch.from_numpy(self.rows),
             "left_out": dict(self.left_out),
+            "gone": torch.from_numpy(self.gone),
+            "prints": None if self.prints is None else self.prints.state_dict(),
+            "asked": dict(self.asked),
+            "learned": {judge: draw.state_dict() for judge, draw in self.learned.items()},
         }
         with whole_file(path) as file:
             torch.save(state, file)
@@ -124,6 +162,12 @@ class Partial:
             self.tally.load_state_dict(state["tally"])
             self.rows = state["rows"].numpy()
             self.left_out = Counter(state["left_out"])
+            self.gone = state["gone"].numpy()
+            if self.prints is not None:
+                self.prints.load_state_dict(state.pop("prints"))
+            self.asked = Counter(state["asked"])
+            for judge, draw in self.learned.items():
+                draw.load_state_dict(state["learned"][judge])
 
     @contextmanager
     def _within_budget(self) -> Iterator[None]:
@@ -149,6 +193,12 @@ class Partial:
             self.left_out.update(chunk.left_out)
             self.tally.add(splits, chunk.labels, chunk.predictions, chunk.losses)
             rows, labels, embeddings = chunk.rows, chunk.labels, chunk.embeddings
+            if self.prints is not None:
+                self.prints.add(embeddings, labels, chunk.splits)
+            for judge, asked, features in to_judge(chunk):
+                self.asked[judge] += len(asked)
+                if judge in self.learned:
+                    self.learned[judge].add(rows[asked], labels[asked], features[asked])
             if self.train_only and splits.any():
                 kept = np.flatnonzero(splits == 0)
                 rows, labels, embeddings = rows[kept], labels[kept], embeddings[kept]
@@ -157,6 +207,15 @@ class Partial:
             yield embeddings, labels
             gone = (count for why, count in chunk.left_out.items() if why != NO_PREDICTION)
             progress(len(chunk) + sum(gone))
+
+
+def to_judge(chunk: "Chunk") -> "Iterator[tuple[JudgeName, Array, Array]]":
+    """Which rows of a chunk each judge is asked about, and what it sees: see `find_label_errors`."""
+    own = np.zeros(len(chunk), dtype=bool)
+    if chunk.scores is not None and chunk.splits is not None:
+        own = (chunk.splits > 0) & np.isfinite(chunk.scores).all(axis=1)
+        yield "scores", np.flatnonzero(own), chunk.scores
+    yield "embeddings", np.flatnonzero(~own), chunk.embeddings
 
 
 def _tensor(rows: Vectors | Rows) -> torch.Tensor:

@@ -7,9 +7,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bisector.measurement.stream.draw import Rows
+from bisector.data.tables.columns import SPLITS
+from bisector.measurement.draw import Rows
 
-SPLITS = ("train", "validation", "test")
 _MOST_PENDING = 2**22  # 32 MiB of codes wait before they are counted
 
 
