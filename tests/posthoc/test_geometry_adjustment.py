@@ -42,7 +42,7 @@ def test_the_fit_is_the_minimum_that_scipy_finds(geometry: ClassGeometry) -> Non
     keep = torch.rand(300, generator=torch.Generator().manual_seed(0)) < torch.tensor([1, 0.6, 0.3, 0.2])[y]
     x, y = x[keep], y[keep]
     scores = linear_scores(x) + 3 * torch.nn.functional.one_hot(y, C)
-    found = fit_geometry(scores, y, x, geometry)
+    found = fit_geometry(scores, y, x, geometry, moments="train")
     logits, evidence = scores, geometry.evidence(x)
     volume = geometry.log_volume - geometry.log_volume.mean()
     weights = 1 / (C * y.bincount()[y].double())
@@ -112,6 +112,25 @@ def test_the_highest_logits_alone_decide_as_all_do(geometry: ClassGeometry) -> N
     assert balanced(fitted.predict(scores, x), y) > balanced(scores.argmax(1), y) + 0.1
 
 
+def test_rows_learned_by_heart_are_known_by_what_held_out_rows_say() -> None:
+    """Training rows that lie all at their class's mean tell nothing of how wide it is; held-out ones do."""
+    x, y = widths(400, 0)
+    learned = torch.eye(C, D, dtype=torch.float64)[y] + 0.01 * x
+    geometry = ClassGeometry.fit(learned, y, kappa=1.0)
+    v, t = widths(800, 1)
+    new, truth = widths(4000, 2)
+    after = {}
+    for moments in ("train", "held-out", "auto"):
+        found = fit_geometry(linear_scores(v), t, v, geometry, moments=moments)
+        after[moments] = balanced(found.predict(linear_scores(new), new), truth)
+    assert after["held-out"] > after["train"] + 0.05
+    assert after["auto"] > after["train"] + 0.05
+    alone = fit_geometry(linear_scores(v), t, v)
+    assert balanced(alone.predict(linear_scores(new), new), truth) > after["train"] + 0.05
+    with pytest.raises(ArgumentError, match="geometry: got None; expected that of training rows"):
+        fit_geometry(linear_scores(v), t, v, moments="both")
+
+
 def test_a_class_without_rows_takes_the_mean_of_the_others() -> None:
     x, y = widths(300, 1)
     geometry = ClassGeometry.fit(x[y < 3], y[y < 3], C)
@@ -126,8 +145,11 @@ def test_the_count_term_follows_the_counts() -> None:
     few = torch.cat([x[y != 0], x[y == 0][:10]]), torch.cat([y[y != 0], y[y == 0][:10]])
     even, uneven = ClassGeometry.fit(x, y), ClassGeometry.fit(*few)
     v, t = widths(400, 1)
-    assert fit_geometry(linear_scores(v), t, v, even, count_term=True).t == 0
-    assert fit_geometry(linear_scores(v), t, v, uneven, count_term=True).t != 0
+    found = [
+        fit_geometry(linear_scores(v), t, v, one, moments="train", count_term=True) for one in (even, uneven)
+    ]
+    assert found[0].t == 0
+    assert found[1].t != 0
 
 
 def test_probabilities_stay_probabilities(geometry: ClassGeometry) -> None:

@@ -192,8 +192,31 @@ class ClassGeometry:
         require(isinstance(other, ClassGeometry), "other", type(other).__name__, "a ClassGeometry")
         both = _copy(self._meter)
         both.merge(_copy(other._meter))
-        return type(self)(
-            both, kappa=self.kappa, ridge=self.ridge, dof=self.dof, memory_budget=self.memory_budget
+        return self._with(both)
+
+    def refitted(
+        self,
+        embeddings: Tensor,  # (N, D)
+        labels: Tensor,  # (N,)
+        *,
+        merged: bool = False,
+    ) -> "ClassGeometry":
+        """Return the geometry of other rows, or of these and others together, with the options of this one.
+
+        Raises:
+            ArgumentError: as `fit`.
+        """
+        meter = (
+            _copy(self._meter)
+            if merged
+            else InformationMeter(self.num_classes, self.dim, embeddings=self.scale)
+        )
+        meter.update(embeddings, labels)
+        return self._with(meter)
+
+    def _with(self, meter: InformationMeter) -> "ClassGeometry":
+        return ClassGeometry(
+            meter, kappa=self.kappa, ridge=self.ridge, dof=self.dof, memory_budget=self.memory_budget
         )
 
     @property

@@ -4,17 +4,23 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
+from bisector.checks import require_embeddings
 from bisector.errors import require, require_choice, require_integer, require_number
 from bisector.files import reading
 from bisector.information.geometry import ClassGeometry
 from bisector.posthoc.adjustment import KINDS, Kind, logits_of
 from bisector.posthoc.fit import _folds, _weights, require_fit_rows
 
-_EPSILON = 1e-4  # draws fitted coefficients to the identity where rows can be told apart perfectly
+Moments: TypeAlias = Literal["auto", "train", "held-out", "both"]
+MOMENTS: tuple[Moments, ...] = ("auto", "train", "held-out", "both")
+
+_ROWS = {"train": "training rows", "held-out": "held-out rows", "both": "training and held-out rows"}
+_EPSILON = 1e-5  # draws fitted coefficients to the identity where rows can be told apart perfectly
 _STEPS = 100
 
 
@@ -139,8 +145,10 @@ def fit_geometry(
     scores: Tensor,  # (N, C)
     labels: Tensor | Sequence[int] | None,  # (N,)
     embeddings: Tensor,  # (N, D)
-    geometry: ClassGeometry,
+    geometry: ClassGeometry | None = None,
     *,
+    moments: Moments = "auto",
+    scale: str = "raw",
     kind: Kind = "logits",
     count_term: bool = False,
     k: int | None = None,
@@ -155,11 +163,17 @@ def fit_geometry(
     the identity. (Fixed numbers would do on networks that were trained end to end, and lose 15 points on frozen
     encoders: so there are none.)
 
+    A network that has learned its training rows by heart shows them narrower than new ones. So the means and
+    covariances may also be those of the rows given here: each row is then scored by those of the other folds.
+
     Args:
         scores: (N, C) of rows of which neither the network nor the geometry has seen any.
         labels: (N,) their classes.
         embeddings: (N, D) of the same rows.
-        geometry: of the training rows.
+        geometry: of the training rows, if they are at hand.
+        moments: which rows' means and covariances: "train", those of `geometry`; "held-out", those given here;
+            "both"; or "auto", whichever has the lowest cross-validated loss.
+        scale: of the embeddings where there is no geometry: "raw", or "unit" for those of a cosine head.
         kind: what the scores are: "logits" or "probabilities".
         count_term: whether t is fitted too, where the counts differ twofold at least; else it is 0.
         k: see `GeometryAdjustment`; where rows are fitted, their own class is looked at as well.
@@ -168,54 +182,82 @@ def fit_geometry(
         class_names: to be kept with the result.
 
     Raises:
-        ArgumentError: an argument is not as described.
+        ArgumentError: an argument is not as described, or no class has two rows.
     """
-    classes = geometry.num_classes
-    logits = logits_of("scores", scores, kind, num_classes=classes).cpu().double()
+    require_choice("moments", moments, MOMENTS)
+    require(
+        geometry is not None or moments in {"auto", "held-out"}, "geometry", "None", "that of training rows"
+    )
+    known, dim = (None, None) if geometry is None else (geometry.num_classes, geometry.dim)
+    logits = logits_of("scores", scores, kind, num_classes=known).cpu().double()
     truth = require_fit_rows(logits, labels, "the geometry's share").long()
+    classes = logits.shape[1]
     require_integer("folds", folds, least=2)
     require(len(truth) >= folds, "scores", f"{len(truth)} rows", f"at least {folds}, one a fold")
+    require_embeddings("embeddings", embeddings, dim)
+    fits = len(embeddings) == len(logits)
+    require(fits, "embeddings", f"shape {tuple(embeddings.shape)}", f"({len(logits)}, D)")
     chosen = None
     if k is not None and require_integer("k", k, least=1) < classes:
         chosen = _with_truth(logits.topk(k, dim=1).indices, truth)
-    features = _features(geometry, logits, embeddings, chosen)
-    counts = geometry.counts[geometry.counts > 0]
-    features = features[:, :, : 4 if count_term and float(counts.max() / counts.min()) >= 2 else 3]
     own = truth if chosen is None else (chosen == truth[:, None]).to(torch.int8).argmax(1)
-    weights = _weights(truth, classes)
     fold = _folds(truth, folds, seed)
-    gain = torch.empty_like(weights)  # of each row, in nats, by a fit on the other folds
-    for held_out in range(folds):
-        out = fold == held_out
-        if bool(out.any()):
-            rows = features[~out], own[~out], _weights(truth[~out], classes)
-            before, after = (
-                _row_losses(features[out][:, :, :p], own[out], _fit(*_cut(rows, p)))
-                for p in (1, features.shape[2])
-            )
-            gain[out] = before - after
-    mean, error = _balanced(gain, truth, weights)
-    theta = _fit(features, own, weights)
-    settings = {"log_loss_gain": mean, "standard_error": error}
+    parts = [fold == held_out for held_out in range(folds) if bool((fold == held_out).any())]
+
+    def geometry_of(rows: Tensor, which: str) -> ClassGeometry:
+        if which == "train":
+            assert geometry is not None
+            return geometry
+        if geometry is None:
+            return ClassGeometry.fit(embeddings[rows], truth[rows], classes, scale=scale)
+        return geometry.refitted(embeddings[rows], truth[rows], merged=which == "both")
+
+    best: tuple[float, float, str, Tensor] | None = None
+    candidates: tuple[str, ...] = (moments,)
+    if moments == "auto":
+        candidates = MOMENTS[1:] if geometry is not None else ("held-out",)
+    for which in candidates:
+        features = torch.empty(*own.shape, classes if chosen is None else k or 0, 4, dtype=torch.float64)
+        for out in parts:
+            picked = None if chosen is None else chosen[out]
+            features[out] = _features(geometry_of(~out, which), logits[out], embeddings[out], picked)
+        counts = geometry_of(torch.ones_like(fold, dtype=torch.bool), which).counts
+        counts = counts[counts > 0]
+        features = features[:, :, : 4 if count_term and float(counts.max() / counts.min()) >= 2 else 3]
+        mean, error = _cross_validated(features, own, truth, classes, parts)
+        if best is None or mean > best[0]:
+            best = mean, error, which, features
+    assert best is not None
+    mean, error, taken, features = best
     told = (
-        f"cross-validated on {len(truth):,} rows, the geometry lowers the balanced log-loss by {mean:.3g} nats "
-        f"(standard error {error:.2g})"
+        f"with means and covariances of {_ROWS[taken]}, cross-validated on {len(truth):,} rows, the geometry "
+        f"lowers the balanced log-loss by {mean:.3g} nats (standard error {error:.2g})"
     )
-    if not mean > error:
+    numbers: dict[str, float] = {}
+    if mean > error:
+        numbers = dict(zip("abet", _fit(features, own, _weights(truth, classes)).tolist(), strict=False))
+    else:
         told = f"{told}: not by more than that, so the scores stay as they are"
-        return GeometryAdjustment(
-            geometry, k=k, kind=kind, description=told, settings=settings, class_names=tuple(class_names)
-        )
-    numbers = dict(zip("abet", theta.tolist(), strict=False))
+    found = geometry_of(torch.ones_like(fold, dtype=torch.bool), taken)
+    settings = {"log_loss_gain": mean, "standard_error": error}
     return GeometryAdjustment(
-        geometry,
-        **numbers,
-        k=k,
-        kind=kind,
-        description=told,
-        settings=settings,
-        class_names=tuple(class_names),
+        found, **numbers, k=k, kind=kind, description=told, settings=settings, class_names=tuple(class_names)
     )
+
+
+def _cross_validated(
+    features: Tensor, own: Tensor, truth: Tensor, classes: int, parts: Sequence[Tensor]
+) -> tuple[float, float]:
+    """Return how much lower the balanced log-loss is than by a temperature alone, and the standard error."""
+    gain = torch.empty(len(own), dtype=torch.float64, device="cpu")
+    for out in parts:
+        weights = _weights(truth[~out], classes)
+        before, after = (
+            _row_losses(features[out, :, :p], own[out], _fit(features[~out, :, :p], own[~out], weights))
+            for p in (1, features.shape[2])
+        )
+        gain[out] = before - after
+    return _balanced(gain, truth, _weights(truth, classes))
 
 
 def _features(
@@ -244,10 +286,6 @@ def _with_truth(top: Tensor, truth: Tensor) -> Tensor:
     top = top.clone()
     top[absent, -1] = truth[absent]
     return top
-
-
-def _cut(rows: tuple[Tensor, Tensor, Tensor], p: int) -> tuple[Tensor, Tensor, Tensor]:
-    return rows[0][:, :, :p], rows[1], rows[2]
 
 
 def _row_losses(features: Tensor, own: Tensor, theta: Tensor) -> Tensor:
