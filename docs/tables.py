@@ -10,8 +10,8 @@ from pathlib import Path
 
 from bisector.metrics.summary import METRICS
 from bisector.metrics.verification import Verification
-from bisector.report.differences import difference_rows
-from bisector.report.names import head_label
+from bisector.report.differences import differences_of
+from bisector.report.words import head_label
 from bisector.training.results import Comparison
 
 COLUMNS = ("balanced_accuracy", "many", "few", "worst_class", "bias")
@@ -24,7 +24,7 @@ def main(path: Path) -> None:
     infos = {info.key: info for info in METRICS}
     titles = [f"{infos[key].label.lower()} {infos[key].unit}" for key in COLUMNS]
     base = head_label(comparison.baseline_head)
-    rows = {row.head: row.differences["balanced_accuracy"] for row in difference_rows(comparison)}
+    rows = {head: found["balanced_accuracy"] for head, found in differences_of(comparison).items()}
     _line("head", *titles, f"balanced accuracy less that of {base}, 95% interval")
     _line(*["---"] * (len(COLUMNS) + 2))
     for head in comparison.heads:

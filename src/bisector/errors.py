@@ -120,6 +120,39 @@ def plain(word: str) -> str:
     return word.strip().lower().replace("_", "-").replace(" ", "-")
 
 
+def parsed_options(name: str, spec: str, assignments: Iterable[str]) -> dict[str, str]:
+    """Return the options of a spec such as ``igam:preset=paper``, as text.
+
+    Args:
+        name: of the argument.
+        spec: as it was typed.
+        assignments: what follows its name, at the colons.
+
+    Raises:
+        ArgumentError: one is not ``option=value``, or gives an option twice.
+
+    >>> parsed_options("head", "igam:preset=paper", ["preset=paper"])
+    {'preset': 'paper'}
+    """
+    options: dict[str, str] = {}
+    for text in assignments:
+        option, equals, value = text.partition("=")
+        require(bool(option and equals and value), name, f"{text!r} in {spec!r}", "name:option=value")
+        require(option not in options, name, f"{option} twice in {spec!r}", "each option once")
+        options[option] = value
+    return options
+
+
+def reason_of(error: Exception, *, whole: bool = True) -> str:
+    r"""Return what an error says, in one line: its first one, or all of them joined.
+
+    >>> reason_of(OSError("no room\nfor it")), reason_of(OSError("no room\nfor it"), whole=False)
+    ('no room for it', 'no room')
+    """
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join(" ".join(lines).split()) if whole else lines[0]
+
+
 def missing_extra(package: str, extra: str) -> MissingExtraError:
     """The error for an optional package that is not installed."""
     return MissingExtraError(f"{package} is not installed; it comes with: pip install 'bisector[{extra}]'")

@@ -78,22 +78,3 @@ def test_the_files_hold_what_was_printed(tmp_path: Path, capsys: pytest.CaptureF
         for row in run["rows"]:
             assert row["name"] in printed
             assert f"| {row['name']}" in page
-
-
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (["--dims", "4,five"], "--dims: got 'five'"),
-        (["--dims", ""], "--dims: got ''"),
-        (["--dims", "0"], "--dims: got 0"),
-        (["--classes", "0"], "classes: got 0"),
-        (["--least", "1"], "least: got 1"),
-        (["--most", "19"], "most: got 19"),
-        (["--repeats", "0"], "--repeats: got 0"),
-    ],
-)
-def test_a_mistake_is_one_line(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(words) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1, said
-    assert told in said

@@ -67,21 +67,3 @@ def test_the_files_hold_what_was_printed(tmp_path: Path, capsys: pytest.CaptureF
     ]
     assert found["overheads"] == ratios
     assert found["shares"]["overhead"] == median(ratios)
-
-
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (["--head", "igm"], "did you mean 'igam'?"),
-        (["--steps", "0"], "--steps: got 0"),
-        (["--repeats", "0"], "--repeats: got 0"),
-        (["--embedding-dim", "1"], "embedding_dim: got 1"),
-        (["--data", "digit"], "did you mean 'digits'?"),
-    ],
-)
-def test_a_mistake_is_one_line(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    data = [] if "--data" in words else ["--data", "digits"]
-    assert main([*data, *words]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1, said
-    assert told in said

@@ -173,25 +173,6 @@ def test_the_files_hold_what_was_measured(tmp_path: Path, capsys: pytest.Capture
     assert all(math.isnan(check["bound"]) and check["estimate"] >= 0 for check in sketched)
 
 
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (["--rows", "39", "--classes", "40"], "rows: got 39; expected an integer of at least 40"),
-        (["--dim", "0"], "--dim: got 0"),
-        (["--checked", "0"], "--checked: got 0"),
-        (["--memory-budget", "much"], "--memory-budget: got 'much'"),
-        (["--shrinkages", "oaz"], "did you mean 'oas'?"),
-        (["--shrinkages", ","], "--shrinkages: got ','"),
-        (["--threads", "0"], "--threads: got 0"),
-    ],
-)
-def test_a_mistake_is_one_line(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(words) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1, said
-    assert told in said
-
-
 MIB, GB = 2**20, 1e9
 
 

@@ -33,10 +33,7 @@ def test_a_file_of_options_is_what_one_would_type_and_what_is_typed_wins(tmp_pat
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (
-            "epohcs: 3\n",
-            "--config: got the option 'epohcs'; expected one that --help lists; did you mean 'epochs'?",
-        ),
+        ("epohcs: 3\n", "got the option 'epohcs'; expected one that --help lists; did you mean 'epochs'?"),
         ("- 1\n- 2\n", "(list, not options)"),
         ("epochs: [1\n", "expected YAML with a line for each option, as epochs: 10"),
         ("epochs: {a: 1}\n", "--config: got epochs: {'a': 1}; expected a text, a number"),
@@ -57,46 +54,27 @@ def test_a_mistake_in_the_file_is_one_line(
     assert said.startswith(f"bisector {' '.join(command)}: error: ")
 
 
+def compare_detectors(folder: Path, **options: object) -> list[str]:
+    file = yaml(folder / "c.yaml", {**TINY, "data": str(write_voc(folder / "voc")), **options})
+    return ["detect", "compare", "--config", file, "--out", str(folder / "out")]
+
+
 def test_a_dry_run_tells_what_detectors_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = {**TINY, "data": str(write_voc(tmp_path / "voc")), "heads": ["igam", "linear"], "epochs": 20}
-    words = [
-        "detect",
-        "compare",
-        "--config",
-        yaml(tmp_path / "c.yaml", options),
-        "--out",
-        str(tmp_path / "out"),
-    ]
+    words = compare_detectors(tmp_path, heads=["igam", "linear"], epochs=20)
     assert main([*words, "--dry-run", "--seeds", "2"]) == 0
     said = capsys.readouterr()
     assert "dry run: 2 of 2: linear, at most 15 steps in a process of its own" in said.err
     assert "voc train: 3 classes; pictures: 16 train, 6 validation, 6 test" in said.out
-    assert [line.split()[2] for line in said.out.splitlines() if line.startswith(("igam", "linear"))] == [
-        "60"
-    ] * 2
+    rows = [line.split() for line in said.out.splitlines() if line.startswith(("igam", "linear"))]
+    assert [row[2] for row in rows] == ["60", "60"]
     assert "Trainings: 4, 0 done" in said.out
     assert not (tmp_path / "out").exists()
 
 
 def test_detectors_are_compared_with_a_baseline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = {
-        **TINY,
-        "data": str(write_voc(tmp_path / "voc")),
-        "heads": "igam,linear",
-        "epochs": 1,
-        "jobs": 1,
-    }
-    words = [
-        "detect",
-        "compare",
-        "--config",
-        yaml(tmp_path / "c.yaml", options),
-        "--out",
-        str(tmp_path / "out"),
-    ]
+    words = compare_detectors(tmp_path, heads="igam,linear", epochs=1, jobs=1)
     assert main([*words, "--seeds", "2", "--baseline", "linear"]) == 0
     assert "Difference from Linear, seed by seed (95% interval)" in capsys.readouterr().out
     assert main([*words, "--baseline", "arcface"]) == 2
-    assert (
-        "baseline: got 'arcface'; expected one of the heads compared: igam, linear" in capsys.readouterr().err
-    )
+    told = "baseline: got 'arcface'; expected one of the heads compared: igam, linear"
+    assert told in capsys.readouterr().err

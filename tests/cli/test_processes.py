@@ -133,7 +133,7 @@ def test_a_killed_loader_is_one_line(tmp_path: Path, table: str) -> None:
             told = process.communicate(timeout=120)[0]
         finally:
             process.kill()
-    assert process.returncode == 2
+    assert process.returncode == 2, told
     assert "Traceback" not in told
     assert re.search(r"^bisector train: error: workers: a process that loads data was killed", told, re.M)
 

@@ -13,7 +13,7 @@ from bisector.cli.main import main
 from bisector.data.tables import read_embeddings
 from bisector.measurement.measurement import Measurement
 from bisector.metrics.groups import balanced_accuracy
-from bisector.report.measurement_text import format_measurement
+from bisector.report.measurement import format_measurement
 
 NAMES = ["white cats", "naïve 猫", "<img src=x onerror=window.pwned=1>", "plain"]
 CORRUPT = "naïve 猫/broken.jpg"

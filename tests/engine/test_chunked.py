@@ -12,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bisector.engine import walk
-from bisector.engine.budget import MemoryBudget, release_workspace
+from bisector.engine import chunked
+from bisector.engine.budget import MemoryBudget, Plan, Scratch, release_workspace
+from bisector.engine.budget import plan as make_plan
 from bisector.engine.dispatch import margin_cross_entropy
-from bisector.engine.plan import Plan
-from bisector.engine.plan import plan as make_plan
 from bisector.errors import ArgumentError
 from bisector.functional import reference
 from bisector.functional.margins import Margin, PairwiseMargin
@@ -41,7 +40,7 @@ def cut(rows: int, classes: int, keep: bool) -> Iterator[None]:
     def plan(B: int, C: int, *_: int, kept_bytes: int, **__: Any) -> Plan:
         return Plan(min(rows, B), min(classes, max(C, 1)), keep and kept_bytes > 0)
 
-    with patch.object(walk, "plan", plan):
+    with patch.object(chunked, "plan", plan):
         yield
 
 
@@ -123,7 +122,7 @@ def test_every_head_agrees_with_the_reference_as_well_as_the_dense_loss_does(
     upstream = torch.rand(rows if reduction == "none" else ())
     dense = results(head, x, y, upstream, "dense", autocast)
     with cut(*pieces):
-        chunked = results(head, x, y, upstream, "chunked", autocast)
+        ours = results(head, x, y, upstream, "chunked", autocast)
     exact_y = y.double() if y.is_floating_point() else y
     exact = results(head.double(), x.double(), exact_y, upstream.double(), "dense", None)
     # One rounding of the scores, in the dtype that they are worked in, moves the exact result by this much: far
@@ -138,9 +137,9 @@ def test_every_head_agrees_with_the_reference_as_well_as_the_dense_loss_does(
     term = SCALE * float(upstream.abs().max()) / min(1.0, shortest)
     for number, one in enumerate(exact):
         unit = float(one.abs().max()) + term
-        assert chunked[number].dtype == dense[number].dtype
+        assert ours[number].dtype == dense[number].dtype
         error = max(largest_error(other, exact, number) for other in (dense, *nudged))
-        assert largest_error(chunked, exact, number) <= 2 * error + 8 * epsilon * unit, number
+        assert largest_error(ours, exact, number) <= 2 * error + 8 * epsilon * unit, number
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -152,7 +151,7 @@ def test_every_element_is_written(case: Case, keep: bool) -> None:
     expected = results(head, x, y, torch.ones(()), "dense", None)
     torch.use_deterministic_algorithms(True)  # fills what is allocated uninitialised with NaN
     try:
-        with cut(3, 4, keep), patch.object(walk, "WORKSPACE", _Poisoned()):
+        with cut(3, 4, keep), patch.object(chunked, "WORKSPACE", _Poisoned()):
             poisoned = results(head, x, y, torch.ones(()), "chunked", None)
     finally:
         torch.use_deterministic_algorithms(False)
@@ -164,8 +163,6 @@ class _Poisoned:
     """A workspace whose memory is not kept, so that all of it is fresh, and poisoned."""
 
     def take(self, size: int, device: torch.device) -> Any:
-        from bisector.engine.budget import Scratch
-
         return Scratch(torch.full((size,), 0xFF, dtype=torch.uint8), None)
 
 
@@ -221,8 +218,8 @@ def test_near_the_ends_of_the_circle_the_pairwise_margin_is_exact(direction: str
     for backend in ("dense", "chunked"):
         loss = margin_cross_entropy(x, w, y, margin=margin, scale=16.0, backend=backend)
         both.append([loss, *torch.autograd.grad(loss, [x, w])])
-    for dense, chunked in zip(*both, strict=True):
-        torch.testing.assert_close(chunked, dense, rtol=1e-9, atol=1e-9)
+    for dense, ours in zip(*both, strict=True):
+        torch.testing.assert_close(ours, dense, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
@@ -236,8 +233,8 @@ def test_a_graph_may_be_used_twice(reduction: str) -> None:
             second = torch.autograd.grad(3 * loss, [x, w], retain_graph=True)
             third = torch.autograd.grad(loss, [x, w])
         gradients.append([*first, *second, *third])
-    for dense, chunked in zip(*gradients, strict=True):
-        torch.testing.assert_close(chunked, dense, rtol=1e-10, atol=1e-12)
+    for dense, ours in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, dense, rtol=1e-10, atol=1e-12)
 
 
 def test_gradients_accumulate_over_calls() -> None:
@@ -327,8 +324,8 @@ def test_what_is_learned_inside_a_margin_gets_its_gradient(name: str, reduction:
                 x, w, y, margin=margin, scale=5.0, reduction=reduction, backend=backend
             )
             gradients.append(torch.autograd.grad(loss.sum(), [parameter, x, w]))
-    for dense, chunked in zip(*gradients, strict=True):
-        torch.testing.assert_close(chunked, dense, rtol=1e-9, atol=1e-11)
+    for dense, ours in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, dense, rtol=1e-9, atol=1e-11)
 
 
 def test_a_margin_may_compute_a_loss_of_its_own() -> None:
@@ -474,8 +471,8 @@ def test_a_margin_may_write_into_what_it_is_given(rows: int, keep: bool) -> None
         with cut(rows, 4, keep):
             loss = margin_cross_entropy(x, w, y, margin=Margin(custom=custom_in_place), backend=backend)
         gradients.append(torch.autograd.grad(loss, [x, w]))
-    for dense, chunked in zip(*gradients, strict=True):
-        torch.testing.assert_close(chunked, dense)
+    for dense, ours in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, dense)
 
 
 def test_weights_without_numbers_are_told() -> None:

@@ -6,9 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bisector.engine.row_gradient import take_rows
-from bisector.engine.sampled import sampled_margin_cross_entropy
-from bisector.engine.sampled_classes import sample_classes
+from bisector.engine.sampled import sample_classes, sampled_margin_cross_entropy, take_rows
 from bisector.errors import ArgumentError
 from bisector.functional.margins import Margin, PairwiseMargin
 from bisector.functional.row_losses import RowLoss

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import bisector as bs
-from bisector.engine.sampled import sampled_margin_cross_entropy
-from bisector.engine.sampled_classes import sample_classes
+from bisector.engine.sampled import sample_classes, sampled_margin_cross_entropy
 from head_cases import CASES, batch, made
 from real_processes import in_processes
 

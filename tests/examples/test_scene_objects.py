@@ -134,7 +134,7 @@ def test_a_folder_of_photographs_without_alpha(tmp_path: Path, night: Path, pain
     ("spec", "told"),
     [
         ("scenes:sizes=9", "option of scenes: got 'sizes'; did you mean 'size'?"),
-        ("scenes:size", f"data: got 'size' in '{SCENES}:size'; expected option=value"),
+        ("scenes:size", f"data: got 'size' in '{SCENES}:size'; expected name:option=value"),
         ("scenes:size=64:size=65", "data: got size twice"),
         ("scenes:size=big", "size: got 'big'; expected an integer"),
         ("scenes:size=8", "size: got 8; expected an integer of at least 32"),

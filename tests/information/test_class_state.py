@@ -98,7 +98,7 @@ def test_what_is_unpacked_shares_no_memory():
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("rows32", lambda t: t[1:]),
+        ("rows", lambda t: t[1:]),
         ("classes", lambda t: t + 8),
         ("classes", lambda t: t * 0),
         ("sizes", lambda t: t - 100),

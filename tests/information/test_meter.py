@@ -1,6 +1,5 @@
 import copy
 import io
-import itertools
 import warnings
 
 import pytest
@@ -50,7 +49,7 @@ def assert_same(a, b, tolerance=1e-9):
     assert a.skipped == b.skipped
     for name in ("amount", "count", "effective_rank", "drift"):
         left, right = getattr(a, name), getattr(b, name)
-        torch.testing.assert_close(left, right, rtol=tolerance, atol=1e-12, equal_nan=True)
+        torch.testing.assert_close(left, right, rtol=tolerance, atol=min(tolerance, 1e-12), equal_nan=True)
 
 
 def assert_is(meter, x, labels, tolerance=1e-9):
@@ -72,12 +71,14 @@ class TestStream:
         x, labels = stream()
         assert_is(fed(x, labels, shrinkage=shrinkage, embeddings=embeddings, queue=50), x, labels)
 
-    @pytest.mark.parametrize("queue", [1, 7, 24, 60, 120, 240, 241, 10_000])
-    @pytest.mark.parametrize("batch", [1, 16, 100, 240])
-    def test_the_queue_does_not_matter(self, queue, batch):
-        # Lengths that divide the 240 rows and that do not, batches within, across and over many flushes.
+    @pytest.mark.parametrize(
+        ("dtype", "integer"),
+        [(torch.float16, torch.uint8), (torch.bfloat16, torch.int32), (torch.float32, torch.int64)],
+    )
+    def test_any_dtype_is_taken(self, dtype, integer):
         x, labels = stream()
-        assert_is(fed(x, labels, batch, queue=queue), x, labels)
+        x = x.to(dtype)
+        assert_is(fed(x, labels.to(integer), queue=50), x.double(), labels, tolerance=1e-6)
 
     @given(
         st.lists(st.integers(0, CLASSES - 1), max_size=60),
@@ -133,13 +134,6 @@ class TestStream:
             mine.zero_()
         own_labels.zero_()
         assert_is(meter, x, labels)
-
-    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-    @pytest.mark.parametrize("integer", [torch.uint8, torch.int32])
-    def test_dtypes(self, dtype, integer):
-        x, labels = stream()
-        x = x.to(dtype)
-        assert_is(fed(x, labels.to(integer), queue=50), x.double(), labels, tolerance=1e-6)
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
     def test_an_accelerators_embeddings_are_taken(self):
@@ -212,84 +206,34 @@ class TestFaultyRows:
 
 
 class TestEpochs:
-    def test_the_papers_epoch_starts_empty(self):
-        first, second = stream(seed=0), stream(seed=1)
-        meter = fed(*first, queue=50)
-        meter.forget()
-        assert meter.counts.sum() == 0
-        assert meter.compute().amount.isnan().all()
-        for part in zip(torch.split(second[0], 16), torch.split(second[1], 16), strict=True):
-            meter.update(*part)
-        assert_is(meter, *second)
-
     def test_drift_is_how_far_the_mean_moved_since_forget(self):
         x, labels = stream()
         meter = fed(x, labels, queue=50)
         meter.forget()
         shift = torch.tensor([3.0, 0, 4, 0, 0], dtype=torch.float64)
-        meter.update(x + shift, labels)
-        drift = meter.compute().drift
-        torch.testing.assert_close(drift[:5], torch.full((5,), 5.0, dtype=torch.float64), rtol=1e-6, atol=0)
-        assert drift[5].isnan()
-
-    def test_a_class_that_was_absent_has_no_drift(self):
-        x, labels = stream()
-        late = labels == 4
-        meter = fed(x[~late], labels[~late])
-        meter.forget()
-        meter.update(x[labels > 0], labels[labels > 0])
-        assert meter.compute().drift.isnan().tolist() == [True, False, False, False, True, True]
-
-    def test_partial_forgetting_weighs_the_past(self):
-        # Three epochs at a half weigh 1/4, 1/2 and 1; rows repeated 1, 2 and 4 times weigh the same.
-        epochs = [stream(seed=seed) for seed in range(3)]
-        meter = InformationMeter(CLASSES, DIM, queue=50, forgetting=0.5, shrinkage="none")
-        for i, (x, labels) in enumerate(epochs):
-            if i:
-                meter.forget()
-            meter.update(x, labels)
-        x = torch.cat([e[0].repeat(2**i, 1) for i, e in enumerate(epochs)])
-        labels = torch.cat([e[1].repeat(2**i) for i, e in enumerate(epochs)])
-        expected = information_amounts(x, labels, CLASSES, shrinkage="none")
-        information = meter.compute()
-        # Class 3 has 1.75 instances of evidence, below 2.
-        assert information.count[3] == 1.75
-        assert information.amount[3].isnan()
-        keep = torch.tensor([0, 1, 2, 4])
-        torch.testing.assert_close(information.amount[keep], expected[keep], rtol=1e-9, atol=0)
-        torch.testing.assert_close(information.count, labels.bincount(minlength=CLASSES).double() / 4)
-
-    def test_forgetting_nothing_keeps_everything(self):
-        x, labels = stream()
-        meter = fed(x[:100], labels[:100], queue=30, forgetting=0.0)
-        meter.forget()
-        meter.update(x[100:], labels[100:])
-        assert_is(meter, x, labels)
-
-    def test_reset_is_a_new_meter(self):
-        x, labels = stream()
-        meter = fed(x, labels, queue=50)
-        meter.forget()
-        meter.update(x, labels)
+        meter.update((x + shift)[labels != 1], labels[labels != 1])
+        expected = torch.tensor([5.0, torch.nan, 5, 5, 5, torch.nan], dtype=torch.float64)  # 1 is absent now
+        torch.testing.assert_close(meter.compute().drift, expected, rtol=1e-6, atol=0, equal_nan=True)
         meter.reset()
         assert meter.nbytes == 0
         assert_same(meter.compute(), InformationMeter(CLASSES, DIM).compute())
 
+    @pytest.mark.parametrize("count", [3, 200])
+    def test_a_class_that_never_comes_again_is_forgotten_for_good(self, count):
+        x, labels = stream()
+        meter = InformationMeter(CLASSES, DIM, forgetting=0.999)
+        meter.update(x[:count], torch.full((count,), 4))
+        for _ in range(150):
+            meter.forget()
+            meter.update(x, labels * (labels != 4))
+        assert meter.counts[4] == 0
+        assert meter.forms[4] is None
+        again = InformationMeter(CLASSES, DIM)
+        again.load_state_dict(meter.state_dict())
+        assert_same(again.compute(), meter.compute(), tolerance=0)
+
 
 class TestMerge:
-    def test_several_meters_in_any_order_are_one(self):
-        x, labels = stream()
-        parts = list(zip(torch.split(x, 70), torch.split(labels, 70), strict=True))
-        for order in itertools.permutations(range(len(parts))):
-            meters = [fed(*parts[i], queue=queue) for i, queue in zip(order, (16, 25, 70, 100), strict=True)]
-            before = [copy.deepcopy(meter.state_dict()) for meter in meters]
-            total = meters[0]
-            for meter in meters[1:]:
-                total.merge(meter)
-            assert_is(total, x, labels)
-            for meter, state in zip(meters[1:], before[1:], strict=True):
-                assert_state_equal(meter.state_dict(), state)
-
     def test_drift_and_skipped_rows_merge_too(self):
         first, second = stream(seed=0), stream(seed=1)
         whole = fed(*first)
@@ -341,7 +285,7 @@ class TestState:
         return meter
 
     @pytest.mark.parametrize("queue", [10, 50, 1000])
-    def test_it_goes_through_a_file_and_goes_on(self, queue):
+    def test_it_goes_through_a_file_and_goes_on_to_the_same_bits(self, queue):
         x, labels = stream(seed=3)
         meter = self.state()
         file = io.BytesIO()
@@ -349,16 +293,12 @@ class TestState:
         file.seek(0)
         again = InformationMeter(CLASSES, DIM, queue=queue, forgetting=0.5)
         again.load_state_dict(torch.load(file, weights_only=True))
-        assert_same(again.compute(), meter.compute())
+        tolerance = 0 if queue == 50 else 1e-9  # another queue folds other rows at a time
+        assert_same(again.compute(), meter.compute(), tolerance)
         for m in (meter, again):
             m.forget()
             m.update(x, labels)
-        assert_same(again.compute(), meter.compute())
-
-    def test_an_empty_meter_has_a_state_too(self):
-        meter = self.state()
-        meter.load_state_dict(InformationMeter(CLASSES, DIM).state_dict())
-        assert meter.nbytes == 0
+        assert_same(again.compute(), meter.compute(), tolerance)
 
     @pytest.mark.parametrize(
         ("entry", "tensor", "change"),
@@ -368,7 +308,7 @@ class TestState:
             ("embeddings", None, lambda v: "unit"),
             ("skipped", None, lambda v: -1),
             ("states", "means", lambda t: t[1:]),
-            ("states", "rows64", lambda t: t[1:]),
+            ("states", "rows", lambda t: t[1:]),
             ("anchors", "means", lambda t: t[:, 1:]),
             ("anchors", "classes", lambda t: t + CLASSES),
             ("queue", "embeddings", lambda t: t[1:]),
@@ -408,7 +348,7 @@ class TestMemory:
         meter.forget()
         meter.update(x[:1070], labels[:1070])
         state = meter.state_dict()
-        held = [state["states"][name] for name in ("means", "thirds", "packed", "rows64")]
+        held = [state["states"][name] for name in ("means", "thirds", "packed", "rows")]
         held += [state["anchors"]["means"], state["queue"]["embeddings"]]
         assert meter.nbytes == sum(t.nbytes for t in held)
 
@@ -420,8 +360,9 @@ class TestMemory:
         free.update(x, labels)
         for budget in (1_500_000, 300_000, 60_000):
             meter = InformationMeter(CLASSES, WIDE, shrinkage=shrinkage, memory_budget=budget)
-            for part in zip(torch.split(x, 100), torch.split(labels, 100), strict=True):
-                meter.update(*part)
+            for number, part in enumerate(zip(torch.split(x, 100), torch.split(labels, 100), strict=True)):
+                rows, theirs = part
+                meter.update(rows.double() if number % 2 else rows, theirs)  # wide numbers count as wide
                 assert meter.nbytes <= budget
             info = meter.compute()
             assert info.form == meter.forms
@@ -441,13 +382,6 @@ class TestMemory:
                 assert info.error_estimate.isnan().all()
             torch.testing.assert_close(meter.counts, free.counts)
             torch.testing.assert_close(meter.means, free.means, rtol=1e-6, atol=1e-6, equal_nan=True)
-
-    def test_wide_numbers_are_counted_as_wide(self):
-        x, labels = wide_stream()
-        meter = InformationMeter(CLASSES, WIDE, shrinkage="none", memory_budget=200_000)
-        for part in zip(torch.split(x.double(), 7), torch.split(labels, 7), strict=True):
-            meter.update(*part)
-            assert meter.nbytes <= 200_000
 
     def test_a_new_epoch_is_exact_again_where_it_fits(self):
         x, labels = wide_stream()
@@ -508,6 +442,8 @@ def test_classes_can_be_added():
     meter.update(x[-3:], labels[-3:])
     assert_is(meter, x, labels)
     assert len(meter.compute().amount) == len(meter.counts) == CLASSES + 2
+    with pytest.raises(ArgumentError, match="k: got -1"):
+        meter.add_classes(-1)
 
 
 def test_a_class_is_measured_again_only_when_it_changes():
@@ -520,15 +456,6 @@ def test_a_class_is_measured_again_only_when_it_changes():
     assert meter._known[1] is untouched
     twice = torch.cat([x, x[labels != 1]]), torch.cat([labels, labels[labels != 1]])
     assert_is(meter, *twice)
-
-
-def test_no_warning_on_clean_data():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        x, labels = stream()
-        meter = fed(x, labels, queue=50)
-        meter.compute()
-        meter.update(x[:0], labels[:0])
 
 
 @pytest.mark.parametrize(
@@ -544,14 +471,9 @@ def test_no_warning_on_clean_data():
         ({"embeddings": "normed"}, "embeddings: got 'normed'"),
     ],
 )
-def test_complaints(options, message):
+def test_mistakes_are_named(options, message):
     with pytest.raises(ArgumentError, match=message):
         InformationMeter(**{"num_classes": 3, "dim": 2, **options})
-
-
-def test_adding_fewer_than_no_classes_is_refused():
-    with pytest.raises(ArgumentError, match="k: got -1"):
-        InformationMeter(3, 2).add_classes(-1)
 
 
 @pytest.mark.parametrize("shrinkage", ["none", "quadratic-inverse", "ledoit-wolf"])

@@ -81,7 +81,9 @@ class MeterMachine(RuleBasedStateMachine):
                     self.weights[c][before[c] :] = 0.5
         else:
             self.note(*batch)
+        before = other.compute().amount
         self.meter.merge(other)
+        assert torch.equal(before.nan_to_num(), other.compute().amount.nan_to_num())
 
     @rule()
     def forget(self):

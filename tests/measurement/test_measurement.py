@@ -14,8 +14,8 @@ from bisector.errors import ArgumentError
 from bisector.measurement.measure import measure
 from bisector.measurement.measurement import Measurement
 from bisector.measurement.next_step import Step
+from bisector.report.measurement import format_measurement
 from bisector.report.measurement_files import write_measurement
-from bisector.report.measurement_text import format_measurement
 
 TAIL = [400, 250, 160, 100, 64, 50, 40, 30, 24, 20]
 LOSING = [0.05 * c for c in range(10)]  # the rarer, the more mistakes

@@ -32,13 +32,6 @@ def test_metrics_and_summary_have_the_same_keys_in_the_same_order(example):
     assert list(fairness(**parts, num_classes=9)) == keys[:8]
 
 
-def test_every_metric_explains_itself():
-    assert len({info.label for info in METRICS}) == len(METRICS)
-    for info in METRICS:
-        assert info.help.endswith(".")
-        assert info.scale == (100 if info.unit == "%" else 1)
-
-
 def test_against_scikit_learn_and_scipy(example):
     found = summarize(**example)
     predictions, labels = example["predictions"].numpy(), example["labels"].numpy()

@@ -84,7 +84,7 @@ def test_normalize_against_torchvision() -> None:
         ("small-conv:width=", (1, 8, 8), "expected name:option=value"),
         ("small-conv:width=wide", (1, 8, 8), "width of backbone .*: got 'wide'; expected an integer"),
         ("mlp:width=0", (7,), "width of backbone 'mlp:width=0': got 0; expected an integer of at least 1"),
-        ("mlp:width=3:width=4", (7,), "width twice; expected each option once"),
+        ("mlp:width=3:width=4", (7,), "width twice in .*; expected each option once"),
         ("resnet32:width=3", (3, 32, 32), "got 'width=3'; expected no option"),
         ("small-conv", (7,), "got 'small-conv' for vectors; expected mlp or identity"),
         ("torchvision/resnet18", (7,), "for vectors; expected mlp or identity"),

@@ -1,126 +1,21 @@
-import math
-import random
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+import torch
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from bisector.metrics.summary import METRICS
-from bisector.training.results import Comparison, Plane, Run
-
-HEADS = [
-    "linear-softmax",
-    "normalized-softmax",
-    "am-softmax",
-    "enhanced-am-softmax",
-    "c2am",
-    "igam:preset=paper",
-    "igam:max_margin=0.3:direction=press",
-    "logit-adjusted",
-]
-PLANES = ["linear-softmax", "normalized-softmax", "am-softmax", "igam:preset=paper"]
-HOSTILE_NAMES = [
-    "<img src=x onerror=window.pwned=1>",
-    "</script><script>window.pwned=1</script>",
-    "quoted \"name\" with 'both'",
-    "naïve café 猫 🐈",
-    "<b>bold</b> & <a href='javascript:window.pwned=1'>link</a>",
-    "%{x} $x^2$ &lt;",
-    "<!--<script>",
-    "${window.pwned=1}`",
-    "a name that is far too long to be put under any axis of any figure on this page",
-    "line\nbreak\u2028\tand tab",
-]
-PROFILE = [109, 70, 46, 29, 19, 12, 8, 5, 3, 2]
-
-
-def make_run(head: str, seed: int, counts: list[int], rng: random.Random) -> Run:
-    skill = HEADS.index(head) / 40
-    accuracy = [
-        min(1.0, max(0.0, 0.55 + skill + 0.1 * math.log(n) + rng.gauss(0, 0.05) - 0.02 * (c == 8)))
-        for c, n in enumerate(counts)
-    ]
-    amounts = [
-        30 - 20 * a + rng.gauss(0, 2) if n > 1 else math.nan for a, n in zip(accuracy, counts, strict=True)
-    ]
-    metrics = {info.key: rng.random() for info in METRICS}
-    metrics["accuracy"] = metrics["balanced_accuracy"] = sum(accuracy) / 10
-    ranked = sorted(accuracy, key=lambda a: -counts[accuracy.index(a)])
-    for group, members in (("many", ranked[:4]), ("medium", ranked[4:7]), ("few", ranked[7:])):
-        metrics[group] = sum(members) / len(members)
-    metrics["worst_class"] = min(accuracy)
-    mean = sum(accuracy) / 10
-    metrics["bias"] = sum((100 * (a - mean)) ** 2 for a in accuracy) / 10
-    metrics["bias_corrected"] = metrics["bias"] - 20
-    metrics["separability"] = 60 + 20 * rng.random()
-    for key in (info.key for info in METRICS if info.key.startswith("r_")):
-        metrics[key] = 2 * metrics[key] - 1
-    pairwise = head.startswith(("igam", "c2am"))
-    guide = [0.3 * (a or 0) / 30 for a in (0 if math.isnan(a) else a for a in amounts)]
-    return Run(
-        head=head,
-        seed=seed,
-        metrics=metrics,
-        class_accuracy=accuracy,
-        class_amount=amounts,
-        class_count=counts,
-        amount_history=[
-            [a + 8 * math.exp(-step / 5) + rng.gauss(0, 0.3) for a in amounts] for step in range(20)
-        ]
-        if head.startswith("igam")
-        else [],
-        margins=[[max(0.0, r - c) for c in guide] for r in guide] if pairwise else None,
-        direction=("press" if "press" in head else "relax") if pairwise else None,
-        confusion=[[50 if i == j else 1 for j in range(10)] for i in range(10)],
-        seconds=rng.uniform(5, 9),
-    )
-
-
-def make_plane(head: str, rng: random.Random) -> Plane:
-    angles = [2 * math.pi * c / 10 + rng.uniform(-0.25, 0.25) for c in range(10)]
-    rng.shuffle(angles)
-    labels = [i % 10 for i in range(540)]
-    points = []
-    for label in labels:
-        angle, length = rng.gauss(angles[label], 0.12), rng.lognormvariate(1.5, 0.35)
-        points.append([length * math.cos(angle), length * math.sin(angle)])
-    lengths = [rng.uniform(0.5, 1.5) for _ in angles]
-    return Plane(
-        head=head,
-        points=points,
-        labels=labels,
-        weights=[[r * math.cos(a), r * math.sin(a)] for a, r in zip(angles, lengths, strict=True)],
-        accuracy=0.71,
-        bias=[rng.gauss(0, 1) for _ in angles] if head == "linear-softmax" else None,
-    )
-
-
-def make_comparison(class_names: list[str], seeds: int = 2, *, reshuffled: bool = True) -> Comparison:
-    rng = random.Random(0)
-    tails = [rng.sample(PROFILE, 10) for _ in range(seeds)]
-    counts = [tails[seed if reshuffled else 0] for seed in range(seeds)]
-    return Comparison(
-        command="bisector compare --data digits --heads " + ",".join(HEADS),
-        version="0.1.0",
-        data="digits",
-        imbalance=50.0,
-        class_names=class_names,
-        train_counts=counts[0],
-        test_counts=[54] * 10,
-        recipe={
-            "epochs": 40,
-            "batch_size": 64,
-            "learning_rate": 0.003,
-            "embedding_dim": 32,
-            "optimizer": "AdamW, one-cycle learning rate",
-            "plane_epochs": 120,
-        },
-        runs=[make_run(head, seed, counts[seed], rng) for seed in range(seeds) for head in HEADS],
-        planes=[make_plane(head, rng) for head in PLANES],
-    )
+from bisector.data.boxes import BoxSet
+from bisector.data.tables import EmbeddingTable
+from bisector.detection.evaluation import classify_boxes
+from bisector.measurement.measure import measure
+from bisector.measurement.measurement import Measurement
+from bisector.metrics.verification import Verification
+from bisector.report.detection_run import DetectionRun
+from bisector.training.results import Comparison
+from report_cases import HOSTILE, Composed, make_comparison, make_detection, make_truth, make_verification
 
 
 @pytest.fixture(scope="session")
@@ -130,26 +25,75 @@ def build() -> Callable[..., Comparison]:
 
 @pytest.fixture(scope="session")
 def comparison() -> Comparison:
-    return make_comparison([str(digit) for digit in range(10)])
+    return make_comparison()
 
 
 @pytest.fixture(scope="session")
 def hostile() -> Comparison:
     """Every text that comes from outside tries to become code."""
-    comparison = make_comparison(HOSTILE_NAMES, reshuffled=False)
-    renamed = {"c2am": HOSTILE_NAMES[0], "am-softmax": HOSTILE_NAMES[1]}
+    comparison = make_comparison(HOSTILE, reshuffled=False)
+    renamed = {"c2am": HOSTILE[0], "am-softmax": HOSTILE[1]}
     return replace(
         comparison,
-        command=f"bisector compare --data {HOSTILE_NAMES[1]}",
-        data=HOSTILE_NAMES[0],
-        version=HOSTILE_NAMES[1],
-        recipe={HOSTILE_NAMES[0]: HOSTILE_NAMES[1]},
+        command=f"bisector compare --data {HOSTILE[1]}",
+        data=HOSTILE[0],
+        version=HOSTILE[1],
+        recipe={HOSTILE[0]: HOSTILE[1]},
+        left_out=[HOSTILE[0]],
+        baseline=HOSTILE[1],
         runs=[replace(run, head=renamed.get(run.head, run.head)) for run in comparison.runs],
         planes=[replace(plane, head=renamed.get(plane.head, plane.head)) for plane in comparison.planes],
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def verified() -> dict[str, list[Verification]]:
+    noise = {"normalized-softmax": 1.2, "am-softmax:margin=0.2": 0.9, HOSTILE[1]: 1.5}
+    return {head: [make_verification(seed, n) for seed in range(3)] for head, n in noise.items()}
+
+
+@pytest.fixture(scope="session")
+def truth(tmp_path_factory) -> BoxSet:
+    return make_truth(tmp_path_factory.mktemp("shapes"), kind=Composed)
+
+
+@pytest.fixture(scope="session")
+def runs(truth) -> list[DetectionRun]:
+    """Two seeds of three heads, the first seed of all first."""
+    given = classify_boxes(torch.eye(6)[[0, 1, 2, 2]], torch.tensor([1, 2, 3, 4]))
+    heads = [("linear-softmax", 0.4), (HOSTILE[0], 0.6), ("igam", 0.9)]
+    return [make_detection(truth, name, skill, s, classified=given) for s in (0, 1) for name, skill in heads]
+
+
+@pytest.fixture(scope="session")
+def measured() -> Measurement:
+    """Every text that comes from outside tries to become code, and every section has something to show."""
+    names = tuple(HOSTILE[k] for k in (0, 1, 2, 3, 4, 5, 6, 8))
+    random = torch.Generator().manual_seed(0)
+    labels = torch.arange(320) % 8
+    means = 5 * torch.randn(8, 24, generator=random)
+    x = means[labels] + torch.randn(320, 24, generator=random)
+    x[200:203], x[17] = x[:3], x[16]
+    scores = x @ means.T - 0.5 * means.square().sum(dim=1) + 20 * torch.randn(320, 8, generator=random)
+    given = labels.clone()
+    given[8:20] = (given[8:20] + 3) % 8
+    table = EmbeddingTable(
+        x,
+        given,
+        names,
+        predictions=scores.argmax(dim=1),
+        losses=torch.rand(320, generator=random),
+        scores=scores,
+        names=[f"images/{names[row % 8]}/{row}.jpg" for row in range(320)],
+        splits=["train"] * 160 + ["test"] * 160,
+        left_out=(f"{HOSTILE[0]}: cannot be read",),
+        model=HOSTILE[1],
+        data=HOSTILE[0],
+    )
+    return measure(table, file=HOSTILE[1], command=f"bisector measure {HOSTILE[1]}")
+
+
+@pytest.fixture(scope="session")
 def browser(tmp_path_factory):
     """A real browser, offline in all that a page could ask of it, which notes what goes wrong in the page."""
     if shutil.which("chromedriver") is None:

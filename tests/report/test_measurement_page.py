@@ -1,252 +1,188 @@
-import json
-from dataclasses import replace
-from pathlib import Path
+"""A measurement as page, as text, and as files."""
 
+import csv
+import json
+import math
+from dataclasses import replace
+from html import unescape
+
+import pyarrow.parquet as pq
 import pytest
 import torch
-from selenium import webdriver
-from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import WebDriverWait
 
 from bisector.data.tables import EmbeddingTable
+from bisector.errors import ArgumentError
+from bisector.measurement.class_scores import ClassScores
 from bisector.measurement.classes import ClassMeasure
 from bisector.measurement.measure import measure
 from bisector.measurement.measurement import Measurement
-from bisector.measurement.score_measures import measure_scores
-from bisector.report.measurement import render_measurement
+from bisector.measurement.next_step import next_steps
+from bisector.measurement.score_measures import accuracy_of, measure_scores
+from bisector.report.measurement import format_measurement, render_measurement
 from bisector.report.measurement_figures import scatter_plots
-from bisector.report.measurement_files import write_measurement
-from bisector.report.measurement_text import format_measurement
+from bisector.report.measurement_files import require_no_input, write_measurement
 from bisector.statistics.relation import chance_limit
-from on_paper import cut_on_paper
+from page_text import section
+from report_cases import HOSTILE
 
-SECONDS = 60
-NAMES = (
-    "<img src=x onerror=window.pwned=1>",
-    "</script><script>window.pwned=1</script>",
-    "quoted \"name\" with 'both'",
-    "naïve café 猫",
-    "<b>bold</b> & <a href='javascript:window.pwned=1'>link</a>",
-    "%{x} $x^2$ &lt;",
-    "<!--<script>",
-    "a name that is far too long to be put beside any point of any figure on this page, or into any table",
-)
+STEERING = f"{HOSTILE[0]}\x1b[2J"
+
+
+def random_rows(rows: int, dimensions: int = 20) -> torch.Tensor:
+    return torch.randn(rows, dimensions, generator=torch.Generator().manual_seed(0))
+
+
+def table_of(classes: int = 12) -> EmbeddingTable:
+    """Classes of which the later ones have more rows and more mistakes."""
+    random = torch.Generator().manual_seed(0)
+    labels = torch.cat([torch.full((20 + 4 * c,), c) for c in range(classes)])
+    x = torch.randn(len(labels), 16, generator=random) * (1 + labels[:, None] / classes)
+    right = torch.rand(len(labels), generator=random) < 1 - labels / (2 * classes)
+    names = tuple(f"class {c}" for c in range(classes))
+    return EmbeddingTable(x, labels, names, predictions=torch.where(right, labels, 0))
 
 
 @pytest.fixture(scope="module")
-def hostile() -> Measurement:
-    """Every text that comes from outside tries to become code, and every section has something to show."""
-    random = torch.Generator().manual_seed(0)
-    labels = torch.arange(320) % 8
-    means = 5 * torch.randn(8, 24, generator=random)
-    x = means[labels] + torch.randn(320, 24, generator=random)
-    x[200:203], x[17] = x[:3], x[16]
-    scores = x @ means.T - 0.5 * means.square().sum(dim=1) + 20 * torch.randn(320, 8, generator=random)
-    given = labels.clone()
-    given[8:20] = (given[8:20] + 3) % 8
-    table = EmbeddingTable(
-        x,
-        given,
-        NAMES,
-        predictions=scores.argmax(dim=1),
-        losses=torch.rand(320, generator=random),
-        scores=scores,
-        names=[f"images/{NAMES[row % 8]}/{row}.jpg" for row in range(320)],
-        splits=["train"] * 160 + ["test"] * 160,
-        left_out=(f"{NAMES[0]}: cannot be read",),
-        model=NAMES[1],
-        data=NAMES[0],
-    )
-    return measure(table, file=NAMES[1], command=f"bisector measure {NAMES[1]}")
+def found() -> Measurement:
+    values = [0.01 * c * c for c in range(10)] + [math.nan] * 2
+    scores = [
+        ClassScores("AP", "ap.csv", values, percent=True, notes=(f"noted {STEERING}",)),
+        ClassScores(STEERING, f"{STEERING}.csv", [100.0 * c for c in range(12)], percent=False),
+    ]
+    return measure(table_of(), scores=scores)
 
 
-def show(browser: webdriver.Chrome, path: Path, width: int) -> None:
-    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-    browser.get(path.as_uri())
-    drawn = "return [...document.querySelectorAll('.plot')].every(plot => plot.querySelector('svg.main-svg'))"
-    WebDriverWait(browser, SECONDS).until(lambda driver: driver.execute_script(drawn))
-
-
-@pytest.mark.parametrize("width", [1200, 400])
-def test_nothing_is_executed_and_nothing_sticks_out(
-    browser: webdriver.Chrome, hostile: Measurement, tmp_path: Path, width: int
-) -> None:
-    page = write_measurement(hostile, tmp_path)[0]
-    show(browser, page, width)
-    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
-    for details in browser.find_elements(By.CSS_SELECTOR, "details"):
-        browser.execute_script("arguments[0].open = true", details)
-    names = browser.execute_script(
-        "return [...document.querySelectorAll('th[scope=row][data-value]')].map(cell => cell.textContent)"
-    )
-    assert sorted(names) == sorted(NAMES)
-    assert hostile.data in browser.find_element(By.TAG_NAME, "h1").text
-    assert not browser.find_elements(By.CSS_SELECTOR, "main img, main a, main b, td script")
-    sections = [heading.text for heading in browser.find_elements(By.TAG_NAME, "h2")]
-    assert len(sections) == 7
-    assert len(browser.find_elements(By.CSS_SELECTOR, ".plot svg.main-svg .points path")) >= 16
-    assert browser.execute_script("return window.pwned") is None
-    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
-
-
-def test_a_click_sorts_the_classes(browser: webdriver.Chrome, hostile: Measurement, tmp_path: Path) -> None:
-    show(browser, write_measurement(hostile, tmp_path)[0], 1200)
-    header = browser.find_elements(By.CSS_SELECTOR, "th[data-first]")[2]
-    browser.execute_script("arguments[0].querySelector('button').click()", header)
-    script = (
-        "return [...arguments[0].closest('table').tBodies[0].rows].map(row => +row.cells[2].dataset.value)"
-    )
-    amounts = browser.execute_script(script, header)
-    assert amounts == sorted((one.amount for one in hostile.classes), reverse=True)
-
-
-def numbered(counts: tuple[int, ...] = (400, 90, 60, 50, 40, 30, 30, 30, 30, 30, 30, 30)) -> Measurement:
+@pytest.fixture(scope="module")
+def numbered() -> Measurement:
     """Classes called 0 to 11, of which 7 and 10 are wrong as often; a judge that is as good as chance."""
-    random = torch.Generator().manual_seed(0)
+    counts = (400, 90, 60, 50, 40, 30, 30, 30, 30, 30, 30, 30)
     labels = torch.cat([torch.full((rows,), c) for c, rows in enumerate(counts)])
     predictions = labels.clone()
     for c in (7, 10):
         predictions[(labels == c).nonzero().flatten()[:20]] = 0
     names = tuple(str(c) for c in range(len(counts)))
-    x = torch.randn(len(labels), 20, generator=random)
-    return measure(EmbeddingTable(x, labels, names, predictions=predictions))
+    return measure(EmbeddingTable(random_rows(len(labels)), labels, names, predictions=predictions))
 
 
-def test_names_that_are_numbers_are_sorted_as_numbers_and_the_order_is_shown(
-    browser: webdriver.Chrome, tmp_path: Path
-) -> None:
-    show(browser, write_measurement(numbered(), tmp_path)[0], 1200)
-    headers = browser.find_elements(By.CSS_SELECTOR, "th[data-first]")
-    mark = "return getComputedStyle(arguments[0].querySelector('button'), '::after').content"
-    order = "return [...document.querySelectorAll('th[scope=row][data-value]')].map(cell => cell.textContent)"
-    marks = [browser.execute_script(mark, header) for header in headers]
-    sorted_by = [label.partition("\n")[0].strip() == "Accuracy, %" for label in (h.text for h in headers)]
-    assert sum(sorted_by) == 1
-    assert [header.get_attribute("aria-sort") for header in headers] == [
-        "ascending" if one else None for one in sorted_by
+def page_of(measurement: Measurement) -> str:
+    return unescape(render_measurement(measurement).partition("<script")[0])
+
+
+def rows_of(path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_page_and_the_text_show_every_estimate(found):
+    page, text = section(page_of(found), "correlations"), format_measurement(found)
+    for score in found.scores:
+        assert len(score.relationships) == 3
+        for one in score.relationships:
+            for each in (one.relation.pearson, one.relation.spearman, one.relation.partial):
+                assert f"{abs(each.value):.2f}<br>" in page
+                assert f"{abs(each.low):.2f} to " in page
+                assert f"{abs(each.value):.2f} (" in text
+            assert f"<td>{one.relation.rows}</td>" in page
+    amount = found.scores[0].of("amount")
+    for told in (
+        f"log count alone explains {100 * amount.adds.r2_base:.1f} % of the variance of accuracy",
+        f"{100 * amount.adds.gain:.1f} points more",
+        "Bias, the variance of accuracy over the classes: ",
+        "without what few tested rows bring by chance",
+        "(in its own unit squared)",
+    ):
+        assert told in page
+        assert told in text
+    assert f"on {found.equal_count} random rows of each of 12 classes" in page
+    assert "\x1b" not in text
+    assert "<img" not in render_measurement(found).partition("<script")[0]
+
+
+def test_every_score_has_two_pictures_in_the_colour_of_the_count(found):
+    figures = scatter_plots(found)
+    assert [figure.key for figure in figures] == [
+        f"score-{k}-{q}" for k in range(3) for q in ("amount", "count")
     ]
-    assert ["▴" in mark for mark in marks] == sorted_by
-    assert ["↕" in mark for mark in marks] == [not one for one in sorted_by]
-    assert set(browser.execute_script(order)[:2]) == {"7", "10"}
-    browser.execute_script("arguments[0].querySelector('button').click()", headers[0])
-    assert browser.execute_script(order) == [str(c) for c in range(12)]
-    assert "▴" in browser.execute_script(mark, headers[0])
+    for figure in figures:
+        (trace,) = figure.data
+        assert "<img" not in str(figure.layout)
+        counts = [one.count for one in found.classes][: len(trace["x"])]
+        assert trace["marker"]["color"] == pytest.approx([math.log10(count) for count in counts])
+    equal = replace(found, classes=[replace(one, count=30) for one in found.classes])
+    assert isinstance(scatter_plots(equal)[0].data[0]["marker"]["color"], str)
 
 
-def test_at_400_pixels_lines_go_through_and_names_are_readable(
-    browser: webdriver.Chrome, hostile: Measurement, tmp_path: Path
-) -> None:
-    show(browser, write_measurement(hostile, tmp_path)[0], 400)
-    plots = browser.execute_script(
-        "return [...document.querySelectorAll('.plot svg')].map(plot => plot.getBoundingClientRect().right)"
-    )
-    assert max(plots) <= 400
-    widths = browser.execute_script(
-        "return [...document.querySelectorAll('th[scope=row][data-value]')].map(cell => cell.clientWidth)"
-    )
-    assert min(widths) >= 100
-    # Where a row begins at a fraction of a pixel, the cell that stays covers the line of the one above.
-    heights = browser.execute_script(
-        "return [...document.querySelectorAll('[data-value]')].map(cell => cell.getBoundingClientRect().height)"
-    )
-    assert [height for height in heights if height != round(height)] == []
-
-
-def test_at_400_pixels_the_accuracy_is_in_sight_and_on_paper_nothing_is_cut(
-    browser: webdriver.Chrome, hostile: Measurement, tmp_path: Path
-) -> None:
-    page = write_measurement(hostile, tmp_path)[0]
-    show(browser, page, 400)
-    (accuracy,) = [
-        cell for cell in browser.find_elements(By.CSS_SELECTOR, "th[data-first]") if "Accuracy" in cell.text
-    ]
-    assert accuracy.rect["x"] + accuracy.rect["width"] <= 400
-    assert cut_on_paper(browser) == []
-    show(browser, page, 1200)
-    assert cut_on_paper(browser) == []
-
-
-def test_the_axis_of_counts_has_ticks_of_its_own() -> None:
-    _, counts = scatter_plots(numbered())
-    axis = counts.layout["xaxis"]
-    assert axis["type"] == "log"
-    assert axis["tickvals"] == [20, 50, 100, 200, 500]
+def test_the_axis_of_counts_has_ticks_of_its_own_where_counts_differ_much(found, numbered):
+    axis = scatter_plots(numbered)[1].layout["xaxis"]
+    assert (axis["type"], axis["tickvals"]) == ("log", [20, 50, 100, 200, 500])
     assert axis["ticktext"] == ["20", "50", "100", "200", "500"]
-    _, narrow = scatter_plots(numbered((90, 80, 70, 60, 50, 40, 40, 40, 40, 40, 40)))
-    assert "type" not in narrow.layout["xaxis"]
+    assert "type" not in scatter_plots(found)[1].layout["xaxis"]
 
 
-def test_names_of_points_that_coincide_are_joined() -> None:
-    classes = [
-        ClassMeasure(name, count, 10, 5.0, accuracy, 0.0)
-        for name, count, accuracy in (
-            ("a", 20, 0.1),
-            ("b", 20, 0.1),
-            ("c", 900, 0.1),
-            ("d", 20, 0.9),
-            ("e", 20, 1.0),
-        )
-    ]
+def test_names_of_points_that_coincide_are_joined(numbered):
+    points = (("a", 20, 0.1), ("b", 20, 0.1), ("c", 900, 0.1), ("d", 20, 0.9), ("e", 20, 1.0))
+    classes = [ClassMeasure(name, count, 10, 5.0, accuracy, 0.0) for name, count, accuracy in points]
     scores = measure_scores(classes, dimensions=20, resamples=100)
-    _, counts = scatter_plots(replace(numbered(), classes=classes, scores=scores))
-    texts = [text for text in counts.data[0]["text"] if text]
-    assert texts == ["a, b", "c", "d", "e"]
+    _, counts = scatter_plots(replace(numbered, classes=classes, scores=scores))
+    assert [text for text in counts.data[0]["text"] if text] == ["a, b", "c", "d", "e"]
 
 
-def test_the_page_tells_what_cannot_be_trusted() -> None:
-    found = numbered()
-    page = render_measurement(found).partition("<script")[0]
+def test_the_page_tells_what_cannot_be_trusted(numbered, found):
+    page = page_of(numbered)
     tiles = page.partition("</dl>")[0]
     assert "<dd>class 7</dd>" in tiles
-    assert f"judge unreliable: agrees with {100 * found.label_errors.agreement:.1f}\u00a0%" in tiles
-    assert "judge that is unreliable" in format_measurement(found)
-    rows = found.scores[0].classes
+    assert f"judge unreliable: agrees with {100 * numbered.label_errors.agreement:.1f}\u00a0%" in tiles
+    assert "judge that is unreliable" in format_measurement(numbered)
+    rows = numbered.scores[0].classes
     chance, partial = chance_limit(rows), chance_limit(rows, held=1)
     assert chance < partial
     assert f"r beyond ±{chance:.2f}, and the partial r beyond ±{partial:.2f}" in page
-    assert "Held fixed</th>" in page
-    for section in ("labels", "duplicates"):
-        assert "Split" not in page.partition(f'id="{section}"')[2].partition("</section>")[0]
+    for key in ("labels", "duplicates"):
+        assert "Split" not in section(page, key)
+    small = [replace(one, count=8) for one in found.classes[:3]]
+    classes = small + list(found.classes[3:])
+    scores = measure_scores(classes, dimensions=16, tested_on="all rows", resamples=200)
+    few = replace(found, classes=classes, scores=scores)
+    for told in (page_of(few), format_measurement(few)):
+        assert (
+            "3 of these 12 classes (25 %) are too small for an amount to mean much: fewer than 13 rows."
+            in told
+        )
 
 
-def test_confidences_have_significant_digits(hostile: Measurement) -> None:
-    suspect = replace(hostile.label_errors.suspects[0], confidence=3.14e-9)
-    found = replace(hostile, label_errors=replace(hostile.label_errors, suspects=[suspect], agreement=0.9))
-    assert "<td>3.1e-9</td>" in render_measurement(found)
-    assert "3.1e-9" in format_measurement(found)
+def test_confidences_have_significant_digits(measured):
+    suspect = replace(measured.label_errors.suspects[0], confidence=3.14e-9)
+    errors = replace(measured.label_errors, suspects=[suspect], agreement=0.9)
+    one = replace(measured, label_errors=errors)
+    assert "<td>3.1e-9</td>" in page_of(one)
+    assert "3.1e-9" in format_measurement(one)
 
 
-def test_a_pair_whose_other_class_was_not_tested_says_so() -> None:
-    random = torch.Generator().manual_seed(0)
+def test_a_pair_whose_other_class_was_not_tested_says_so():
     labels, predictions = torch.arange(60) % 2, torch.arange(60) % 2
     predictions[:8:2] = 2
-    x = torch.randn(60, 20, generator=random)
-    found = measure(EmbeddingTable(x, labels, ("a", "b", "c"), predictions=predictions))
-    page = render_measurement(found).partition('id="pairs"')[2]
+    found = measure(EmbeddingTable(random_rows(60), labels, ("a", "b", "c"), predictions=predictions))
+    page = section(page_of(found), "pairs")
     assert "A taken for B" in page
     assert "<td>4</td><td>–</td><td>≥ 6.7</td>" in page
     assert "≥ 6.7" in format_measurement(found)
 
 
-def test_the_words_before_a_command_say_when_it_is_meant() -> None:
-    x = torch.randn(100, 20, generator=torch.Generator().manual_seed(0))
+def test_the_words_before_a_command_say_when_it_is_meant():
     labels = torch.tensor([0] * 80 + [1] * 10 + [2] * 10)
-    found = measure(EmbeddingTable(x + 5 * torch.nn.functional.one_hot(labels, 20), labels, ("a", "b", "c")))
+    x = random_rows(100) + 5 * torch.nn.functional.one_hot(labels, 20)
+    found = measure(EmbeddingTable(x, labels, ("a", "b", "c")))
     assert found.step.key == "small"
-    page = render_measurement(found).partition('id="next"')[2]
-    assert "<p>Until then, a prior may help:</p><pre><code>bisector compare" in page
+    told = "<p>Until then, a prior may help:</p><pre><code>bisector compare"
+    assert told in section(page_of(found), "next")
     assert "Until then, a prior may help:\n  bisector compare" in format_measurement(found)
 
 
-def test_classes_never_trained_on_are_told_by_page_and_text(tmp_path: Path) -> None:
-    random = torch.Generator().manual_seed(0)
+def test_classes_never_trained_on_are_told_by_page_and_text(tmp_path):
     labels = torch.arange(6).repeat_interleave(20)
-    x = 3 * torch.randn(6, 20, generator=random)[labels] + torch.randn(120, 20, generator=random)
+    x = 3 * random_rows(6)[labels] + random_rows(120)
     found = measure(EmbeddingTable(x, labels, tuple("abcdef"), splits=["train"] * 60 + ["test"] * 60))
-    verified = found.verification
-    assert verified is not None
-    page = render_measurement(found).partition("<script")[0]
+    verified, page = found.verification, page_of(found)
     row = page.partition("At a FAR of 0.01</th>")[2].partition("</tr>")[0]
     assert f"<td>1</td><td>{100 * verified.tar[1e-2]:.1f}</td><td>{verified.thresholds[1e-2]:.3f}</td>" in row
     assert "<td>–</td>" in page.partition("At a FAR of 0.0001</th>")[2].partition("</tr>")[0]
@@ -258,23 +194,20 @@ def test_classes_never_trained_on_are_told_by_page_and_text(tmp_path: Path) -> N
     assert stored["eer"] == verified.eer
 
 
-def test_without_predictions_the_page_says_less(hostile: Measurement) -> None:
-    random = torch.Generator().manual_seed(0)
-    table = EmbeddingTable(torch.randn(60, 20, generator=random), torch.arange(60) % 3, ("a", "b", "c"))
-    found = measure(table)
-    page = render_measurement(found).partition("<script")[0]
+def test_without_predictions_the_page_says_less():
+    found = measure(EmbeddingTable(random_rows(60), torch.arange(60) % 3, ("a", "b", "c")))
+    page = page_of(found)
     assert "Balanced accuracy" not in page
-    assert "Taken for each other" not in page
+    assert "A taken for B" not in page
     assert "By the angle between the classes' mean directions." in page
     assert "No predictions" in page
     assert "Accuracy" not in format_measurement(found).splitlines()[1]
 
 
-def test_what_was_tried_is_told_by_text_page_and_record(hostile: Measurement, tmp_path: Path) -> None:
-    write_measurement(hostile, tmp_path)
+def test_what_was_tried_is_told_by_text_page_and_record(measured, tmp_path):
+    write_measurement(measured, tmp_path)
     read = Measurement.read(tmp_path / "measure.json")
-    assert read.trials is not None
-    assert repr(read.trials) == repr(hostile.trials)
+    assert repr(read.trials) == repr(measured.trials)
     (fitted,) = [trial for trial in read.trials.tried if trial.name == "fitted --cross-validate"]
     low, high = (f"{100 * end:+.1f}".replace("-", "−") for end in (fitted.gain.low, fitted.gain.high))
     for told in (format_measurement(read), (tmp_path / "measure.html").read_text(encoding="utf-8")):
@@ -284,10 +217,132 @@ def test_what_was_tried_is_told_by_text_page_and_record(hostile: Measurement, tm
         assert "none of the above" not in told.lower()
 
 
-def test_the_text_names_the_hardest_class_and_the_next_step(hostile: Measurement) -> None:
-    text = format_measurement(hostile)
+def test_the_text_names_the_hardest_class_and_the_next_step(measured):
+    text = format_measurement(measured)
     assert "Next: Take out the examples that are in more than one split" in text
     assert "3 rows of validation and test in an earlier split too" in text
-    assert "Left out: <img src=x onerror=window.pwned=1>: cannot be read" in text
-    worst = min(one.accuracy for one in hostile.classes)
+    assert f"Left out: {HOSTILE[0]}: cannot be read" in text
+    worst = min(one.accuracy for one in measured.classes)
     assert f"{100 * worst:.1f}" in text.split("Hardest classes")[1].splitlines()[2]
+
+
+def test_errors_have_a_column_where_there_are_any(found):
+    off = [replace(one, error_bound=0.25 * (c == 3)) for c, one in enumerate(found.classes)]
+    guessed = [replace(one, error_bound=math.nan, error_estimate=0.25) for one in found.classes]
+    for classes, bounds, estimates in (
+        (found.classes, False, False),
+        (off, True, False),
+        (guessed, False, True),
+    ):
+        one = replace(found, classes=classes)
+        page, text = page_of(one), format_measurement(one)
+        assert ("Error at most, bits" in page) == ("error at most" in text) == bounds
+        assert ("Error estimated, bits" in page) == ("error estimated" in text) == estimates
+    page = page_of(replace(found, classes=off))
+    assert '<td data-value="0.25">0.25</td>' in page
+    assert '<td data-value="0.0">0</td>' in page
+
+
+def test_page_and_text_say_what_amounts_are_of(found):
+    raw = replace(found, embeddings="raw", shrinkage="oas", equal_count=0, scores=[])
+    for one, words in (
+        (raw, "raw embeddings (as they are), with the shrinkage oas"),
+        (found, "unit embeddings (every row at length √D), with the shrinkage quadratic-inverse"),
+    ):
+        assert words in render_measurement(one)
+        assert words in format_measurement(one)
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_one_or_two_classes_have_a_page(classes):
+    few = measure(table_of(classes))
+    assert "accuracy is known of too few classes to correlate it" in page_of(few)
+    assert "nan" not in page_of(few)
+    assert "nan" not in format_measurement(few)
+
+
+def test_a_streamed_measurement_says_what_was_not_looked_for(found, tmp_path):
+    write_measurement(found, tmp_path)
+    assert (tmp_path / "duplicates.csv").is_file()
+    file, columns = (
+        "my table.parquet",
+        "bisector measure 'my table.parquet' --label 'the class' --embedding=-v",
+    )
+    about = (table_of(), file, found.classes, accuracy_of(found.scores), None, None)
+    steps = next_steps(*about)
+    for step in steps[1:3]:
+        assert (step.holds, step.command) == (None, "bisector measure 'my table.parquet' --engine memory")
+    again = f"{columns} --engine memory"
+    for step in next_steps(*about, columns)[1:3]:
+        assert again in (step.command, f"{step.command} --engine memory")
+    streamed = replace(found, file=file, label_errors=None, duplicates=None, streamed=True, steps=steps)
+    page = page_of(streamed)
+    assert "Not looked for: the table was streamed. --engine memory" in page
+    assert "<code>bisector measure 'my table.parquet' --engine memory</code>" in page
+    assert f"<code>{again}</code>" in page_of(replace(streamed, command=columns))
+    assert "Suspected labels" not in page.partition('class="findings"')[2].partition("</dl>")[0]
+    assert 'id="duplicates"' not in page
+    assert "Label errors and duplicates: Not looked for" in format_measurement(streamed)
+    names = [path.name for path in write_measurement(streamed, tmp_path)]
+    assert names == ["measure.html", "measure.json", "classes.csv", "score_correlations.csv"]
+    assert not (tmp_path / "duplicates.csv").exists()  # it was of another measurement
+
+
+# Files
+
+
+def test_the_tables_hold_the_scores(found, tmp_path):
+    write_measurement(found, tmp_path)
+    rows = rows_of(tmp_path / "classes.csv")
+    assert [row["AP"] for row in rows] == [f"{0.01 * c * c}" for c in range(10)] + [""] * 2
+    assert [float(row["equal_amount"]) for row in rows] == [one.equal_amount for one in found.classes]
+    lines = rows_of(tmp_path / "score_correlations.csv")
+    quantities = ("amount", "log count", "equal amount")
+    names = [*(("accuracy", quantity) for quantity in quantities), ("AP", "amount")]
+    assert [(line["score"], line["quantity"]) for line in lines[:4]] == names
+    amount = found.scores[1].of("amount")
+    assert float(lines[3]["spearman_low"]) == amount.relation.spearman.low
+    assert float(lines[3]["r2_both"]) == amount.adds.r2_full
+    assert lines[3]["bias_corrected"] == ""
+    twice = ClassScores("accuracy", "a.csv", [0.5] * 12, percent=True)
+    write_measurement(measure(table_of(), scores=[twice]), tmp_path)
+    heading = list(rows_of(tmp_path / "classes.csv")[0])
+    assert heading[-1] == "accuracy_2"
+    assert len(set(heading)) == len(heading)
+
+
+def test_files_of_the_user_stay_and_old_ones_of_ours_go(found, tmp_path):
+    mine = ("scores.csv", "classes.json", "duplicates.csv")
+    for name in mine:
+        (tmp_path / name).write_text("mine")
+    streamed = replace(found, label_errors=None, duplicates=None, scores=[])
+    write_measurement(streamed, tmp_path)
+    assert all((tmp_path / name).read_text() == "mine" for name in mine)
+    (tmp_path / "scores.csv").unlink()
+    write_measurement(found, tmp_path, format="json")
+    tables = ["classes.csv", "classes.json", "score_correlations.csv", "label_errors.csv", "duplicates.csv"]
+    assert Measurement.read(tmp_path / "measure.json").tables == tables
+    write_measurement(streamed, tmp_path, format="parquet")
+    names = {"measure.html", "measure.json", "classes.csv", "classes.parquet"}
+    assert {file.name for file in tmp_path.iterdir()} == names
+
+
+@pytest.mark.parametrize("kind", ["json", "parquet"])
+def test_the_table_of_classes_is_the_same_in_every_format(found, tmp_path, kind):
+    write_measurement(found, tmp_path, format=kind)
+    rows, held = rows_of(tmp_path / "classes.csv"), tmp_path / f"classes.{kind}"
+    listed = json.loads(held.read_text()) if kind == "json" else pq.read_table(held).to_pylist()
+    assert {"class", "AP"} < set(rows[0])
+    told = [{key: "" if value is None else str(value) for key, value in row.items()} for row in listed]
+    assert [list(row.items()) for row in told] == [list(row.items()) for row in rows]
+
+
+def test_a_file_that_is_read_is_not_written_over(tmp_path):
+    for name in ("measure.json", "classes.csv", "score_correlations.csv", "classes.parquet"):
+        format = "parquet" if name.endswith(".parquet") else "csv"
+        with pytest.raises(ArgumentError, match=f"{name} would be written over"):
+            require_no_input(tmp_path, [tmp_path / "a" / ".." / name], format=format)
+    for folder in (tmp_path, tmp_path / "runs"):
+        with pytest.raises(ArgumentError, match="in the folder of embeddings"):
+            require_no_input(folder, [tmp_path], format="parquet")
+        require_no_input(folder, [tmp_path, tmp_path / "scores.csv", tmp_path / "classes.parquet"])

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from bisector.data.dataset import Part
 from bisector.data.examples import InMemory
+from bisector.errors import ArgumentError
 from bisector.training.loader import TrainingBatches, plain_batches
 from bisector.training.runner import quiet_lightning
 
@@ -113,3 +114,16 @@ def test_a_loader_that_dies_while_it_takes_a_tensor_is_not_told_twice(
         assert "ValueError: another" in capsys.readouterr().err
     shares(ConnectionResetError())
     assert "ConnectionResetError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("DataLoader worker (pid 7) is killed"), EOFError(), ConnectionResetError()]
+)
+def test_a_loader_that_dies_is_one_line_also_while_it_hands_a_tensor_over(error: Exception) -> None:
+    with (
+        pytest.raises(ArgumentError, match="workers: a process that loads data was killed"),
+        quiet_lightning(),
+    ):
+        raise error
+    with pytest.raises(RuntimeError, match="another"), quiet_lightning():
+        raise RuntimeError("another")

@@ -11,7 +11,7 @@ from torch.distributed import checkpoint
 from torch.nn.parallel import DistributedDataParallel
 
 import bisector as bs
-from bisector.engine.placement import whole_on_first
+from bisector.engine.sharded import whole_on_first
 from real_processes import in_processes
 
 D, C, B, STEPS = 6, 10, 9, 4

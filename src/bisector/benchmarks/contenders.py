@@ -23,19 +23,14 @@ ARC_MARGIN, ARC_SCALE = 0.5, 64.0
 
 @dataclass(frozen=True)
 class Contender:
-    """Something to be timed.
+    """Something to be timed."""
 
-    Args:
-        name: in the table.
-        kind: "products" is the limit, "softmax" the floor below any margin, "peer" another's margin loss.
-        prepare: makes its forward and backward pass for a problem. What it needs beyond the problem's own
-            tensors is made there, outside the time.
-        whole: it holds (N, C) matrices, so that what it will take can be told from smaller numbers of classes.
-    """
-
-    name: str
-    kind: Kind
+    name: str  # in the table
+    kind: Kind  # "products" is the limit, "softmax" the floor below any margin, "peer" another's margin loss
+    # makes its forward and backward pass for a problem. What it needs beyond the problem's own tensors is
+    # made there, outside the time
     prepare: Callable[[Problem], Step]
+    # it holds (N, C) matrices, so that what it will take can be told from smaller numbers of classes
     whole: bool = True
 
 

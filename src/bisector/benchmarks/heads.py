@@ -61,13 +61,7 @@ def heads(
 
 
 def sharing_head(spec: str, problem: Problem, backend: Backend) -> Head:
-    """Return a head over the problem's own weights, with margins as in the middle of a training.
-
-    Args:
-        spec: as on the command line.
-        problem: gives the weights; sub-centers get weights of their own.
-        backend: who computes.
-    """
+    """Return a head over the problem's own weights, with margins as in the middle of a training."""
     size = problem.size
     # One dimension, since the weights (and what a meter would keep) are exchanged at once.
     head = build_head(f"{spec}:backend={backend}", 1, size.c, class_counts=problem.long_tail())

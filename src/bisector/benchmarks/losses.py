@@ -24,54 +24,33 @@ MANY = 32  # no contender holds so many (N, C) matrices
 
 @dataclass(frozen=True)
 class Row:
-    """What one contender took.
+    """What one contender took."""
 
-    Args:
-        name: of the contender.
-        kind: of the contender.
-        seconds: of each timed forward and backward pass; none where it could not run.
-        median: of the seconds.
-        times_products: median over that of the three matrix products.
-        times_kept: median over that of the products into kept buffers.
-        times_float32: median over that of the products in float32, where the precision is another.
-        faster_than_metric_learning: the smaller of pytorch-metric-learning's medians over this one.
-        extra_bytes: peak memory above the inputs, gradients included.
-        share_of_metric_learning: of the extra bytes of pytorch-metric-learning's loss that takes less.
-        share_beyond: the same of the bytes beyond the gradients, which everybody has.
-        loss: the value, to see that equal formulas are timed; None for products.
-        note: why there is no time, or "".
-    """
-
-    name: str
-    kind: Kind
-    seconds: list[float]
-    median: float | None
-    times_products: float | None
-    times_kept: float | None
-    times_float32: float | None
+    name: str  # of the contender
+    kind: Kind  # of the contender
+    seconds: list[float]  # of each timed forward and backward pass; none where it could not run
+    median: float | None  # of the seconds
+    times_products: float | None  # median over that of the three matrix products
+    times_kept: float | None  # median over that of the products into kept buffers
+    times_float32: float | None  # median over that of the products in float32, where the precision is another
+    # the smaller of pytorch-metric-learning's medians over this one
     faster_than_metric_learning: float | None
-    extra_bytes: int | None
+    extra_bytes: int | None  # peak memory above the inputs, gradients included
+    # of the extra bytes of pytorch-metric-learning's loss that takes less
     share_of_metric_learning: float | None
-    share_beyond: float | None
-    loss: float | None
-    note: str
+    share_beyond: float | None  # the same of the bytes beyond the gradients, which everybody has
+    loss: float | None  # the value, to see that equal formulas are timed; None for products
+    note: str  # why there is no time, or ""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All contenders at one size.
+    """All contenders at one size."""
 
-    Args:
-        n: rows.
-        d: dimensions.
-        c: classes.
-        rows: one for each contender, in their order.
-    """
-
-    n: int
-    d: int
-    c: int
-    rows: list[Row]
+    n: int  # rows
+    d: int  # dimensions
+    c: int  # classes
+    rows: list[Row]  # one for each contender, in their order
 
 
 class _First(NamedTuple):

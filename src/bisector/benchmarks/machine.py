@@ -17,31 +17,18 @@ from bisector.cores import available_cores
 
 @dataclass(frozen=True)
 class Description:
-    """A machine and the versions on it.
+    """A machine and the versions on it."""
 
-    Args:
-        processor: model of the CPU.
-        instructions: the vector instructions that PyTorch uses.
-        cores: how many the process may run on.
-        threads: how many PyTorch computes with.
-        memory_bytes: of the machine, or None.
-        system: operating system.
-        python: version.
-        packages: versions of PyTorch, bisector and its peers.
-        float32_products: what PyTorch may compute float32 products in ("highest" is float32 itself).
-        gpu: name, memory and driver, or None.
-    """
-
-    processor: str
-    instructions: str
-    cores: int
-    threads: int
-    memory_bytes: int | None
-    system: str
-    python: str
-    packages: dict[str, str]
-    float32_products: str
-    gpu: str | None
+    processor: str  # model of the CPU
+    instructions: str  # the vector instructions that PyTorch uses
+    cores: int  # how many the process may run on
+    threads: int  # how many PyTorch computes with
+    memory_bytes: int | None  # of the machine, or None
+    system: str  # operating system
+    python: str  # version
+    packages: dict[str, str]  # versions of PyTorch, bisector and its peers
+    float32_products: str  # what PyTorch may compute float32 products in ("highest" is float32 itself)
+    gpu: str | None  # name, memory and driver, or None
 
     def lines(self) -> list[str]:
         """Return what there is to say, one thing a line."""

@@ -22,19 +22,12 @@ EXPLANATION32 = " `/ fp32`: over the three products in float32."
 
 @dataclass(frozen=True)
 class Settings:
-    """How a comparison was run.
+    """How a comparison was run."""
 
-    Args:
-        precision: of the products.
-        device: where.
-        repeats: timed rounds.
-        command: that does it again.
-    """
-
-    precision: str
-    device: str
-    repeats: int
-    command: str
+    precision: str  # of the products
+    device: str  # where
+    repeats: int  # timed rounds
+    command: str  # that does it again
 
 
 def format_comparison(comparison: Comparison) -> str:

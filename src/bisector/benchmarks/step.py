@@ -32,20 +32,13 @@ OPTIMIZERS: dict[OptimizerName, Callable[[Any], torch.optim.Optimizer]] = {
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """What a training step takes.
+    """What a training step takes."""
 
-    Args:
-        seconds: of each timed step.
-        median: of the seconds.
-        weight_bytes: of the class weights alone.
-        tensor_bytes: the peak of everything: weights, gradients, optimiser state, what the loss needs.
-        process_bytes: the peak of the process, Python and libraries included, or None if it is not told.
-    """
-
-    seconds: list[float]
-    median: float
-    weight_bytes: int
-    tensor_bytes: int
+    seconds: list[float]  # of each timed step
+    median: float  # of the seconds
+    weight_bytes: int  # of the class weights alone
+    tensor_bytes: int  # the peak of everything: weights, gradients, optimiser state, what the loss needs
+    # the peak of the process, Python and libraries included, or None if it is not told
     process_bytes: int | None
 
     def __str__(self) -> str:

@@ -15,14 +15,10 @@ from bisector.cores import require_tasks
 
 @dataclass
 class Step:
-    """One forward and backward pass.
+    """One forward and backward pass."""
 
-    Args:
-        run: does it; what it returns is dropped.
-        leaves: their gradients are let go afterwards, outside the time.
-    """
-
-    run: Callable[[], Any]
+    run: Callable[[], Any]  # does it; what it returns is dropped
+    # their gradients are let go afterwards, outside the time
     leaves: list[Tensor] = field(default_factory=list)
 
     def clear(self) -> None:
@@ -41,12 +37,6 @@ def interleaved(
 
     One round calls each once, in an order drawn anew, so that none has the same predecessor always; a round
     before the first warms up and is not counted.
-
-    Args:
-        steps: by name.
-        repeats: how many rounds count.
-        device: what they compute on; it is waited for.
-        progress: told which round it is.
     """
     found: dict[str, list[float] | Exception] = {name: [] for name in steps}
     draw = random.Random(0)

@@ -20,10 +20,6 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 def with_config(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
     """Return the words with what the file says before them, so that what was typed wins.
 
-    Args:
-        parser: of the command, whose words they are.
-        words: as typed, without the name of the command.
-
     Raises:
         ArgumentError: the file is no YAML of options, or has one that the command lacks.
         MissingExtraError: without PyYAML.

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from bisector.cli.config import add_config
-from bisector.cli.detect_options import PAGE, add_data, add_out, run_of, say_page, tell_left_out
+from bisector.cli.detect_options import PAGE, add_data, add_out, run_of, say_page, warn_of_data
 from bisector.cli.dry_run import dry_run
 from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
@@ -62,42 +62,34 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
     from tqdm import tqdm
 
-    from bisector.detection.compare import compare_detectors, load_once
-    from bisector.detection.evaluation.compared import compare_scores
+    from bisector.detection.compare import plan
     from bisector.report.detection_text import format_compared, format_scores
-    from bisector.report.numbers import duration
+    from bisector.report.words import duration
+    from bisector.training.processes import Order, default_jobs, run_cells
 
-    splits = load_once(task, 0)  # also fetches, once, what the trainings need
-    tell_left_out(splits, "compare")
-    with tqdm(
-        total=len(heads) * arguments.seeds * recipe.epochs,
-        unit="epoch",
-        file=sys.stderr,
-        dynamic_ncols=True,
-        delay=1e-3,
-    ) as bar:
+    cells, splits = plan(task, heads, seeds=arguments.seeds, recipe=recipe, machine=machine)
+    warn_of_data(splits, "compare")
+    total = len(heads) * arguments.seeds * recipe.epochs
+    with tqdm(total=total, unit="epoch", file=sys.stderr, dynamic_ncols=True, delay=1e-3) as bar:
 
         def progress(what: str, epochs: int) -> None:
             bar.set_description(f"{what:<34.34}", refresh=False)
             bar.update(epochs)
 
-        compared = compare_detectors(
-            task,
-            heads,
-            out / "cells",
-            seeds=arguments.seeds,
-            recipe=recipe,
-            machine=machine,
-            jobs=arguments.jobs,
-            progress=progress,
-        )
+        jobs = arguments.jobs or default_jobs(machine)
+        results = run_cells(cells, Order(out / "cells", machine, keep=True), jobs, progress)
+    # The page draws what was detected with the first seed.
+    compared = [
+        (result, cell.detections(out / "cells" / cell.key) if cell.seed == 0 else [])
+        for cell, result in zip(cells, results, strict=True)
+    ]
     truth = splits.truth
     title = f"{', '.join(heads)} on {truth.name}"
     took = duration(sum(result.seconds for result, _ in compared))
     say("\n".join([title, "", format_scores([(result.head, result.scores) for result, _ in compared]), ""]))
     if arguments.seeds > 1:
         scored = [(result.head, result.seed, result.scores) for result, _ in compared]
-        say(f"{format_compared(compare_scores(scored, arguments.baseline or None))}\n")
+        say(f"{format_compared(scored, arguments.baseline)}\n")
     for result, _ in compared:
         line = f"{result.head}, seed {result.seed}: trained and scored in {duration(result.seconds)}"
         if result.classified is not None:
@@ -114,7 +106,7 @@ def _plan(
     from bisector.detection.compare import plan
 
     cells, splits = plan(task, heads, seeds=arguments.seeds, recipe=recipe, machine=machine)
-    tell_left_out(splits, "compare")
+    warn_of_data(splits, "compare")
     names = ("train", "validation", "test")
     parts = ", ".join(f"{len(part):,} {name}" for name, part in zip(names, splits.parts, strict=False))
     return cells, f"{splits.train.name}: {len(splits.train.class_names):,} classes; pictures: {parts}"

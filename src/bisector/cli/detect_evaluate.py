@@ -20,8 +20,8 @@ from bisector.cli.detect_options import (
     device_of,
     finish,
     task_of,
-    tell,
-    tell_left_out,
+    warn,
+    warn_of_data,
 )
 from bisector.cli.output import require_folder
 from bisector.detection.recipe import PARTS
@@ -78,13 +78,13 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     seed = arguments.seed if arguments.seed is not None else trained.seed if trained else 0
     pixel_range = trained.pixel_range if trained else None
     splits = load_box_task(task, seed, need_images=not stored, pixel_range=pixel_range)
-    tell_left_out(splits, "evaluate")
+    warn_of_data(splits, "evaluate")
     part = arguments.part or ("validation" if splits.test is None else "test")
     truth: Any = getattr(splits, part)
     require(truth is not None, "--part", f"{part}, which these data do not have", "train or validation")
     counts, image_counts = splits.train.counts, splits.train.image_counts
     if trained is not None:
-        tell("evaluate", [trained.unfinished] * bool(trained.unfinished))
+        warn("evaluate", [trained.unfinished] * bool(trained.unfinished))
         trained.require_classes(truth)
         trained.detect_like(truth)
         counts, image_counts = trained.train_counts, trained.train_image_counts

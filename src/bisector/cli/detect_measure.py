@@ -19,8 +19,8 @@ from bisector.cli.detect_options import (
     data_options,
     device_of,
     task_of,
-    tell,
-    tell_left_out,
+    warn,
+    warn_of_data,
 )
 from bisector.cli.output import require_folder, say
 from bisector.detection.recipe import PARTS, BoxTask
@@ -81,16 +81,16 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from bisector.detection.data import load_box_task
     from bisector.detection.predict import write_box_embeddings
     from bisector.measurement.measure import measure
+    from bisector.report.measurement import format_measurement
     from bisector.report.measurement_files import write_measurement
-    from bisector.report.measurement_text import format_measurement
 
     device = device_of(arguments.device)
     trained = load_detector(arguments.model)
     task = task_of(arguments, trained)
     seed = trained.seed if arguments.seed is None else arguments.seed
     splits = load_box_task(task, seed, pixel_range=trained.pixel_range)
-    tell_left_out(splits, "measure")
-    tell("measure", [trained.unfinished] * bool(trained.unfinished))
+    warn_of_data(splits, "measure")
+    warn("measure", [trained.unfinished] * bool(trained.unfinished))
     trained.require_classes(splits.train)
     parts = PARTS if arguments.part == "all" else (arguments.part,)
     out.mkdir(parents=True, exist_ok=True)
@@ -138,11 +138,11 @@ def _scores(trained: "TrainedDetector", splits: "BoxSplits") -> "list[ClassScore
     without = "measured without AP"
     place, settings = trained.path.parent / RESULT, trained.path.parent / SETTINGS
     if not place.is_file():
-        tell("measure", [f"no {place}: {without}"])
+        warn("measure", [f"no {place}: {without}"])
         return []
     if not read_or_none(settings, same, without):
         of = f"{trained.task.data}, seed {trained.seed}"
-        tell("measure", [f"{place} is of {of}, and these are other boxes: {without}"])
+        warn("measure", [f"{place} is of {of}, and these are other boxes: {without}"])
         return []
     result = read_or_none(place, partial(read_result, BoxResult), without)
     if result is None:

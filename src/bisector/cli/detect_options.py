@@ -89,15 +89,15 @@ def device_of(name: str | None) -> "torch.device":
         raise ArgumentError(f"--device: got {name!r}; expected cpu, cuda or cuda:1") from None
 
 
-def tell(action: str, lines: Sequence[str]) -> None:
-    """Say on stderr what a user should know of what is read."""
+def warn(action: str, lines: Sequence[str]) -> None:
+    """Print lines on stderr, each after the name of the command."""
     for line in lines:
         print(f"bisector detect {action}: {line}", file=sys.stderr)
 
 
-def tell_left_out(splits: "BoxSplits", action: str) -> None:
+def warn_of_data(splits: "BoxSplits", action: str) -> None:
     """Say on stderr what of the data could not be used, was drawn, or is in two parts."""
-    tell(
+    warn(
         action, [f"data: {line}" for line in dict.fromkeys(line for p in splits.parts for line in p.left_out)]
     )
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from bisector.cli.config import add_config
-from bisector.cli.detect_options import DETECTIONS, add_data, add_out, finish, task_of, tell_left_out
+from bisector.cli.detect_options import DETECTIONS, add_data, add_out, finish, task_of, warn_of_data
 from bisector.cli.options import add_options, logging_options, process_rank, record_of
 from bisector.cli.output import require_folder, say
 from bisector.detection.recipe import BoxRecipe
@@ -53,14 +53,14 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from bisector.detection.data import load_box_task
     from bisector.detection.evaluation import read_detections
     from bisector.detection.train import BoxResult, Detection
-    from bisector.report.numbers import duration
+    from bisector.report.words import duration
     from bisector.training.checkpoints import LAST
     from bisector.training.results import RESULT, read_result
 
-    require_head(arguments.head)  # a wrong word is told before anything is read
+    require_head(arguments.head)  # a wrong word is an error before anything is read
     splits = load_box_task(task, arguments.seed)
     if process_rank() == 0:
-        tell_left_out(splits, "train")
+        warn_of_data(splits, "train")
     experiment = Detection(
         splits=splits, task=task, head=arguments.head, recipe=recipe, seed=arguments.seed, machine=machine
     )

@@ -21,16 +21,7 @@ def dry_run(
     jobs: int | None,
     keep: bool = False,
 ) -> None:
-    """Train each head for some steps, and say what all trainings would take.
-
-    Args:
-        data: what is read, for people.
-        plan: returns the trainings, and in a line what there is to train on.
-        cells: the folder of those that are done.
-        machine: with which means.
-        jobs: trainings at a time; as many as the machine has room for if None.
-        keep: whether a training is done only with its checkpoints.
-    """
+    """Train each head for some steps, and say what all trainings would take."""
 
     def tell(line: str) -> None:
         print(f"dry run: {line}", file=sys.stderr, flush=True)

@@ -316,8 +316,8 @@ def _scores(arguments: argparse.Namespace, class_names: "Sequence[str]") -> "lis
 
 def _finish(measurement: "Measurement", arguments: argparse.Namespace) -> None:
     """Write the files, print the text."""
+    from bisector.report.measurement import format_measurement
     from bisector.report.measurement_files import write_measurement
-    from bisector.report.measurement_text import format_measurement
 
     page = write_measurement(measurement, arguments.out, format=arguments.format)[0]
     say(f"{format_measurement(measurement)}\n\nThe page: {page}")

@@ -18,7 +18,7 @@ from typing import Any
 from bisector.cli.options import logging_options, process_rank, record_of
 from bisector.cli.output import require_folder, say, with_nearest
 from bisector.data.places import require_data_name
-from bisector.errors import ArgumentError, missing_extra, require
+from bisector.errors import ArgumentError, missing_extra, reason_of, require
 from bisector.heads import require_head_name
 from bisector.training.recipe import Machine, Recipe, Task, options_of
 
@@ -31,22 +31,13 @@ _OURS = {
     "callbacks",
     "logger",
     "deterministic",
-    "default_root_dir",
-    "enable_checkpointing",
-    "use_distributed_sampler",
-    "num_sanity_val_steps",
     "plugins",
-    "model_registry",
-    "barebones",
-    "fast_dev_run",
-    # What would make an epoch something else than one pass over the training part and one over validation.
-    "limit_train_batches",
-    "limit_val_batches",
-    "overfit_batches",
-    "val_check_interval",
-    "check_val_every_n_epoch",
-    "reload_dataloaders_every_n_epochs",
 }
+_OURS |= {"default_root_dir", "enable_checkpointing", "use_distributed_sampler", "num_sanity_val_steps"}
+_OURS |= {"model_registry", "barebones", "fast_dev_run"}
+# What would make an epoch something else than one pass over the training part and one over validation.
+_OURS |= {"limit_train_batches", "limit_val_batches", "overfit_batches", "val_check_interval"}
+_OURS |= {"check_val_every_n_epoch", "reload_dataloaders_every_n_epochs"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -128,7 +119,7 @@ def _parse(words: Sequence[str]) -> Any:
     except UnicodeDecodeError:
         raise ArgumentError("--config: got a file that is no text in UTF-8; expected YAML") from None
     except (Wrong, argparse.ArgumentError) as error:
-        told = _plainly(" ".join(str(error).split()))
+        told = _plainly(reason_of(error))
         flags = [flag for action in parser._actions for flag in action.option_strings]
         raise ArgumentError(with_nearest(told, flags)) from None
 

@@ -14,15 +14,11 @@ from bisector.data.source import require_labels, require_one_label_each
 class Part:
     """One part of a data set: examples and their labels.
 
-    Args:
-        examples: the inputs, by position.
-        labels: (N,) integers, classes from 0.
-
     Raises:
         ArgumentError: if examples and labels differ in number.
     """
 
-    examples: Examples
+    examples: Examples  # the inputs, by position
     labels: Tensor  # (N,)
 
     def __post_init__(self) -> None:
@@ -42,19 +38,6 @@ class Dataset:
 
     Validation chooses (a rate, a margin, an epoch), test only reports.
 
-    Args:
-        name: as the user gave it.
-        train: what networks are trained on.
-        validation: what chooses.
-        test: what reports.
-        class_names: of the classes 0 to C - 1, which the labels of training and validation name.
-        test_names: of the classes that the labels of the test part name, where these are other classes than those
-            trained on (the open-set split); `class_names` if None.
-        augmentation: as in `Source`, and so are the rest.
-        left_out: what was found and not used.
-        notes: what was chosen in reading.
-        pixel_range: the values of deep pixels that became 0 and 255.
-
     Raises:
         ArgumentError: if a label is not a class.
 
@@ -65,16 +48,19 @@ class Dataset:
     (2, tensor([1, 1]), (1, 8, 8))
     """
 
-    name: str
-    train: Part
-    validation: Part
-    test: Part
+    name: str  # as the user gave it
+    train: Part  # what networks are trained on
+    validation: Part  # what chooses
+    test: Part  # what reports
+    # of the classes 0 to C - 1, which the labels of training and validation name
     class_names: tuple[str, ...]
+    # of the classes that the labels of the test part name, where these are other classes than those trained
+    # on (the open-set split); `class_names` if None
     test_names: tuple[str, ...] | None = None
-    augmentation: str = "none"
-    left_out: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    pixel_range: PixelRange | None = None
+    augmentation: str = "none"  # as in `Source`, and so are the rest
+    left_out: tuple[str, ...] = ()  # what was found and not used
+    notes: tuple[str, ...] = ()  # what was chosen in reading
+    pixel_range: PixelRange | None = None  # the values of deep pixels that became 0 and 255
 
     def __post_init__(self) -> None:
         for name in ("train", "validation"):

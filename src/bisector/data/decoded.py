@@ -29,14 +29,9 @@ class _Kept:
 def decoded_once(folder: Path, images: Sequence[Encoded], names: Sequence[str], how: Reading) -> ReadImages:
     """Return what `read_images` returns, from the folder if it was left there; else leave it there.
 
-    Pixels are mapped into memory, which all processes that do so share. Images that are too many for the memory,
+    Images are the same if names, sizes and times of their files, or their contents, are. Pixels are mapped into
+    memory, which all processes that do so share. Images that are too many for the memory,
     and are decoded batch by batch, are not kept.
-
-    Args:
-        folder: for the files.
-        images: paths or contents of files; they are the same if names, sizes and times, or contents, are.
-        names: of the images.
-        how: they are read.
 
     Raises:
         OSError: a file cannot be written.

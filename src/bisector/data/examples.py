@@ -59,12 +59,7 @@ class InMemory:
 
 
 class Subset:
-    """Some of the examples of another set, in an order of their own; nothing is copied or read.
-
-    Args:
-        whole: the other set.
-        positions: (M,) in it.
-    """
+    """Some of the examples of another set, in an order of their own; nothing is copied or read."""
 
     def __init__(self, whole: Examples, positions: Tensor) -> None:
         if isinstance(whole, Subset):
@@ -88,10 +83,6 @@ class Subset:
 
 class Resized:
     """Images of another size: the shorter side brought to it, antialiased, and the middle cut out.
-
-    Args:
-        examples: images.
-        size: side in pixels.
 
     >>> import torch
     >>> Resized(InMemory(torch.zeros(2, 3, 8, 12)), 16).batch(torch.tensor([0])).shape

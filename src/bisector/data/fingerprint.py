@@ -20,10 +20,6 @@ def fingerprint(data: str, dataset: Dataset) -> str:
     Of the files it takes names, sizes and times; of what was read, also of a data set by name, the labels and some
     examples of each part. No file is read again: a million of them take seconds. Of a plugin it takes the text of
     its file, and its options.
-
-    Args:
-        data: name or path, as the user gave it.
-        dataset: what was loaded.
     """
     digest = hashlib.sha256(repr((dataset.class_names, dataset.test_names, dataset.shape)).encode())
     plugin = plugin_of(data)

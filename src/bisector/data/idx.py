@@ -18,12 +18,11 @@ _IMAGES = re.compile(r"^(.*)images([-.])idx3-ubyte(\.gz)?$", re.IGNORECASE)
 
 
 def read_idx(path: Path) -> Tensor:
-    """Read one idx file of bytes: two zeros, the type (8), how many dimensions, the sizes (big-endian), the data.
+    """Read one idx file of bytes, gzipped if its name ends in .gz.
+
+    It holds two zeros, the type (8), how many dimensions, the sizes (big-endian), the data.
 
     Source: LeCun, Cortes and Burges, "The MNIST database of handwritten digits".
-
-    Args:
-        path: of the file; a name that ends in .gz is decompressed.
 
     Raises:
         ArgumentError: if the file is not an idx file of unsigned bytes, or shorter or longer than its header says.
@@ -53,9 +52,7 @@ def find_idx_images(folder: Path) -> list[Path]:
 def idx_source(folder: Path, names: Sequence[str] | None = None) -> Source:
     """Read a folder of idx files: images and labels, for training ("train-…") and for test ("t10k-…", "test-…").
 
-    Args:
-        folder: that holds files such as train-images-idx3-ubyte.gz and train-labels-idx1-ubyte.gz.
-        names: of the label values 0, 1, ...; the numbers themselves if None.
+    The label values 0, 1, ... have the names that are given, or are their own.
 
     Raises:
         ArgumentError: if a file of labels is missing, a file is damaged, or images and labels differ in number.

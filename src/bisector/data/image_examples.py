@@ -51,25 +51,16 @@ class ReadImages(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """How a data set is read; every reader is given one.
+    """How a data set is read; every reader is given one."""
 
-    Args:
-        image_size: side of the square to which all images are brought.
-        memory: bytes that the decoded images may take.
-        largest: side of a square to which images of one size are brought that have more pixels than it.
-        pixel_range: the scale of deep images, where a model was trained with it.
-        label: the column of labels in a table.
-        decoded: a folder where decoded images are kept, and found again.
-        seed: decides the parts of a data set that is divided by chance.
-    """
-
-    image_size: int | None = None
-    memory: int = MEMORY
+    image_size: int | None = None  # side of the square to which all images are brought
+    memory: int = MEMORY  # bytes that the decoded images may take
+    # side of a square to which images of one size are brought that have more pixels than it
     largest: int | None = None
-    pixel_range: PixelRange | None = None
-    label: str | None = None
-    decoded: Path | None = None
-    seed: int = 0
+    pixel_range: PixelRange | None = None  # the scale of deep images, where a model was trained with it
+    label: str | None = None  # the column of labels in a table
+    decoded: Path | None = None  # a folder where decoded images are kept, and found again
+    seed: int = 0  # decides the parts of a data set that is divided by chance
 
     def images(self, images: Sequence[Encoded], names: Sequence[str]) -> ReadImages:
         """Read these images so (`read_images`)."""
@@ -99,13 +90,7 @@ class _Form:
 
 
 class ImageFiles:
-    """Images that are decoded whenever a batch is made: for data sets that do not fit into memory.
-
-    Args:
-        images: paths or contents of files.
-        names: of the images, for messages.
-        form: what they become.
-    """
+    """Images that are decoded whenever a batch is made: for data sets that do not fit into memory."""
 
     def __init__(self, images: Sequence[Encoded], names: Sequence[str], form: _Form) -> None:
         self._images, self._names, self._form = images, names, form
@@ -153,11 +138,6 @@ def read_images(images: Sequence[Encoded], names: Sequence[str], reading: Readin
     is found by its header only, or else when its batch is made. Deep images are always decoded once before, to
     find their scale.
 
-    Args:
-        images: paths or contents of files.
-        names: of the images, by which a person finds them.
-        reading: their size, memory and scale.
-
     Raises:
         ArgumentError: if no image can be read, or deep pixels are whole numbers in some images and floating-point
             ones in others, which no scale fits.
@@ -199,12 +179,7 @@ def common_range(
 ) -> tuple[PixelRange | None, str]:
     """Return the one scale of all images of more than 8 bits and a line to tell of it; None where there are none.
 
-    What cannot be read has no say.
-
-    Args:
-        images: paths or contents of files.
-        names: of the images, by which a person finds them.
-        given: the scale, where a model was trained with it.
+    What cannot be read has no say; the scale that is given, of a training, wins.
 
     Raises:
         ArgumentError: deep pixels are whole numbers in some images and floating-point ones in others.

@@ -40,10 +40,6 @@ def image_folder_source(folder: Path, reading: Reading) -> Source:
     else that is not used is named in `left_out`: a damaged image, an image in no class, files of other kinds in a
     class (by kind, with how many), a class without a readable image.
 
-    Args:
-        folder: as the user named it.
-        reading: how the images are read.
-
     Raises:
         ArgumentError: if no image can be read.
     """

@@ -11,19 +11,12 @@ from bisector.data.source import Source
 
 
 class LabelledImage(NamedTuple):
-    """An image of a data set, before it is read.
+    """An image of a data set, before it is read."""
 
-    Args:
-        image: the path of a file, or its content.
-        name: by which a person finds it.
-        label: the name of its class.
-        part: "train", "validation" or "test"; what is not divided is all "train".
-    """
-
-    image: Encoded
-    name: str
-    label: str
-    part: str
+    image: Encoded  # the path of a file, or its content
+    name: str  # by which a person finds it
+    label: str  # the name of its class
+    part: str  # "train", "validation" or "test"; what is not divided is all "train"
 
 
 def image_source(
@@ -36,12 +29,8 @@ def image_source(
 ) -> Source:
     """Read labelled images as a data set.
 
-    Args:
-        images: at least one.
-        classes: the names of all classes, in their order; those without a readable image are left out and named.
-        reading: how the images are read.
-        left_out: lines about what was left out before.
-        notes: lines about what was chosen before.
+    Of all `classes`, which are in their order, those without a readable image are left out and named. What was left
+    out and chosen before comes first.
 
     Raises:
         ArgumentError: if no image can be read.

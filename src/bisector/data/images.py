@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from bisector.errors import missing_extra
+from bisector.errors import missing_extra, reason_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -281,5 +281,4 @@ def _reason(image: Encoded, error: Exception) -> str:
         return "it is empty"
     if type(error).__name__ == "UnidentifiedImageError":
         return "not an image of a known kind"
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(said.split()) or type(error).__name__
+    return error.strerror if isinstance(error, OSError) and error.strerror else reason_of(error)

@@ -15,7 +15,7 @@ from bisector.data.images import Encoded
 from bisector.data.source import Source, part_of
 from bisector.data.tables.classes import LabelValues
 from bisector.data.tables.columns import distinct_names
-from bisector.errors import ArgumentError, missing_extra, require
+from bisector.errors import ArgumentError, missing_extra, reason_of, require
 
 if TYPE_CHECKING:
     import pyarrow
@@ -48,11 +48,6 @@ def parquet_image_source(files: Sequence[Path], root: Path, reading: Reading) ->
     `class_names`) or from dataset_info.json beside the files. Rows without a
     label (null or -1) are left out and named.
 
-    Args:
-        files: at least one.
-        root: what the user named, for the messages.
-        reading: how the images are read.
-
     Raises:
         ArgumentError: if a file is damaged or has no column of labels.
         MissingExtraError: without pyarrow.
@@ -70,7 +65,7 @@ def parquet_image_source(files: Sequence[Path], root: Path, reading: Reading) ->
         except ImportError:
             raise missing_extra("pyarrow", "measure") from None
         except Exception as error:  # what is damaged raises anything
-            raise ArgumentError(f"data: {called}: cannot be read: {' '.join(str(error).split())}") from None
+            raise ArgumentError(f"data: {called}: cannot be read: {reason_of(error)}") from None
         order |= classes
         columns.append(taken)
         unlabelled = sum(label is None for _, _, label in rows)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from bisector.data.plugins import plugin_of
-from bisector.errors import ArgumentError, missing_extra
+from bisector.errors import ArgumentError, missing_extra, reason_of
 
 DATA_SETS = ("digits", "fashion-mnist", "cifar10", "cifar100")
 """The names that `bisector.data.registry.load` knows; of each there is a function in `bisector.data.named`."""
@@ -118,9 +118,8 @@ def download(name: str, fetch: Callable[[str], object], wanted: str, hints: Sequ
     except ImportError:
         raise missing_extra("torchvision", "train") from None
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise ArgumentError(
-            f"data: {name} is not on this machine and cannot be downloaded ({reason:.200}); "
+            f"data: {name} is not on this machine and cannot be downloaded ({reason_of(error):.200}); "
             f"put its files into {' or '.join(hints)}"
         ) from None
 

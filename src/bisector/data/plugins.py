@@ -14,20 +14,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bisector.errors import ArgumentError, require
+from bisector.errors import ArgumentError, parsed_options, reason_of, require
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A Python file that makes a data set, and the options that were given after its name.
+    """A Python file that makes a data set, and the options that were given after its name."""
 
-    Args:
-        file: as it was given.
-        options: their names and values, both as text.
-    """
-
-    file: Path
-    options: Mapping[str, str]
+    file: Path  # as it was given
+    options: Mapping[str, str]  # their names and values, both as text
 
     def call(self, function: str, kind: type, *arguments: object) -> Any:
         """Import the file, call a function of it with these arguments and the options, and return its data set.
@@ -67,12 +62,7 @@ def plugin_of(data: str) -> Plugin | None:
     found = re.fullmatch(r"(.+?\.py)(:.*)?", data.strip(), flags=re.DOTALL)
     if found is None or Path(found[1]).expanduser().is_dir():
         return None
-    options: dict[str, str] = {}
-    for text in (found[2] or "").split(":")[1:]:
-        name, equals, value = text.partition("=")
-        require(bool(name and equals and value), "data", f"{text!r} in {data!r}", "option=value")
-        require(name not in options, "data", f"{name} twice in {data!r}", "each option once")
-        options[name] = value
+    options = parsed_options("data", data, (found[2] or "").split(":")[1:])
     return Plugin(Path(found[1]).expanduser(), options)
 
 
@@ -96,7 +86,7 @@ def _imported(file: Path) -> ModuleType:
     try:
         module = importlib.import_module(name)
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        reason = f"{type(error).__name__}: {reason_of(error)}"
         raise ArgumentError(f"data: {file}: cannot be imported: {reason:.300}") from error
     other = getattr(module, "__file__", None)
     if other is None or not Path(other).exists() or not Path(other).samefile(file):

@@ -23,6 +23,7 @@ from bisector.data.torchvision_cifar import cifar_source, find_cifar
 from bisector.errors import (
     ArgumentError,
     missing_extra,
+    reason_of,
     require,
     require_choice,
     require_integer,
@@ -158,7 +159,7 @@ def _parquet(files: list[Path], path: Path, reading: Reading) -> Source:
         with files[0].open("rb") as file:  # pyarrow opens no name that is not UTF-8
             schema = pyarrow.parquet.read_schema(file)
     except (OSError, pyarrow.ArrowException) as error:
-        raise ArgumentError(f"data: {files[0]}: cannot be read: {' '.join(str(error).split())}") from None
+        raise ArgumentError(f"data: {files[0]}: cannot be read: {reason_of(error)}") from None
     if image_column(schema) is None or b"bisector" in (schema.metadata or {}):
         return _embeddings(str(path), reading)
     return parquet_image_source(files, path, reading)

@@ -24,12 +24,6 @@ def standard_split(name: str, source: Source, *, imbalance: float = 1.0, seed: i
     test part; otherwise 10% of each class of the remaining, at least one of a class that began with three. A class
     with one example is only trained on; a class without an example to train on is left out, and named.
 
-    Args:
-        name: of the data set.
-        source: what a reader found.
-        imbalance: training count of the commonest class over that of the rarest; 1 leaves the counts as they are.
-        seed: decides the split, which classes are rare, and what is kept of them.
-
     Raises:
         ArgumentError: if the imbalance is below 1, fewer than two classes have an example to train on, or the
             data's own test part holds none of the classes of its training part.
@@ -75,12 +69,6 @@ def open_set_split(name: str, source: Source, *, imbalance: float = 1.0, seed: i
     Where the data's own test part holds other classes than its training part, these are the two groups. Otherwise
     half of the classes, drawn once for all seeds, are trained on. Every example belongs to the part of its class;
     10% of each class trained on are for validation. Labels are numbered anew within each group.
-
-    Args:
-        name: of the data set.
-        source: what a reader found.
-        imbalance: training count of the commonest class over that of the rarest; 1 leaves the counts as they are.
-        seed: decides the validation part and the long tail.
 
     Raises:
         ArgumentError: if the imbalance is below 1, or there are fewer than four classes.

@@ -10,7 +10,7 @@ import torch
 
 from bisector.data.examples import InMemory
 from bisector.data.source import Source
-from bisector.errors import ArgumentError, require
+from bisector.errors import ArgumentError, reason_of, require
 
 _LAYOUTS: Mapping[str, tuple[tuple[str, ...], str, str]] = {
     "cifar-10-batches-py": (tuple(f"data_batch_{n}" for n in range(1, 6)), "test_batch", "batches.meta"),
@@ -40,9 +40,6 @@ def cifar_source(folder: Path) -> Source:
     """Read the pickled files of CIFAR-10 or CIFAR-100 (with its 100 fine classes).
 
     Nothing that a pickle may contain is executed: only arrays, lists and strings are read.
-
-    Args:
-        folder: as `find_cifar` returns it.
 
     Raises:
         ArgumentError: if a file is missing, damaged, or holds anything else.
@@ -91,8 +88,7 @@ def _unpickled(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             found = _Arrays(file, encoding="latin1").load()
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ArgumentError(f"data: {path}: cannot be read: {reason}") from None
+        raise ArgumentError(f"data: {path}: cannot be read: {reason_of(error)}") from None
     require(
         isinstance(found, dict), "data", f"{path}, which holds a {type(found).__name__}", "a file of CIFAR"
     )

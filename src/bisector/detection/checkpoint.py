@@ -24,35 +24,20 @@ WRITER = "bisector detect train"
 
 @dataclass(frozen=True, eq=False)
 class TrainedDetector:
-    """A trained detector and what is known of its training.
+    """A trained detector and what is known of its training."""
 
-    Args:
-        model: in evaluation mode.
-        task: what it was trained on.
-        recipe: how.
-        head: the spec of its head, as on the command line.
-        seed: of the training.
-        class_names: of the classes 1 to C.
-        train_counts: (C,) boxes in training.
-        train_image_counts: (C,) pictures in training that show each class.
-        epochs: that were finished when the checkpoint was written.
-        unfinished: in words, that the training had not ended; "" where it had, or where this is its best epoch.
-        path: of the checkpoint.
-        pixel_range: the values of pixels of more than 8 bits that became 0 and 255; None without such pictures.
-    """
-
-    model: Detector
+    model: Detector  # in evaluation mode
     task: BoxTask
     recipe: BoxRecipe
-    head: str
+    head: str  # its spec, as on the command line
     seed: int
-    class_names: tuple[str, ...]
-    train_counts: Tensor
-    train_image_counts: Tensor
-    epochs: int
-    unfinished: str
-    path: Path
-    pixel_range: PixelRange | None = None
+    class_names: tuple[str, ...]  # of the classes 1 to C
+    train_counts: Tensor  # (C,) boxes in training
+    train_image_counts: Tensor  # (C,) pictures in training that show each class
+    epochs: int  # that were finished when the checkpoint was written
+    unfinished: str  # in words, that it had not ended; "" where it had, or where this is its best epoch
+    path: Path  # of the checkpoint
+    pixel_range: PixelRange | None = None  # what became 0 and 255; None without pictures of more than 8 bits
 
     def require_classes(self, boxes: BoxSet) -> None:
         """Raise `ArgumentError` unless these pictures have the classes that it was trained on."""
@@ -83,12 +68,7 @@ def build_model(
     """Return the untrained detector of a description, its weights drawn from the description's seed.
 
     The network is drawn first: with one seed every head begins from the same one. The caller's random numbers are
-    left as they are.
-
-    Args:
-        description: of a training of a detector.
-        fixed: what the model held fixed, from its checkpoint: then no weights are loaded from anywhere else.
-        truth: the validation part.
+    left as they are. With what a checkpoint says that the model held fixed, no weights are loaded from elsewhere.
     """
     recipe = BoxRecipe(**description["recipe"])
     counts = torch.tensor(description["train_counts"])

@@ -1,11 +1,10 @@
 """Detectors with several heads on the same pictures: trained side by side, each kept in a folder of its own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from bisector.cores import require_tasks
 from bisector.data.boxes import BoxSplits
 from bisector.detection.attaching import require_head
 from bisector.detection.data import load_box_task
@@ -16,7 +15,6 @@ from bisector.detection.train import BoxResult, Detection
 from bisector.errors import require
 from bisector.training.cells import Cell, require_heads
 from bisector.training.experiment import Experiment
-from bisector.training.processes import Order, default_jobs, run_cells
 from bisector.training.recipe import Machine
 from bisector.training.results import RESULT, read_result
 
@@ -62,6 +60,8 @@ def plan(
 ) -> tuple[list[BoxCell], BoxSplits]:
     """Check everything and return the cells of a comparison, seed by seed, with the data of seed 0.
 
+    Within one seed all heads see the same pictures in the same order and start from the same first weights.
+
     Raises:
         ArgumentError: an argument is not legal, or the data cannot be used.
     """
@@ -75,50 +75,6 @@ def plan(
         BoxCell(task, head, recipe, seed, machine.precision, known) for seed in range(seeds) for head in heads
     ]
     return cells, splits
-
-
-def compare_detectors(
-    task: BoxTask,
-    heads: Sequence[str],
-    folder: Path,
-    *,
-    seeds: int = 1,
-    recipe: BoxRecipe | None = None,
-    machine: Machine | None = None,
-    jobs: int | None = None,
-    progress: Callable[[str, int], None] | None = None,
-) -> list[tuple[BoxResult, list[Detections]]]:
-    """Train a detector with every head and every seed; what was begun in the folder is gone on with.
-
-    Within one seed all heads see the same pictures in the same order and start from the same first weights.
-
-    Args:
-        task: the pictures and their boxes.
-        heads: specs such as "linear-softmax" or "igam:preset=paper".
-        folder: where the trainings are kept, each as `bisector detect train` keeps it.
-        seeds: how many; they are 0, 1, ...
-        recipe: how to train.
-        machine: with which means.
-        jobs: trainings at a time; as many as the machine has room for if None.
-        progress: told what is trained, and the epochs done since the last call.
-
-    Returns:
-        The results, heads in their order within each seed, and what was detected in the part that was scored; of
-        the first seed alone, nothing of the others, whose detections are in their folders.
-
-    Raises:
-        ArgumentError: an argument is not legal, or the data cannot be used.
-    """
-    recipe, machine = recipe or BoxRecipe(), machine or Machine()
-    jobs = default_jobs(machine) if jobs is None else require_tasks("jobs", jobs)
-    cells, _ = plan(task, heads, seeds=seeds, recipe=recipe, machine=machine)
-    results: list[BoxResult] = run_cells(
-        cells, Order(folder, machine, keep=True), jobs, progress or (lambda what, epochs: None)
-    )
-    return [
-        (result, cell.detections(folder / cell.key) if cell.seed == 0 else [])
-        for cell, result in zip(cells, results, strict=True)
-    ]
 
 
 @lru_cache(maxsize=1)  # cells come seed by seed, and all heads of a seed have the same data

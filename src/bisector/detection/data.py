@@ -61,12 +61,7 @@ def pixels(images: Sequence[Tensor]) -> list[Tensor]:
 
 
 def box_batch(boxes: BoxSet, positions: Sequence[int], mirrored: Sequence[bool] | None = None) -> BoxBatch:
-    """Return some pictures of a set with the boxes that are trained on: those that are no crowd.
-
-    Args:
-        boxes: the set.
-        positions: of the pictures.
-        mirrored: which of them to flip from left to right; none if None.
+    """Return pictures at these positions of a set, some mirrored, with the boxes that are no crowd.
 
     Raises:
         ArgumentError: a file is missing or broken.
@@ -90,17 +85,7 @@ class BoxBatches(ResumableBatches):
 
     The order is a function of (seed, epoch), mirroring one of (seed, epoch, place in the order): neither of the
     workers, nor of how often the training was killed. With several processes each takes every ``world_size``-th
-    picture of the one order, and all take equally many.
-
-    Args:
-        boxes: what to train on.
-        batch_size: pictures a batch; the last of an epoch takes what is left.
-        seed: decides order and mirroring.
-        repeats: (N,) factors of Repeat Factor Sampling, or None for each picture once an epoch.
-        flip: whether to mirror.
-        workers: processes that make the batches.
-        rank: of this process.
-        world_size: how many processes train together.
+    picture of the one order, and all take equally many. `repeats` are (N,) factors of Repeat Factor Sampling.
 
     Raises:
         ArgumentError: there are fewer pictures than processes.
@@ -203,11 +188,7 @@ def _raised(batch: BoxBatch | ArgumentError) -> BoxBatch:
 class BoxData(lightning.LightningDataModule):
     """The training part in resumable batches and the validation part in plain ones, for each process its share.
 
-    Args:
-        splits: of which training and validation part are taken.
-        batch_size: pictures of a step, in each process.
-        workers: processes that load the data, for each process that trains.
-        how: further arguments of `BoxBatches`.
+    The further arguments are those of `BoxBatches`.
     """
 
     def __init__(self, splits: BoxSplits, batch_size: int, *, workers: int = 0, **how: Any) -> None:

@@ -44,14 +44,8 @@ def build_detector(
 ) -> FasterRCNN:
     """Return a Faster R-CNN of torchvision, its box predictor drawn anew for these classes.
 
-    Weights are downloaded only where they are asked for.
-
-    Args:
-        name: one of `bisector.detection.recipe.MODELS`.
-        num_classes: with the background, as torchvision counts.
-        image_size: shorter side to which pictures are resized; the model's own if None.
-        pretrained: begin with torchvision's weights of COCO.
-        pretrained_backbone: begin with a backbone trained on ImageNet.
+    Weights are downloaded only where they are asked for: torchvision's of COCO (`pretrained`), or a backbone of
+    ImageNet. The shorter side of a picture is resized to `image_size`; to the model's own if None.
 
     Raises:
         ArgumentError: there is no such model or no weights of it, or they cannot be downloaded.
@@ -114,15 +108,8 @@ def small_fpn(num_classes: int, image_size: int) -> FasterRCNN:
     """Faster R-CNN on a residual network of 7 layers with a feature pyramid at strides 4, 8 and 16.
 
     For pictures of 100 to 250 pixels with objects from a tenth to two thirds of their edge. Nothing in it is
-    pretrained or frozen; batch normalisation takes its statistics of the batch: 8 pictures or more.
-
-    Args:
-        num_classes: C + 1, with the background, as torchvision counts.
-        image_size: the longer side of a picture is brought to it, in pixels.
-
-    Raises:
-        ArgumentError: a number is not legal.
-        MissingExtraError: without torchvision.
+    pretrained or frozen; batch normalisation takes its statistics of the batch: 8 pictures or more. The longer side
+    of a picture is resized to `image_size`.
 
     >>> model = small_fpn(num_classes=11, image_size=128)
     >>> sum(weights.numel() for weights in model.parameters()) < 2_500_000

@@ -56,14 +56,8 @@ def detect(
 ) -> list[Detections]:
     """Return the detections of every picture of a set; of this process's share where there are several.
 
-    Args:
-        network: a detector of torchvision; it runs where its weights are, and stays in the mode that it has.
-        boxes: the pictures.
-        batch_size: pictures at once.
-        workers: processes that read pictures.
-        rank: of this process.
-        world_size: of how many.
-        progress: is given the number of pictures after each batch.
+    The network, a detector of torchvision, runs where its weights are and stays in the mode that it has. `progress`
+    is given the number of pictures after each batch.
 
     Raises:
         ArgumentError: a file is missing or broken.
@@ -86,10 +80,6 @@ def adjusted_scores(network: Any, adjustment: Adjustment) -> Iterator[None]:
 
     Among the classes the scores of a box move as `bisector.posthoc.adjust_scores` says; what they have together,
     and the background's, stays. It is done before thresholds and suppression, as in a model that was trained so.
-
-    Args:
-        network: in evaluation mode.
-        adjustment: of the C classes without background.
 
     Raises:
         ArgumentError: at the first picture, if the number of classes does not fit.
@@ -152,16 +142,10 @@ def class_logits(network: Any, embeddings: Tensor) -> Tensor:  # (n, D) -> (n, C
 def classify_truth(
     network: Any, boxes: BoxSet, frequency: tuple[str, ...] | None = None, **how: Any
 ) -> BoxAccuracy | None:
-    """Say how well a detector tells the classes of the ground-truth boxes apart; None where there is one alone.
+    """Return how well a detector classifies the ground-truth boxes; None where there is one class alone.
 
     A detector that finds little has an AP near 0 for every class; given the boxes, its classes can be compared. Of
-    several processes each looks at its share, and all return what all found.
-
-    Args:
-        network: an attached detector.
-        boxes: the pictures.
-        frequency: "rare", "common" or "frequent" for each class.
-        how: further arguments of `embed_truth`.
+    several processes each looks at its share, and all return what all found. `how` goes to `embed_truth`.
     """
     if len(boxes.class_names) == 1:
         return None
@@ -188,17 +172,7 @@ def write_box_embeddings(
     """Write embeddings, labels, predictions, losses and scores of all boxes that are no crowd, as Parquet.
 
     A prediction is the best class of the head's logits among the classes: whether a box is background is not asked.
-
-    Args:
-        network: an attached detector.
-        splits: its data.
-        path: of the file.
-        parts: which of them.
-        model: for the record, as `data` and `settings`.
-        data: what the boxes are of.
-        settings: of the command.
-        batch_size: pictures at once.
-        progress: is given the number of pictures after each batch.
+    `model`, `data` and `settings` are kept in the file; `progress` gets the number of pictures after each batch.
 
     Returns:
         The number of rows.

@@ -183,13 +183,7 @@ class BoxPredictor(nn.Module):
 
 
 class PlainPredictor(nn.Module):
-    """Scores and box deltas, as torchvision's `FastRCNNPredictor` gives them.
-
-    Args:
-        cls_score: from (N, D) embeddings to (N, C + 1) logits.
-        bbox_pred: to (N, 4) or (N, 4 (C + 1)) deltas.
-        copies: for how many classes the deltas hold, each.
-    """
+    """Scores and box deltas, as torchvision's `FastRCNNPredictor` gives them; a box holds for `copies` classes."""
 
     def __init__(self, cls_score: nn.Module, bbox_pred: nn.Linear, copies: int) -> None:
         super().__init__()

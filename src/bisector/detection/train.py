@@ -32,33 +32,19 @@ BACKGROUND = "(background)"
 
 @dataclass(frozen=True)
 class BoxResult:
-    """One detector trained with one seed and scored.
+    """One detector trained with one seed and scored."""
 
-    Args:
-        head: as on the command line, such as "igam:preset=paper".
-        seed: of the training.
-        model: name of the detector.
-        data: what it was trained on.
-        part: that was scored, "test" or "validation".
-        scores: on that part.
-        seconds: that training and scoring took.
-        epochs: that were trained.
-        classified: how well the classes of the true boxes were told apart, None where nobody looked.
-        adjustment: how its scores were moved before they were scored, None where they were not.
-        amount_history: (refreshes, C) information amounts in bits, NaN where unknown; of IGAM alone.
-    """
-
-    head: str
+    head: str  # as on the command line, such as "igam:preset=paper"
     seed: int
-    model: str
-    data: str
-    part: str
+    model: str  # name of the detector
+    data: str  # what it was trained on
+    part: str  # that was scored, "test" or "validation"
     scores: BoxScores
-    seconds: float = math.nan
-    epochs: int = 0
-    classified: BoxAccuracy | None = None
-    adjustment: str | None = None
-    amount_history: list[list[float]] = field(default_factory=list)
+    seconds: float = math.nan  # that training and scoring took
+    epochs: int = 0  # that were trained
+    classified: BoxAccuracy | None = None  # how well the true boxes were classified, None where nobody looked
+    adjustment: str | None = None  # how its scores were moved before they were scored
+    amount_history: list[list[float]] = field(default_factory=list)  # (refreshes, C) bits, NaN where unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,11 +165,11 @@ class Detection(Experiment[Detector, BoxResult]):
             amounts=measured[-1] if measured else None,
         )
         if ended.chosen and truth is self.splits.validation:
-            told = (
+            note = (
                 f"the weights are those of epoch {ended.kept}, the best of {ended.epochs} on these very pictures: "
                 "on others it may score less"
             )
-            scores = replace(scores, notes=(*scores.notes, told))
+            scores = replace(scores, notes=(*scores.notes, note))
         result = BoxResult(
             head=self.head,
             seed=self.seed,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bisector.data.tables.columns import distinct_names
 from bisector.embedding.model import EmbeddingModel, fitted
-from bisector.errors import ArgumentError, missing_extra, require
+from bisector.errors import ArgumentError, missing_extra, reason_of, require
 
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 _EMBEDDINGS = ("embedding", "feature")
@@ -73,7 +73,9 @@ class OnnxModel(EmbeddingModel):
         try:
             self._session: Any = onnxruntime.InferenceSession(path, providers=providers)
         except Exception as error:  # onnxruntime's own kinds share no base class
-            raise ArgumentError(f"model: {path} cannot be read as ONNX: {_first_line(error)}") from None
+            raise ArgumentError(
+                f"model: {path} cannot be read as ONNX: {reason_of(error, whole=False)}"
+            ) from None
         self.providers: list[str] = self._session.get_providers()  # the first that can computes
         if device is not None and device.type == "cuda":  # which onnxruntime gives up with a warning alone
             require(_CUDA in self.providers, "device", f"{device}, which onnxruntime cannot use", "cpu")
@@ -138,7 +140,7 @@ class OnnxModel(EmbeddingModel):
             results = self._session.run(self._outputs, {self._input_name: filled})
         except Exception as error:
             raise ArgumentError(
-                f"model: {self.name} does not take these examples: {_first_line(error)}"
+                f"model: {self.name} does not take these examples: {reason_of(error, whole=False)}"
             ) from None
         return [torch.from_numpy(result[: len(rows)].astype(np.float32)) for result in results]
 
@@ -193,7 +195,3 @@ def _class_names(note: str) -> tuple[str, ...] | None:
         whole = set(numbers) == {str(number) for number in range(len(numbers))}
         found = [numbers[str(number)] for number in range(len(numbers))] if whole else list(found.values())
     return distinct_names(found) if isinstance(found, list | tuple) and found else None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from bisector.embedding.model import EmbeddingModel, fitted
-from bisector.errors import ArgumentError, require
+from bisector.errors import ArgumentError, reason_of, require
 from bisector.networks.zoo import input_size, timm_network, torchvision_network
 
 _FIRST = ("state_dict", "model_state_dict", "model")  # of what a file holds: before an average over the steps
@@ -161,7 +161,7 @@ def _read(path: Path) -> Any:
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason_of(error, whole=False)
         raise ArgumentError(f"weights: {path} cannot be loaded as weights alone: {reason}") from None
 
 

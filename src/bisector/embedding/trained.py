@@ -11,12 +11,7 @@ from bisector.training.classification import Trained, load_trained
 
 
 class TrainedModel(EmbeddingModel):
-    """The backbone and the head of a run of `bisector train`; the scores are the head's logits without a margin.
-
-    Args:
-        path: of a checkpoint, or the folder of a run.
-        device: that computes.
-    """
+    """The backbone and the head of a run of `bisector train`; the scores are the head's logits without a margin."""
 
     trained: Trained
 

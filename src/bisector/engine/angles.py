@@ -1,7 +1,6 @@
 """The built-in pairwise margin on a block of cosines: where each goes, and how fast."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -35,74 +34,73 @@ def moved_exactly(
     return moved, torch.where(turned, -slope, slope)
 
 
-@dataclass(frozen=True, eq=False)
-class AngleVectors:
-    """What a pairwise margin has for each class, with the sines and cosines ready: (C,) each."""
-
-    values: Tensor
-    sines: Tensor
-    cosines: Tensor
-
-    @classmethod
-    def of(cls, values: Tensor) -> "AngleVectors":
-        """Take the sines and cosines once."""
-        return cls(values, values.sin(), values.cos())
-
-    def __getitem__(self, index: slice | Tensor) -> "AngleVectors":
-        return AngleVectors(self.values[index], self.sines[index], self.cosines[index])
+def with_sines(
+    angles: Tensor,  # (C,) radians
+) -> Tensor:
+    """Return (5, C): the angles, their sines and cosines, and those of half of them."""
+    half = angles / 2
+    return torch.stack([angles, angles.sin(), angles.cos(), half.sin(), half.cos()])
 
 
 class PairwiseBlocks:
-    r"""Moves blocks of cosines, classes first, by :math:`\pm\max(0, r_y - c_j)`.
+    r"""Moves blocks of cosines, classes first, by :math:`\pm m`, with :math:`m = \max(0, r_y - c_j)`.
 
-    In the short formulas a relaxed competitor goes to :math:`\min(\cos\theta, \cos(\theta + r - c))`, a pressed one
-    to :math:`\max(\cos\theta, \cos(\theta - r + c))`: the extremum stands for the clamp of the margin at 0. Both
-    have the slope :math:`\sin(\theta \pm m) / \sin\theta`, a ratio of roots. They hold while the moved angle stays
-    on the half circle; entries that may not (a few, if any) are done again by `moved_exactly`.
+    In the short formulas, with h = m / 2 and :math:`u = \sin\theta \cos h \pm \cos\theta \sin h`,
+
+    .. math::
+        \cos(\theta \pm m) = \cos\theta \mp 2 u \sin h, \qquad
+        \frac{\sin(\theta \pm m)}{\sin\theta} = 1 + 2 \sin h\,(\pm \cot\theta \cos h - \sin h)
+
+    where the clamp of the margin is that of the sine of h. They hold while the moved angle stays on the half
+    circle; entries that may not (a few, if any) are done again by `moved_exactly`.
     """
+
+    scratch = 4  # buffers of the size of a block
 
     def __init__(self, margin: PairwiseMargin, classes: slice, like: Tensor) -> None:
         self.relax = margin.direction == "relax"
         on_device = margin.to(like.device, like.dtype)
-        self.r = AngleVectors.of(on_device.r)
-        self.c = AngleVectors.of(on_device.c[classes])
+        self.r = with_sines(on_device.r)
+        self.c = with_sines(on_device.c[classes])
         self.short = like.device.type == "cpu"  # elsewhere the look at the extremes would make the host wait
 
     def move(
         self,
         cosines: Tensor,  # (c, b)
-        r: AngleVectors,  # (b,) each, of the rows' targets
-        c: AngleVectors,  # (c,) each, of the block's classes
+        of_rows: Tensor,  # (5, b), of the rows' targets
+        of_classes: Tensor,  # (5, c), of the block's classes
         scratch: Tensor,  # (4, c, b)
     ) -> tuple[Tensor, Tensor] | None:
         """Return where the cosines go and how fast, (c, b) each, in the scratch; None where nothing moves."""
+        r, _, _, r_sin_h, r_cos_h = of_rows
+        c, _, _, c_sin_h, c_cos_h = of_classes
         if not self.short:
-            margins = (r.values - c.values[:, None]).clamp_min_(0)
+            margins = (r - c[:, None]).clamp_min_(0)
             return moved_exactly(cosines, margins if self.relax else margins.neg_())
-        r_low, r_high = (float(v) for v in r.values.aminmax())
-        c_low, c_high = (float(v) for v in c.values.aminmax())
-        margin, against = (
-            r_high - c_low,
-            c_high - r_low,
-        )  # the largest margin, and the largest that is clamped
-        if margin <= 0:
+        r_low, r_high = (float(v) for v in r.aminmax())
+        c_low, c_high = (float(v) for v in c.aminmax())
+        largest = r_high - c_low
+        if largest <= 0:
             return None
-        squares, roots, turned, other = scratch
-        one = cosines.new_ones(())
-        torch.addcmul(one, cosines, cosines, value=-1, out=squares)
-        torch.rsqrt(squares, out=roots).mul_(squares)  # sin theta; a root alone takes longer
-        # cos(theta +- delta) = cos theta cos delta -+ sin theta sin delta, with delta = r - c.
-        torch.mul(c.cosines[:, None], r.cosines, out=turned).addr_(c.sines, r.sines).mul_(cosines)
-        torch.mul(c.cosines[:, None], r.sines, out=other).addr_(c.sines, r.cosines, alpha=-1)
-        turned.addcmul_(roots, other, value=-1 if self.relax else 1)
-        choose = torch.minimum if self.relax else torch.maximum
-        moved = choose(turned, cosines, out=turned)
-        slope = torch.addcmul(one, moved, moved, value=-1, out=other)
-        slope.mul_(torch.rsqrt(squares.mul_(slope), out=roots))
-        near, far = (against / 2, margin + GUARD) if self.relax else (margin + GUARD, against / 2)
-        highest = math.cos(min(max(near, GUARD), math.pi))  # the angle must be at least near,
-        lowest = -math.cos(min(max(far, GUARD), math.pi))  # and at most pi - far
+        if (
+            c_high - r_low > math.pi
+        ):  # the sine of h may have come round, so that it says nothing of the clamp
+            largest = math.pi
+        near, far = (0.0, largest) if self.relax else (largest, 0.0)
+        highest = math.cos(min(near + GUARD, math.pi))  # the angle must be at least near and a little more,
+        lowest = -math.cos(min(far + GUARD, math.pi))  # and at most pi - far and a little less
         low, high = (float(v) for v in cosines.aminmax())
+        moved, other, sin_h, slope = scratch
+        one, sign = cosines.new_ones(()), 1 if self.relax else -1
+        square = torch.addcmul(one, cosines, cosines, value=-1, out=other)
+        torch.mul(c_cos_h[:, None], r_sin_h, out=sin_h)
+        sin_h.addr_(c_sin_h, r_cos_h, alpha=-1).clamp_min_(0)
+        torch.mul(c_cos_h[:, None], r_cos_h, out=slope)
+        slope.addr_(c_sin_h, r_sin_h).mul_(torch.rsqrt(square, out=moved))  # cos h / sin theta
+        u = square.mul_(slope).addcmul_(cosines, sin_h, value=sign)
+        torch.addcmul(cosines, u, sin_h, value=-2 * sign, out=moved)
+        torch.addcmul(sin_h, cosines, slope, value=-sign, out=slope)
+        torch.addcmul(one, sin_h, slope, value=-2, out=slope)
         if not (lowest <= low and high <= highest):
             self._mend(cosines, r, c, moved, slope, lowest, highest)
         return moved, slope
@@ -110,8 +108,8 @@ class PairwiseBlocks:
     def _mend(
         self,
         cosines: Tensor,
-        r: AngleVectors,
-        c: AngleVectors,
+        r: Tensor,
+        c: Tensor,
         moved: Tensor,
         slope: Tensor,
         lowest: float,
@@ -124,6 +122,6 @@ class PairwiseBlocks:
         for start in range(0, len(cosines), step):
             here = slice(start, start + step)
             classes, rows = outside[here].nonzero(as_tuple=True)
-            margins = (r.values[rows] - c.values[start + classes]).clamp_min_(0)
+            margins = (r[rows] - c[start + classes]).clamp_min_(0)
             exact = moved_exactly(cosines[here][classes, rows], margins if self.relax else margins.neg_())
             moved[here][classes, rows], slope[here][classes, rows] = exact

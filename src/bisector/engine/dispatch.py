@@ -3,30 +3,53 @@
 import importlib.util
 import warnings
 from collections.abc import Callable
-from functools import lru_cache, partial
-from typing import Literal, TypeAlias
+from functools import lru_cache, partial, wraps
+from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensor
 
 from bisector.checks import require_classes, require_embeddings, sizes_are_traced
 from bisector.engine.budget import MemoryBudget
-from bisector.engine.chunked import chunked_margin_cross_entropy
+from bisector.engine.chunked import chunked_loss
 from bisector.engine.competitors import Competitors
-from bisector.engine.eager import only_plain_calls
-from bisector.engine.placement import is_sharded
+from bisector.engine.sharded import is_sharded, sharded_loss
 from bisector.errors import require, require_choice, require_number
 from bisector.functional.margins import Margin
-from bisector.functional.reference import dense_margin_cross_entropy
+from bisector.functional.reference import LossSpec, dense_loss
 from bisector.functional.row_losses import REDUCTIONS, Reduction, RowLoss
 from bisector.functional.scores import SCORES, Score
 
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 Backend: TypeAlias = Literal["auto", "dense", "chunked", "triton"]
 BACKENDS: tuple[Backend, ...] = ("auto", "dense", "chunked", "triton")
 
 # Up to so many scores and weights the dense formula is the faster one, and its matrices are small.
 FEW_SCORES = 1 << 17
 FEW_WEIGHTS = 1 << 20
+
+
+def eager(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Return the function so that `torch.compile` breaks its graph there instead of tracing it.
+
+    What `torch.compiler.disable` does; but as a decorator that one loads the compiler at once, which takes longer
+    than all of bisector and brings Triton along.
+    """
+
+    @wraps(function)
+    def call(*arguments: Parameters.args, **options: Parameters.kwargs) -> Result:
+        if torch.compiler.is_compiling():
+            left_alone: Any = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+            found: Result = left_alone(*arguments, **options)
+            return found
+        return function(*arguments, **options)
+
+    return call
+
+
+_chunked_loss, _sharded_loss = eager(chunked_loss), eager(sharded_loss)
 
 
 def margin_cross_entropy(
@@ -89,115 +112,102 @@ def margin_cross_entropy(
     >>> float(margin_cross_entropy(x, w, y, scale=2.0)) == float(F.cross_entropy(2.0 * x @ w.T, y))
     True
     """
-    margin = Margin() if margin is None else margin
-    row_loss = RowLoss() if row_loss is None else row_loss
-    legal = budget is None or isinstance(budget, MemoryBudget)
-    require(legal, "budget", repr(budget), "a bisector.MemoryBudget, or None")
-    check = partial(
-        check_arguments,
-        embeddings,
-        weight,
-        labels,
+    spec = LossSpec(
         score=score,
-        margin=margin,
-        row_loss=row_loss,
-        scale=scale,
-        offset=offset,
-        class_weight=class_weight,
-        ignore_index=ignore_index,
-        reduction=reduction,
-        backend=backend,
-    )
-    loss: Callable[..., Tensor]
-    if is_sharded(weight):
-        from bisector.engine.sharded import sharded_margin_cross_entropy
-
-        # What one process is told is wrong must be told to all, so the checks are made there.
-        loss = partial(sharded_margin_cross_entropy, check=check, backend=backend, budget=budget)
-    else:
-        check()
-        labels = labels if labels.dim() == 2 else labels.long()
-        loss = _chosen(backend, embeddings, weight, labels, margin, class_weight, budget)
-    return loss(
-        embeddings,
-        weight,
-        labels,
-        score=score,
-        margin=margin,
-        row_loss=row_loss,
+        margin=Margin() if margin is None else margin,
+        row_loss=RowLoss() if row_loss is None else row_loss,
         scale=scale,
         offset=offset,
         class_weight=class_weight,
         ignore_index=ignore_index,
         reduction=reduction,
     )
+    return compute(embeddings, weight, labels, spec, backend, budget)
 
 
-def check_arguments(
+def compute(
     embeddings: Tensor,
     weight: Tensor,
     labels: Tensor,
-    *,
-    score: Score,
-    margin: Margin,
-    row_loss: RowLoss,
-    scale: float | Tensor,
-    offset: Tensor | None,
-    class_weight: Tensor | None,
-    ignore_index: int,
-    reduction: Reduction,
+    spec: LossSpec,
     backend: Backend,
-) -> None:
-    """Raise `ArgumentError` at the first argument of `margin_cross_entropy` that is not legal."""
-    require(isinstance(margin, Margin), "margin", type(margin).__name__, "a bisector.Margin")
-    require(isinstance(row_loss, RowLoss), "row_loss", type(row_loss).__name__, "a bisector.RowLoss")
+    budget: MemoryBudget | None,
+) -> Tensor:
+    """Return the loss that `margin_cross_entropy` documents."""
+    chosen = partial(choose, embeddings, weight, labels, spec, backend, budget)
+    if is_sharded(
+        weight
+    ):  # what one process is told is wrong must be told to all, so the checks are made there
+        return _sharded_loss(embeddings, weight, labels, spec, budget or MemoryBudget(), chosen)
+    competitors = chosen()
+    labels = labels if labels.dim() == 2 else labels.long()
+    if competitors is None:
+        return dense_loss(embeddings, weight, labels, spec)
+    return _chunked_loss(embeddings, weight, labels, spec, budget or MemoryBudget(), competitors)
+
+
+def choose(
+    embeddings: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    spec: LossSpec,
+    backend: Backend,
+    budget: MemoryBudget | None,
+) -> type[Competitors] | None:
+    """Check all arguments of a loss and return who does its elementwise part; None for the dense formula.
+
+    Raises:
+        ArgumentError: one is not legal.
+    """
+    legal = budget is None or isinstance(budget, MemoryBudget)
+    require(legal, "budget", repr(budget), "a bisector.MemoryBudget, or None")
+    _check(embeddings, weight, labels, spec, backend)
+    dense_only = _what_only_dense_does(labels, spec)
+    if is_sharded(weight):
+        require(labels.dim() == 1, "labels", "probabilities", "classes (B,), where the classes are sharded")
+        refused = "" if backend == "dense" else dense_only
+        got = f"{backend!r} with sharded classes{refused and f' and {refused}'}"
+        require(refused is None, "backend", got, "'auto', 'chunked' or 'triton', and no such gradient")
+    elif backend == "dense" or (backend == "auto" and (dense_only or _few(embeddings, weight, budget))):
+        return None
+    require(dense_only is None, "backend", f"{backend!r} with {dense_only}", "'dense', or 'auto'")
+    if backend == "auto":
+        backend = _fastest(embeddings.device)
+    if backend == "chunked":
+        return Competitors
+    from bisector.engine.triton import TritonCompetitors, why_not
+
+    reason = why_not(embeddings.device)
+    legal_one = "'chunked', which runs everywhere, or 'auto'"
+    require(reason is None, "backend", f"'triton', but {reason}", legal_one)
+    return TritonCompetitors
+
+
+def _check(embeddings: Tensor, weight: Tensor, labels: Tensor, spec: LossSpec, backend: Backend) -> None:
+    """Raise `ArgumentError` at the first argument that is not legal."""
+    require(isinstance(spec.margin, Margin), "margin", type(spec.margin).__name__, "a bisector.Margin")
+    known = isinstance(spec.row_loss, RowLoss)
+    require(known, "row_loss", type(spec.row_loss).__name__, "a bisector.RowLoss")
     require_choice("backend", backend, BACKENDS)
-    require_choice("score", score, SCORES)
-    require_choice("reduction", reduction, REDUCTIONS)
+    require_choice("score", spec.score, SCORES)
+    require_choice("reduction", spec.reduction, REDUCTIONS)
     check_shapes(embeddings, weight, labels)
-    num_classes = weight.shape[0]
+    ignored, scale, num_classes = spec.ignore_index, spec.scale, weight.shape[0]
     if labels.dim() == 1:
-        require_classes("labels", labels, num_classes, ignore_index=ignore_index)
+        require_classes("labels", labels, num_classes, ignore_index=ignored)
     else:
-        soft = row_loss.kind == "log"
-        require(
-            soft, "labels", "probabilities with row_loss='probability'", "classes (B,) of an integer dtype"
-        )
+        got = "probabilities with row_loss='probability'"
+        require(spec.row_loss.kind == "log", "labels", got, "classes (B,) of an integer dtype")
         # A row of probabilities has no one label that could be ignored; torch refuses it too.
         legal = "a negative one, the default -100, or classes (B,)"
-        require(ignore_index < 0, "ignore_index", f"{ignore_index} with probabilities as labels", legal)
+        require(ignored < 0, "ignore_index", f"{ignored} with probabilities as labels", legal)
     if isinstance(scale, Tensor):
         require(scale.dim() == 0, "scale", f"shape {tuple(scale.shape)}", "a number, or a 0-d tensor")
     elif not torch.compiler.is_compiling():  # a compiler may have made a symbol of it
         require_number("scale", scale)
-    angles = score == "dot" and margin.pairwise is not None
+    angles = spec.score == "dot" and spec.margin.pairwise is not None
     require(not angles, "score", "'dot' with a pairwise margin", "'cosine', since only cosines have angles")
-    for name, vector in (("offset", offset), ("class_weight", class_weight)):
-        if vector is not None:
-            check_class_vector(name, vector, num_classes)
-    if margin.pairwise is not None:
-        check_class_vector("margin.pairwise.r", margin.pairwise.r, num_classes)
-
-
-def _chosen(
-    backend: Backend,
-    embeddings: Tensor,
-    weight: Tensor,
-    labels: Tensor,
-    margin: Margin,
-    class_weight: Tensor | None,
-    budget: MemoryBudget | None,
-) -> Callable[..., Tensor]:
-    """Return who computes the loss of one process."""
-    dense_only = what_only_dense_does(labels, margin, class_weight)
-    if backend == "auto":
-        backend = "dense" if dense_only or _few(embeddings, weight, budget) else fastest(embeddings)
-    if backend == "dense":
-        return dense_margin_cross_entropy
-    require(dense_only is None, "backend", f"{backend!r} with {dense_only}", "'dense', or 'auto'")
-    return partial(
-        chunked_margin_cross_entropy, budget=budget, competitors=competitors_of(backend, embeddings)
-    )
+    check_class_vectors(spec, num_classes)
 
 
 def _few(embeddings: Tensor, weight: Tensor, budget: MemoryBudget | None) -> bool:
@@ -206,21 +216,39 @@ def _few(embeddings: Tensor, weight: Tensor, budget: MemoryBudget | None) -> boo
     return scores <= FEW_SCORES and weight.numel() <= FEW_WEIGHTS and budget is None
 
 
-def what_only_dense_does(labels: Tensor, margin: Margin, class_weight: Tensor | None) -> str | None:
+def _what_only_dense_does(labels: Tensor, spec: LossSpec) -> str | None:
     """Return what is asked that the engine's backends cannot do or have no gradient for, or None."""
     if plain := only_plain_calls(labels):
         return plain
-    guide = () if margin.pairwise is None else (margin.pairwise.r, margin.pairwise.c)
-    asked = (("labels", (labels,)), ("class_weight", (class_weight,)), ("margin.pairwise", guide))
+    pairwise = spec.margin.pairwise
+    guide = () if pairwise is None else (pairwise.r, pairwise.c)
+    asked = (("labels", (labels,)), ("class_weight", (spec.class_weight,)), ("margin.pairwise", guide))
     for name, tensors in asked:
         if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
             return f"a gradient for {name}"
     return None
 
 
-def fastest(embeddings: Tensor) -> Backend:
-    """Return the fastest backend where the embeddings are."""
-    return "triton" if embeddings.device.type == "cuda" and _triton_runs(embeddings.device) else "chunked"
+def only_plain_calls(tensor: Tensor) -> str | None:
+    """Return what takes the plain formula alone, no walk in place and no draw of classes; None if nothing does.
+
+    >>> only_plain_calls(torch.zeros(1, device="meta"))
+    'meta tensors'
+    """
+    if torch.compiler.is_compiling():
+        return None  # see `eager`
+    if torch._C._are_functorch_transforms_active():
+        return "torch.func"
+    if torch._C._is_tracing():
+        return "torch.jit.trace"
+    if tensor.is_meta:
+        return "meta tensors"
+    return "fake tensors" if isinstance(tensor, FakeTensor) else None
+
+
+def _fastest(device: torch.device) -> Backend:
+    """Return the fastest backend on a device."""
+    return "triton" if device.type == "cuda" and _triton_runs(device) else "chunked"
 
 
 @lru_cache
@@ -240,19 +268,6 @@ def _triton_runs(device: torch.device) -> bool:
         )
         return False
     return True
-
-
-def competitors_of(backend: Backend, embeddings: Tensor) -> type[Competitors]:
-    """Return who does the elementwise part."""
-    if backend == "chunked":
-        return Competitors
-    from bisector.engine.triton import TritonCompetitors, why_not
-
-    reason = why_not(embeddings.device)
-    require(
-        reason is None, "backend", f"'triton', but {reason}", "'chunked', which runs everywhere, or 'auto'"
-    )
-    return TritonCompetitors
 
 
 def check_shapes(embeddings: Tensor, weight: Tensor, labels: Tensor) -> None:
@@ -287,8 +302,14 @@ def require_same_place(name: str, given: Tensor, weight: Tensor) -> None:
     require(given.device == weight.device, name, f"a tensor on {given.device}", legal)
 
 
-def check_class_vector(name: str, vector: Tensor, num_classes: int) -> None:
-    """Raise `ArgumentError` unless the vector is (C,)."""
+def check_class_vectors(spec: LossSpec, num_classes: int) -> None:
+    """Raise `ArgumentError` unless all vectors with a number for each class are (C,)."""
+    vectors = {"offset": spec.offset, "class_weight": spec.class_weight}
+    if spec.margin.pairwise is not None:
+        vectors["margin.pairwise.r"] = spec.margin.pairwise.r
     if sizes_are_traced():
         return
-    require(vector.shape == (num_classes,), name, f"shape {tuple(vector.shape)}", f"({num_classes},)")
+    for name, vector in vectors.items():
+        if vector is not None:
+            fits = vector.shape == (num_classes,)
+            require(fits, name, f"shape {tuple(vector.shape)}", f"({num_classes},)")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, distributed
 
-from bisector.engine.placement import is_sharded, whole
+from bisector.engine.sharded import is_sharded, whole
 from bisector.errors import require_number
 
 if TYPE_CHECKING:

@@ -15,46 +15,332 @@ What is upstream of "mean" and "sum" (a loss scale, a weight of the loss) must b
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
+from torch.autograd.function import once_differentiable
 
 from bisector.checks import require_embeddings
-from bisector.engine.chunked import chunked_margin_cross_entropy
+from bisector.engine.budget import MemoryBudget
+from bisector.engine.chunked import chunked_loss
 from bisector.engine.competitors import Competitors
-from bisector.engine.dispatch import Backend, competitors_of, fastest, what_only_dense_does
-from bisector.engine.eager import uncompiled
-from bisector.engine.placement import classes_here, is_sharded
-from bisector.engine.processes import JointBatch, LocalPart, ProcessShard, SummedGradient
-from bisector.engine.sampled_classes import IGNORED, draw_for_all
+from bisector.engine.targets import Shard
 from bisector.errors import ArgumentError, require
-from bisector.functional.margins import Margin
-from bisector.functional.row_losses import Reduction
+from bisector.functional.reference import LossSpec
 from bisector.functional.scores import Score, class_scores
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
-# Scores that `predict` has at a time.
+# Scores that `sharded_predict` has at a time.
 PREDICTED_AT_A_TIME = 1 << 24
 
 
-@uncompiled
-def sharded_margin_cross_entropy(
-    embeddings: Tensor,  # (B, D)
+def is_sharded(tensor: Tensor | None) -> "TypeGuard[DTensor]":
+    """Return whether a tensor is a `torch.distributed.tensor.DTensor`, without importing that module.
+
+    >>> import torch
+    >>> is_sharded(torch.zeros(3))
+    False
+    """
+    return hasattr(tensor, "device_mesh")
+
+
+def whole(
+    tensor: Tensor,  # (C, ...)
+) -> Tensor:
+    """Return all classes of a tensor that may be sharded; then every process must call this."""
+    return tensor.full_tensor() if is_sharded(tensor) else tensor
+
+
+def whole_on_first(
+    tensor: "DTensor",  # (C, ...)
+    at_a_time: int = 64 << 20,
+) -> Tensor | None:
+    """Return all classes on the CPU of the first process, and None on the others; every process must call this.
+
+    Beside its own part, no device holds more than the bytes that are sent at once.
+
+    Args:
+        tensor: sharded over its first dimension.
+        at_a_time: the bytes that all processes together send at once; a row of each at least.
+    """
+    classes_here(tensor)  # says so if it is cut in another way
+    local, world = tensor.to_local().detach(), tensor.device_mesh.size()
+    group, first = tensor.device_mesh.get_group(), tensor.device_mesh.get_local_rank() == 0
+    found = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu") if first else None
+    widest = -(-len(tensor) // world)
+    rows = max(1, at_a_time // (world * max(1, local.shape[1:].numel() * local.itemsize)))
+    for start in range(0, widest, rows):
+        sent = local.new_zeros(min(rows, widest - start), *local.shape[1:])
+        part = local[start : start + len(sent)]
+        sent[: len(part)] = part
+        parts = [torch.empty_like(sent) for _ in range(world)] if first else None
+        distributed.gather(sent, parts, group=group, group_dst=0)
+        for rank, received in enumerate(parts or ()):
+            assert found is not None
+            place = found[rank * widest : (rank + 1) * widest][start : start + len(sent)]
+            place.copy_(received[: len(place)])
+    return found
+
+
+def classes_here(tensor: "DTensor") -> slice:
+    """Return which of all classes, the rows of a sharded tensor, this process holds.
+
+    torch cuts C rows into runs of ceil(C / world); the last processes may hold fewer, or none.
+
+    Raises:
+        ArgumentError: the tensor is cut in another way.
+    """
+    mesh, placements = tensor.device_mesh, tensor.placements
+    fits = mesh.ndim == 1 and placements[0].is_shard(0)
+    require(fits, "weight", f"placements {placements}", "(Shard(dim=0),) on a mesh of one dimension")
+    widest = -(-len(tensor) // mesh.size())
+    first = min(mesh.get_local_rank() * widest, len(tensor))
+    return slice(first, min(first + widest, len(tensor)))
+
+
+def alongside(
+    values: Tensor,  # (C, ...)
+    sharded: Tensor | None,  # (C, ...)
+) -> Tensor:
+    """Return whole values cut as another tensor is, where its mesh is; as they are where that is not sharded."""
+    if not is_sharded(sharded) or is_sharded(values):
+        return values
+    from torch.distributed.tensor import DTensor
+
+    part = values[classes_here(sharded)].to(sharded.to_local().device)
+    return DTensor.from_local(
+        part, sharded.device_mesh, sharded.placements, shape=values.shape, stride=values.stride()
+    )
+
+
+@dataclass(frozen=True)
+class ProcessShard(Shard):
+    """A run of the classes, beside the runs that the other processes of a group hold."""
+
+    group: distributed.ProcessGroup
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Return the sum over the processes, the same on all."""
+        return self._reduced(values, distributed.ReduceOp.SUM)
+
+    def max(self, values: Tensor) -> Tensor:
+        """Return the maximum over the processes, the same on all."""
+        return self._reduced(values, distributed.ReduceOp.MAX)
+
+    def _reduced(self, values: Tensor, operation: Any) -> Tensor:
+        result = values.detach().clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(result, operation, group=self.group)
+        return result
+
+
+@dataclass(frozen=True)
+class JointBatch:
+    """The batches of all processes as one, in the order of their ranks; each may have another number of rows.
+
+    Attributes:
+        sizes: the rows of each process.
+        rank: of this process.
+        group: the processes.
+        learning: whether any process wants the gradient of its rows; then all must help to make it.
+    """
+
+    sizes: tuple[int, ...]
+    rank: int
+    group: distributed.ProcessGroup
+    learning: bool
+
+    @classmethod
+    def meet(
+        cls,
+        rows: Tensor,  # (B, ...)
+        group: distributed.ProcessGroup,
+        device: torch.device,
+        error: ArgumentError | None = None,
+    ) -> "JointBatch":
+        """Learn how many rows each process brings.
+
+        Args:
+            rows: those of this process; anything, where they are what is wrong.
+            group: the processes.
+            device: where they talk to each other.
+            error: what is wrong with this process's arguments; it is raised here, and on the others too, which
+                would else wait for this one until they time out.
+        """
+        count = -1 if error is not None else len(rows)
+        learning = error is None and torch.is_grad_enabled() and rows.requires_grad
+        mine = torch.tensor([[count, int(learning)]], device=device)
+        told = mine.new_empty(group.size(), 2)
+        distributed.all_gather_into_tensor(told, mine, group=group)
+        sizes, wishes = told.t().tolist()
+        if error is not None:
+            raise error
+        require(min(sizes) >= 0, "arguments", f"illegal ones on rank {sizes.index(min(sizes))}", "see there")
+        require(sum(sizes) > 0, "embeddings", "no row on any process", "at least one row")
+        return cls(tuple(sizes), group.rank(), group, any(wishes))
+
+    @property
+    def own(self) -> slice:
+        """Which rows of the joint batch are this process's."""
+        start = sum(self.sizes[: self.rank])
+        return slice(start, start + self.sizes[self.rank])
+
+    def gather(
+        self,
+        rows: Tensor,  # (B, ...)
+    ) -> Tensor:
+        """Return the rows of all processes; passes no gradient."""
+        most = max(self.sizes)
+        mine = rows.detach().contiguous()
+        if len(mine) < most:
+            mine = torch.cat([mine, mine.new_zeros(most - len(mine), *mine.shape[1:])])
+        found = mine.new_empty(most * len(self.sizes), *mine.shape[1:])
+        distributed.all_gather_into_tensor(found, mine, group=self.group)
+        if min(self.sizes) == most:
+            return found
+        return torch.cat(
+            [part[:size] for part, size in zip(torch.split(found, most), self.sizes, strict=True)]
+        )
+
+    def sum_of_own(
+        self,
+        parts: Tensor,  # (B of all, ...)
+    ) -> Tensor:
+        """Return, of the sum over the processes of what each has for all rows, this process's own rows."""
+        most = max(self.sizes)
+        padded = parts.contiguous()
+        if min(self.sizes) < most:
+            padded = parts.new_zeros(len(self.sizes), most, *parts.shape[1:])
+            for place, part in zip(padded, torch.split(parts, list(self.sizes)), strict=True):
+                place[: len(part)] = part
+            padded = padded.flatten(0, 1)
+        total = padded.new_empty(most, *parts.shape[1:])
+        distributed.reduce_scatter_tensor(total, padded, group=self.group)
+        return total[: self.sizes[self.rank]]
+
+    def embeddings(
+        self,
+        own: Tensor,  # (B, D)
+    ) -> Tensor:
+        """Return the embeddings of all, in float32 or better; see `sharded` for the gradient that comes back."""
+        if self.learning and not own.requires_grad:  # in the backward pass it must do its part all the same
+            own = own.detach().requires_grad_()
+        found: Tensor = _Gathered.apply(own, self)
+        return found
+
+
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, batch: JointBatch) -> Tensor:
+        ctx.batch, ctx.dtype = batch, own.dtype
+        return batch.gather(own).to(torch.promote_types(own.dtype, torch.float32))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        # The sum is in the precision of what is summed; then times world, against the averaging of DDP.
+        total = ctx.batch.sum_of_own(gradient).mul_(len(ctx.batch.sizes))
+        return total.to(ctx.dtype), None
+
+
+class _OwnRows(torch.autograd.Function):
+    """This process's rows of what is the same on all; back, each process learns what all wish of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, batch: JointBatch) -> Tensor:
+        ctx.batch = batch
+        return rows[batch.own].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.batch.gather(gradient).div_(len(ctx.batch.sizes)), None
+
+
+class _ToOwners(torch.autograd.Function):
+    """The (B, C) scores of this process's rows, given the (B of all, C') scores against the classes held here."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, batch: JointBatch, widths: tuple[int, ...]) -> Tensor:
+        ctx.batch, ctx.widths = batch, widths
+        rows, here = batch.sizes[batch.rank], widths[batch.rank]
+        found = scores.new_empty(rows * sum(widths))
+        distributed.all_to_all_single(
+            found,
+            scores.detach().flatten().contiguous(),
+            [rows * width for width in widths],
+            [size * here for size in batch.sizes],
+            group=batch.group,
+        )
+        parts = torch.split(found, [rows * width for width in widths])
+        return torch.cat([part.view(rows, width) for part, width in zip(parts, widths, strict=True)], dim=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        batch, widths = ctx.batch, ctx.widths
+        rows, here = batch.sizes[batch.rank], widths[batch.rank]
+        found = gradient.new_empty(sum(batch.sizes) * here)
+        distributed.all_to_all_single(
+            found,
+            torch.cat([part.flatten() for part in torch.split(gradient, list(widths), dim=1)]),
+            [size * here for size in batch.sizes],
+            [rows * width for width in widths],
+            group=batch.group,
+        )
+        return found.view(sum(batch.sizes), here).div_(len(batch.sizes)), None, None
+
+
+class _LocalPart(torch.autograd.Function):
+    """This process's run of a vector that every process has whole; back, all get the gradient of the whole."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, shard: ProcessShard, length: int) -> Tensor:
+        ctx.shard, ctx.classes = shard, slice(shard.first, shard.first + length)
+        return values[ctx.classes].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        gathered = gradient.new_zeros(ctx.shard.classes)
+        gathered[ctx.classes] = gradient
+        return ctx.shard.sum(gathered), None, None
+
+
+class _SummedGradient(torch.autograd.Function):
+    """A number as it is; back, the sum of the gradients that the processes have for it."""
+
+    @staticmethod
+    def forward(ctx: Any, number: Tensor, shard: ProcessShard) -> Tensor:
+        ctx.shard = shard
+        return number.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.shard.sum(gradient), None
+
+
+Draw: TypeAlias = Callable[
+    [Tensor, "ProcessShard", LossSpec], tuple["ProcessShard", Tensor, Tensor, LossSpec]
+]
+"""Draws classes for all processes: (labels of all, classes held here, loss) -> the same of the draw.
+
+It returns the classes of the draw held here, which rows of this process's weights they are, labels and loss.
+"""
+
+
+def sharded_loss(
+    embeddings: Tensor,  # (B, D), this process's rows
     weight: "DTensor",  # (C, D) or (C, K, D)
     labels: Tensor,  # (B,)
-    *,
-    margin: Margin,
-    offset: Tensor | None,  # (C,), sharded or whole
-    class_weight: Tensor | None,  # (C,)
-    reduction: Reduction,
-    backend: Backend,
-    check: Callable[[], None],
-    ignore_index: int,
-    fraction: float | None = None,
-    **options: Any,
+    spec: LossSpec,  # with the offset whole or sharded
+    budget: MemoryBudget,
+    choose: Callable[[], type[Competitors] | None],
+    draw: Draw | None = None,
 ) -> Tensor:
     """Return the loss that `bisector.margin_cross_entropy` documents, of the joint batch of all processes.
 
@@ -64,53 +350,32 @@ def sharded_margin_cross_entropy(
         embeddings: this process's rows.
         weight: sharded over its first dimension.
         labels: of this process's rows.
-        margin: what is done to the scores.
-        offset: sharded as the weights are, or all of it on every process.
-        class_weight: all of it on every process.
-        reduction: "mean", "sum" or "none".
-        backend: any but "dense".
-        check: raises `ArgumentError` at illegal arguments; what one process raises makes all raise.
-        ignore_index: rows with this label count for nothing.
-        fraction: of the classes, if only a few are to be drawn, the same by all processes.
-        options: those of `chunked_margin_cross_entropy`.
+        spec: of the loss.
+        budget: of each process.
+        choose: checks the arguments and returns who does the elementwise part; what it raises makes all raise.
+        draw: takes a few of the classes, the same on all processes; None takes all.
     """
-    error, chosen = None, Competitors
+    error, chosen = None, None
     try:
-        check()
-        require(labels.dim() == 1, "labels", "probabilities", "classes (B,), where the classes are sharded")
-        refused = "" if backend == "dense" else what_only_dense_does(labels, margin, class_weight)
-        got = f"{backend!r} with sharded classes{refused and f' and {refused}'}"
-        require(refused is None, "backend", got, "'auto', 'chunked' or 'triton', and no such gradient")
-        chosen = competitors_of(fastest(embeddings) if backend == "auto" else backend, embeddings)
+        chosen = choose()
     except ArgumentError as raised:
         error = raised
     shard, local = _shard(weight)
     batch = JointBatch.meet(embeddings, shard.group, local.device, error)
+    offset = spec.offset
     if is_sharded(offset):
         offset = offset.to_local()
     elif offset is not None:
-        offset = LocalPart.apply(offset, shard, len(local))
+        offset = _LocalPart.apply(offset, shard, len(local))
     everyone = batch.gather(labels.long())
-    if fraction is not None:
-        drawn, here, shard = draw_for_all(everyone, shard, fraction, ignore_index)
+    if draw is not None:
+        shard, here, everyone, spec = draw(everyone, shard, spec)
         local = local.index_select(0, here)
         offset = None if offset is None else offset.index_select(0, here)
-        class_weight = None if class_weight is None else drawn.vector(class_weight)
-        everyone, margin, ignore_index = drawn.labels(everyone, ignore_index), drawn.margin(margin), IGNORED
-    rows: Tensor = chunked_margin_cross_entropy(
-        batch.embeddings(embeddings),
-        local,
-        everyone,
-        margin=margin,
-        offset=offset,
-        class_weight=class_weight,
-        reduction=reduction,
-        ignore_index=ignore_index,
-        shard=shard,
-        competitors=chosen,
-        **options,
-    )
-    return batch.own_rows(rows) if reduction == "none" else rows
+    spec, x = replace(spec, offset=offset), batch.embeddings(embeddings)
+    rows = chunked_loss(x, local, everyone, spec, budget, chosen or Competitors, shard)
+    own: Tensor = _OwnRows.apply(rows, batch) if spec.reduction == "none" else rows
+    return own
 
 
 def sharded_logits(
@@ -125,10 +390,11 @@ def sharded_logits(
     batch = _joint(embeddings, shard, local)
     here = None if not is_sharded(bias) else bias.to_local()
     if isinstance(scale, Tensor):
-        scale = SummedGradient.apply(scale, shard)
+        scale = _SummedGradient.apply(scale, shard)
     logits = _logits(batch.embeddings(embeddings), local, here, score, scale)
     widths = (min(shard.widest, max(0, shard.classes - shard.widest * r)) for r in range(shard.group.size()))
-    return batch.to_owners(logits, tuple(widths))
+    own: Tensor = _ToOwners.apply(logits, batch, tuple(widths))
+    return own
 
 
 @torch.no_grad()

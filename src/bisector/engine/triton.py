@@ -7,9 +7,9 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from bisector.engine.competitors import Chunk, Competitors
-from bisector.engine.rows import RowTerms
-from bisector.functional.margins import Margin
+from bisector.engine.competitors import LOG2_E, Block, Chunk, Competitors, Pull
+from bisector.engine.targets import RowTerms
+from bisector.functional.reference import LossSpec
 
 # A program takes that many rows, which lie next to each other, and walks that many classes in steps. Longer steps
 # save the statistics some of their reductions; they save the gradient nothing and take its registers (counted in
@@ -50,25 +50,28 @@ class TritonCompetitors(Competitors):
     Nothing makes the host wait for the device, but for one look at the largest pairwise margin, once a call.
     """
 
+    takes_raw_weights = False
+
     def __init__(
         self,
-        margin: Margin,
+        spec: LossSpec,
         terms: RowTerms,
-        scale: float | Tensor,
-        offset: Tensor | None,
         classes: slice,
         sub_centers: int,
         like: Tensor,
         learned: list[Tensor],
+        wants_scale: bool,
+        grad_offset: Tensor | None,
     ) -> None:
-        super().__init__(margin, terms, scale, offset, classes, sub_centers, like, learned)
+        super().__init__(spec, terms, classes, sub_centers, like, learned, wants_scale, grad_offset)
+        scale, margin = spec.scale, spec.margin
         # The kernels read these from memory: as arguments they are cut to float32, and a learned one is waited for.
         self._scale = scale.detach().to(like) if isinstance(scale, Tensor) else like.new_full((), scale)
         self._constant = like.new_full((), margin.competitor_shift)
         # The one look at numbers on the device, once a call: it spares every pair ten operations.
         self._wraps = False
         if self.pairwise is not None and classes.stop > classes.start:
-            largest = self.pairwise.r.values.max() - self.pairwise.c.values.min()
+            largest = self.pairwise.r[0].max() - self.pairwise.c[0].min()
             self._wraps = bool(largest >= math.pi)
         self._demand: Tensor | None = None  # d_j = demand_j + soft_ij soft_demand_j
         self._soft_demand: Tensor | None = None
@@ -80,8 +83,7 @@ class TritonCompetitors(Competitors):
             if terms.soft is not None:
                 self._soft_demand = weights * (1 - terms.row_loss.label_smoothing)
 
-    @property
-    def keeps_weights(self) -> bool:
+    def keeps_weights(self, scores: torch.dtype) -> bool:
         """No: the statistics only read; to write would add half again to the memory that the two kernels move."""
         return False
 
@@ -96,48 +98,42 @@ class TritonCompetitors(Competitors):
         kept = 0 if keeping else self.sub_centers * scores.itemsize
         return kept + 1  # the partial sums: a few numbers for each row of a tile
 
-    def statistics(
-        self, scores: Tensor, chunk: Chunk, number: int, start: int, work: Tensor, keep: bool
-    ) -> None:
-        """Add a block to the chunk's sums; the scores stay as they are."""
+    def add(self, scores: Tensor, work: Tensor, chunk: Chunk, block: Block, keep: bool) -> None:
+        """Add a block to the chunk's sums; the scores stay as they are, and the reference is the largest logit."""
         if self.margin.custom is not None:
-            super().statistics(scores, chunk, number, start, work, keep)
+            super().add(scores, work, chunk, block, keep)
             return
         grid = self._grid(scores)
         shape = (grid[0], scores.shape[1])
-        largest, total = (chunk.largest.new_empty(shape) for _ in range(2))
+        largest, total = (chunk.total.new_empty(shape) for _ in range(2))
         target_dot = None if self.terms.plain else torch.empty_like(total)
-        self._launch("statistics", grid, scores, chunk, start, largest, total, target_dot)
-        highest = torch.maximum(chunk.largest, largest.amax(0))
-        total.mul_(largest.sub_(highest).exp_())
-        chunk.total.mul_((chunk.largest - highest).exp_()).add_(total.sum(0))
-        chunk.largest = highest
+        self._launch("statistics", grid, scores, chunk, block, largest, total, target_dot)
+        largest.mul_(LOG2_E)
+        highest = torch.maximum(chunk.reference, largest.amax(0))
+        total.mul_(largest.sub_(highest).exp2_())
+        chunk.total.mul_((chunk.reference - highest).exp2_()).add_(total.sum(0))
+        chunk.reference.copy_(highest)
         if target_dot is not None:
-            chunk.target_dot += target_dot.sum(0)
+            chunk.target_dot.add_(target_dot.sum(0), alpha=LOG2_E)
 
-    def gradient(
-        self,
-        scores: Tensor,
-        chunk: Chunk,
-        number: int,
-        start: int,
-        work: Tensor,
-        lse: Tensor,
-        mass: Tensor,
-        row_weight: Tensor,
-    ) -> None:
-        """Turn the (c K, b) scores of a block, in place, into dL/d score but for the factor s."""
+    def must_restart(self, chunk: Chunk) -> bool:
+        """No: every kernel subtracts its own maximum. A user's margin goes the way of the parent class."""
+        return self.margin.custom is not None and super().must_restart(chunk)
+
+    def gradient(self, scores: Tensor, work: Tensor, chunk: Chunk, block: Block, pull: Pull) -> None:
+        """Turn the (c K, b) scores of a block, in place, into dL/d score but for the scale."""
         if self.margin.custom is not None:
-            super().gradient(scores, chunk, number, start, work, lse, mass, row_weight)
+            super().gradient(scores, work, chunk, block, pull)
             return
         grid = self._grid(scores)
-        classes = len(scores) // self.sub_centers
-        by_offset = None if self.grad_offset is None else lse.new_empty(grid[1], classes)
-        by_scale = None if self.grad_scale is None else lse.new_empty(grid[0] * grid[1])
-        rows = ((lse - self._shift()).contiguous(), mass.contiguous(), row_weight.contiguous())
-        self._launch("gradient", grid, scores, chunk, start, *rows, self._constant, by_offset, by_scale)
+        classes = block.stop - block.start
+        by_offset = None if self.grad_offset is None else pull.lse.new_empty(grid[1], classes)
+        by_scale = None if self.grad_scale is None else pull.lse.new_empty(grid[0] * grid[1])
+        vectors = (pull.lse - self.shift, pull.mass, pull.row_weight, pull.own)
+        rows = [vector.contiguous() for vector in vectors]
+        self._launch("gradient", grid, scores, chunk, block, *rows, self._constant, by_offset, by_scale)
         if self.grad_offset is not None and by_offset is not None:
-            self.grad_offset[start : start + classes] += by_offset.sum(0, dtype=self.grad_offset.dtype)
+            self.grad_offset[block.start : block.stop] += by_offset.sum(0, dtype=self.grad_offset.dtype)
         if self.grad_scale is not None and by_scale is not None:
             self.grad_scale += by_scale.sum()
 
@@ -152,25 +148,22 @@ class TritonCompetitors(Competitors):
         grid: tuple[int, int],
         scores: Tensor,
         chunk: Chunk,
-        start: int,
+        block: Block,
         *outputs: Tensor | None,
     ) -> None:
         """Run a kernel over a block: what both are given, then what only the one has."""
         from bisector.engine import triton_kernels
 
-        classes = slice(start, start + len(scores) // self.sub_centers)
+        classes = slice(block.start, block.stop)
         angles: list[Tensor | None] = [None] * 6
         relax = None
         if self.pairwise is not None and chunk.angles is not None:
-            here = self.pairwise.c[classes]
-            angles = [
-                *(chunk.angles.values, chunk.angles.sines, chunk.angles.cosines),
-                *(here.values, here.sines, here.cosines),
-            ]
+            angles = [*chunk.angles[:3], *self.pairwise.c[:3, classes]]
             relax = self.pairwise.relax
         soft, strides = None, (0, 0)
         if self.terms.soft is not None:
-            soft = self.terms.soft[chunk.rows, self._of_all(start, classes.stop - start)]
+            first = self.classes.start
+            soft = self.terms.soft[chunk.rows, first + block.start : first + block.stop]
             strides = soft.stride(0), soft.stride(1)
         # Triton launches on the current device, whichever the tensors are on.
         with torch.cuda.device(scores.device) if scores.is_cuda else nullcontext():
@@ -185,8 +178,8 @@ class TritonCompetitors(Competitors):
                 None if self._soft_demand is None else self._soft_demand[classes],
                 *strides,
                 *outputs,
-                start,
-                classes.stop - start,
+                block.start,
+                block.stop - block.start,
                 scores.shape[1],
                 K=self.sub_centers,
                 RELAX=relax,

@@ -207,6 +207,7 @@ def gradient(
     lse,  # (b,) as the logits here, without the constant shift
     mass,  # (b,)
     row_weight,  # (b,)
+    own,  # (b,) what is written at the targets
     shift,  # () the constant margin in units of the score, or None
     grad_offset,  # (programs along b, c) out, or None
     grad_scale,  # (programs,) out, or None
@@ -220,7 +221,7 @@ def gradient(
     CLASSES: tl.constexpr,
     ROWS: tl.constexpr,
 ):
-    """Write (mass p - row_weight d) times the margin's slope over the scores, 0 over the targets'."""
+    """Write (mass p - row_weight d) times the margin's slope over the scores, their own over the targets'."""
     work = lse.dtype.element_ty
     row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     in_rows = row < rows
@@ -228,6 +229,7 @@ def gradient(
     s = tl.load(scale)
     row_lse = tl.load(lse + row, mask=in_rows, other=0.0)
     row_mass = tl.load(mass + row, mask=in_rows, other=0.0)
+    row_own = tl.load(own + row, mask=in_rows, other=0.0)
     if demand is not None:
         weight_of_row = tl.load(row_weight + row, mask=in_rows, other=0.0)
     if RELAX is not None:
@@ -270,6 +272,7 @@ def gradient(
             by_scale += tl.sum(pull * (moved + tl.load(shift)), axis=0)
         if RELAX is not None:
             pull *= slope
+        pull = tl.where(each[:, None] == label[None, :], row_own[None, :], pull)
         here = scores + tl.cast(first, tl.int64) * K * rows
         place = (tl.arange(0, CLASSES) * K)[:, None] * rows + row[None, :]
         for k in tl.static_range(K):

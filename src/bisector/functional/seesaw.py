@@ -57,7 +57,9 @@ class SeesawLoss(RowLoss):
             logits = logits.masked_fill(apart, -math.inf)
         log_sigma = logits.log_softmax(1)
         mine = log_sigma.gather(1, y).clamp_min(math.log(self.eps))
-        factors = self.p * (log_n - log_n[y]).clamp_max(0) + self.q * (log_sigma - mine).clamp_min(0)
+        # In place, since new (B, C) matrices take longer than what is done to them.
+        factors = (log_sigma - mine).clamp_min_(0).mul_(self.q)
+        factors.add_((log_n - log_n[y]).clamp_max_(0).mul_(self.p))
         if self.background is not None:
             factors = factors.masked_fill(apart | (y == self.background), 0.0)
         return factors

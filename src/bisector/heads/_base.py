@@ -15,8 +15,8 @@ from torch.nn.utils import parametrize
 from bisector.checks import require_embeddings, require_of_each_class
 from bisector.engine.budget import MemoryBudget
 from bisector.engine.dispatch import BACKENDS, Backend, margin_cross_entropy, require_same_place
-from bisector.engine.placement import alongside, is_sharded, whole
 from bisector.engine.sampled import sampled_margin_cross_entropy
+from bisector.engine.sharded import alongside, is_sharded, whole
 from bisector.errors import ArgumentError, require, require_choice, require_integer, require_number
 from bisector.functional.margins import CustomMargin, Margin
 from bisector.functional.row_losses import REDUCTIONS, Reduction, RowLoss

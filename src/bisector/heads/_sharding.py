@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
-from bisector.engine.placement import classes_here, is_sharded
+from bisector.engine.sharded import classes_here, is_sharded
 from bisector.errors import require
 from bisector.heads._base import Head
 from bisector.heads.igam import IGAM

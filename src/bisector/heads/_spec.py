@@ -6,7 +6,7 @@ from typing import Any, get_type_hints
 
 from torch import Tensor
 
-from bisector.errors import require, require_choice
+from bisector.errors import parsed_options, require, require_choice
 from bisector.heads._base import CosineHead, CosineOptions, Head, HeadOptions
 from bisector.heads._names import require_head_name
 from bisector.heads._registry import HEADS
@@ -55,10 +55,10 @@ def build_head(
     for option in given:
         require_choice(f"option of head {spec!r}", option, [*legal, *_NOT_AS_TEXT])
     options: dict[str, Any] = dict(given)
-    for text in assignments:
-        option, value = _parse(text, spec, legal)
-        require(option not in options, f"option of head {spec!r}", f"{option} twice", "each option once")
-        options[option] = value
+    for option, text in parsed_options(f"option of head {spec!r}", spec, assignments).items():
+        require_choice(f"option of head {spec!r}", option, legal)
+        require(option not in given, f"option of head {spec!r}", f"{option} twice", "each option once")
+        options[option] = _value(option, text, spec)
     return head(in_features, num_classes, class_counts=class_counts, **options)
 
 
@@ -69,14 +69,10 @@ def _option_names(head: type[Head]) -> list[str]:
     return [option for option in (*names, *get_type_hints(shared)) if option not in _NOT_AS_TEXT]
 
 
-def _parse(text: str, spec: str, legal: list[str]) -> tuple[str, Any]:
-    option, equals, value = text.partition("=")
-    require(bool(equals and value), "head", repr(spec), "name:option=value")
-    require_choice(f"option of head {spec!r}", option, legal)
+def _value(option: str, text: str, spec: str) -> Any:
     if option in _SWITCHES:
-        require_choice(f"{option} of head {spec!r}", value.lower(), ("true", "false"))
-        return option, value.lower() == "true"
+        return require_choice(f"{option} of head {spec!r}", text.lower(), ("true", "false")) == "true"
     for kind in (int, float):
         with contextlib.suppress(ValueError):
-            return option, kind(value)
-    return option, value  # a word, such as "paper"
+            return kind(text)
+    return text  # a word, such as "paper"

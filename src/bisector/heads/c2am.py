@@ -4,7 +4,7 @@ from typing import Literal, Unpack
 
 import torch
 
-from bisector.engine.placement import whole
+from bisector.engine.sharded import whole
 from bisector.errors import require_choice, require_number
 from bisector.functional.margins import DIRECTIONS, Direction, Margin, PairwiseMargin
 from bisector.guides.amount import others

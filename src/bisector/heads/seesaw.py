@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, distributed
 
 from bisector.checks import require_classes
-from bisector.engine.placement import is_sharded
+from bisector.engine.sharded import is_sharded
 from bisector.errors import ArgumentError, require, require_number
 from bisector.functional.seesaw import SeesawLoss
 from bisector.heads._base import CosineHead, CosineOptions

@@ -1,8 +1,8 @@
 """What a meter says of every class."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Self, cast, get_args
+from dataclasses import dataclass
+from typing import Any, Self, get_args
 
 import torch
 from torch import Tensor
@@ -12,24 +12,11 @@ from bisector.information.class_state import Form
 from bisector.statistics.moments import Moments
 from bisector.statistics.shrinkage import SHRINKAGES
 
+# The last two of a class's numbers are places in here.
 _WORDS = (None, *SHRINKAGES, "quadratic-inverse+floor", *get_args(Form))
 
-
-@dataclass(frozen=True)
-class OneClass:
-    """What is known of one class; as it stands, of a class without instances."""
-
-    amount: float = torch.nan
-    count: float = 0.0
-    effective_rank: float = torch.nan
-    drift: float = torch.nan
-    error_bound: float = torch.nan
-    error_estimate: float = torch.nan
-    shrinkage: str | None = None
-    form: Form | None = None
-
-
-_NAMES = tuple(field.name for field in fields(OneClass))
+UNSEEN = (torch.nan, 0.0, torch.nan, torch.nan, torch.nan, torch.nan, 0, 0)
+"""The numbers of a class without instances."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,26 +53,12 @@ class ClassInformation:
         numbers: Tensor,  # (C, 8) float64
         skipped: int,
     ) -> Self:
-        """Return what is known of classes 0 to C - 1, from their rows of `as_numbers`."""
-        known = dict(zip(_NAMES, numbers.unbind(dim=1), strict=True))
-        shrinkage, form = (
-            tuple(_WORDS[code] for code in known.pop(name).long().tolist()) for name in ("shrinkage", "form")
+        """Return what the numbers of classes 0 to C - 1, as `measure_classes` gives them, mean."""
+        amount, count, effective_rank, drift, error_bound, error_estimate, *codes = numbers.unbind(dim=1)
+        words: list[Any] = [tuple(_WORDS[code] for code in column.long().tolist()) for column in codes]
+        return cls(
+            amount, count, words[0], effective_rank, drift, skipped, error_bound, error_estimate, words[1]
         )
-        return cls(**known, shrinkage=shrinkage, form=cast(tuple[Form | None, ...], form), skipped=skipped)
-
-    def numbers(self) -> Tensor:
-        """Return what `of` takes, (C, 8)."""
-        columns = [getattr(self, name) for name in _NAMES]
-        coded = ([_WORDS.index(word) for word in column] for column in columns[6:])
-        codes = [torch.tensor(column, dtype=torch.float64, device="cpu") for column in coded]
-        return torch.stack([*columns[:6], *codes], dim=1)
-
-
-def as_numbers(classes: Iterable[OneClass]) -> Tensor:
-    """Return a row of numbers for each class, its words by their places: (classes, 8) float64."""
-    values = (list(vars(one).values()) for one in classes)
-    rows = [[*row[:6], *map(_WORDS.index, row[6:])] for row in values]
-    return torch.tensor(rows, dtype=torch.float64, device="cpu").view(-1, len(_NAMES))
 
 
 def measure_classes(
@@ -94,42 +67,32 @@ def measure_classes(
     anchors: Mapping[int, Tensor],
     *,
     ranks: bool = True,
-) -> Iterator[tuple[int, OneClass]]:
-    """Yield what is known of many classes, in no particular order.
+) -> Iterator[tuple[int, tuple[float, ...]]]:
+    """Yield the numbers of many classes, from which `ClassInformation.of` is made, in no particular order.
 
     Args:
-        classes: number, moments and form of each; asked for as they are needed.
+        classes: label, moments and form of each; asked for as they are needed.
         shrinkage: One of `SHRINKAGES`.
         anchors: the mean (p,) that the drift of a class is measured from.
         ranks: whether effective ranks are wanted.
 
     >>> moments = Moments.of_rows(torch.tensor([[3.0, 0.0], [-3.0, 0.0]]))
-    >>> dict(measure_classes([(7, moments, "rows")], "none", {}))[7].amount
-    1.66...
+    >>> dict(measure_classes([(7, moments, "rows")], "none", {}))[7][:3]
+    (1.66..., 2.0, 1.0)
     """
-    others: list[tuple[int, OneClass]] = []  # of too few instances for an amount
+    few: list[tuple[int, tuple[float, ...]]] = []  # of too few instances for an amount
 
-    def measurable() -> Iterator[tuple[tuple[int, OneClass], Moments]]:
-        for number, moments, form in classes:
-            anchor = anchors.get(number)
+    def measurable() -> Iterator[tuple[tuple[int, float, float, int], Moments]]:
+        for label, moments, form in classes:
+            anchor = anchors.get(label)
             drift = torch.nan if anchor is None else float(torch.linalg.vector_norm(moments.mean - anchor))
-            known = OneClass(count=moments.count, drift=drift, form=form)
-            if moments.count >= 2:
-                yield (number, known), moments
+            count, code = moments.count, _WORDS.index(form)
+            if count >= 2:
+                yield (label, count, drift, code), moments
             else:
-                others.append((number, known))
+                few.append((label, (torch.nan, count, torch.nan, drift, torch.nan, torch.nan, 0, code)))
 
-    for (number, known), found in class_amounts(measurable(), shrinkage, ranks=ranks):
-        bits, used, rank, bound, estimate = found
-        yield (
-            number,
-            replace(
-                known,
-                amount=bits,
-                shrinkage=used,
-                effective_rank=rank,
-                error_bound=bound,
-                error_estimate=estimate,
-            ),
-        )
-    yield from others
+    for (label, count, drift, code), amount in class_amounts(measurable(), shrinkage, ranks=ranks):
+        bits, used, rank, bound, estimate = amount
+        yield label, (bits, count, rank, drift, bound, estimate, _WORDS.index(used), code)
+    yield from few

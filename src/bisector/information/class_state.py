@@ -105,7 +105,9 @@ class ClassState:
         if self.moments is not None:
             return ClassState(self.dim, self.current().scaled(weight))
         other = ClassState(self.dim)
-        other.extend(self.rows, [weight * old for old in self.weights])
+        for rows, old in zip(self.rows, self.weights, strict=True):
+            if weight * old > 0:  # after hundreds of epochs it is not
+                other.append(rows, weight * old)
         return other
 
     def waiting(self) -> tuple[Tensor, Tensor | None]:

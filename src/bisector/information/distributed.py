@@ -1,7 +1,7 @@
 """Several processes, one measurement: each feeds a meter of its own, and these are merged when asked."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,18 +62,16 @@ def compute_together(
         RuntimeError: on all processes, if something else fails on one.
     """
     link = _Exchange(group)
-    largest = max(_sizes(meter, link))
-    part = _own_classes(meter, link, rounds=_rounds(largest))
-    classes, skipped = meter.num_classes, 0
-    numbers = torch.empty(0, device="cpu")
+    part = _own_classes(meter, link, largest=max(_sizes(meter, link)))
+    numbers = torch.empty(0, 1, device="cpu")
     with link.attempt():
-        found = part.compute(ranks=ranks)
-        skipped, numbers = found.skipped, found.numbers()[link.rank :: link.world]
+        numbers = part.class_numbers(ranks=ranks)[link.rank :: link.world]
     link.agree()
-    padded = numbers.new_zeros(-(-classes // link.world), numbers.shape[1])
+    padded = numbers.new_zeros(-(-meter.num_classes // link.world), numbers.shape[1])
     padded[: len(numbers)] = numbers
     # The n-th class of rank r is r + n world.
-    return ClassInformation.of(link.gather(padded).transpose(0, 1).flatten(0, 1)[:classes], skipped)
+    known = link.gather(padded).transpose(0, 1).flatten(0, 1)[: meter.num_classes]
+    return ClassInformation.of(known, part.skipped)
 
 
 def merge_onto_first(
@@ -97,16 +95,18 @@ def merge_onto_first(
     """
     link = _Exchange(group)
     sizes = _sizes(meter, link)
-    part = _own_classes(meter, link, rounds=_rounds(max(sizes)))
+    part = _own_classes(meter, link, largest=max(sizes))
     rounds = _rounds(sum(sizes))  # all go to one
-    for number in range(rounds):
-        parcels = link.no_parcels()
-        with link.attempt():
-            if link.rank > 0:
-                parcels[0] = _packed(part, link.rank, link.world, number, rounds, with_skipped=False)
-        received = link.swap(parcels)
-        with link.attempt():
-            _merge_all(part, received)
+
+    def parcel(number: int, rank: int) -> Tensor:
+        if rank > 0 or link.rank == 0:
+            return link.nothing
+        own = range(link.rank + number * link.world, meter.num_classes, rounds * link.world)
+        return to_bytes(
+            {**part.state_dict(classes=own), "skipped": 0}
+        )  # which is no class's, and known to all
+
+    _merge_rounds(part, link, rounds, parcel)
     link.agree()
     return part if link.rank == 0 else None
 
@@ -146,6 +146,7 @@ class _Exchange:
         on_cpu = "cpu:" in distributed.get_backend_config(group)
         self._device = torch.device("cpu") if on_cpu else torch.device("cuda", torch.cuda.current_device())
         self._error: Exception | None = None
+        self.nothing = torch.empty(0, dtype=torch.uint8, device="cpu")
 
     def gather(
         self,
@@ -170,10 +171,6 @@ class _Exchange:
         received = sent.new_empty(sum(here))
         distributed.all_to_all_single(received, sent, here, there, group=self.group)
         return list(torch.split(received.cpu(), here))
-
-    def no_parcels(self) -> list[Tensor]:
-        """Return an empty parcel for every process."""
-        return [torch.empty(0, dtype=torch.uint8, device="cpu")] * self.world
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
@@ -234,38 +231,35 @@ def _rounds(size: int) -> int:
     return max(1, -(-size // ROUND_BYTES))
 
 
-def _own_classes(meter: InformationMeter, link: _Exchange, rounds: int) -> InformationMeter:
+def _own_classes(meter: InformationMeter, link: _Exchange, largest: int) -> InformationMeter:
     """Return a meter with what all processes hold of the classes rank, rank + world, ... of this one."""
-    part = _empty(meter)
-    for number in range(rounds):
-        parcels = link.no_parcels()
-        with link.attempt():
-            parcels = [
-                _packed(meter, rank, link.world, number, rounds, with_skipped=number == 0)
-                for rank in range(link.world)
-            ]
-        received = link.swap(parcels)
-        with link.attempt():
-            _merge_all(part, received)
+    part, rounds = _empty(meter), _rounds(largest)
+
+    def parcel(number: int, rank: int) -> Tensor:
+        state = meter.state_dict(
+            classes=range(rank + number * link.world, meter.num_classes, rounds * link.world)
+        )
+        return to_bytes(state if number == 0 else {**state, "skipped": 0})
+
+    _merge_rounds(part, link, rounds, parcel)
     return part
 
 
-def _packed(
-    meter: InformationMeter, rank: int, world: int, number: int, rounds: int, *, with_skipped: bool
-) -> Tensor:
-    """Return this round's share of the classes that are the work of `rank`."""
-    state = meter.state_dict(classes=range(rank + number * world, meter.num_classes, world * rounds))
-    if not with_skipped:  # which is not by class, and sent once
-        state["skipped"] = 0
-    return to_bytes(state)
-
-
-def _merge_all(meter: InformationMeter, received: list[Tensor]) -> None:
-    for parcel in received:
-        if len(parcel):  # a process that failed sends nothing
-            other = _empty(meter)
-            other.load_state_dict(from_bytes(parcel))
-            meter.merge(other)
+def _merge_rounds(
+    part: InformationMeter, link: _Exchange, rounds: int, parcel: Callable[[int, int], Tensor]
+) -> None:
+    """Merge into `part`, by rank, what each process sends in each round: `parcel(round, rank)`."""
+    for number in range(rounds):
+        parcels = [link.nothing] * link.world
+        with link.attempt():
+            parcels = [parcel(number, rank) for rank in range(link.world)]
+        received = link.swap(parcels)
+        with link.attempt():
+            for state in received:
+                if len(state):  # a process that failed sends nothing
+                    other = _empty(part)
+                    other.load_state_dict(from_bytes(state))
+                    part.merge(other)
 
 
 def _empty(meter: InformationMeter) -> InformationMeter:

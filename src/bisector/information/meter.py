@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bisector.checks import require_classes, require_embeddings
 from bisector.errors import require, require_choice, require_integer
-from bisector.information.class_information import ClassInformation, OneClass, as_numbers, measure_classes
+from bisector.information.class_information import UNSEEN, ClassInformation, measure_classes
 from bisector.information.class_state import ClassState, Form, sketch_bytes
 from bisector.information.memory_budget import fit, require_budget
 from bisector.information.packing import (
@@ -124,9 +124,9 @@ class InformationMeter:
         self._states: dict[int, ClassState] = {}
         # The count and the mean of each class at the last `forget`.
         self._anchors: Means = {}
-        self._known: dict[int, OneClass] = {}  # of the classes that did not change since `compute`
+        self._known: dict[int, tuple[float, ...]] = {}  # of classes that did not change since `compute`
         self._sketch_size: int | None = None
-        self._skipped = 0
+        self.skipped = 0  # rows left out because of a NaN or an infinity
         self._unchecked = False  # whether rows that nobody has looked at wait in the queue
         self._itemsize = 4  # of the widest rows that came
 
@@ -164,18 +164,23 @@ class InformationMeter:
             ranks: Whether effective ranks are wanted: with the shrinkages "none", "ledoit-wolf" and "oas" they cost
                 ten times the amounts.
         """
+        return ClassInformation.of(self.class_numbers(ranks=ranks), self.skipped)
+
+    def class_numbers(self, *, ranks: bool = True) -> Tensor:  # (C, 8)
+        """What `compute` says but for the rows skipped, as numbers that can be sent."""
         self._look()
 
         def is_stale(c: int) -> bool:
-            known = self._known.get(c)
-            return known is None or (ranks and known.count >= 2 and isnan(known.effective_rank))
+            _, count, rank, *_ = self._known.get(c, UNSEEN)
+            return c not in self._known or (ranks and count >= 2 and isnan(rank))
 
         changed = ((c, state.current(), state.form) for c, state in self._current() if is_stale(c))
         anchors = {c: mean for c, (_, mean) in self._anchors.items()}
         self._known.update(measure_classes(changed, self.shrinkage, anchors, ranks=ranks))
-        numbers = as_numbers([OneClass()]).repeat(self.num_classes, 1)
-        numbers[list(self._known)] = as_numbers(self._known.values())
-        return ClassInformation.of(numbers, self._skipped)
+        numbers = torch.tensor(UNSEEN, dtype=torch.float64, device="cpu").repeat(self.num_classes, 1)
+        known = torch.tensor(list(self._known.values()), dtype=torch.float64, device="cpu")
+        numbers[list(self._known)] = known.view(-1, len(UNSEEN))
+        return numbers
 
     def forget(self) -> None:
         """End an epoch: keep `1 - forgetting` of the evidence, and measure `drift` from these means on.
@@ -187,7 +192,8 @@ class InformationMeter:
         kept = 1 - self.forgetting
         current = dict(self._current())
         anchors: Means = {c: (state.count, state.mean.clone()) for c, state in current.items()}
-        states = {c: state.scaled(kept) for c, state in current.items()} if kept > 0 else {}
+        scaled = ((c, state.scaled(kept)) for c, state in current.items() if kept > 0)
+        states = {c: state for c, state in scaled if state.count > 0}
         self._require_room(len(states), len(anchors))
         self._queue.drain()
         self._states, self._anchors, self._known = states, anchors, {}
@@ -220,7 +226,7 @@ class InformationMeter:
             self._anchors[c] = held + count, torch.lerp(held_mean, mean, count / (held + count))
         for c in theirs.keys() | other._anchors.keys():
             self._known.pop(c, None)
-        self._skipped += other._skipped
+        self.skipped += other.skipped
         self._fit()
 
     def add_classes(self, k: int) -> None:
@@ -286,7 +292,7 @@ class InformationMeter:
             "num_classes": self.num_classes,
             "dim": self.dim,
             "embeddings": self.embeddings,
-            "skipped": self._skipped,
+            "skipped": self.skipped,
             "states": pack_states({c: self._states[c] for c in chosen if c in self._states}, self.dim),
             "anchors": pack_means({c: self._anchors[c] for c in chosen if c in self._anchors}, self.dim),
             "queue": {"embeddings": rows, "labels": labels},
@@ -315,7 +321,7 @@ class InformationMeter:
         itemsize = max(4, rows.element_size())
         self._require_room(len(states.keys() | set(labels.tolist())), len(anchors), itemsize)
         self.reset()
-        self._states, self._anchors, self._skipped = states, anchors, state["skipped"]
+        self._states, self._anchors, self.skipped = states, anchors, state["skipped"]
         self._itemsize = itemsize
         for block in self._queue.push(rows, labels):
             self._flush(block)
@@ -427,8 +433,8 @@ class InformationMeter:
             self._known = {}
 
     def _count_skipped(self, skipped: int) -> None:
-        first = skipped > 0 and self._skipped == 0
-        self._skipped += skipped
+        first = skipped > 0 and self.skipped == 0
+        self.skipped += skipped
         if first:
             message = f"{skipped} embeddings with NaN or infinity skipped; later ones are counted silently"
             warnings.warn(message, RuntimeWarning, stacklevel=3)

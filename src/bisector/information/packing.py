@@ -40,41 +40,38 @@ def pack_states(states: Mapping[int, ClassState], dim: int) -> PackedTensors:
     """The states of L classes as tensors; `unpack_states` gives them back, to the last bit.
 
     Returns:
-        `classes` (L,); `sizes` (L, 4), how many rows each class has in `rows32`, `rows64`, `packed` and `sketches`,
-        where those of one class follow those of another; `weights` of the rows that wait; `numbers` (L, 8); and
-        `means` and `thirds` of the classes with sums.
+        `classes` (L,); `sizes` (L, 4), of each class the number of its `rows`, whether they are float64, and how
+        many it has in `packed` and in `sketches`, where those of one class follow those of another; `weights` of
+        the rows; `numbers` (L, 8); and `means` and `thirds` of the classes with sums.
 
     >>> state = ClassState(dim=3)
     >>> state.append(torch.tensor([[1.0, 2.0, 0.0]]))
-    >>> pack_states({7: state}, dim=3)["rows32"]
+    >>> pack_states({7: state}, dim=3)["rows"]
     tensor([[1., 2., 0.]])
     """
     nothing = torch.empty(0, dim, device="cpu"), None
     waiting = [state.waiting() if state.rows else nothing for state in states.values()]
-    rows = {
-        dtype: [own for own, _ in waiting if own.dtype == dtype] for dtype in (torch.float32, torch.float64)
-    }
+    rows = [own for own, _ in waiting]
     weights = [torch.ones(len(own), device="cpu") if given is None else given for own, given in waiting]
     moments = [state.moments for state in states.values()]
-    scatters = [None if one is None else one.scatter for one in moments]
+    scatters = [one and one.scatter for one in moments]
     packed = [one.values[None] for one in scatters if isinstance(one, Packed)]
     sketches = [one.sketch for one in scatters if isinstance(one, Sketch)]
     sizes = [
         (
-            len(own) * (own.dtype == torch.float32),
-            len(own) * (own.dtype == torch.float64),
-            int(isinstance(scatter, Packed)),
+            len(own),
+            own.dtype == torch.float64,
+            isinstance(scatter, Packed),
             len(scatter.sketch) if isinstance(scatter, Sketch) else 0,
         )
-        for (own, _), scatter in zip(waiting, scatters, strict=True)
+        for own, scatter in zip(rows, scatters, strict=True)
     ]
     return {
         "classes": torch.tensor(list(states), dtype=torch.long, device="cpu"),
         "sizes": torch.tensor(sizes, dtype=torch.long, device="cpu").view(-1, 4),
         "numbers": _joined(map(_numbers, moments), _NUMBERS, torch.float64),
         "weights": torch.cat([torch.empty(0, dtype=torch.float64, device="cpu"), *weights]),
-        "rows32": _joined(rows[torch.float32], dim, torch.float32),
-        "rows64": _joined(rows[torch.float64], dim, torch.float64),
+        "rows": _joined(rows, dim, torch.float32),  # float64 where those of a class are
         "packed": _joined(packed, packed_size(dim), torch.float64),
         "sketches": _joined(sketches, dim, torch.float32),
         "means": _joined((one.mean[None] for one in moments if one), dim, torch.float64),
@@ -108,9 +105,8 @@ def unpack_states(packed: PackedTensors, num_classes: int, dim: int) -> dict[int
         "classes": (known,),
         "sizes": (known, 4),
         "numbers": (known, _NUMBERS),
-        "weights": (totals[0] + totals[1],),
-        "rows32": (totals[0], dim),
-        "rows64": (totals[1], dim),
+        "weights": (totals[0],),
+        "rows": (totals[0], dim),
         "packed": (totals[2], packed_size(dim)),
         "sketches": (totals[3], dim),
         "means": (summed, dim),
@@ -136,13 +132,12 @@ def unpack_states(packed: PackedTensors, num_classes: int, dim: int) -> dict[int
         if own[0]:
             kept = take("packed", 1)[0] if size[2] else take("sketches", size[3], torch.float32)
             mean, third = take("means", 1)[0], take("thirds", 1)[0]
-            scatter = _packed(dim, kept, own) if size[2] else _sketch(dim, kept, own)
+            scatter = Packed(dim, kept, single=bool(own[4])) if size[2] else _sketch(dim, kept, own)
             state.moments = Moments(own[0], mean, scatter, third, *own[1:4])
-        for name, count, dtype in (("rows32", size[0], torch.float32), ("rows64", size[1], torch.float64)):
-            if count:
-                weights = take("weights", count)
-                values, runs = torch.unique_consecutive(weights, return_counts=True)
-                state.extend(torch.split(take(name, count, dtype), runs.tolist()), values.tolist())
+        if size[0]:
+            rows = take("rows", size[0], torch.float64 if size[1] else torch.float32)
+            weights, runs = torch.unique_consecutive(take("weights", size[0]), return_counts=True)
+            state.extend(torch.split(rows, runs.tolist()), weights.tolist())
     return states
 
 
@@ -164,10 +159,6 @@ def _numbers(moments: Moments | None) -> Tensor:
             own += [scatter.single, 0, 0, 0]
         numbers[0] = torch.tensor(own, dtype=torch.float64, device="cpu")
     return numbers
-
-
-def _packed(dim: int, values: Tensor, numbers: list[float]) -> Packed:
-    return Packed(dim, values, single=bool(numbers[4]))
 
 
 def _sketch(dim: int, rows: Tensor, numbers: list[float]) -> Sketch:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from bisector.errors import ArgumentError, require, require_choice, require_integer
+from bisector.errors import ArgumentError, parsed_options, reason_of, require, require_choice, require_integer
 from bisector.networks.cifar_resnet import CifarResNet
 from bisector.networks.zoo import Normalize, libraries_with, timm_network, torchvision_network
 
@@ -113,14 +113,10 @@ def _own(spec: str, shape: Shape) -> _Parts:
     if name == "auto":
         name = "small-conv" if len(shape) == 3 else "mlp"
     build = _OWN[require_choice("backbone", name, BACKBONES, [] if name in _OWN else libraries_with(name))]
-    legal = ("width",) if name in _WITH_WIDTH else ()
     options: dict[str, int] = {}
-    for text in assignments:
-        option, equals, value = text.partition("=")
-        require(bool(legal), f"option of backbone {spec!r}", repr(text), "no option")
-        require(bool(equals and value), "backbone", repr(spec), "name:option=value")
-        require_choice(f"option of backbone {spec!r}", option, legal)
-        require(option not in options, f"option of backbone {spec!r}", f"{option} twice", "each option once")
+    for option, value in parsed_options("backbone", spec, assignments).items():
+        require(name in _WITH_WIDTH, f"option of backbone {spec!r}", repr(f"{option}={value}"), "no option")
+        require_choice(f"option of backbone {spec!r}", option, ("width",))
         number = int(value) if value.isdecimal() else value
         options[option] = require_integer(f"{option} of backbone {spec!r}", number, least=1)
     _require_images(spec, shape, name not in _FOR_VECTORS)
@@ -145,7 +141,7 @@ def _features(normalize: nn.Module, network: nn.Module, spec: str, shape: Shape)
         with torch.no_grad():
             features: Tensor = network(normalize(torch.zeros(1, *shape)))
     except (AssertionError, RuntimeError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason_of(error, whole=False)
         raise ArgumentError(
             f"backbone: got {spec!r} for examples of shape {shape}; expected a size that it takes ({reason})"
         ) from error

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from bisector.errors import ArgumentError, missing_extra
+from bisector.errors import ArgumentError, missing_extra, reason_of
 
 _Loaded = TypeVar("_Loaded")
 _CLASSES = 1000  # ImageNet's, which the classifiers of torchvision are built for
@@ -173,7 +173,7 @@ def _loaded(spec: str, pretrained: bool, make: Callable[[], _Loaded]) -> _Loaded
     try:
         return make()
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason_of(error, whole=False)
         raise ArgumentError(
             f"pretrained: got {spec!r}, whose weights cannot be loaded ({reason}); "
             "expected a connection to where they are kept, or weights that were downloaded before"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from bisector.engine.placement import alongside, is_sharded, whole
+from bisector.engine.sharded import alongside, is_sharded, whole
 from bisector.errors import require, require_number
 
 # Bytes of one temporary of a block of rows: few enough to stay in a processor's cache, and for a device

@@ -1,5 +1,6 @@
 """adjust: find the offsets by the method that is asked for."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
@@ -83,73 +84,70 @@ def adjust(
     """
     require_choice("method", method, METHODS)
     logits = logits_of("scores", scores, kind)
-    if method == "prior":
-        found = _prior(logits, labels, class_counts, tau)
-    elif method == "amount":
-        found = _amount(logits, labels, amounts, strength)
-    else:
+    if method == "fitted":
         found = _fitted(logits, labels, penalty, seed)
+    elif method == "prior":
+        direction = _surprise(class_counts, logits.shape[1])
+        told, fitted = "minus tau = {} times the log of the training prior", "tau and the temperature fitted"
+        found = _along(direction, "tau", tau, 0, told, fitted, logits, labels)
+    else:
+        direction = _guide(amounts, logits.shape[1])
+        told = "{} logits a radian of the guide that the information amounts make"
+        found = _along(
+            direction, "strength", strength, -math.inf, told, "fitted with the temperature", logits, labels
+        )
     offsets, temperature, description, settings = found
     return Adjustment(offsets, temperature, kind, method, description, settings, tuple(class_names))
 
 
+_Labels: TypeAlias = Tensor | Sequence[int] | None
 _Found: TypeAlias = tuple[Tensor, float, str, dict[str, float]]
 
 
-def _prior(
-    logits: Tensor,
-    labels: Tensor | Sequence[int] | None,
-    class_counts: Tensor | Sequence[float] | None,
-    tau: float | Literal["fit"],
-) -> _Found:
+def _surprise(class_counts: Tensor | Sequence[float] | None, classes: int) -> Tensor:  # (C,)
+    """Minus the logarithm of the training prior, in nats."""
     require(class_counts is not None, "class_counts", "None", "the training instances of each class")
-    counts = _of_each_class("class_counts", class_counts, logits.shape[1])
+    counts = _of_each_class("class_counts", class_counts, classes)
     require_of_each_class("class_counts", counts, ~counts.isnan(), "numbers of at least 0")
     require(bool((counts > 0).any()), "class_counts", "0 for every class", "at least one training instance")
     counts = counts.where(counts > 0, counts[counts > 0].min())
-    surprise = -(counts / counts.sum()).log()
-    if tau != "fit":
-        tau = require_number("tau", tau, least=0)
-        return tau * surprise, 1.0, f"minus tau = {tau:g} times the log of the training prior", {"tau": tau}
-    rows = require_fit_rows(logits, labels, "tau")
-    fit = fit_offsets(logits, rows, directions=surprise[:, None])
-    # On logits z / T, as tau is used with T = 1.
-    fitted = float(fit.coefficients[0])
-    told = f"minus tau = {fitted:.3g} times the log of the training prior, tau and the temperature fitted on "
-    return fit.offsets, fit.temperature, told + _rows(rows), {"tau": fitted}
+    return -(counts / counts.sum()).log()
 
 
-def _amount(
-    logits: Tensor,
-    labels: Tensor | Sequence[int] | None,
-    amounts: Tensor | Sequence[float] | None,
-    strength: float | Literal["fit"],
-) -> _Found:
+def _guide(amounts: Tensor | Sequence[float] | None, classes: int) -> Tensor:  # (C,)
+    """The guide that the amounts make, in radians, of mean 0."""
     require(amounts is not None, "amounts", "None", "the information amount of each class, in bits")
-    bits = _of_each_class("amounts", amounts, logits.shape[1])
+    bits = _of_each_class("amounts", amounts, classes)
     bits = impute(bits, missing=bits.isnan())
     preset = PRESETS["recommended"]
     guide = pairwise_guide(
         normalized_amount(bits, preset.normalize), gain=preset.gain, max_margin=preset.max_margin
     ).r
-    guide = guide - guide.mean()
-    if strength != "fit":
-        strength = require_number("strength", strength)
-        told = f"{strength:g} logits a radian of the guide that the information amounts make"
-        return strength * guide, 1.0, told, {"strength": strength}
-    rows = require_fit_rows(logits, labels, "the strength")
-    fit = fit_offsets(logits, rows, directions=guide[:, None])
-    fitted = float(fit.coefficients[0])
-    told = f"{fitted:.3g} logits a radian of the guide that the information amounts make, fitted with the "
-    return fit.offsets, fit.temperature, told + f"temperature on {_rows(rows)}", {"strength": fitted}
+    return guide - guide.mean()
 
 
-def _fitted(
+def _along(
+    direction: Tensor,  # (C,)
+    name: str,
+    coefficient: float | Literal["fit"],
+    least: float,
+    told: str,
+    fitted: str,
     logits: Tensor,
-    labels: Tensor | Sequence[int] | None,
-    penalty: float | Literal["cross-validate"],
-    seed: int,
+    labels: _Labels,
 ) -> _Found:
+    """Offsets that are a number times the direction: one that is given, or that is fitted with a temperature."""
+    if coefficient != "fit":
+        value = require_number(name, coefficient, least=least)
+        return value * direction, 1.0, told.format(f"{value:g}"), {name: value}
+    rows = require_fit_rows(logits, labels, "tau" if name == "tau" else f"the {name}")
+    fit = fit_offsets(logits, rows, directions=direction[:, None])
+    value = float(fit.coefficients[0])  # on logits z / T, as the number is used with T = 1
+    description = f"{told.format(f'{value:.3g}')}, {fitted} on {len(rows)} labelled rows"
+    return fit.offsets, fit.temperature, description, {name: value}
+
+
+def _fitted(logits: Tensor, labels: _Labels, penalty: float | Literal["cross-validate"], seed: int) -> _Found:
     rows = require_fit_rows(logits, labels, "the offsets")
     if isinstance(penalty, str):
         require_choice("penalty", penalty, ["cross-validate"])
@@ -157,7 +155,7 @@ def _fitted(
     else:
         fit = fit_offsets(logits, rows, penalty=require_number("penalty", penalty, least=0))
     told = (
-        f"an offset for each class and a temperature of least balanced cross-entropy on {_rows(rows)}, "
+        f"an offset for each class and a temperature of least balanced cross-entropy on {len(rows)} labelled rows, "
         f"penalty {fit.penalty:g}"
     )
     if fit.absent:
@@ -173,7 +171,3 @@ def _of_each_class(name: str, values: Tensor | Sequence[float] | None, classes: 
     numbers = check_class_values(name, vector)
     require(len(numbers) == classes, name, f"{len(numbers)} classes", f"the {classes} of the scores")
     return numbers
-
-
-def _rows(labels: Tensor) -> str:
-    return f"{len(labels)} labelled rows"

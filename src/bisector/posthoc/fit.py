@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from bisector.checks import require_classes
 from bisector.errors import ArgumentError, require, require_integer
@@ -28,6 +29,7 @@ from bisector.posthoc.adjustment import Adjustment, Kind, logits_of
 PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 """The strengths lambda that cross-validation chooses from, strongest first; the first hardly allows an offset."""
 
+_LEAST_INVERSE = 0.1  # of the temperature; below, the scores are as good as forgotten
 _EPSILON = 1e-6  # keeps the temperature finite where the scores separate the classes without an error
 
 
@@ -164,9 +166,6 @@ def cross_validated_logits(
     return adjusted
 
 
-_LEAST_INVERSE = 0.1
-
-
 def unit_of(
     logits: Tensor,  # (N, C)
 ) -> float:
@@ -213,7 +212,7 @@ def _minimize(
     def objective() -> Tensor:
         optimizer.zero_grad()
         offsets = space.offsets(coefficients)
-        loss = (weights * _row_losses(inverse * logits + offsets, labels)).sum()
+        loss = (weights * cross_entropy(inverse * logits + offsets, labels, reduction="none")).sum()
         loss = loss + penalty / (2 * present) * offsets.square().sum()
         loss = loss + _EPSILON / 2 * (inverse - 1).square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -235,8 +234,8 @@ def _cross_validate(logits: Tensor, labels: Tensor, space: _Space, folds: int, s
             continue
         for place, penalty in enumerate(PENALTIES):
             coefficients, inverse = _solve(logits[~out], labels[~out], space, penalty)
-            rows = _row_losses(inverse * logits[out] + space.offsets(coefficients), labels[out])
-            losses[place] += (weights[out] * rows).sum()
+            adjusted = inverse * logits[out] + space.offsets(coefficients)
+            losses[place] += (weights[out] * cross_entropy(adjusted, labels[out], reduction="none")).sum()
     return PENALTIES[int((losses <= losses.min() + 1e-6).nonzero()[0])]
 
 
@@ -256,10 +255,6 @@ def _folds(labels: Tensor, folds: int, seed: int) -> Tensor:  # (N,)
 def _weights(labels: Tensor, classes: int) -> Tensor:  # (N,)
     counts = torch.bincount(labels, minlength=classes).double()
     return 1 / (counts[labels] * (counts > 0).sum().clamp_min(1))
-
-
-def _row_losses(logits: Tensor, labels: Tensor) -> Tensor:  # (N,)
-    return torch.nn.functional.cross_entropy(logits, labels, reduction="none")
 
 
 def require_fit_rows(scores: Tensor, labels: Tensor | Sequence[int] | None, method: str) -> Tensor:

@@ -15,7 +15,7 @@ from bisector.data.tables import write_embeddings
 from bisector.data.tables.scores import ScoreTable
 from bisector.files import whole_file
 from bisector.metrics.summary import METRICS
-from bisector.report.summary import typeset_value
+from bisector.report.summary import metric_value
 from bisector.report.table import Table
 
 
@@ -30,9 +30,9 @@ def format_adjustment(before: Mapping[str, float], after: Mapping[str, float]) -
     rows = []
     for info in (info for info in METRICS if info.key in before):
         old, new = before[info.key], after[info.key]
-        change = typeset_value(info, new - old)
+        change = metric_value(info, new - old)
         sign = "+" * (math.isfinite(new - old) and not change.startswith("−"))
-        values = [typeset_value(info, old), typeset_value(info, new), sign + change]
+        values = [metric_value(info, old), metric_value(info, new), sign + change]
         rows.append([f"{info.label} {info.unit}".rstrip(), *values])
     lines = [Table(["", "before", "after", "change"], rows).text(rule=False)]
     key = "balanced_accuracy"
@@ -51,16 +51,6 @@ def write_adjusted(
     """Write adjusted.parquet for a table of embeddings, else adjusted.npz; return its path.
 
     The file says how the scores were adjusted, before too, and by which head they were made.
-
-    Args:
-        table: the scores before.
-        scores: after, of the same kind; NaN in the rows that have none.
-        predictions: the classes after; -1 in those rows.
-        adjusted: how they were adjusted; the file says so, by that name.
-        folder: that there is.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     adjusted = "; then ".join(filter(None, [table.adjusted, adjusted]))
     if table.embeddings is not None:

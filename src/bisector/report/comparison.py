@@ -1,30 +1,28 @@
 """A comparison of heads: the text that is printed, the tables and the page that it leaves in a folder."""
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 from bisector.errors import require
 from bisector.files import write_whole
-from bisector.metrics.summary import METRICS, MetricInfo
+from bisector.metrics.summary import METRICS
 from bisector.report import comparison_figures as figures
-from bisector.report.comparison_figures import MOST_NAMES, reshuffled
+from bisector.report.amounts import amount_accuracy, amount_answer, amount_history, size_notes
 from bisector.report.differences import (
+    difference_figures,
     difference_notes,
-    difference_rows,
     difference_table,
+    differences_of,
     format_differences,
     write_differences_csv,
 )
-from bisector.report.names import head_label
-from bisector.report.numbers import count
 from bisector.report.page import render
+from bisector.report.parts import Section
 from bisector.report.planes import planes
-from bisector.report.readings import amount_answer, size_notes
 from bisector.report.summary import (
-    SummaryRow,
     about_heads,
-    format_value,
+    known_metrics,
+    legend,
     metric_column,
     summary_rows,
     summary_table,
@@ -32,6 +30,7 @@ from bisector.report.summary import (
 )
 from bisector.report.table import write_records
 from bisector.report.verification import format_verification, verifications, write_verification
+from bisector.report.words import count, head_label
 from bisector.training.results import Comparison
 
 _INFOS = {info.key: info for info in METRICS}
@@ -47,11 +46,6 @@ def write_outputs(comparison: Comparison, folder: Path, *, width: int) -> str:
     """Write comparison.json, its tables and its page; return what to print.
 
     Where classes that were never trained on were verified, that comes first, with a page of its own.
-
-    Args:
-        comparison: what was found.
-        folder: where to.
-        width: of the terminal, in characters.
     """
     comparison.write(folder / "comparison.json")
     write_csv(comparison, folder / "comparison.csv")
@@ -68,31 +62,17 @@ def write_outputs(comparison: Comparison, folder: Path, *, width: int) -> str:
     return "\n\n".join([*filter(None, tables), "\n".join(pages)])
 
 
-def known_metrics(rows: Sequence[SummaryRow]) -> list[MetricInfo]:
-    """The metrics that any head has: those of older results are fewer."""
-    return [info for info in METRICS if any(math.isfinite(row.mean[info.key]) for row in rows)]
-
-
 def format_table(comparison: Comparison, width: int = 160) -> str:
     """The summary as plain text for a terminal.
 
     Heads stand down the side, metrics across; where the columns do not fit side by side they continue in a
     further block below. A star marks the best mean of a column, if there are several heads.
-
-    Args:
-        comparison: what was compared.
-        width: columns of the terminal, at least 60.
-
-    Raises:
-        ArgumentError: if the terminal is too narrow.
     """
     require(width >= 60, "width", width, "at least 60 columns")
     rows = summary_rows(comparison)
+    table = summary_table(rows, known_metrics(rows, METRICS)).text(width).replace("−", "-")
     seeds = max((row.runs for row in rows), default=0)
-    legend = ["* best mean of its column"] * (len(rows) > 1)
-    legend += [f"± standard deviation over {seeds} seeds"] * (seeds > 1)
-    table = summary_table(rows, known_metrics(rows), show=format_value).text(width)
-    return "\n\n".join([table, *filter(None, ["\n".join(legend)])])
+    return "\n\n".join(filter(None, [table, "\n".join(legend(rows, f"over {seeds} seeds"))]))
 
 
 def write_csv(comparison: Comparison, path: Path) -> None:
@@ -107,50 +87,78 @@ def write_csv(comparison: Comparison, path: Path) -> None:
 
 def render_page(comparison: Comparison) -> str:
     """The report as one HTML page that works offline and from `file://`."""
-    rows, paired = summary_rows(comparison), difference_rows(comparison)
-    infos = known_metrics(rows)
-    columns = [metric_column(info, neither="Neither end is better.") for info in infos]
-    drawn = {
-        "counts": [figures.train_counts(comparison)],
-        "forest": figures.difference_figures(paired),
-        "accuracies": [figures.class_accuracy(comparison)],
-        "clouds": figures.amount_accuracy(comparison, rows),
-        "margins": figures.margins(comparison),
-        "history": figures.amount_history(comparison),
-        "planes": planes(comparison),
-    }
-    counts, data = comparison.train_counts, comparison.data
-    baseline = head_label(comparison.baseline_head)
-    heads = "1 head" if len(rows) == 1 else f"{len(rows)} heads compared"
+    rows, counts, data = summary_rows(comparison), comparison.train_counts, comparison.data
+    long_tailed = f"{data} made long-tailed, imbalance {comparison.imbalance:g}"
     return render(
         "comparison.html",
-        title=f"{heads} on {data}",
+        _sections(comparison),
+        title=f"{'1 head' if len(rows) == 1 else f'{len(rows)} heads compared'} on {data}",
         facts=[
-            f"{data} made long-tailed, imbalance {comparison.imbalance:g}"
-            if comparison.imbalance > 1
-            else data,
+            long_tailed if comparison.imbalance > 1 else data,
             f"{len(comparison.class_names)} classes with {max(counts)} to {min(counts)} training instances",
             f"{sum(comparison.test_counts)} test instances",
             count(len({run.seed for run in comparison.runs}), "seed"),
         ],
         command=comparison.command,
         tiles=tiles(rows, {_INFOS[key]: title for key, title in _TILES.items()}),
-        figures=[figure for group in drawn.values() for figure in group],
         version=comparison.version,
-        comparison=comparison,
-        drawn=drawn,
-        seeds=max((row.runs for row in rows), default=0),
-        summary=summary_table(rows, infos, columns),
-        about=about_heads(rows),
-        baseline=baseline,
-        notes_on_differences=difference_notes(paired, baseline),
-        intervals=any(found.pairs > 1 for row in paired for found in row.differences.values()),
-        differences=difference_table(paired),
-        reshuffled=reshuffled(comparison),
-        answer=amount_answer(rows, len(comparison.class_names)),
-        directions=any(run.direction for run in comparison.runs if run.margins),
-        without_margins=figures.without_margins(comparison),
-        size_notes=size_notes(comparison),
-        most_names=MOST_NAMES,
-        biased=[plane.bias is not None for plane in comparison.planes],
     )
+
+
+def _sections(comparison: Comparison) -> list[Section]:
+    rows = summary_rows(comparison)
+    infos = known_metrics(rows, METRICS)
+    columns = [metric_column(info, neither="Neither end is better.") for info in infos]
+    results = Section(
+        "results",
+        "Results",
+        summary=summary_table(rows, infos, columns),
+        seeds=max((row.runs for row in rows), default=0),
+        about=about_heads(rows),
+        open=True,
+    )
+    found = [Section("counts", figures=[figures.train_counts(comparison)]), results]
+    differences, baseline = differences_of(comparison), head_label(comparison.baseline_head)
+    if differences:
+        section = Section(
+            "differences",
+            f"Differences from {baseline}",
+            figures=difference_figures(differences),
+            notes=difference_notes(differences, baseline),
+            intervals=any(one.pairs > 1 for own in differences.values() for one in own.values()),
+            differences=difference_table(differences),
+        )
+        found.append(section)
+    accuracy, reshuffled = figures.class_accuracy(comparison), figures.reshuffled(comparison)
+    found.append(Section("class-by-class", "Class by class", figures=[accuracy], reshuffled=reshuffled))
+    if clouds := amount_accuracy(comparison, rows):
+        answer = amount_answer(rows, len(comparison.class_names))
+        title = "Does the information amount say which classes are hard?"
+        found.append(Section("amounts", title, figures=clouds, answer=answer))
+    if squares := figures.margins(comparison):
+        section = Section(
+            "margins",
+            "Margins between pairs of classes",
+            figures=squares,
+            directions=any(run.direction for run in comparison.runs if run.margins),
+            without_margins=figures.without_margins(comparison),
+        )
+        found.append(section)
+    if history := amount_history(comparison):
+        title, notes = "Information amounts while training", size_notes(comparison)
+        found.append(Section("history", title, figures=history, notes=notes))
+    if drawn := planes(comparison):
+        section = Section(
+            "planes",
+            "What the embeddings look like",
+            figures=drawn,
+            recipe=comparison.recipe,
+            few=len(comparison.class_names) <= figures.MOST_NAMES,
+            most_names=figures.MOST_NAMES,
+            biased=[plane.bias is not None for plane in comparison.planes],
+        )
+        found.append(section)
+    if comparison.recipe:
+        recipe, left_out = comparison.recipe, comparison.left_out
+        found.append(Section("recipe", "How it was trained", recipe=recipe, left_out=left_out))
+    return found

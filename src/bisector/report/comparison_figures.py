@@ -1,44 +1,18 @@
-"""The figures of a comparison: counts, accuracies, amounts and margins of the classes, differences of the heads."""
+"""The figures of a comparison that are of its classes: their counts, their accuracies, the margins between them."""
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from bisector.metrics.summary import METRICS, MetricInfo
-from bisector.report.differences import (
-    DifferenceRow,
-    difference_metrics,
-    difference_unit,
-    format_difference,
-)
-from bisector.report.figure import (
-    FAINT,
-    INK,
-    MARGIN,
-    MARGIN_SCALE,
-    RELAX_SCALE,
-    SCALE,
-    Figure,
-    Json,
-    axis,
-    class_color,
-    heatmap,
-    scatter,
-)
-from bisector.report.names import head_label, plot_text
-from bisector.report.summary import SummaryRow, format_mean
+from bisector.report.parts import FAINT, INK, MARGIN, WARM, Figure, Json, class_color, heatmap
+from bisector.report.words import head_label, plot_text
 from bisector.training.results import Comparison, Run
-
-_INFO = {info.key: info for info in METRICS}
 
 MOST_NAMES = 30
 """More class names than this cannot be read on an axis."""
 
-_MOST_POINTS = 4000
 _MOST_ROWS = 120  # more rows of a square cannot be told apart
-_BETTER = {"higher": "above 0 is better", "lower": "below 0 is better", "": ""}
-_LINE: dict[str, Json] = {"color": INK, "thickness": 1.5, "width": 4}  # of an interval
-_ZERO: dict[str, Json] = {"line": {"color": FAINT, "width": 1.5}, "layer": "below"}
+_SMALL = 0.02  # share of the largest margin that has the middle colour: else small margins are a blank square
 _MEANING = {
     "relax": "relax: competitors are moved away",
     "press": "press: competitors are moved nearer, samples must clear more",
@@ -59,12 +33,6 @@ def by_count(counts: Sequence[float]) -> list[int]:
 def counts_of(run: Run, comparison: Comparison) -> Sequence[int]:
     """The training counts of a run; those of the comparison where the run does not say."""
     return run.class_count or comparison.train_counts
-
-
-def profile(comparison: Comparison) -> list[float]:
-    """The training counts from the commonest class to the rarest, the mean of the runs at each rank."""
-    ranked = [sorted(counts_of(run, comparison), reverse=True) for run in comparison.runs]
-    return [statistics.fmean(counts) for counts in zip(*ranked, strict=True)]
 
 
 def reshuffled(comparison: Comparison) -> bool:
@@ -95,16 +63,20 @@ def class_axis(names: Sequence[str], title: str = "") -> dict[str, Json]:
     }
 
 
+def _profile(comparison: Comparison) -> list[int]:
+    """The training counts from the commonest class to the rarest, the mean of the runs at each rank."""
+    ranked = [sorted(counts_of(run, comparison), reverse=True) for run in comparison.runs]
+    return [round(statistics.fmean(counts)) for counts in zip(*ranked, strict=True)]
+
+
 def train_counts(comparison: Comparison) -> Figure:
     """Training instances per class, as bars from the commonest class to the rarest.
 
     Where the seeds make different classes rare, a bar is a rank by count, without a name and a colour.
     """
-    counts = [round(count) for count in profile(comparison)]
+    counts = _profile(comparison)
     order = by_count(counts_of(comparison.runs[0], comparison))
     ranked, few = reshuffled(comparison), len(order) <= MOST_NAMES
-    names = [f"rank {k + 1}" if ranked else class_name(comparison, c) for k, c in enumerate(order)]
-    colors: Json = [class_color(c) for c in order]
     bars: dict[str, Json] = {
         "type": "bar",
         "y": counts,
@@ -113,9 +85,9 @@ def train_counts(comparison: Comparison) -> Figure:
         "textangle": 0,
         "constraintext": "none",
         "cliponaxis": False,
-        "hovertext": names,
+        "hovertext": [f"rank {k + 1}" if ranked else class_name(comparison, c) for k, c in enumerate(order)],
         "hovertemplate": "%{hovertext}: %{y}<extra></extra>",
-        "marker": {"color": FAINT, "opacity": 0.6} if ranked else {"color": colors},
+        "marker": {"color": FAINT, "opacity": 0.6} if ranked else {"color": [class_color(c) for c in order]},
     }
     across = class_axis([class_name(comparison, c, 10) for c in order])
     return Figure(
@@ -141,32 +113,38 @@ def class_accuracy(comparison: Comparison) -> Figure:
 
     Where the seeds make different classes rare, a column is a rank by count and not one class.
     """
-    ranks = range(len(comparison.class_names))
-    ordered = [(run, by_count(counts_of(run, comparison))) for run in comparison.runs]
-    percent = {
+
+    def mean(accuracies: Sequence[float]) -> float:
+        known = [100 * share for share in accuracies if math.isfinite(share)]
+        return statistics.fmean(known) if known else math.nan
+
+    ranked = {
         head: [
-            100 * _mean(run.class_accuracy[order[k]] for run, order in ordered if run.head == head)
-            for k in ranks
+            [run.class_accuracy[c] for c in by_count(counts_of(run, comparison))]
+            for run in comparison.runs
+            if run.head == head
         ]
         for head in comparison.heads
     }
-    ranked, few, first = reshuffled(comparison), len(ranks) <= MOST_NAMES, ordered[0][1]
-    names = counts = [f"{count:.0f}" for count in profile(comparison)]
-    hover = [f"{count} training instances" for count in counts]
-    if not ranked:
+    percent = {head: list(map(mean, zip(*runs, strict=True))) for head, runs in ranked.items()}
+    names = [f"{count}" for count in _profile(comparison)]
+    hover = [f"{count} training instances" for count in names]
+    few, title = len(names) <= MOST_NAMES, "Training instances"
+    if not reshuffled(comparison):
+        title, first = "Classes, the commonest first", by_count(counts_of(comparison.runs[0], comparison))
         names = [class_name(comparison, c, 12) for c in first]
         hover = [f"{class_name(comparison, c)}<br>{text}" for c, text in zip(first, hover, strict=True)]
     matrix = heatmap(
         list(percent.values()),
         gap=1,
         customdata=[hover] * len(percent),
-        hovertext=[[plot_text(head_label(head))] * len(ranks) for head in percent],
+        hovertext=[[plot_text(head_label(head))] * len(names) for head in percent],
         hovertemplate="%{hovertext}<br>%{customdata}<br>%{z:.1f} %<extra></extra>",
         texttemplate="%{z:.0f}" if few else "",
         textfont={"color": INK},
         zmin=min(50.0, *(10 * (p // 10) for row in percent.values() for p in row)),
         zmax=100,
-        colorscale=SCALE,
+        colorscale=[[0, "<--low>"], [0.5, "<--middle>"], [1, "<--high>"]],  # one hue: only lightness counts
         showscale=not few,
     )
     heads = class_axis([plot_text(head_label(head), 36) for head in percent])
@@ -176,108 +154,9 @@ def class_accuracy(comparison: Comparison) -> Figure:
         description="A row of accuracies for each head, from the class with most training instances "
         "to the one with fewest.",
         data=[matrix],
-        layout={
-            "xaxis": class_axis(names, "Training instances" if ranked else "Classes, the commonest first"),
-            "yaxis": {**heads, "autorange": "reversed"},
-        },
+        layout={"xaxis": class_axis(names, title), "yaxis": {**heads, "autorange": "reversed"}},
         height=70 + 30 * len(percent),
         wide=True,
-    )
-
-
-def amount_accuracy(comparison: Comparison, rows: Sequence[SummaryRow]) -> list[Figure]:
-    """Information amount against accuracy for each head that has any: a point for each class and seed.
-
-    What spreads little beside another head's amounts can be ordered all the same: only accuracy has one axis.
-    """
-    runs = [run for run in comparison.runs if any(map(math.isfinite, run.class_amount))]
-    if len(runs) * len(comparison.class_names) > _MOST_POINTS:
-        runs = [run for run in runs if run.seed == runs[0].seed]
-    up = _range([100 * share for run in runs for share in run.class_accuracy if math.isfinite(share)])
-    by_head = [(row, [run for run in runs if run.head == row.head]) for row in rows]
-    return [
-        _cloud(comparison, row, own, f"amount-accuracy-{i}", up)
-        for i, (row, own) in enumerate((row, own) for row, own in by_head if own)
-    ]
-
-
-def _cloud(comparison: Comparison, row: SummaryRow, runs: Sequence[Run], key: str, up: Json) -> Figure:
-    points = [(run, c, count) for run in runs for c, count in enumerate(counts_of(run, comparison))]
-    plain, given_count = (
-        format_mean(_INFO[key], row) for key in ("r_amount_accuracy", "r_amount_accuracy_given_count")
-    )
-    cloud = scatter(
-        "markers",
-        [run.class_amount[c] for run, c, _ in points],
-        [100 * run.class_accuracy[c] for run, c, _ in points],
-        text=[class_name(comparison, c) for _, c, _ in points],
-        customdata=[[count, run.seed] for run, _, count in points],
-        hovertemplate="%{text}<br>%{x:.1f} bits, %{y:.1f} % correct<br>"
-        "%{customdata[0]} training instances, seed %{customdata[1]}<extra></extra>",
-        marker={"color": [class_color(c) for _, c, _ in points], "size": 6, "opacity": 0.8},
-    )
-    return Figure(
-        key,
-        title=row.label,
-        note=f"r {plain}\ncount held fixed: {given_count}",
-        description=f"{row.label}: a point for each class and seed, its information amount in bits across, "
-        "its accuracy up.",
-        data=[cloud],
-        layout={"xaxis": axis("Amount, bits", nticks=5), "yaxis": axis("Accuracy, %", range=up, nticks=5)},
-        height=220,
-    )
-
-
-def _range(values: Sequence[float]) -> Json:
-    """From the smallest to the largest, with room for the markers; None leaves an axis to plotly."""
-    if not values:
-        return None
-    room = 0.06 * (max(values) - min(values)) or 1.0
-    return [min(values) - room, max(values) + room]
-
-
-def _mean(values: Iterable[float]) -> float:
-    known = [value for value in values if math.isfinite(value)]
-    return statistics.fmean(known) if known else math.nan
-
-
-def difference_figures(rows: Sequence[DifferenceRow]) -> list[Figure]:
-    """For each metric a line a head: the mean difference as a point and its interval, with zero marked."""
-    return [_intervals(rows, info) for info in difference_metrics(rows)]
-
-
-def _intervals(rows: Sequence[DifferenceRow], info: MetricInfo) -> Figure:
-    known = [(i, row.differences[info.key]) for i, row in enumerate(rows) if row.differences[info.key].pairs]
-    intervals = any(found.pairs > 1 for _, found in known)
-    unit = difference_unit(info)
-    labels = [plot_text(row.label, 30) for row in rows]
-    symbols = ["circle" if found.clear else "circle-open" for _, found in known]
-    halves: Json = [info.scale * (found.high - found.mean) for _, found in known]
-    points = scatter(
-        "markers",
-        [info.scale * found.mean for _, found in known],
-        [i for i, _ in known],
-        error_x={"type": "data", "array": halves, "visible": intervals, **_LINE},
-        text=[" ".join(format_difference(info, found)).replace("-", "−").strip() for _, found in known],
-        hovertext=[labels[i] for i, _ in known],
-        hovertemplate=f"%{{hovertext}}<br>%{{text}} {unit}<extra></extra>",
-        marker={"color": INK, "size": 8, "symbol": symbols},
-    )
-    zero: Json = {"type": "line", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1, **_ZERO}
-    span: Json = [len(labels) - 0.4, -0.6]
-    return Figure(
-        f"difference-{info.key.replace('_', '-')}",
-        title=f"{info.label}, {unit}",
-        description=f"{info.label}: a point for each head at its mean difference from the baseline"
-        + (", with its interval as a line." if intervals else "."),
-        data=[points],
-        layout={
-            "xaxis": axis(f"{unit}; {_BETTER[info.better]}", nticks=7, rangemode="tozero"),
-            "yaxis": {**class_axis(labels), "tickvals": list(range(len(labels))), "range": span},
-            "shapes": [zero],
-            "margin": {**MARGIN, "r": 16},
-        },
-        height=70 + 26 * len(rows),
     )
 
 
@@ -299,21 +178,26 @@ def without_margins(comparison: Comparison) -> list[str]:
 
 def _square(comparison: Comparison, run: Run, margins: Matrix, key: str, top: float) -> Figure:
     """The classes run from the largest margins to the smallest: what that means differs between heads."""
-    order = by_count(_strength(margins))
+    # What a class brings as the true class less what is brought against it.
+    strength = [
+        math.fsum(own) - math.fsum(other)
+        for own, other in zip(margins, zip(*margins, strict=True), strict=True)
+    ]
+    order = by_count(strength)
     order = order[:: math.ceil(len(order) / _MOST_ROWS)]
     names = [class_name(comparison, c, 12) for c in order]
     whole = {c: class_name(comparison, c) for c in order}
-    gap = 1 if len(order) <= MOST_NAMES else 0
-    label = head_label(run.head)
-    extent = f"up to {_largest(margins):.2g} rad"
+    label, extent = head_label(run.head), f"up to {_largest(margins):.2g} rad"
+    # What relaxes has another hue than what presses: it means the opposite.
+    middle, high = ("<--warmmiddle>", WARM) if run.direction == "relax" else ("<--middle>", "<--high>")
     square = heatmap(
         [[margins[true][other] for other in order] for true in order],
-        gap=gap,
+        gap=1 if len(order) <= MOST_NAMES else 0,
         customdata=[[[whole[true], whole[other]] for other in order] for true in order],
         hovertemplate="true %{customdata[0]}<br>competitor %{customdata[1]}<br>%{z:.3g} rad<extra></extra>",
         zmin=0,
         zmax=top,
-        colorscale=RELAX_SCALE if run.direction == "relax" else MARGIN_SCALE,
+        colorscale=[[0, "<--low>"], [_SMALL, middle], [1, high]],
         colorbar={"thickness": 8, "outlinewidth": 0, "nticks": 4},
     )
     return Figure(
@@ -332,45 +216,3 @@ def _square(comparison: Comparison, run: Run, margins: Matrix, key: str, top: fl
 
 def _largest(margins: Matrix) -> float:
     return max((m for row in margins for m in row if math.isfinite(m)), default=0.0)
-
-
-def _strength(margins: Matrix) -> list[float]:
-    """What a class brings as the true class less what is brought against it."""
-    sides = zip(margins, zip(*margins, strict=True), strict=True)
-    return [math.fsum(row) - math.fsum(column) for row, column in sides]
-
-
-def amount_history(comparison: Comparison) -> list[Figure]:
-    """The amount of each class after every refresh, for each head that measured it, in its first run."""
-    runs = [run for run in first_runs(comparison) if len(run.amount_history) > 1]
-    return [_history(comparison, run, f"history-{i}") for i, run in enumerate(runs)]
-
-
-def _history(comparison: Comparison, run: Run, key: str) -> Figure:
-    refreshes, label = len(run.amount_history), head_label(run.head)
-    order = by_count(run.amount_history[-1])
-    few = len(order) <= MOST_NAMES
-    lines = [
-        scatter(
-            "lines",
-            list(range(1, refreshes + 1)),
-            [amounts[c] for amounts in run.amount_history],
-            name=class_name(comparison, c, 10),
-            line={"color": class_color(c), "width": 2 if few else 0.5},
-            hovertemplate="refresh %{x}: %{y:.1f} bits",
-        )
-        for c in order
-    ]
-    return Figure(
-        key,
-        title=label,
-        description=f"A line for each class: its information amount in bits over the {refreshes} "
-        f"refreshes of {label}.",
-        data=lines,
-        layout={
-            "xaxis": axis("Refresh", showgrid=False, dtick=math.ceil(refreshes / 10)),
-            "yaxis": axis("Information amount, bits"),
-            "showlegend": few,
-        },
-        height=340,
-    )

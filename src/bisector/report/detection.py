@@ -30,17 +30,11 @@ from bisector.report.detection_run import (
     shown_scores,
     training_boxes,
 )
-from bisector.report.names import head_label, shorten
-from bisector.report.numbers import count, number, percent, whole
 from bisector.report.page import render
-from bisector.report.summary import (
-    SummaryRow,
-    Tile,
-    about_heads,
-    summary_table,
-    tiles,
-)
-from bisector.report.table import Column, Order, Show, Table, Values, class_table, name_width
+from bisector.report.parts import Section
+from bisector.report.summary import SummaryRow, about_heads, known_metrics, summary_table, tiles
+from bisector.report.table import Column, Table, Values, class_table, name_width
+from bisector.report.words import count, head_label, number, percent, shorten, whole
 
 if TYPE_CHECKING:
     from bisector.data.boxes import BoxSet
@@ -86,16 +80,23 @@ def render_detection_page(
     for run in runs:
         fits = tuple(run.scores.class_names) == tuple(truth.class_names)
         require(fits, "runs", f"{run.name} with other classes", expected)
-    truth, runs = _with_short_names(truth, runs)
-    heads, alike = by_head(runs), same_data(runs)
-    matches = {head: match_all(truth, own[0].detections) for head, own in heads.items()}
-    level = best_level(list(matches.values()))
-    drawings, unread = draw(truth, list(matches.values()), training_boxes(alike), level, pictures)
-    verdicts = {one.verdict for run in matches.values() for found in run for one in found.judged}
+    # Names are on the page many times.
+    names = tuple(shorten(name, _LONGEST) if len(name) > _LONGEST else name for name in truth.class_names)
+    truth = copy(truth)
+    truth.class_names = names
+    runs = [replace(run, scores=replace(run.scores, class_names=names)) for run in runs]
+    heads = by_head(runs)
     rows, seeds = _score_rows(heads), max(map(len, heads.values()))
-    figures = count_figures(runs)
+    infos = _shown_metrics(rows)
+    # Of several heads not the lowest bias: one that finds nothing has that too.
+    keys = ("ap", "ap50", "ap_rare", "ap_frequent", *["bias"] * (len(rows) == 1))
+    results = Section(
+        "results", "Results", summary=summary_table(rows, infos), seeds=seeds, about=about_heads(rows)
+    )
+    composed = [_COMPOSED] * bool(getattr(truth, "composed", False))
     return render(
         "detection.html",
+        [results, *_sections(runs, truth, pictures), Section("left_out", lines=truth.left_out)],
         title=title,
         facts=[
             truth.name,
@@ -105,42 +106,9 @@ def render_detection_page(
             *([count(seeds, "seed")] if seeds > 1 else []),
         ],
         command=command,
-        notes=[
-            *[_COMPOSED] * bool(getattr(truth, "composed", False)),
-            *notes,
-            *dict.fromkeys(note for run in runs for note in run.scores.notes),
-        ],
-        tiles=_tiles(rows),
-        figures=figures,
-        truth=truth,
-        heads=[head_label(head) for head in heads],
-        seeds=seeds,
-        first_seed=len(runs) > len(heads),
-        summary=summary_table(rows, _known_metrics(rows)),
-        about=about_heads(rows),
-        drawings=drawings,
-        unread=unread,
-        signs=[(verdict, WORDS[verdict]) for verdict in Verdict if verdict in verdicts],
-        levels=LEVELS,
-        level=level,
-        seeds_differ=len(alike) < len(runs),
-        grouped=any(any(class_groups([run])) for run in runs),
-        untrained=any(0 in training_boxes([run]) for run in runs),
-        overlap=OVERLAP,
-        hardest=_hardest(truth, runs, matches, level),
-        by_count=any(boxes > 0 for boxes in training_boxes(alike)),
-        of_seed=runs[0].seed,
-        untested=0 in runs[0].scores.class_boxes,
-        classes=_classes(alike),
+        notes=[*composed, *notes, *dict.fromkeys(note for run in runs for note in run.scores.notes)],
+        tiles=tiles(rows, {info: f"Highest {info.label}" for info in infos if info.key in keys}),
     )
-
-
-def _with_short_names(truth: "BoxSet", runs: Sequence[DetectionRun]) -> tuple["BoxSet", list[DetectionRun]]:
-    """Shorten long names of classes, which are on the page many times."""
-    names = tuple(shorten(name, _LONGEST) if len(name) > _LONGEST else name for name in truth.class_names)
-    other = copy(truth)
-    other.class_names = names
-    return other, [replace(run, scores=replace(run.scores, class_names=names)) for run in runs]
 
 
 def _score_rows(heads: Mapping[str, Sequence[DetectionRun]]) -> list[SummaryRow]:
@@ -152,9 +120,9 @@ def _score_rows(heads: Mapping[str, Sequence[DetectionRun]]) -> list[SummaryRow]
     return [SummaryRow.of(head, {run.seed: values(run) for run in own}, keys) for head, own in heads.items()]
 
 
-def _known_metrics(rows: Sequence[SummaryRow]) -> list[MetricInfo]:
+def _shown_metrics(rows: Sequence[SummaryRow]) -> list[MetricInfo]:
     """The metrics that some head has; COCO-LT's groups only where LVIS's do not divide the classes."""
-    known = {info.key for info in _INFOS if any(math.isfinite(row.mean[info.key]) for row in rows)}
+    known = {info.key for info in known_metrics(rows, _INFOS)}
     frequencies, sizes = ({f"ap_{name}" for name in names} for names in (FREQUENCIES, BOX_GROUPS))
     # A group that holds every class says what AP says.
     for groups in (frequencies, sizes):
@@ -164,67 +132,103 @@ def _known_metrics(rows: Sequence[SummaryRow]) -> list[MetricInfo]:
     return [info for info in _INFOS if info.key in known]
 
 
-def _tiles(rows: Sequence[SummaryRow]) -> list[Tile]:
-    """Choose the numbers at the top of the page."""
-    # Of several heads not the lowest bias: one that finds nothing has that too.
-    keys = ("ap", "ap50", "ap_rare", "ap_frequent", *["bias"] * (len(rows) == 1))
-    return tiles(rows, {info: f"Highest {info.label}" for info in _known_metrics(rows) if info.key in keys})
+def _sections(runs: Sequence[DetectionRun], truth: "BoxSet", pictures: int) -> list[Section]:
+    """Pictures, figures of the counts, the hardest classes and all classes."""
+    heads, alike, scores = by_head(runs), same_data(runs), runs[0].scores
+    matches = {head: match_all(truth, own[0].detections) for head, own in heads.items()}
+    level, boxes = best_level(list(matches.values())), training_boxes(alike)
+    seeds_differ = len(alike) < len(runs)
+    found = []
+    drawings, unread = draw(truth, list(matches.values()), boxes, level, pictures)
+    if drawings or unread:
+        verdicts = {one.verdict for run in matches.values() for held in run for one in held.judged}
+        section = Section(
+            "pictures",
+            "What is found in the pictures" if drawings else "Pictures",
+            drawings=drawings,
+            unread=unread,
+            heads=[head_label(head) for head in heads],
+            signs=[(verdict, WORDS[verdict]) for verdict in Verdict if verdict in verdicts],
+            levels=LEVELS,
+            level=level,
+        )
+        found.append(section)
+    if figures := count_figures(runs):
+        section = Section(
+            "counts",
+            "Do the classes with few training boxes fall behind?",
+            figures=figures,
+            seeds_differ=seeds_differ,
+            grouped=any(any(class_groups([run])) for run in runs),
+            untrained=any(0 in training_boxes([run]) for run in runs),
+        )
+        found.append(section)
+    hardest = _hardest(truth, runs, matches, level)
+    if hardest.rows:
+        section = Section(
+            "hardest",
+            "The hardest classes and what they are taken for",
+            hardest=hardest,
+            level=level,
+            overlap=OVERLAP,
+            first_seed=len(runs) > len(heads),
+        )
+        found.append(section)
+    section = Section(
+        "classes",
+        "Class by class",
+        classes=_classes(alike),
+        total=len(scores.class_names),
+        by_count=any(n > 0 for n in boxes),
+        of_seed=runs[0].seed if seeds_differ else None,
+        untested=0 in scores.class_boxes,
+    )
+    return [*found, section]
 
 
 def _hardest(
     truth: "BoxSet", runs: Sequence[DetectionRun], matches: Mapping[str, Sequence[Matches]], level: float
 ) -> Table:
     """The classes with the lowest AP: how many of their objects each head finds, and what it takes the rest for."""
-    scores, ap = runs[0].scores, class_ap(same_data(runs))
+    names, ap = runs[0].scores.class_names, class_ap(same_data(runs))
     known = [c for c, value in enumerate(ap) if math.isfinite(value)]
-    hard = sorted(known, key=lambda c: (ap[c], -scores.class_boxes[c]))[:_HARDEST]
+    hard = sorted(known, key=lambda c: (ap[c], -runs[0].scores.class_boxes[c]))[:_HARDEST]
     outcomes = [class_outcomes(truth, found, level) for found in matches.values()]
     headings = ["Found"] if len(matches) == 1 else map(head_label, matches)
-    name = Column("Class", "words", width=name_width(scores.class_names[c] for c in hard))
+    columns = [Column("Class", "words", width=name_width(names[c] for c in hard)), Column("AP")]
+    columns += [Column(heading, "words", width=9) for heading in headings]
     rows = (
-        [
-            scores.class_names[c],
-            percent(ap[c]),
-            *(_outcome(c + 1, found.get(c + 1, Counter()), scores.class_names) for found in outcomes),
-        ]
+        [names[c], percent(ap[c]), *(_outcome(c + 1, own.get(c + 1, Counter()), names) for own in outcomes)]
         for c in hard
     )
-    return Table([name, "AP", *(Column(h, "words", width=9) for h in headings)], rows, "Hardest classes")
+    return Table(columns, rows, "Hardest classes")
 
 
 def _outcome(label: int, counts: Counter[int], names: Sequence[str]) -> str:
     """As in "3 of 12; wolf 5, fox 1, nothing 3"."""
     others = sorted((-n, other) for other, n in counts.items() if other not in (0, label))
-    parts = [f"{names[other - 1]} {-n:,}" for n, other in others[:_OTHERS]]
-    rest = -sum(n for n, _ in others[_OTHERS:])
-    parts += [f"others {rest:,}"] if rest else []
-    parts += [f"nothing {counts[0]:,}"] if counts[0] else []
-    found = f"{counts[label]:,} of {counts.total():,}"
-    return f"{found}; {', '.join(parts)}" if parts else found
+    parts = [(names[other - 1], -n) for n, other in others[:_OTHERS]]
+    parts += [("others", -sum(n for n, _ in others[_OTHERS:])), ("nothing", counts[0])]
+    told = ", ".join(f"{name} {n:,}" for name, n in parts if n)
+    return f"{counts[label]:,} of {counts.total():,}" + f"; {told}" * bool(told)
 
 
 def _classes(runs: Sequence[DetectionRun]) -> Table:
     """Every class with its boxes and its AP by head, those with the fewest training boxes first; a click sorts."""
     scores, groups, heads, trained = runs[0].scores, class_groups(runs), by_head(runs), training_boxes(runs)
     shown: list[Values] = []
-
-    def add(label: str, values: Sequence[float], show: Show, first: Order = "ascending") -> None:
-        shown.append((Column(label, first=first), values, show))
-
     if any(groups):
         shown.append((Column("Group", "words", first="ascending", width=0), groups, str))
     if any(map(math.isfinite, trained)):
-        add("Training boxes", trained, whole)
-    add("Test boxes", scores.class_boxes, whole)
-    if len(heads) > 1:
-        for head, own in heads.items():
-            add(f"{head_label(head)}, AP", class_ap(own), percent)
-    else:
-        # Amounts are those of one network: with several heads there is no amount of a class.
-        if scores.class_amounts is not None and len(runs) == 1:
-            add("Amount, bits", scores.class_amounts, number, "descending")
-        add("AP", class_ap(runs), percent)
-        add("AP50", class_ap(runs, "class_ap50"), percent)
+        shown.append((Column("Training boxes", first="ascending"), trained, whole))
+    shown.append((Column("Test boxes", first="ascending"), scores.class_boxes, whole))
+    # Amounts are those of one network: with several heads there is no amount of a class.
+    if len(runs) == 1 and scores.class_amounts is not None:
+        shown.append((Column("Amount, bits", first="descending"), scores.class_amounts, number))
+    aps = {f"{head_label(head)}, AP": class_ap(own) for head, own in heads.items()}
+    if len(heads) == 1:
+        aps = {"AP": class_ap(runs), "AP50": class_ap(runs, "class_ap50")}
+    shown += [(Column(label, first="ascending"), values, percent) for label, values in aps.items()]
     fewest = [n if math.isfinite(n) else 0.0 for n in trained]
     order = sorted(range(len(trained)), key=lambda c: (not scores.class_boxes[c], fewest[c], c))
     return class_table(scores.class_names, order[:_MOST_CLASSES], shown)

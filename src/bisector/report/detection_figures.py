@@ -3,8 +3,9 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
+from bisector.detection.evaluation.scores import FREQUENCIES
 from bisector.report.detection_run import (
     DetectionRun,
     by_head,
@@ -13,11 +14,24 @@ from bisector.report.detection_run import (
     same_data,
     training_boxes,
 )
-from bisector.report.figure import DASHES, FAINT, INK, MARGIN, PALETTE, Figure, Json, axis, scatter, ticks
-from bisector.report.names import head_label, plot_text
+from bisector.report.parts import (
+    ACCENT,
+    DASHES,
+    FAINT,
+    INK,
+    MARGIN,
+    PALETTE,
+    WARM,
+    Figure,
+    Json,
+    axis,
+    log_ticks,
+    scatter,
+)
+from bisector.report.words import head_label, plot_text
 
 _NAMED = 10  # classes; of more, names would cover the points
-_COLORS = {"rare": "<--warmhigh>", "common": FAINT, "frequent": "<--accent>", "": PALETTE[0]}
+_COLORS = {"rare": WARM, "common": FAINT, "frequent": ACCENT, "": PALETTE[0]}
 _LINES = ("#3f90da", "#ffa90e", "#bd1f01", "#832db6", "#94a4a2", "#a96b59")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross")
 
@@ -25,8 +39,7 @@ Means = Mapping[str, tuple[float, float]]
 """By group, the geometric mean of the training boxes and the mean AP in percent."""
 
 
-@dataclass(frozen=True)
-class _Point:
+class _Point(NamedTuple):
     """A class of a head, or of one of its seeds."""
 
     name: str
@@ -41,75 +54,75 @@ def count_figures(runs: Sequence[DetectionRun]) -> list[Figure]:
 
     None where the training boxes are not known or all classes have as many.
     """
-    parts = {head: _parts(own) for head, own in by_head(runs).items()}
+    # Where the seeds of a head differ in the boxes of a class, each has points of its own.
+    parts = {
+        head: [own] if len(same_data(own)) == len(own) else [[run] for run in own]
+        for head, own in by_head(runs).items()
+    }
     heads = {head: [point for part in own for point in _class_points(part)] for head, own in parts.items()}
-    every = [point for points in heads.values() for point in points]
+    every = [point for points in heads.values() for point in points if point.boxes > 0]
     if len({point.boxes for point in every}) < 2:
         return []
-    means = {head: _group_means(own) for head, own in parts.items()}
-    top = max(point.ap for point in every)
+    means = {head: _group_means([_class_points(part) for part in own]) for head, own in parts.items()}
+    up: Json = [-3, min(103.0, 1.1 * max(point.ap for point in every) + 3)]
     figures = [_mean_lines(means)] if len(heads) > 1 and any(means.values()) else []
     for k, (head, points) in enumerate(heads.items()):
         each = "class of each seed" if len(parts[head]) > 1 else "class"
-        up: Json = [-3, min(103.0, 1.1 * top + 3)]
-        figures.append(_points_figure(f"count-ap-{k}", head, points, each, means[head], up))
+        drawn = [point for point in points if point.boxes > 0]
+        figures.append(_points_figure(f"count-ap-{k}", head, drawn, each, means[head], up))
     return figures
 
 
-def _parts(runs: Sequence[DetectionRun]) -> list[list[DetectionRun]]:
-    """Group the runs of a head: all together, or one by one where they differ in the boxes of a class."""
-    return [list(runs)] if len(same_data(runs)) == len(runs) else [[run] for run in runs]
-
-
 def _class_points(runs: Sequence[DetectionRun]) -> list[_Point]:
-    """The classes that have training boxes and an AP, the mean over the runs."""
+    """The classes that have an AP, the mean over the runs."""
     scores, aps = runs[0].scores, [100 * ap for ap in class_ap(runs)]
     columns = (scores.class_names, class_groups(runs), training_boxes(runs), scores.class_boxes, aps)
-    points = (_Point(*values) for values in zip(*columns, strict=True))
-    return [
-        point
-        for point in points
-        if math.isfinite(point.ap) and math.isfinite(point.boxes) and point.boxes > 0
-    ]
+    return [point for point in map(_Point._make, zip(*columns, strict=True)) if math.isfinite(point.ap)]
 
 
-def _group_means(parts: Sequence[Sequence[DetectionRun]]) -> Means:
-    """The means of the groups, averaged over the parts."""
+def _group_means(parts: Sequence[Sequence[_Point]]) -> Means:
+    """The means of the groups that have training boxes, averaged over the parts."""
     means = {}
-    for group in ("rare", "common", "frequent"):
-        logs, aps = [], []
-        for runs in parts:
-            columns = zip(class_groups(runs), training_boxes(runs), class_ap(runs), strict=True)
-            own = [(boxes, ap) for name, boxes, ap in columns if name == group and math.isfinite(ap)]
-            trained = [math.log(boxes) for boxes, _ in own if boxes > 0]
-            if trained:
-                logs.append(statistics.fmean(trained))
-                aps.append(100 * statistics.fmean(ap for _, ap in own))
-        if logs:
-            means[group] = math.exp(statistics.fmean(logs)), statistics.fmean(aps)
+    for group in FREQUENCIES:
+        held = [[point for point in points if point.group == group] for points in parts]
+        logs = [[math.log(point.boxes) for point in points if point.boxes > 0] for points in held]
+        found = [
+            (statistics.fmean(own), statistics.fmean(point.ap for point in points))
+            for own, points in zip(logs, held, strict=True)
+            if own
+        ]
+        if found:
+            boxes, ap = map(statistics.fmean, zip(*found, strict=True))
+            means[group] = math.exp(boxes), ap
     return means
 
 
 def _told(means: Means) -> str:
-    return ", ".join(f"{group} {y:.1f} %" for group, (_, y) in means.items())
+    return ", ".join(f"{group} {ap:.1f} %" for group, (_, ap) in means.items())
+
+
+def _line(means: Means, name: str, hover: str, **look: Json) -> dict[str, Json]:
+    boxes, aps = [x for x, _ in means.values()], [y for _, y in means.values()]
+    more: dict[str, Json] = {
+        "name": name,
+        "customdata": list(means),
+        "hovertemplate": f"{hover}<extra></extra>",
+    }
+    return scatter("lines+markers", boxes, aps, **more, **look)
 
 
 def _mean_lines(means: Mapping[str, Means]) -> Figure:
     lines = []
     for k, (head, groups) in enumerate(means.items()):
         color, name = _LINES[k % len(_LINES)], plot_text(head_label(head), 40)
-        lines.append(
-            scatter(
-                "lines+markers",
-                [x for x, _ in groups.values()],
-                [y for _, y in groups.values()],
-                name=name,
-                customdata=list(groups),
-                hovertemplate=f"{name}<br>%{{customdata}}: AP %{{y:.1f}} %<extra></extra>",
-                line={"color": color, "width": 2, "dash": DASHES[k // len(_LINES) % len(DASHES)]},
-                marker={"color": color, "size": 8, "symbol": _SYMBOLS[k % len(_SYMBOLS)]},
-            )
+        line = _line(
+            groups,
+            name,
+            f"{name}<br>%{{customdata}}: AP %{{y:.1f}} %",
+            line={"color": color, "width": 2, "dash": DASHES[k // len(_LINES) % len(DASHES)]},
+            marker={"color": color, "size": 8, "symbol": _SYMBOLS[k % len(_SYMBOLS)]},
         )
+        lines.append(line)
     return Figure(
         "group-means",
         title="Mean AP of the rare, the common and the frequent classes, by head",
@@ -131,8 +144,7 @@ def _points_figure(
 ) -> Figure:
     traces = []
     for group, color in _COLORS.items():
-        own = [point for point in points if point.group == group]
-        if own:
+        if own := [point for point in points if point.group == group]:
             trace = scatter(
                 "markers+text" if len(points) <= _NAMED else "markers",
                 [point.boxes for point in own],
@@ -150,17 +162,9 @@ def _points_figure(
             )
             traces.append(trace)
     if len(means) > 1:
-        line = scatter(
-            "lines+markers",
-            [x for x, _ in means.values()],
-            [y for _, y in means.values()],
-            name="mean",
-            customdata=list(means),
-            hovertemplate="mean of the %{customdata}: %{y:.1f} %<extra></extra>",
-            line={"color": INK, "width": 1.5},
-            marker={"color": INK, "size": 6, "symbol": "line-ew-open"},
-        )
-        traces.append(line)
+        marker: Json = {"color": INK, "size": 6, "symbol": "line-ew-open"}
+        hover = "mean of the %{customdata}: %{y:.1f} %"
+        traces.append(_line(means, "mean", hover, line={"color": INK, "width": 1.5}, marker=marker))
     label = head_label(head)
     return Figure(
         key,
@@ -182,4 +186,5 @@ def _count_axis(counts: Sequence[float]) -> dict[str, Json]:
     most, least = max(counts, default=1.0), min(counts, default=1.0)
     steps = (1,) if most > 30 * max(least, 1) else (1, 2, 5)
     powers = range(1 + math.ceil(math.log10(most + 1)))
-    return axis("Training boxes", tickangle=0, **ticks([s * 10**power for power in powers for s in steps]))
+    ticks = log_ticks([step * 10**power for power in powers for step in steps])
+    return axis("Training boxes", tickangle=0, **ticks)

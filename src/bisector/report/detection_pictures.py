@@ -8,7 +8,6 @@ import io
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import product, zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from bisector.errors import ArgumentError, missing_extra
 from bisector.report.detection_matches import LEVELS, Judged, Matches, Verdict
-from bisector.report.names import shorten
+from bisector.report.words import shorten, whole
 
 if TYPE_CHECKING:
     from bisector.data.boxes import BoxSet, Picture
@@ -46,6 +45,9 @@ Box = Sequence[float]
 
 Rectangle = tuple[str, str, str, str]
 """Left, top, width and height, in percent of the picture."""
+
+Choices = Iterator[tuple[int, str]]
+"""Positions of pictures, and why each was chosen."""
 
 
 class Label(NamedTuple):
@@ -84,15 +86,7 @@ class Drawing(NamedTuple):
 def draw(
     truth: "BoxSet", runs: Sequence[Sequence[Matches]], counts: Sequence[float], level: float, pictures: int
 ) -> tuple[list[Drawing], list[str]]:
-    """Pictures with their annotations and each head's detections, and why others could not be read.
-
-    Args:
-        truth: the pictures.
-        runs: the matches of each head, on every picture.
-        counts: training boxes of every class.
-        level: the score that is chosen at first.
-        pictures: how many, at most; pictures that cannot be read are passed over.
-    """
+    """Pictures with their annotations and each head's detections, and why others could not be read."""
     drawings: list[Drawing] = []
     unread: list[str] = []
     for i, why in choose_pictures(truth, runs, counts, level) if pictures else ():
@@ -103,38 +97,44 @@ def draw(
         except (ArgumentError, OSError) as error:
             unread.append(str(error))
             continue
-        uri = data_uri(image, _BYTES // pictures)
-        drawings.append(_drawing(truth, i, [run[i] for run in runs], why, uri))
+        picture = truth.pictures[i]
+        objects = Counter(truth.class_names[label - 1] for label in picture.labels.tolist())
+        annotated = ", ".join(f"{n} {name}" for name, n in objects.items()) or "nothing"
+        boxes = zip(picture.crowd.tolist(), picture.boxes.tolist(), strict=True)
+        drawing = Drawing(
+            picture,
+            why,
+            _data_uri(image, _BYTES // pictures),
+            alternative=f"{picture.file}, annotated: {annotated}",
+            widest=_TALLEST * picture.width / picture.height,
+            truths=[(crowd, _rectangle(box, picture)) for crowd, box in boxes],
+            layers=[_layer(picture, run[i], truth.class_names) for run in runs],
+        )
+        drawings.append(drawing)
     return drawings, unread
 
 
 def choose_pictures(
     truth: "BoxSet", matches: Sequence[Sequence[Matches]], counts: Sequence[float], level: float
-) -> Iterator[tuple[int, str]]:
+) -> Choices:
     """Positions of pictures and why each was chosen, the first ones first, no picture twice.
 
     Three lists take turns: pictures with the rarest classes, a class at a time; those where the heads differ
     most in what they find, or of a single head those with most mistakes; and pictures that are spread evenly
     over the data set, chosen for nothing that is in them.
-
-    Args:
-        truth: the pictures.
-        matches: of each run, on every picture.
-        counts: training boxes of every class.
-        level: the score from which a detection counts.
     """
-    rare = _rare(truth, counts)
-    telling = _telling(truth, matches, level)
-    spread = ((i, "chosen blindly") for i in _spread(len(truth.pictures)))
+    size = len(truth.pictures)
+    # Far from those before: the fractions of the golden ratio.
+    spread = ((int((0.5 + k * 0.6180339887498949) % 1 * size), "chosen blindly") for k in range(20 * size))
     done = set()
-    for turn in zip_longest(rare, telling, spread):
+    for turn in zip_longest(_rare(truth, counts), _telling(truth, matches, level), dict.fromkeys(spread)):
         for choice in turn:
             if choice is not None and choice[0] not in done:
                 done.add(choice[0])
                 yield choice
 
 
-def _rare(truth: "BoxSet", counts: Sequence[float]) -> Iterator[tuple[int, str]]:
+def _rare(truth: "BoxSet", counts: Sequence[float]) -> Choices:
     """The classes from the rarest on, those never trained on last; of each the picture with the fewest objects."""
     of_class: dict[int, list[int]] = {}
     for i, picture in enumerate(truth.pictures):
@@ -145,13 +145,11 @@ def _rare(truth: "BoxSet", counts: Sequence[float]) -> Iterator[tuple[int, str]]
         return
     for label in sorted(of_class, key=lambda label: (trained[label] == 0, trained[label], label)):
         best = min(of_class[label], key=lambda i: (len(truth.pictures[i].labels), i))
-        count = f"{trained[label]:,.0f} training box{'es' * (trained[label] != 1)}"
-        yield best, f"has {truth.class_names[label - 1]}: {count}"
+        boxes = f"{whole(trained[label])} training box{'es' * (trained[label] != 1)}"
+        yield best, f"has {truth.class_names[label - 1]}: {boxes}"
 
 
-def _telling(
-    truth: "BoxSet", matches: Sequence[Sequence[Matches]], level: float
-) -> Iterator[tuple[int, str]]:
+def _telling(truth: "BoxSet", matches: Sequence[Sequence[Matches]], level: float) -> Choices:
     def differ(i: int) -> float:
         missed: list[set[int]] = [set(run[i].missed(level)) for run in matches]
         some = missed[0].union(*missed) - missed[0].intersection(*missed)
@@ -163,28 +161,15 @@ def _telling(
         return (len(one.missed(level)) + false) / math.sqrt(len(one.truths) + 1)
 
     value, why = (differ, "the heads differ") if len(matches) > 1 else (mistakes, "many mistakes")
-    values = {i: value(i) for i in range(len(truth.pictures)) if len(truth.pictures[i].labels) <= _CROWDED}
+    few = (i for i, picture in enumerate(truth.pictures) if len(picture.labels) <= _CROWDED)
+    values = {i: value(i) for i in few}
     for i in sorted(values, key=lambda i: (-values[i], i)):
         if values[i] > 0:
             yield i, why
 
 
-def _spread(size: int) -> Iterator[int]:
-    """Every position once, far from those before it: the fractions of the golden ratio."""
-    places = (int((0.5 + k * 0.6180339887498949) % 1 * size) for k in range(20 * size))
-    return iter(dict.fromkeys(places))
-
-
-def data_uri(image: Tensor, most: int) -> str:
-    """A JPEG as a data URI, coarser until it fits.
-
-    Args:
-        image: shape (3, H, W), uint8 RGB.
-        most: bytes of the URI; the coarsest picture may have more.
-
-    Raises:
-        MissingExtraError: Pillow is not installed.
-    """
+def _data_uri(image: Tensor, most: int) -> str:
+    """A JPEG of an RGB picture (3, H, W) as a data URI, coarser until it has `most` bytes, or is the coarsest."""
     try:
         from PIL import Image
     except ImportError:
@@ -214,81 +199,55 @@ def tally(one: Matches, level: float) -> str:
     return ", ".join(parts + [f"{shown[verdict]} {WORDS[verdict]}" for verdict in mistakes if shown[verdict]])
 
 
-def _drawing(truth: "BoxSet", index: int, matches: Sequence[Matches], why: str, uri: str) -> Drawing:
-    picture = truth.pictures[index]
-    size = picture.width, picture.height
-    objects = Counter(truth.class_names[label - 1] for label in picture.labels.tolist())
-    annotated = ", ".join(f"{n} {name}" for name, n in objects.items()) or "nothing"
-    boxes = zip(picture.crowd.tolist(), picture.boxes.tolist(), strict=True)
-    return Drawing(
-        picture,
-        why,
-        uri,
-        alternative=f"{picture.file}, annotated: {annotated}",
-        widest=_TALLEST * picture.width / picture.height,
-        truths=[(crowd, _rectangle(box, size)) for crowd, box in boxes],
-        layers=[_layer(picture, one, truth.class_names) for one in matches],
-    )
-
-
 def _layer(picture: "Picture", one: Matches, names: Sequence[str]) -> Layer:
     """What a head found and missed.
 
     A detection has the kind `s0` ... of the highest of `LEVELS` that its score reaches; the name of an object is of
     the kind `m0` ... of the lowest at which it is missed.
     """
+
+    def kind(found: Judged) -> str:
+        return f"s{sum(found.score >= least for least in LEVELS) - 1} {found.verdict.name.lower()}"
+
+    def score(found: Judged) -> str:
+        return f"{found.score:.2f}".removeprefix("0")
+
     size = picture.width, picture.height
-    known, truths, missed, labels = (
-        picture.labels.tolist(),
-        picture.boxes.tolist(),
-        Labels(size),
-        Labels(size),
-    )
-    for place, score in sorted(zip(one.truths, one.found, strict=True), key=lambda x: x[1]):
-        level = next((k for k, least in enumerate(LEVELS) if score < least), None)
-        if level is not None:
-            name = shorten(names[known[place] - 1], _LETTERS)
-            missed.place(truths[place], name, f"missed m{level}", below=True)
+    known, truths = picture.labels.tolist(), picture.boxes.tolist()
+    missed, labels = Labels(size), Labels(size)
+    for place, best in sorted(zip(one.truths, one.found, strict=True), key=lambda x: x[1]):
+        if best < LEVELS[-1]:
+            text, level = shorten(names[known[place] - 1], _LETTERS), sum(best >= least for least in LEVELS)
+            missed.place(truths[place], text, f"missed m{level}", below=True)
     shown = [(found, _clipped(found.box, size)) for found in one.judged[:_MOST]]
     # The highest score first: its label has the best place.
     for found, box in shown:
-        text = f"{found.verdict.value} {shorten(names[found.label - 1], _LETTERS)} {_score(found)}"
-        labels.place(box, text, f"d {_kind(found)}")
+        text = f"{found.verdict.value} {shorten(names[found.label - 1], _LETTERS)} {score(found)}"
+        labels.place(box, text, f"d {kind(found)}")
     # The large ones first, so that the small ones lie above them and can be pointed at.
     shown.sort(key=lambda x: -(x[0].box[2] - x[0].box[0]) * (x[0].box[3] - x[0].box[1]))
     boxes = [
         (
-            _kind(found),
-            f"{names[found.label - 1]} {_score(found)}: {WORDS[found.verdict]}",
-            _rectangle(box, size),
+            kind(found),
+            f"{names[found.label - 1]} {score(found)}: {WORDS[found.verdict]}",
+            _rectangle(box, picture),
         )
         for found, box in shown
     ]
     return Layer(missed.placed, boxes, labels.placed[::-1], [tally(one, level) for level in LEVELS])
 
 
-def _kind(one: Judged) -> str:
-    return f"s{max(k for k, least in enumerate(LEVELS) if one.score >= least)} {one.verdict.name.lower()}"
-
-
-def _score(one: Judged) -> str:
-    return f"{one.score:.2f}".removeprefix("0")
-
-
-def _rectangle(box: Box, size: tuple[int, int]) -> Rectangle:
+def _rectangle(box: Box, picture: "Picture") -> Rectangle:
     left, top, right, bottom = box
-    x, width = (percent_of(value, size[0]) for value in (left, right - left))
-    y, height = (percent_of(value, size[1]) for value in (top, bottom - top))
+    x, width = (percent_of(value, picture.width) for value in (left, right - left))
+    y, height = (percent_of(value, picture.height) for value in (top, bottom - top))
     return x, y, width, height
 
 
 def _clipped(box: Box, size: tuple[int, int]) -> Box:
-    left, right = (min(max(x, 0.0), float(size[0])) for x in (box[0], box[2]))
-    top, bottom = (min(max(y, 0.0), float(size[1])) for y in (box[1], box[3]))
-    return left, top, right, bottom
+    return [min(max(x, 0.0), float(most)) for x, most in zip(box, size * 2, strict=True)]
 
 
-@dataclass
 class Labels:
     """The labels of one layer of a picture: each is placed where none lies on another, or left out.
 
@@ -302,36 +261,27 @@ class Labels:
     (Label(kind='right', text='cat', x='10%', y='50%', dx=2, dy=-4, end=False), 4)
     """
 
-    size: tuple[int, int]
-    placed: list[Label] = field(default_factory=list)
-    _taken: list[Box] = field(default_factory=list)
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.placed: list[Label] = []
+        self._taken: list[Box] = []
+        self._width = min(_COLUMN, 16 * _TALLEST * size[0] / size[1])  # as it is shown
+        self._scale = self._width / size[0]
+        self._height = self._scale * size[1]
 
     def place(self, box: Box, text: str, kind: str, *, below: bool = False) -> None:
-        """Add the label of a box, unless all its places are taken.
-
-        Args:
-            box: corners in pixels of the picture, inside it.
-            text: of the label.
-            kind: the class of the element.
-            below: whether it goes to the lower edge of its box, instead of the upper one.
-        """
-        shown = min(_COLUMN, 16 * _TALLEST * self.size[0] / self.size[1])
-        scale = shown / self.size[0]
-        left, top, right, bottom = (scale * side for side in box)
-        width, height = _LETTER * len(text) + 4, scale * self.size[1]
+        """Add the label of a box, unless all its places are taken."""
+        left, top, right, bottom = (self._scale * side for side in box)
+        width = _LETTER * len(text) + 4
         # Shift of the baseline from the upper edge, or from the lower one.
-        places = [(False, -4), (False, 11)]
-        if not below:
-            places = [(True, -4), (True, 12), *places]
-        sides = [(left, False)] * (left + width <= shown + 2) + [(right, True)] * (right - width >= -2)
-        for (upper, shift), (edge, end) in product(places, sides or [(0.0, False)]):
-            at = top if upper else bottom
+        places = [*([] if below else [(top, -4), (top, 12)]), (bottom, -4), (bottom, 11)]
+        sides = [(left, False)] * (left + width <= self._width + 2) + [(right, True)] * (right - width >= -2)
+        for (at, shift), (edge, end) in product(places, sides or [(0.0, False)]):
             base, start = at + shift, edge - width * end
             area = (start, base - _HEIGHT + 3, start + width, base + 3)
-            fits = area[1] >= -2 and area[3] <= height + 2
+            fits = area[1] >= -2 and area[3] <= self._height + 2
             if fits and all(_covered(area, other) <= _OVERLAP for other in self._taken):
                 self._taken.append(area)
-                x, y = percent_of(edge, shown), percent_of(at, height)
+                x, y = percent_of(edge, self._width), percent_of(at, self._height)
                 self.placed.append(Label(kind, text, x, y, -2 if end else 2, shift, end))
                 return
 

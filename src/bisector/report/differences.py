@@ -1,57 +1,50 @@
-"""By how much each head differs from the baseline, seed by seed: the numbers, as text and as CSV."""
+"""By how much each head differs from the baseline, seed by seed: as text, as CSV, and in figures."""
 
 import math
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 from bisector.metrics.summary import METRICS, MetricInfo
-from bisector.report.names import head_label, shorten
-from bisector.report.summary import LEVEL, paired, summary_rows
+from bisector.report.comparison_figures import class_axis
+from bisector.report.parts import FAINT, INK, MARGIN, Figure, Json, axis, scatter
+from bisector.report.summary import LEVEL, summary_rows
 from bisector.report.table import Cell, Column, Table, write_records
+from bisector.report.words import head_label, number, plot_text, shorten
 from bisector.statistics.paired import PairedDifference
 from bisector.training.results import Comparison
 
 DIFFERENCE_METRICS = ("balanced_accuracy", "few", "worst_class", "bias")
 _FEW_SEEDS = 5
+_BETTER = {"higher": "above 0 is better", "lower": "below 0 is better", "": ""}
+
+Differences: TypeAlias = Mapping[str, Mapping[str, PairedDifference]]
+"""Of each head, by the key of the metric, in the metric's own unit (accuracies 0 to 1)."""
 
 
-@dataclass(frozen=True)
-class DifferenceRow:
-    """One head less the baseline, by the key of the metric, in the metric's own unit (accuracies 0 to 1)."""
+def differences_of(comparison: Comparison) -> Differences:
+    """Every head less the baseline, in their order, paired by the seed.
 
-    head: str
-    label: str
-    differences: dict[str, PairedDifference]
-
-
-def difference_rows(comparison: Comparison) -> list[DifferenceRow]:
-    """One row for every head but the baseline, in their order, paired by the seed.
-
-    Seeds in which either head lacks the metric do not count for it; there is no row for a head without any number.
+    Seeds in which either head lacks the metric do not count for it; a head without any number is left out.
     """
-    by_head = {row.head: row for row in summary_rows(comparison)}
-    rows = []
-    for head, row in by_head.items():
-        base = by_head[comparison.baseline_head]
-        found = {key: paired(row.values[key], base.values[key]) for key in DIFFERENCE_METRICS}
-        if row is not base and any(found[key].pairs for key in found):
-            rows.append(DifferenceRow(head, row.label, found))
-    return rows
+    rows = summary_rows(comparison)
+    base = next((row for row in rows if row.head == comparison.baseline_head), None)
+    found = {
+        row.head: {key: row.less(base, key) for key in DIFFERENCE_METRICS}
+        for row in rows
+        if base is not None and row is not base
+    }
+    return {head: own for head, own in found.items() if any(one.pairs for one in own.values())}
 
 
-def difference_metrics(rows: Sequence[DifferenceRow]) -> list[MetricInfo]:
+def metrics_of(found: Differences) -> list[MetricInfo]:
     """The metrics in which any head differs by a number, in the order of all metrics."""
-    return [
-        info
-        for info in METRICS
-        if any(info.key in r.differences and r.differences[info.key].pairs for r in rows)
-    ]
+    known = {key for own in found.values() for key, one in own.items() if one.pairs}
+    return [info for info in METRICS if info.key in known]
 
 
-def difference_unit(info: MetricInfo) -> str:
-    """Of a difference: percentage points where the metric is in percent."""
+def _unit(info: MetricInfo) -> str:
     return "pp" if info.unit == "%" else info.unit
 
 
@@ -59,24 +52,17 @@ def format_difference(info: MetricInfo, found: PairedDifference) -> tuple[str, s
     """The mean with its sign, and the interval in brackets, empty where there is none.
 
     >>> format_difference(METRICS[0], PairedDifference(0.0123, -0.004, 0.0286, 3))
-    ('+1.2', '[-0.4, +2.9]')
+    ('+1.2', '[−0.4, +2.9]')
     """
-    if not found.pairs:
-        return "–", ""
     # Adding zero turns a negative zero into a positive one.
-    mean, low, high = (f"{round(info.scale * value, 1) + 0.0:+.1f}" for value in found[:3])
+    mean, low, high = (number(round(info.scale * value, 1) + 0.0, sign="+") for value in found[:3])
     return mean, f"[{low}, {high}]" if math.isfinite(found.low) else ""
 
 
-def difference_notes(rows: Sequence[DifferenceRow], baseline: str) -> list[str]:
-    """What a reader must know of these numbers, a sentence each.
-
-    Args:
-        rows: of the heads.
-        baseline: its label.
-    """
-    counted = [found for row in rows for found in row.differences.values() if found.pairs]
-    pairs = max((found.pairs for found in counted), default=0)
+def difference_notes(found: Differences, baseline: str) -> list[str]:
+    """What a reader must know of these numbers, a sentence each."""
+    counted = [one for own in found.values() for one in own.values() if one.pairs]
+    pairs = max((one.pairs for one in counted), default=0)
     paired = (
         f"Each head less {baseline}, seed by seed: within a seed both get the same data in the same order."
     )
@@ -96,40 +82,76 @@ def difference_notes(rows: Sequence[DifferenceRow], baseline: str) -> list[str]:
     ]
 
 
-def difference_table(rows: Sequence[DifferenceRow], minus: str = "−") -> Table:
-    """One row a head, one column a metric: the mean differences and their intervals, these in line.
+def difference_table(found: Differences) -> Table:
+    """One row a head, one column a metric: the mean differences and their intervals, these in line."""
+    infos = metrics_of(found)
+    columns = [Column(info.label, unit=_unit(info), better=info.better) for info in infos]
+    cells: list[list[Cell | str]] = [[head_label(head) for head in found]]
+    for info in infos:
+        shown = [format_difference(info, own[info.key]) for own in found.values()]
+        room = max(len(interval) for _, interval in shown)
+        cells.append([Cell(mean, spread=interval and interval.rjust(room)) for mean, interval in shown])
+    return Table([Column("Head", "name"), *columns], zip(*cells, strict=True))
 
-    Args:
-        rows: of the heads.
-        minus: the sign.
-    """
-    infos = difference_metrics(rows)
-    columns = [Column(info.label, unit=difference_unit(info), better=info.better) for info in infos]
-    shown = [[format_difference(info, row.differences[info.key]) for row in rows] for info in infos]
-    cells = []
-    for column in shown:
-        room = max(len(interval) for _, interval in column)
-        spreads = (interval and interval.rjust(room) for _, interval in column)
-        texts = ((mean, spread) for (mean, _), spread in zip(column, spreads, strict=True))
-        cells.append([Cell(m.replace("-", minus), spread=s.replace("-", minus)) for m, s in texts])
-    labelled = zip((row.label for row in rows), *cells, strict=True)
-    return Table([Column("Head", "name"), *columns], labelled)
+
+def difference_figures(found: Differences) -> list[Figure]:
+    """For each metric a line a head: the mean difference as a point and its interval, with zero marked."""
+    return [_intervals(found, info) for info in metrics_of(found)]
+
+
+def _intervals(found: Differences, info: MetricInfo) -> Figure:
+    known = [(i, own[info.key]) for i, own in enumerate(found.values()) if own[info.key].pairs]
+    intervals = any(one.pairs > 1 for _, one in known)
+    labels = [plot_text(head_label(head), 30) for head in found]
+    points = scatter(
+        "markers",
+        [info.scale * one.mean for _, one in known],
+        [i for i, _ in known],
+        error_x={
+            "type": "data",
+            "array": [info.scale * (one.high - one.mean) for _, one in known],
+            "visible": intervals,
+            "color": INK,
+            "thickness": 1.5,
+            "width": 4,
+        },
+        text=[" ".join(format_difference(info, one)).strip() for _, one in known],
+        hovertext=[labels[i] for i, _ in known],
+        hovertemplate=f"%{{hovertext}}<br>%{{text}} {_unit(info)}<extra></extra>",
+        marker={
+            "color": INK,
+            "size": 8,
+            "symbol": ["circle" if one.clear else "circle-open" for _, one in known],
+        },
+    )
+    zero: dict[str, Json] = {"type": "line", "x0": 0, "x1": 0, "yref": "paper", "y0": 0, "y1": 1}
+    zero |= {"line": {"color": FAINT, "width": 1.5}, "layer": "below"}
+    span: Json = [len(labels) - 0.4, -0.6]
+    return Figure(
+        f"difference-{info.key.replace('_', '-')}",
+        title=f"{info.label}, {_unit(info)}",
+        description=f"{info.label}: a point for each head at its mean difference from the baseline"
+        + (", with its interval as a line." if intervals else "."),
+        data=[points],
+        layout={
+            "xaxis": axis(f"{_unit(info)}; {_BETTER[info.better]}", nticks=7, rangemode="tozero"),
+            "yaxis": {**class_axis(labels), "tickvals": list(range(len(labels))), "range": span},
+            "shapes": [zero],
+            "margin": {**MARGIN, "r": 16},
+        },
+        height=70 + 26 * len(found),
+    )
 
 
 def format_differences(comparison: Comparison, width: int = 160) -> str:
-    """The differences as plain text for a terminal; empty where nothing is compared.
-
-    Args:
-        comparison: what was compared.
-        width: columns of the terminal, at least 60.
-    """
-    rows = difference_rows(comparison)
-    if not rows:
+    """The differences as plain text for a terminal; empty where nothing is compared."""
+    found = differences_of(comparison)
+    if not found:
         return ""
     baseline = head_label(comparison.baseline_head)
     title = f"Differences from {shorten(baseline, width - len('Differences from '))}"
-    notes = textwrap.fill(" ".join(difference_notes(rows, baseline)), width)
-    return "\n\n".join([title, difference_table(rows, "-").text(width), notes])
+    notes = textwrap.fill(" ".join(difference_notes(found, baseline)), width)
+    return "\n\n".join([title, difference_table(found).text(width).replace("−", "-"), notes])
 
 
 def write_differences_csv(comparison: Comparison, path: Path) -> None:
@@ -139,8 +161,8 @@ def write_differences_csv(comparison: Comparison, path: Path) -> None:
     """
     headings = ["head", "baseline", "metric", "difference", "low", "high", "level", "seeds"]
     rows = (
-        [row.head, comparison.baseline_head, key, *found[:3], LEVEL, found.pairs]
-        for row in difference_rows(comparison)
-        for key, found in row.differences.items()
+        [head, comparison.baseline_head, key, *one[:3], LEVEL, one.pairs]
+        for head, own in differences_of(comparison).items()
+        for key, one in own.items()
     )
     write_records(path, headings, rows)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from bisector.measurement.classes import ClassMeasure
 from bisector.measurement.measurement import Measurement
-from bisector.report.figure import FAINT, Figure, Json, axis, scatter, ticks
-from bisector.report.names import plot_text, shorten
+from bisector.report.parts import ACCENT, FAINT, WARM, Figure, Json, axis, log_ticks, scatter
+from bisector.report.words import plot_text, shorten
 
 _NAMED = 6  # classes with names beside their points: the hardest, or those with the largest amounts
 _MOST_POINTS = 200  # with names: of more, names would cover points, and each tells its own when pointed at
@@ -14,7 +14,6 @@ _LONGEST = 12  # letters of a label
 _JOINED = 3  # names in one label
 _LETTER, _LINE = 0.018, 0.06  # width and height of a letter, of the axes
 _MOST_SCORES = 6  # with pictures
-_RARE_TO_FREQUENT: Json = [[0, "<--warmhigh>"], [0.5, FAINT], [1, "<--accent>"]]
 
 Point = tuple[ClassMeasure, float, float]
 """A class, its place across and its place up."""
@@ -22,27 +21,21 @@ Point = tuple[ClassMeasure, float, float]
 
 def scatter_plots(found: Measurement) -> list[Figure]:
     """Amount and count against every score, in the colour of the count; without scores, count against amount."""
+    counts = [float(one.count) if one.count else math.nan for one in found.classes]
+    amounts = [one.amount for one in found.classes]
     if not found.scores:
-        points = [(one, _count(one), one.amount) for one in found.classes]
+        points = list(zip(found.classes, counts, amounts, strict=True))
         return [_scatter("count-amount", "Count and amount", points, "Rows", "Amount, bits", worst=False)]
     figures = []
     for k, score in enumerate(found.scores[:_MOST_SCORES]):
         label = plot_text(score.name) + ", %" * score.percent
         label = label[:1].upper() + label[1:]
-        measured = list(
-            zip(found.classes, [100 * v if score.percent else v for v in score.values], strict=True)
-        )
-        amounts = [(one, one.amount, up) for one, up in measured]
-        counts = [(one, _count(one), up) for one, up in measured]
-        figures += [
-            _scatter(f"score-{k}-amount", f"Amount and {score.name}", amounts, "Amount, bits", label),
-            _scatter(f"score-{k}-count", f"Count and {score.name}", counts, "Rows", label),
-        ]
+        up = [100 * value if score.percent else value for value in score.values]
+        for key, across, values in (("amount", "Amount, bits", amounts), ("count", "Rows", counts)):
+            points = list(zip(found.classes, values, up, strict=True))
+            title = f"{key.capitalize()} and {score.name}"
+            figures.append(_scatter(f"score-{k}-{key}", title, points, across, label))
     return figures
-
-
-def _count(one: ClassMeasure) -> float:
-    return float(one.count) if one.count else math.nan
 
 
 def _scatter(
@@ -52,13 +45,9 @@ def _scatter(
     points = [point for point in points if math.isfinite(point[1]) and math.isfinite(point[2])]
     classes, x, y = [one for one, _, _ in points], [x for _, x, _ in points], [y for _, _, y in points]
     log = across == "Rows" and bool(x) and max(x) >= 10 * min(x)  # else such an axis has nothing to show
-    named = sorted(range(len(points)), key=lambda k: points[k][2], reverse=not worst)
+    named = sorted(range(len(points)), key=lambda k: y[k], reverse=not worst)
     named = named[: _NAMED if len(points) <= _MOST_POINTS else 0]
     labels = _labels(named, [math.log(v) for v in x] if log else x, y, [one.name for one in classes])
-    size, colors = (
-        8 if len(points) < 100 else 5,
-        _count_colors([one.count for one in classes], across != "Rows"),
-    )
     trace = scatter(
         "markers+text",
         x,
@@ -69,7 +58,11 @@ def _scatter(
         cliponaxis=False,
         customdata=[_hover(one, value, up) for one, value in zip(classes, y, strict=True)],
         hovertemplate="%{customdata}<extra></extra>",
-        marker={**colors, "size": size, "opacity": 0.8},
+        marker={
+            **_count_colors([one.count for one in classes], across != "Rows"),
+            "size": 8 if len(points) < 100 else 5,
+            "opacity": 0.8,
+        },
     )
     return Figure(
         key,
@@ -77,7 +70,7 @@ def _scatter(
         description=f"A point for each class: {across} across, {up} up.",
         data=[trace],
         layout={
-            "xaxis": axis(across, **(_log_ticks(x) if log else {"nticks": 6})),
+            "xaxis": axis(across, **(_count_ticks(x) if log else {"nticks": 6})),
             "yaxis": axis(up, nticks=6),
             "showlegend": False,
         },
@@ -96,9 +89,11 @@ def _hover(one: ClassMeasure, value: float, up: str) -> str:
 def _count_colors(counts: Sequence[int], bar: bool) -> dict[str, Json]:
     """Colours by the logarithm of the count, with a bar that explains them; one colour where counts are equal."""
     if len(set(counts)) < 2:
-        return {"color": "<--accent>"}
-    places: list[Json] = [math.log10(max(count, 1)) for count in counts]
-    colors: dict[str, Json] = {"color": places, "colorscale": _RARE_TO_FREQUENT}
+        return {"color": ACCENT}
+    colors: dict[str, Json] = {
+        "color": [math.log10(max(count, 1)) for count in counts],
+        "colorscale": [[0, WARM], [0.5, FAINT], [1, ACCENT]],
+    }
     if bar:
         least, most = min(counts), max(counts)
         # The ends, and the powers of ten that would not be written over one.
@@ -115,13 +110,13 @@ def _count_colors(counts: Sequence[int], bar: bool) -> dict[str, Json]:
     return colors
 
 
-def _log_ticks(values: Sequence[float]) -> dict[str, Json]:
+def _count_ticks(values: Sequence[float]) -> dict[str, Json]:
     """A logarithmic axis with ticks at 1, 2, 5, 10 ..., or at 1, 10, 100 ... where these would be many."""
     least, most = min(values), max(values)
     steps = (1, 2, 5) if most <= 300 * least else (1,)
     powers = range(math.floor(math.log10(least)), math.ceil(math.log10(most)) + 1)
     every = (step * 10**power for power in powers for step in steps)
-    return ticks([tick for tick in every if least / 1.5 <= tick <= 1.5 * most])
+    return log_ticks([tick for tick in every if least / 1.5 <= tick <= 1.5 * most])
 
 
 def _labels(

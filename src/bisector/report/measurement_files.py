@@ -16,14 +16,8 @@ Records: TypeAlias = tuple[list[str], Iterable[Sequence[object]]]
 """The headings, and the values of every row."""
 
 _RECORD, _PAGE, _CLASSES = "measure.json", "measure.html", "classes.csv"
-_FORMATS = ("csv", "parquet", "json")
-_MORE = (
-    "score_correlations.csv",
-    "label_errors.csv",
-    "duplicates.csv",
-    "classes.parquet",
-    "classes.json",
-)
+_SCORES, _LABELS, _DUPLICATES = "score_correlations.csv", "label_errors.csv", "duplicates.csv"
+_MORE = (_SCORES, _LABELS, _DUPLICATES, "classes.parquet", "classes.json")
 """Tables that there may be; `Measurement.tables` says which of them an earlier measurement wrote."""
 
 
@@ -35,7 +29,7 @@ def require_no_input(folder: Path, inputs: Iterable[str | Path], *, format: str 
         inputs: files and folders that are read; what is not there is passed over.
         format: of the table of classes.
     """
-    names = (_RECORD, _PAGE, _CLASSES, f"classes.{format}", *_MORE[:3])
+    names = (_RECORD, _PAGE, _CLASSES, f"classes.{format}", _SCORES, _LABELS, _DUPLICATES)
     outputs = {place_of(folder / name) for name in names}
     for given in inputs:
         path = place_of(Path(given))
@@ -71,7 +65,7 @@ def write_measurement(measurement: Measurement, folder: Path, *, format: str = "
         MissingExtraError: for Parquet without pyarrow.
         OSError: if a file cannot be written.
     """
-    require_choice("format", format, _FORMATS)
+    require_choice("format", format, ("csv", "parquet", "json"))
     folder.mkdir(parents=True, exist_ok=True)
     tables = _tables(measurement)
     of_classes = list(dict.fromkeys((_CLASSES, f"classes.{format}")))
@@ -99,10 +93,7 @@ def _written_before(record: Path) -> list[str]:
 
 
 def _classes(measurement: Measurement) -> tuple[list[str], list[list[object]], list[type]]:
-    """A row for each class: what `ClassMeasure` says of it, in its units, and the scores that the user brought.
-
-    The columns have the names of its fields, but for the name of the class, whose column is `class`.
-    """
+    """A row for each class: the fields of its `ClassMeasure`, the name as `class`, and the scores brought."""
     held = {field.name: field.type for field in fields(ClassMeasure)}
     headings = ["class" if name == "name" else name for name in held]
     brought = [score for score in measurement.scores if score.brought]
@@ -123,25 +114,20 @@ def _tables(measurement: Measurement) -> dict[str, Records]:
     """All but that of the classes."""
     tables: dict[str, Records] = {}
     if measurement.scores:
-        tables["score_correlations.csv"] = _correlations(measurement)
+        tables[_SCORES] = _correlations(measurement)
     if measurement.label_errors is not None:
         headings = ["row", "name", "split", "label", "suggested", "confidence", "judge"]
         suspects = measurement.label_errors.suspects
-        tables["label_errors.csv"] = headings, ([getattr(s, name) for name in headings] for s in suspects)
+        tables[_LABELS] = headings, ([getattr(s, name) for name in headings] for s in suspects)
     if measurement.duplicates is not None:
-        tables["duplicates.csv"] = (
+        rows = []
+        for k, group in enumerate(measurement.duplicates.groups):
+            splits = group.splits or [""] * len(group.rows)
+            each = zip(group.rows, group.names, group.classes, splits, strict=True)
+            rows += [[k, *own, group.across_splits, group.labels_differ] for own in each]
+        tables[_DUPLICATES] = (
             ["group", "row", "name", "class", "split", "across_splits", "labels_differ"],
-            (
-                [number, *row, group.across_splits, group.labels_differ]
-                for number, group in enumerate(measurement.duplicates.groups)
-                for row in zip(
-                    group.rows,
-                    group.names,
-                    group.classes,
-                    group.splits or [""] * len(group.rows),
-                    strict=True,
-                )
-            ),
+            rows,
         )
     return tables
 
@@ -155,13 +141,16 @@ def _correlations(measurement: Measurement) -> Records:
     rows = []
     for score in measurement.scores:
         for one in score.relationships:
-            relation, adds = one.relation, one.adds
-            estimates = (relation.pearson, relation.spearman, relation.partial)
-            rows.append(
-                [
-                    *(score.name, score.source, one.quantity, one.given, relation.rows),
-                    *(value for each in estimates for value in (each.value, each.low, each.high)),
-                    *(adds.r2_base, adds.r2_full, adds.f, adds.p, score.bias, score.bias_corrected),
-                ]
-            )
+            estimates = (getattr(one.relation, kind) for kind in kinds)
+            row = [score.name, score.source, one.quantity, one.given, one.relation.rows]
+            row += [value for each in estimates for value in (each.value, each.low, each.high)]
+            row += [
+                one.adds.r2_base,
+                one.adds.r2_full,
+                one.adds.f,
+                one.adds.p,
+                score.bias,
+                score.bias_corrected,
+            ]
+            rows.append(row)
     return headings, rows

@@ -17,9 +17,8 @@ from markupsafe import Markup
 
 from bisector._version import __version__
 from bisector.errors import missing_extra
-from bisector.report.figure import THEME, Figure, Json
-from bisector.report.numbers import count, number, percent
-from bisector.report.summary import Tile
+from bisector.report.parts import THEME, Figure, Json, Section, Tile
+from bisector.report.words import count, number, percent
 
 try:
     from plotly.offline import get_plotlyjs
@@ -29,35 +28,49 @@ except ImportError:
 
 def render(
     template: str,
+    sections: Sequence[Section],
     *,
     title: str,
     facts: Sequence[str],
     tiles: Sequence[Tile],
-    figures: Sequence[Figure],
     command: str = "",
     notes: Sequence[str] = (),
     version: str = __version__,
-    **context: object,
 ) -> str:
     """Return one HTML page that works offline and from `file://`.
 
     Args:
-        template: of the sections, a file in `templates`.
+        template: with a macro for each section.
+        sections: in their order.
         title: of the page.
         facts: what the page is about, in a line below the title.
         tiles: the key numbers.
-        figures: all figures that the sections place; the page's script draws them.
         command: what was typed, where there is something to repeat.
         notes: for people, a line each.
         version: of bisector, for the foot of the page.
-        context: what else the template asks for.
     """
     page_script = files("bisector.report").joinpath("templates", "page.js").read_text(encoding="utf-8")
     scripts = [Markup(get_plotlyjs()), Markup(page_script)]
-    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
-    context |= {"title": title, "facts": facts, "tiles": tiles, "figures": figures, "command": command}
-    context |= {"notes": notes, "version": version, "scripts": scripts, "digests": digests}
-    return environment().get_template(template).render(context, figures_json=_figures_json(figures))
+    figures = [figure for section in sections for figure in section.content.get("figures", ())]
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            title=title,
+            facts=facts,
+            tiles=tiles,
+            command=command,
+            notes=notes,
+            sections=sections,
+            macros=environment().get_template(template).module,
+            version=version,
+            figures_json=_figures_json(figures),
+            scripts=scripts,
+            digests=[
+                base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts
+            ],
+        )
+    )
 
 
 @cache

@@ -7,8 +7,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from bisector.report.comparison_figures import MOST_NAMES, class_name
-from bisector.report.figure import FAINT, INK, LINE, Figure, Json, Trace, class_color, scatter, translucent
-from bisector.report.names import head_label
+from bisector.report.parts import FAINT, INK, LINE, Figure, Json, Trace, class_color, scatter
+from bisector.report.words import head_label
 from bisector.training.results import Comparison, Plane
 
 _MOST_POINTS = 2000
@@ -25,7 +25,10 @@ def planes(comparison: Comparison) -> list[Figure]:
 
 
 def _figure(comparison: Comparison, plane: Plane, key: str) -> Figure:
-    label, unit = head_label(plane.head), _reach(plane)
+    label = head_label(plane.head)
+    # The length that the unit circle stands for: a few long embeddings shall not shrink all the others.
+    lengths = sorted(length for x, y in plane.points if math.isfinite(length := math.hypot(x, y)))
+    unit = (lengths[int(0.98 * (len(lengths) - 1))] if lengths else 0.0) or 1.0
     # Half the side of the square that is shown: room for the names beside the rim.
     view = _NAMES + 0.1 + 0.06 * min(_NAME_LENGTH, max(map(len, comparison.class_names)))
     if plane.bias is None:
@@ -63,12 +66,6 @@ def _figure(comparison: Comparison, plane: Plane, key: str) -> Figure:
     )
 
 
-def _reach(plane: Plane) -> float:
-    """The length that the unit circle stands for: a few long embeddings shall not shrink all the others."""
-    lengths = sorted(length for x, y in plane.points if math.isfinite(length := math.hypot(x, y)))
-    return (lengths[int(0.98 * (len(lengths) - 1))] if lengths else 0.0) or 1.0
-
-
 def _arcs(comparison: Comparison, plane: Plane) -> list[Trace]:
     """A thin ray along each bisector, and on the rim the colour of the class that owns the directions."""
     inner, outer = _RIM
@@ -92,12 +89,13 @@ def _arcs(comparison: Comparison, plane: Plane) -> list[Trace]:
 
 
 def _area(comparison: Comparison, label: int, corners: Sequence[Point], opacity: float) -> Trace:
+    red, green, blue = bytes.fromhex(class_color(label).removeprefix("#"))
     return scatter(
         "lines",
         [x for x, _ in corners],
         [y for _, y in corners],
         fill="toself",
-        fillcolor=translucent(class_color(label), opacity),
+        fillcolor=f"rgba({red}, {green}, {blue}, {opacity:g})",
         line={"color": FAINT, "width": 0.5},
         hoveron="fills",
         hoverinfo="text",
@@ -132,12 +130,15 @@ def _weights(comparison: Comparison, plane: Plane) -> list[Trace]:
         length = math.hypot(x, y)
         if 0 < length < math.inf:
             across, up = x / length, y / length
+            # The name grows away from the rim.
+            vertical = "middle" if abs(up) < 0.35 else "top" if up > 0 else "bottom"
+            horizontal = "center" if abs(across) < 0.15 else "right" if across > 0 else "left"
             ray = scatter(
                 "lines+text",
                 [0, across, None, _NAMES * across],
                 [0, up, None, _NAMES * up],
                 text=["", "", "", class_name(comparison, c, _NAME_LENGTH)],
-                textposition=_outward(across, up),
+                textposition=f"{vertical} {horizontal}",
                 textfont={"color": INK, "size": 12},
                 line={"color": class_color(c), "width": 2},
                 name=class_name(comparison, c),
@@ -145,13 +146,6 @@ def _weights(comparison: Comparison, plane: Plane) -> list[Trace]:
             )
             traces.append(ray)
     return traces
-
-
-def _outward(across: float, up: float) -> str:
-    """Where a text stands that is tied to a point of the rim, so that it grows away from the rim."""
-    vertical = "middle" if abs(up) < 0.35 else "top" if up > 0 else "bottom"
-    horizontal = "center" if abs(across) < 0.15 else "right" if across > 0 else "left"
-    return f"{vertical} {horizontal}"
 
 
 class Arc(NamedTuple):
@@ -206,8 +200,6 @@ def linear_regions(
             if j < c and (a, b, d) == (0, 0, 0):
                 polygon = []
             polygon = _cut(polygon, a, b, d)
-            if not polygon:
-                break
         if len(polygon) > 2:
             regions[c] = polygon
     return regions
@@ -217,13 +209,11 @@ def _cut(polygon: list[Point], a: float, b: float, d: float) -> list[Point]:
     """What of a convex polygon lies where `a x + b y + d >= 0`."""
     values = [a * x + b * y + d for x, y in polygon]
     kept: list[Point] = []
-    for i, (here, value) in enumerate(zip(polygon, values, strict=True)):
-        before, last = polygon[i - 1], values[i - 1]
+    for i, ((x, y), value) in enumerate(zip(polygon, values, strict=True)):
+        (x0, y0), last = polygon[i - 1], values[i - 1]
         if (value >= 0) != (last >= 0):
             share = last / (last - value)
-            kept.append(
-                (before[0] + share * (here[0] - before[0]), before[1] + share * (here[1] - before[1]))
-            )
+            kept.append((x0 + share * (x - x0), y0 + share * (y - y0)))
         if value >= 0:
-            kept.append(here)
+            kept.append((x, y))
     return kept

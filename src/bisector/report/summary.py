@@ -1,16 +1,16 @@
-"""Heads side by side: mean and deviation over the seeds, which mean is best, and which heads share the lead."""
+"""Heads side by side: means over the seeds, which is best, which share the lead, how two differ."""
 
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 
 from bisector.metrics.summary import METRICS, MetricInfo
-from bisector.report.names import head_label, head_summary
+from bisector.report.parts import Tile
 from bisector.report.table import Cell, Column, Table
+from bisector.report.words import head_label, head_summary, number
 from bisector.statistics.paired import PairedDifference, paired_difference
 from bisector.training.results import Comparison
 
@@ -43,6 +43,13 @@ class SummaryRow:
         spreads = {key: statistics.stdev(v.values()) if len(v) > 1 else math.nan for key, v in values.items()}
         return cls(head, head_label(head), len(found), means, spreads, values)
 
+    def less(self, other: "SummaryRow", key: str) -> PairedDifference:
+        """The mean difference of a metric from another head, with its interval, over the seeds of both."""
+        own, base = self.values[key], other.values[key]
+        seeds = [seed for seed in own if seed in base]
+        x, y = (torch.tensor([side[seed] for seed in seeds], dtype=torch.float64) for side in (own, base))
+        return paired_difference(x, y, LEVEL)
+
 
 def summary_rows(comparison: Comparison) -> list[SummaryRow]:
     """One row a head, in the order in which they were first run."""
@@ -53,6 +60,11 @@ def summary_rows(comparison: Comparison) -> list[SummaryRow]:
     ]
 
 
+def known_metrics(rows: Sequence[SummaryRow], infos: Iterable[MetricInfo]) -> list[MetricInfo]:
+    """The metrics that any head has: those of older results are fewer."""
+    return [info for info in infos if any(math.isfinite(row.mean[info.key]) for row in rows)]
+
+
 def best_heads(rows: Sequence[SummaryRow], info: MetricInfo) -> set[str]:
     """The heads whose mean is the best of all; none where neither direction is better or nothing is compared."""
     means = {row.head: row.mean[info.key] for row in rows if math.isfinite(row.mean[info.key])}
@@ -60,13 +72,6 @@ def best_heads(rows: Sequence[SummaryRow], info: MetricInfo) -> set[str]:
         return set()
     best = max(means.values()) if info.better == "higher" else min(means.values())
     return {head for head, mean in means.items() if mean == best}
-
-
-def paired(own: Mapping[int, float], other: Mapping[int, float]) -> PairedDifference:
-    """The mean of `own` less `other` with its interval, over the seeds that both have."""
-    seeds = [seed for seed in own if seed in other]
-    x, y = (torch.tensor([side[seed] for seed in seeds], dtype=torch.float64) for side in (own, other))
-    return paired_difference(x, y, LEVEL)
 
 
 def leaders(rows: Sequence[SummaryRow], info: MetricInfo) -> list[SummaryRow]:
@@ -82,11 +87,7 @@ def leaders(rows: Sequence[SummaryRow], info: MetricInfo) -> list[SummaryRow]:
     """
     known = (row for row in rows if row.values[info.key])
     ordered = sorted(known, key=lambda row: row.mean[info.key], reverse=info.better == "higher")
-    return [
-        row
-        for row in ordered
-        if row is ordered[0] or not paired(row.values[info.key], ordered[0].values[info.key]).clear
-    ]
+    return [row for row in ordered if row is ordered[0] or not row.less(ordered[0], info.key).clear]
 
 
 def name_leaders(heads: Sequence[str]) -> str:
@@ -104,18 +105,14 @@ def name_leaders(heads: Sequence[str]) -> str:
     return f"{others} cannot be told apart"
 
 
-def format_value(info: MetricInfo, value: float) -> str:
+def metric_value(info: MetricInfo, value: float) -> str:
     """A value of a metric in the metric's unit, without the unit: one decimal, two where it has no unit.
 
-    >>> format_value(METRICS[0], 0.8312), format_value(METRICS[0], float("nan"))
-    ('83.1', '–')
+    >>> share, bare = MetricInfo("a", "A", "%", "higher", ""), MetricInfo("r", "r", "", "", "")
+    >>> metric_value(share, 0.8312), metric_value(bare, -0.678), metric_value(share, float("nan"))
+    ('83.1', '−0.68', '–')
     """
-    return f"{info.scale * value:.{1 if info.unit else 2}f}" if math.isfinite(value) else "–"
-
-
-def typeset_value(info: MetricInfo, value: float) -> str:
-    """As `format_value`, with the minus sign of typography."""
-    return format_value(info, value).replace("-", "−")
+    return number(info.scale * value, 1 if info.unit else 2)
 
 
 ShowMetric = Callable[[MetricInfo, float], str]
@@ -123,7 +120,7 @@ ShowMetric = Callable[[MetricInfo, float], str]
 
 
 def mean_cell(
-    row: SummaryRow, info: MetricInfo, show: ShowMetric = typeset_value, *, best: bool = False
+    row: SummaryRow, info: MetricInfo, show: ShowMetric = metric_value, *, best: bool = False
 ) -> Cell:
     """The mean of a metric with its deviation, where there is one."""
     mean, deviation = row.mean[info.key], row.deviation[info.key]
@@ -131,19 +128,8 @@ def mean_cell(
     return Cell(show(info, mean), mean, spread, best)
 
 
-def format_mean(info: MetricInfo, row: SummaryRow) -> str:
-    """The mean with its deviation, where there is one, as in "−0.53 ± 0.32"."""
-    cell = mean_cell(row, info)
-    return f"{cell.text} {cell.spread}".rstrip()
-
-
 def metric_column(info: MetricInfo, *, neither: str = "") -> Column:
-    """The column of a metric.
-
-    Args:
-        info: of the metric.
-        neither: what is said where neither direction is better.
-    """
+    """The column of a metric."""
     direction = {"higher": "Higher is better.", "lower": "Lower is better."}.get(info.better, neither)
     return Column(
         info.label,
@@ -158,28 +144,24 @@ def summary_table(
     rows: Sequence[SummaryRow],
     infos: Sequence[MetricInfo],
     columns: Sequence[Column] = (),
-    show: ShowMetric = typeset_value,
+    show: ShowMetric = metric_value,
 ) -> Table:
-    """One row a head, one column a metric: the means with their deviations, the best marked.
-
-    Args:
-        rows: of the heads.
-        infos: the metrics.
-        columns: of them, where they are not `metric_column`.
-        show: how a value is written.
-    """
-    best = [best_heads(rows, info) for info in infos]
+    """One row a head, one column a metric: the means with their deviations, the best marked."""
+    best = {info: best_heads(rows, info) for info in infos}
     cells = (
         [
             Cell(row.label, row.label),
-            *(
-                mean_cell(row, info, show, best=row.head in own)
-                for info, own in zip(infos, best, strict=True)
-            ),
+            *(mean_cell(row, info, show, best=row.head in heads) for info, heads in best.items()),
         ]
         for row in rows
     )
     return Table([Column("Head", "name", first="ascending"), *(columns or map(metric_column, infos))], cells)
+
+
+def legend(rows: Sequence[SummaryRow], over: str) -> list[str]:
+    """What the signs of a summary in a terminal mean, a line each."""
+    repeated = max((row.runs for row in rows), default=0) > 1
+    return ["* best mean of its column"] * (len(rows) > 1) + [f"± standard deviation {over}"] * repeated
 
 
 def about_heads(rows: Sequence[SummaryRow]) -> list[tuple[str, str]]:
@@ -187,23 +169,8 @@ def about_heads(rows: Sequence[SummaryRow]) -> list[tuple[str, str]]:
     return [(row.label, summary) for row in rows if (summary := head_summary(row.head))]
 
 
-class Tile(NamedTuple):
-    """A key number at the top of a page."""
-
-    term: str
-    value: str
-    spread: str = ""  # in small print behind the value
-    unit: str = ""
-    note: str | None = None  # below
-
-
 def tiles(rows: Sequence[SummaryRow], titles: Mapping[MetricInfo, str]) -> list[Tile]:
-    """Return a tile for the best mean of each metric, with the heads that share the lead.
-
-    Args:
-        rows: of the heads.
-        titles: what each metric is called where several are compared.
-    """
+    """Return a tile for the best mean of each metric, with the heads that share the lead."""
     found = []
     for info, title in titles.items():
         best = leaders(rows, info)

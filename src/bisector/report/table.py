@@ -4,22 +4,17 @@ import io
 import json
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from bisector.errors import missing_extra
 from bisector.files import write_rows, write_whole
-from bisector.report.names import shorten
+from bisector.report.words import shorten
 
 _NAME_WIDTH = 32  # letters of the names in a text that has a limited width
 _LONG = 30  # rows from which a table may scroll in a box of its own
-
-Order = Literal["", "ascending", "descending"]
-
-Show = Callable[[Any], str]
-"""How a value is written."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +26,7 @@ class Column:
     unit: str = ""  # in small print behind the label
     help: str = ""  # shown where a heading that sorts is pointed at
     better: str = ""  # "higher" or "lower" where that is so: an arrow says it
-    first: Order = ""  # what a click brings to the top; nothing sorts by the column where it is empty
+    first: Literal["", "ascending", "descending"] = ""  # what a click brings to the top; empty: nothing sorts
     sorted: bool = False  # the rows come in that order
     width: float | None = None  # rem: what a column of words has at least
     stacked: bool = False  # the small print of its cells stands below
@@ -102,19 +97,47 @@ class Table:
             wrap: letters of a heading that stay on one line at least.
             rule: whether a line is drawn below the headings.
         """
-        side, *columns = ([heading, *cells] for heading, cells in map(self._column, range(len(self.columns))))
-        side[0] = corner
-        if width < math.inf:
-            side[1:] = [shorten(name, _NAME_WIDTH) for name in side[1:]]
-        blocks = _blocks(columns, width - _NAME_WIDTH, wrap)
-        return "\n\n".join("\n".join(_lines([side, *block], wrap, rule)) for block in blocks)
+        (_, *names), *columns = map(self._lines, range(len(self.columns)))
+        side = [corner, *(shorten(name, _NAME_WIDTH) if width < math.inf else name for name in names)]
+        blocks, used = [[side]], 0
+        for column in columns:
+            needed = _width(column, wrap) + 2
+            if len(blocks[-1]) > 1 and used + needed > width - _NAME_WIDTH:
+                blocks, used = [*blocks, [side]], 0
+            blocks[-1].append(column)
+            used += needed
+        return "\n\n".join(_block(block, wrap, rule) for block in blocks)
 
-    def _column(self, k: int) -> tuple[str, list[str]]:
-        """The heading, and the cells: texts in line, their small print behind."""
+    def _lines(self, k: int) -> list[str]:
+        """The heading of a column, and its cells: texts in line, their small print behind."""
         behind = [f" {c.spread}" * bool(c.spread) + "*" * c.best for c in (row[k] for row in self.rows)]
         room = max(map(len, behind), default=0)
         cells = [row[k].text + spread.ljust(room) for row, spread in zip(self.rows, behind, strict=True)]
-        return f"{self.columns[k].label} {self.columns[k].unit}".rstrip(), cells
+        return [f"{self.columns[k].label} {self.columns[k].unit}".rstrip(), *cells]
+
+
+def _width(column: Sequence[str], wrap: float) -> int:
+    heading, *cells = column
+    return max(int(min(len(heading), wrap)), *map(len, heading.split()), *map(len, cells), 1)
+
+
+def _block(columns: Sequence[list[str]], wrap: float, rule: bool) -> str:
+    """Columns side by side: the headings over as many lines as they need, a rule, and the cells."""
+    widths = [_width(column, wrap) for column in columns]
+    headings = [
+        textwrap.wrap(column[0], width, break_long_words=False)
+        for column, width in zip(columns, widths, strict=True)
+    ]
+    depth = max(map(len, headings))
+    raised = ([""] * (depth - len(heading)) + heading for heading in headings)
+    lines = [*zip(*raised, strict=True), *zip(*(column[1:] for column in columns), strict=True)]
+    shown = []
+    for line in lines:
+        first, *others = (cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        shown.append("  ".join([first.strip().ljust(widths[0]), *others]).rstrip())
+    if rule:
+        shown.insert(depth, "─" * (sum(widths) + 2 * (len(widths) - 1)))
+    return "\n".join(shown)
 
 
 def name_width(names: Iterable[str]) -> float:
@@ -122,21 +145,14 @@ def name_width(names: Iterable[str]) -> float:
     return min(7.0, 1.2 + 0.55 * max(map(len, names), default=0))
 
 
-Values = tuple[Column, Sequence[Any], Show]
-"""A column, its value for every class, and how one is shown."""
+Values = tuple[Column, Sequence[Any], Callable[[Any], str]]
+"""A column, its value for every class, and how one is written."""
 
 
 def class_table(
     names: Sequence[str], order: Sequence[int], columns: Sequence[Values], help: str = ""
 ) -> Table:
-    """Return a table with a row for each class, sortable by every column.
-
-    Args:
-        names: of all classes.
-        order: the positions of those that are shown.
-        columns: their values.
-        help: what is said of the column of names.
-    """
+    """Return a table with a row for each class, sortable by every column."""
     name = Column("Class", "name", help=help, first="ascending", width=name_width(names[c] for c in order))
     rows = (
         [Cell(names[c], names[c]), *(Cell(show(values[c]), values[c]) for _, values, show in columns)]
@@ -145,63 +161,16 @@ def class_table(
     return Table([name, *(column for column, _, _ in columns)], rows, "Classes", boxed=True)
 
 
-def _blocks(columns: Sequence[list[str]], width: float, wrap: float) -> Iterator[list[list[str]]]:
-    """Distribute the columns over as few blocks as the width allows."""
-    block: list[list[str]] = []
-    used = 0
-    for column in columns:
-        needed = _width(column, wrap) + 2
-        if block and used + needed > width:
-            yield block
-            block, used = [], 0
-        block.append(column)
-        used += needed
-    yield block
-
-
-def _width(column: Sequence[str], wrap: float) -> int:
-    heading, *cells = column
-    return max(int(min(len(heading), wrap)), *map(len, heading.split()), *map(len, cells), 1)
-
-
-def _lines(columns: Sequence[list[str]], wrap: float, rule: bool) -> Iterator[str]:
-    """The headings over as many lines as they need, a rule, and the cells."""
-    widths = [_width(column, wrap) for column in columns]
-    headings = [
-        textwrap.wrap(column[0], width, break_long_words=False)
-        for column, width in zip(columns, widths, strict=True)
-    ]
-    depth = max(map(len, headings))
-    for line in zip(*([""] * (depth - len(lines)) + lines for lines in headings), strict=True):
-        yield _line(line, widths)
-    if rule:
-        yield "─" * (sum(widths) + 2 * (len(widths) - 1))
-    for line in zip(*(column[1:] for column in columns), strict=True):
-        yield _line(line, widths)
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    first, *others = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
-    return "  ".join([first.strip().ljust(widths[0]), *others]).rstrip()
-
-
 def write_records(
-    path: Path, headings: Sequence[str], rows: Iterable[Sequence[object]], types: Sequence[type] = ()
+    path: Path,  # ends with .csv, .parquet or .json
+    headings: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    types: Sequence[type] = (),  # of the columns; needed for Parquet
 ) -> None:
-    """Write rows as CSV, Parquet or JSON, whole or not at all; NaN is an empty cell, or null as an infinity is too.
-
-    Args:
-        path: ends with .csv, .parquet or .json.
-        headings: of the columns.
-        rows: a value for each heading.
-        types: of the columns; needed for Parquet.
-
-    Raises:
-        MissingExtraError: for Parquet without pyarrow.
-        OSError: if the file cannot be written.
-    """
+    """Write rows, whole or not at all; NaN is an empty cell of CSV, elsewhere null as an infinity is too."""
     if path.suffix == ".csv":
-        write_rows(path, [headings, *([_cell(value) for value in row] for row in rows)])
+        cells = (["" if isinstance(v, float) and math.isnan(v) else v for v in row] for row in rows)
+        write_rows(path, [headings, *cells])
         return
     known = [[None if isinstance(v, float) and not math.isfinite(v) else v for v in row] for row in rows]
     if path.suffix == ".json":
@@ -218,7 +187,3 @@ def write_records(
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns, names=headings), buffer)
     write_whole(path, buffer.getvalue())
-
-
-def _cell(value: object) -> object:
-    return "" if isinstance(value, float) and math.isnan(value) else value

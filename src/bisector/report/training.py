@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bisector.metrics.summary import METRICS
-from bisector.report.numbers import duration
 from bisector.report.verification import format_verification, verifications
+from bisector.report.words import duration
 from bisector.training.results import Run
 
 if TYPE_CHECKING:
@@ -44,15 +44,7 @@ def format_estimates(
     data: str,
     jobs: int,
 ) -> str:
-    """Return the table of a dry run and its sum.
-
-    Args:
-        estimates: one a head.
-        cells: of the comparison.
-        left: those of them that are not done yet.
-        data: what there is to train on, in a line.
-        jobs: trainings at a time.
-    """
+    """Return the table of a dry run and its sum."""
     width = max(len(e.head) for e in estimates)
     lines = [
         data,

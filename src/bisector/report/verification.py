@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,19 +12,18 @@ from bisector.errors import require
 from bisector.files import write_whole
 from bisector.metrics.summary import MetricInfo
 from bisector.metrics.verification import Verification
-from bisector.report.figure import DASHES, MARGIN, PALETTE, Figure, Json, Trace, axis, scatter
-from bisector.report.names import head_label, plot_text, shorten
-from bisector.report.numbers import count
+from bisector.report.parts import DASHES, MARGIN, PALETTE, Figure, Section, Tile, Trace, axis, scatter
 from bisector.report.summary import (
     SummaryRow,
-    Tile,
     about_heads,
     leaders,
+    legend,
     metric_column,
     name_leaders,
     summary_table,
 )
 from bisector.report.table import Table
+from bisector.report.words import count, head_label, number, plot_text, shorten
 from bisector.training.results import Run
 
 Runs: TypeAlias = Mapping[str, Sequence[Verification]]
@@ -56,8 +56,9 @@ def _metrics(runs: Runs) -> list[MetricInfo]:
     eer = "Equal error rate: as many impostors accepted as genuine pairs refused."
     found = [MetricInfo("eer", "EER %", "", "lower", eer)]
     for far in sorted({far for run in every for far in run.tar}, reverse=True):
-        told = f"Share of the genuine pairs accepted while at most a share of {_power(far)} of the impostors are."
-        found.append(MetricInfo(f"tar {far}", f"TAR % at FAR {_power(far)}", "", "higher", told))
+        rate = _power(far)
+        told = f"Share of the genuine pairs accepted while at most a share of {rate} of the impostors are."
+        found.append(MetricInfo(f"tar {far}", f"TAR % at FAR {rate}", "", "higher", told))
     for far in sorted({far for run in every for far in run.carried}, reverse=True):
         at = f"at the threshold for {_power(far)}"
         chosen = f"chosen for a FAR of {_power(far)} on other classes."
@@ -89,14 +90,12 @@ def _show(info: MetricInfo, value: float) -> str:
 
 
 def _summary(runs: Runs) -> tuple[list[SummaryRow], list[MetricInfo]]:
-    require(
-        bool(runs) and all(runs.values()), "runs", "a head without a run", "at least one run of each head"
-    )
+    some = bool(runs) and all(runs.values())
+    require(some, "runs", "a head without a run", "at least one run of each head")
     infos = _metrics(runs)
     keys = [info.key for info in infos]
-    return [
-        SummaryRow.of(head, dict(enumerate(map(_values, own))), keys) for head, own in runs.items()
-    ], infos
+    rows = [SummaryRow.of(head, dict(enumerate(map(_values, own))), keys) for head, own in runs.items()]
+    return rows, infos
 
 
 def format_verification(runs: Runs) -> str:
@@ -112,9 +111,6 @@ def format_verification(runs: Runs) -> str:
     AM-softmax   3.10          90.00
     <BLANKLINE>
     2 genuine and 4 impostor pairs of 4 embeddings in 2 classes
-
-    Raises:
-        ArgumentError: there is no run.
     """
     rows, infos = _summary(runs)
     table = summary_table(rows, infos, show=_show)
@@ -124,16 +120,11 @@ def format_verification(runs: Runs) -> str:
         for name, *cells in table.rows
     )
     text = Table(table.columns, joined).text(wrap=_HEADING_WIDTH, rule=False)
-    legend = ["; ".join(_facts(runs)), *["* best mean of its column"] * (len(runs) > 1)]
-    return "\n".join([text, "", *legend])
+    return "\n".join([text, "", "; ".join(_facts(runs)), *legend(rows, "")[: len(rows) > 1]])
 
 
 def roc_figure(runs: Runs) -> Figure:
-    """The ROC, false accept rate on a logarithmic axis: one curve a head, the mean over its seeds.
-
-    Raises:
-        ArgumentError: there is no run.
-    """
+    """The ROC, false accept rate on a logarithmic axis: one curve a head, the mean over its seeds."""
     rows, _ = _summary(runs)
     traces: list[Trace] = []
     floor = least = 1.0
@@ -144,12 +135,19 @@ def roc_figure(runs: Runs) -> Figure:
         floor = min(floor, *(tar for far, tar in zip(fars, tars, strict=True) if far >= 1e-5))
         least = min(least, fars[0])
         label = plot_text(head_label(head), 40)
-        color, dash = PALETTE[place % len(PALETTE)], DASHES[place // len(PALETTE) % len(DASHES)]
-        hover = f"{label}<br>FAR %{{x:.2g}}: TAR %{{y:.1f}}%<extra></extra>"
-        line: Json = {"width": 2, "color": color, "dash": dash}
-        traces.append(
-            scatter("lines", fars, [100 * tar for tar in tars], name=label, line=line, hovertemplate=hover)
+        curve = scatter(
+            "lines",
+            fars,
+            [100 * tar for tar in tars],
+            name=label,
+            line={
+                "width": 2,
+                "color": PALETTE[place % len(PALETTE)],
+                "dash": DASHES[place // len(PALETTE) % len(DASHES)],
+            },
+            hovertemplate=f"{label}<br>FAR %{{x:.2g}}: TAR %{{y:.1f}}%<extra></extra>",
         )
+        traces.append(curve)
     told = (
         f"{row.label} equal error rate {row.mean['eer']:.2f}%"
         if math.isfinite(row.mean["eer"])
@@ -161,7 +159,7 @@ def roc_figure(runs: Runs) -> Figure:
     return Figure(
         "roc",
         title="True accept rate against false accept rate",
-        note="Higher is better. " + _seeds_note(runs),
+        note=f"Higher is better. {_seeds_note(runs)}",
         description=f"One rising curve for each of {count(len(traces), 'head')}: " + "; ".join(told),
         data=traces,
         layout={
@@ -176,43 +174,44 @@ def roc_figure(runs: Runs) -> Figure:
 
 
 def render_verification_page(runs: Runs, *, title: str, command: str = "") -> str:
-    """The table and the ROC as one HTML page that works offline and from `file://`.
-
-    Args:
-        runs: the verifications of each head.
-        title: of the page, plain text.
-        command: what was typed, where there is something to repeat.
-
-    Raises:
-        ArgumentError: there is no run.
-        MissingExtraError: plotly is not installed.
-    """
+    """The table and the ROC as one HTML page that works offline and from `file://`."""
     from bisector.report.page import render  # needs plotly, which a training does without
 
     rows, infos = _summary(runs)
     every = [run for head in runs.values() for run in head]
-    tiles = []
-    for info in [info for info in infos if info.better][:4]:
-        best = leaders(rows, info)
-        if best:
-            order = {"lower": "Lowest ", "higher": "Highest "}[info.better] * (len(rows) > 1)
-            note = name_leaders([row.label for row in best])
-            value = f"{best[0].mean[info.key]:.2f}"
-            tiles.append(Tile(order + info.label.replace(" %", ""), value, unit="%", note=note))
     columns = [replace(metric_column(info), help=info.help, better="") for info in infos]
-    return render(
-        "verification.html",
-        title=title,
-        command=command,
-        facts=_facts(runs),
-        tiles=tiles,
-        figures=[roc_figure(runs)],
+    results = Section(
+        "results",
+        "Results",
         summary=summary_table(rows, infos, columns, _show),
         about=about_heads(rows),
-        seeds_note=_seeds_note(runs),
+        note=_seeds_note(runs),
+    )
+    reading = Section(
+        "reading",
+        "How to read it",
         unknown=any(math.isnan(tar) for run in every for tar in run.tar.values()),
         carried=any(run.carried for run in every),
     )
+    return render(
+        "verification.html",
+        [Section("roc-curves", figures=[roc_figure(runs)]), results, reading],
+        title=title,
+        command=command,
+        facts=_facts(runs),
+        tiles=_tiles(rows, infos),
+    )
+
+
+def _tiles(rows: Sequence[SummaryRow], infos: Sequence[MetricInfo]) -> list[Tile]:
+    tiles = []
+    for info in [info for info in infos if info.better][:4]:
+        if best := leaders(rows, info):
+            order = {"lower": "Lowest ", "higher": "Highest "}[info.better] * (len(rows) > 1)
+            note = name_leaders([row.label for row in best])
+            value = number(best[0].mean[info.key], 2)
+            tiles.append(Tile(order + info.label.replace(" %", ""), value, unit="%", note=note))
+    return tiles
 
 
 def _mean_curve(verified: Sequence[Verification]) -> tuple[list[float], list[float]]:
@@ -225,13 +224,9 @@ def _mean_curve(verified: Sequence[Verification]) -> tuple[list[float], list[flo
     fars = sorted({far for run in drawn for far in run.curve_far if far >= start})
     step = math.ceil(len(fars) / _MOST_POINTS)  # each seed can bring its own rates
     fars = fars[::step] + fars[-1:] * bool((len(fars) - 1) % step)
-    return fars, [statistics.fmean(_step(run, far) for run in drawn) for far in fars]
-
-
-def _step(run: Verification, far: float) -> float:
-    """The true accept rate of the last point that is not beyond a false accept rate."""
-    points = zip(reversed(run.curve_far), reversed(run.curve_tar), strict=True)
-    return next(tar for f, tar in points if f <= far)
+    # The rate of the last point that is not beyond a false accept rate.
+    curves = [[run.curve_tar[bisect_right(run.curve_far, far) - 1] for far in fars] for run in drawn]
+    return fars, [statistics.fmean(tars) for tars in zip(*curves, strict=True)]
 
 
 def _facts(runs: Runs) -> list[str]:

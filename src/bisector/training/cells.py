@@ -21,23 +21,14 @@ from bisector.training.results import RESULT
 
 @dataclass(frozen=True)
 class Cell(ABC, Generic[Model, Result]):
-    """One training of a comparison. A kind of model is a subclass.
+    """One training of a comparison. A kind of model is a subclass."""
 
-    Args:
-        task: as of the `Experiment`, and so are the next three.
-        head: spec of the head.
-        recipe: how to train.
-        seed: of data and training.
-        precision: of the training.
-        fingerprint: of the data; a cell of other data is another cell.
-    """
-
-    task: Any
-    head: str
-    recipe: Any
-    seed: int
-    precision: str = "32-true"
-    fingerprint: str = ""
+    task: Any  # a record of what it is trained on
+    head: str  # spec of the head
+    recipe: Any  # how to train
+    seed: int  # of data and training
+    precision: str = "32-true"  # of the training
+    fingerprint: str = ""  # of the data; a cell of other data is another cell
 
     leaves: ClassVar[tuple[str, ...]] = (RESULT,)
     """The files without which it is not done."""
@@ -85,13 +76,9 @@ class Cell(ABC, Generic[Model, Result]):
     def train(
         self, cells: Path | None, machine: Machine, progress: Callable[[int], None], *, keep: bool = False
     ) -> Result:
-        """Train it, or go on with it, and keep the result.
+        """Train it, or go on with it, and keep the result in a folder of its own, if there is one for all cells.
 
-        Args:
-            cells: the folder that holds those of all cells; nothing is kept if None.
-            machine: with which means.
-            progress: told after every epoch.
-            keep: whether the checkpoints stay when the result is there.
+        Without `keep` the checkpoints go when the result is there.
         """
         own = None if cells is None else cells / self.key
         remove_damaged(own)
@@ -111,14 +98,7 @@ class Cell(ABC, Generic[Model, Result]):
 
 
 def require_heads(heads: Sequence[str], seeds: int, machine: Machine, name: str = "heads") -> None:
-    """Raise `ArgumentError` for what no comparison can do.
-
-    Args:
-        heads: specs.
-        seeds: how many.
-        machine: with which means.
-        name: of the argument.
-    """
+    """Raise `ArgumentError` for what no comparison can do."""
     alone = "1: a comparison runs its trainings side by side instead"
     require(machine.devices == 1, "devices", machine.devices, alone)
     for spec in heads:

@@ -9,15 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bisector.errors import DamagedFileError, missing_extra
+from bisector.errors import DamagedFileError
 from bisector.files import note, read_json, read_or_none, read_tensors, reading, whole_file
+from bisector.training._lightning import Callback, LightningModule, TorchCheckpointIO, Trainer
 from bisector.training.settings import SETTINGS
-
-try:
-    import lightning
-    from lightning.pytorch.plugins.io import TorchCheckpointIO
-except ImportError as error:
-    raise missing_extra("lightning", "train") from error
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 BEFORE = "before.ckpt"  # the one before the last, until the training has ended
@@ -41,11 +36,6 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 def read_checkpoint(name: str, path: Path, writer: str = "bisector") -> dict[str, Any]:
     """Read a checkpoint that `Checkpoints` saved.
-
-    Args:
-        name: of the argument that leads to it.
-        path: of the file.
-        writer: the command that should have written it.
 
     Raises:
         DamagedFileError: it is damaged, or none of ours.
@@ -106,7 +96,7 @@ def _last_whole(folder: Path | None) -> tuple[Path | None, dict[str, Any], Excep
         return before, found["bisector"], error
 
 
-class Checkpoints(lightning.Callback):
+class Checkpoints(Callback):
     """Save ``last.ckpt`` at the end of every epoch and every so many steps, ``best.ckpt`` at every better epoch.
 
     Better means a higher `monitor`. A training that is resumed from ``last.ckpt`` goes on exactly
@@ -136,36 +126,31 @@ class Checkpoints(lightning.Callback):
         self.best = state_dict["best"]
 
     def on_save_checkpoint(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Add the description."""
         checkpoint["bisector"] = self.description
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the checkpoint before a damaged last one in its place, now that all processes have read it."""
         if trainer.is_global_zero and trainer.ckpt_path == self.folder / BEFORE:
             (self.folder / BEFORE).replace(self.folder / LAST)
 
     def on_train_batch_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Remember the step: between two steps gradients are accumulated, which no checkpoint holds."""
         self._step = trainer.global_step
 
     def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save every so many steps, but at the end of an epoch only when all of it is done."""
         due = trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self._step
         if due and batch_idx + 1 < trainer.num_training_batches:
             trainer.save_checkpoint(self.folder / LAST)
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save."""
         reached: Tensor | None = trainer.callback_metrics.get(self.monitor)
         if reached is not None and (self.best is None or float(reached) > self.best):

@@ -11,10 +11,17 @@ from torch import Tensor
 from bisector.data.dataset import Dataset
 from bisector.data.fingerprint import fingerprint
 from bisector.data.images import PixelRange
-from bisector.errors import missing_extra, require
+from bisector.errors import require
 from bisector.files import reading
 from bisector.heads import build_head
 from bisector.networks.backbones import build_backbone
+from bisector.training._lightning import (
+    Callback,
+    EarlyStopping,
+    LightningDataModule,
+    LightningModule,
+    Trainer,
+)
 from bisector.training.checkpoints import BEST, LAST, epochs_done, read_checkpoint
 from bisector.training.data import DataModule
 from bisector.training.evaluate import evaluate
@@ -23,12 +30,6 @@ from bisector.training.module import Classifier
 from bisector.training.recipe import Recipe, Task
 from bisector.training.results import Run, read_result
 
-try:
-    import lightning
-    from lightning.pytorch.callbacks import EarlyStopping
-except ImportError as error:
-    raise missing_extra("lightning", "train") from error
-
 
 @dataclass(frozen=True, kw_only=True)
 class Classification(Experiment[Classifier, Run]):
@@ -36,12 +37,9 @@ class Classification(Experiment[Classifier, Run]):
 
     Whatever is random is a function of (seed, epoch, index), so that on the CPU the result is bit by bit that of a
     training that was never interrupted.
-
-    Args:
-        dataset: what `task` names, loaded with `seed`.
     """
 
-    dataset: Dataset
+    dataset: Dataset  # what `task` names, loaded with `seed`
     task: Task
     recipe: Recipe
     monitor = "val/balanced_accuracy"
@@ -68,7 +66,7 @@ class Classification(Experiment[Classifier, Run]):
         """Return the untrained classifier."""
         return build_model(description, pretrained=self.recipe.pretrained and not begun)
 
-    def batches(self) -> lightning.LightningDataModule:
+    def batches(self) -> LightningDataModule:
         """Return the data as the Trainer takes them."""
         return DataModule(
             self.dataset,
@@ -82,7 +80,7 @@ class Classification(Experiment[Classifier, Run]):
         """Return the names of the classes."""
         return self.dataset.class_names
 
-    def callbacks(self) -> list[lightning.Callback]:
+    def callbacks(self) -> list[Callback]:
         """Return what stops the training early, if that is asked for."""
         return [] if self.recipe.patience is None else [_EarlyStopping(self.monitor, self.recipe.patience)]
 
@@ -116,37 +114,25 @@ class _EarlyStopping(EarlyStopping):
     def __init__(self, monitor: str, patience: int) -> None:
         super().__init__(monitor, mode="max", patience=patience, check_on_train_epoch_end=False)
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.wait_count >= self.patience:
             trainer.should_stop = True
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained classifier and what is known of its training.
+    """A trained classifier and what is known of its training."""
 
-    Args:
-        model: backbone and head, in evaluation mode.
-        task: what it was trained on.
-        recipe: how.
-        head: the spec of its head, as on the command line.
-        seed: of the training.
-        class_names: of the classes 0 to C - 1.
-        shape: of one example.
-        train_counts: (C,) training instances.
-        epochs: that were finished when the checkpoint was written.
-        pixel_range: the values of deep pixels that became 0 and 255; None without such images.
-    """
-
-    model: Classifier
-    task: Task
-    recipe: Recipe
-    head: str
-    seed: int
-    class_names: tuple[str, ...]
-    shape: tuple[int, ...]
-    train_counts: Tensor
-    epochs: int
+    model: Classifier  # backbone and head, in evaluation mode
+    task: Task  # what it was trained on
+    recipe: Recipe  # how
+    head: str  # the spec of its head, as on the command line
+    seed: int  # of the training
+    class_names: tuple[str, ...]  # of the classes 0 to C - 1
+    shape: tuple[int, ...]  # of one example
+    train_counts: Tensor  # (C,) training instances
+    epochs: int  # that were finished when the checkpoint was written
+    # the values of deep pixels that became 0 and 255; None without such images
     pixel_range: PixelRange | None = None
 
 

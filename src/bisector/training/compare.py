@@ -32,15 +32,11 @@ PLANE_EPOCHS = 3
 
 @dataclass(frozen=True)
 class ClassifierCell(Cell[Classifier, Any]):
-    """One training of a comparison of classifiers.
-
-    Args:
-        plane: whether it is trained with a two-dimensional embedding, to be drawn.
-    """
+    """One training of a comparison of classifiers."""
 
     task: Task
     recipe: Recipe
-    plane: bool = False
+    plane: bool = False  # whether it is trained with a two-dimensional embedding, to be drawn
 
     @property
     def epochs(self) -> int:
@@ -83,15 +79,6 @@ def plan(
     decoded: Path | None = None,
 ) -> tuple[list[ClassifierCell], Dataset]:
     """Check everything and return the cells of a comparison, seed by seed, with the data of seed 0.
-
-    Args:
-        task: as of `compare`, and so are the others.
-        heads: what is compared.
-        seeds: how many.
-        planes: heads to draw.
-        recipe: how to train.
-        machine: with which means.
-        decoded: a folder in which decoded images are kept for the trainings.
 
     Raises:
         ArgumentError: a name, an option or a number is not legal.

@@ -9,16 +9,12 @@ from bisector.data.dataset import Dataset
 from bisector.data.image_examples import LARGEST_SIZE
 from bisector.data.registry import load
 from bisector.data.tables import is_embeddings
-from bisector.errors import missing_extra, require, require_choice
+from bisector.errors import require, require_choice
 from bisector.networks.backbones import LIBRARIES
 from bisector.networks.zoo import input_size
+from bisector.training._lightning import LightningDataModule
 from bisector.training.loader import TrainingBatches, plain_batches
 from bisector.training.recipe import FINE_TUNING_RATE, Recipe, Task
-
-try:
-    import lightning
-except ImportError as error:
-    raise missing_extra("lightning", "train") from error
 
 
 def augmentation_of(dataset: Dataset, word: str) -> str:
@@ -101,7 +97,7 @@ def _of_library(backbone: str) -> bool:
     return backbone.startswith(tuple(f"{library}/" for library in LIBRARIES))
 
 
-class DataModule(lightning.LightningDataModule):
+class DataModule(LightningDataModule):
     """The training part in resumable batches and the validation part in plain ones, for each process its share.
 
     Args:

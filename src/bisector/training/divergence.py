@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bisector.engine.placement import is_sharded
+from bisector.engine.sharded import is_sharded
 from bisector.errors import ArgumentError
 
 
@@ -14,13 +14,7 @@ class DivergedError(ArgumentError):
 
 
 def diverged(model: Any, what: str, got: str) -> DivergedError:
-    """Return the error that says what is not finite, and what to try.
-
-    Args:
-        model: that was trained; it has a `learning_rate`.
-        what: such as "loss".
-        got: its value and where.
-    """
+    """Return the error that says what is not finite, and what to try."""
     rate = float(model.learning_rate)
     return DivergedError(
         f"{what}: got {got}: the training diverged at learning rate {rate:g}; expected finite numbers: a lower "
@@ -29,13 +23,7 @@ def diverged(model: Any, what: str, got: str) -> DivergedError:
 
 
 def require_finite(model: Any, what: str, tensors: Iterable[Tensor]) -> None:
-    """Raise `DivergedError` where a number of these is not finite; of a sharded tensor this process's part counts.
-
-    Args:
-        model: that was trained; it has a `learning_rate`.
-        what: they are.
-        tensors: whole numbers among them are no matter.
-    """
+    """Raise `DivergedError` where a number is not finite; of a sharded tensor this process's part counts."""
     for tensor in tensors:
         own = (tensor.to_local() if is_sharded(tensor) else tensor).detach()
         # The ends alone: a mask of millions of classes would take memory.

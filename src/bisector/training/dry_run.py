@@ -13,40 +13,27 @@ from typing import Any
 import torch
 
 from bisector.cores import process_peak_bytes
-from bisector.errors import ArgumentError, missing_extra, require
+from bisector.errors import ArgumentError, require
+from bisector.training._lightning import Callback
 from bisector.training.guide import InformationGuide
 from bisector.training.parents import leave_with
 from bisector.training.processes import AnyCell
 from bisector.training.recipe import Machine
 from bisector.training.runner import fit, make_trainer, quiet_lightning
 
-try:
-    import lightning
-except ImportError as error:
-    raise missing_extra("lightning", "train") from error
-
 WARM_UP, STEPS = 3, 12
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one training of a head will take.
+    """What one training of a head will take."""
 
-    Args:
-        head: its spec.
-        parameters: how many are trained.
-        steps: of the whole training.
-        step_seconds: median of one step.
-        seconds: of the training with its validation and evaluation.
-        memory: bytes, the peak of the process that trains it (of the GPU, where it trains on one).
-    """
-
-    head: str
-    parameters: int
-    steps: int
-    step_seconds: float
-    seconds: float
-    memory: int
+    head: str  # its spec
+    parameters: int  # how many are trained
+    steps: int  # of the whole training
+    step_seconds: float  # median of one step
+    seconds: float  # of the training with its validation and evaluation
+    memory: int  # bytes, the peak of the process that trains it (of the GPU, where it trains on one)
 
 
 def estimate(
@@ -56,11 +43,6 @@ def estimate(
 
     The refresh of an IGAM head and the writing of checkpoints are not in it; trainings side by side share the
     memory's bandwidth and take longer than one alone.
-
-    Args:
-        cells: of the comparison.
-        machine: with which means.
-        tell: is given a line before each head.
 
     Raises:
         ArgumentError: the process of a head was killed, as the system does when memory runs out.
@@ -115,7 +97,7 @@ def _measure(cell: AnyCell, machine: Machine) -> Estimate:
     )
 
 
-class _Stopwatch(lightning.Callback):
+class _Stopwatch(Callback):
     """Times steps, from one batch to the end of the step, and evaluations of batches."""
 
     def __init__(self) -> None:

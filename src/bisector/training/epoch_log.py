@@ -7,27 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bisector.errors import missing_extra
 from bisector.files import write_rows
+from bisector.training._lightning import Callback, LightningModule, Trainer
 from bisector.training.guide import InformationGuide
 
-try:
-    import lightning
-except ImportError as error:
-    raise missing_extra("lightning", "train") from error
 
-
-class EpochLog(lightning.Callback):
+class EpochLog(Callback):
     """Write one row an epoch to ``metrics.csv``, and an IGAM head's amounts to ``amounts.csv``.
 
     The rows travel with the checkpoint and the files are written whole each time, so that a resumed training leaves
     the same files as one that was never killed; Lightning's CSVLogger begins a new file instead. The columns are
     ``epoch``, ``step``, ``train/loss`` (the mean over the epoch's batches, in the first process), its parts where
     ``training_step`` returns such a dict as "parts", and whatever is logged at an epoch's end.
-
-    Args:
-        folder: where to, or None to keep the rows alone.
-        class_names: of the columns of ``amounts.csv``.
 
     Attributes:
         rows: one dict an epoch.
@@ -53,12 +44,7 @@ class EpochLog(lightning.Callback):
         self._parts = dict(state_dict.get("parts", {}))
 
     def on_train_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Add up the loss."""
         self._loss = self._loss + outputs["loss"].detach().float()
@@ -66,7 +52,7 @@ class EpochLog(lightning.Callback):
             self._parts[name] = self._parts.get(name, 0.0) + value.detach().float()
         self._batches += 1
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write."""
         validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
         found = {

@@ -54,14 +54,6 @@ def evaluate(
     the norms arbitrary. With the open-set split the classes of the test part are others than those trained on:
     then the test part is verified, also at thresholds that one half of its classes chose for the other, and the
     accuracies are those of the validation part.
-
-    Args:
-        model: trained.
-        dataset: what it was trained on.
-        spec: of its head.
-        seed: of its training.
-        history: the amounts of every refresh.
-        workers: processes that load the data.
     """
     train, _ = embed(model, dataset.train, workers=workers)
     test, predictions = embed(model, dataset.test, workers=workers)

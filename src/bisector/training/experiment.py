@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 
-from bisector.errors import missing_extra, require, require_integer
+from bisector.errors import require, require_integer
 from bisector.files import read_or_none, write_whole
 from bisector.information.class_information import ClassInformation
+from bisector.training._lightning import Callback, LightningDataModule, Trainer
 from bisector.training.checkpoints import BEFORE, BEST, Checkpoints, resumable
 from bisector.training.divergence import DivergedError, require_finite
 from bisector.training.epoch_log import EpochLog
@@ -23,32 +24,19 @@ from bisector.training.results import RESULT
 from bisector.training.runner import Clock, Progress, fit, make_trainer, quiet_lightning
 from bisector.training.settings import SETTINGS, check_settings, noted_options
 
-try:
-    import lightning
-except ImportError as error:
-    raise missing_extra("lightning", "train") from error
-
 Model = TypeVar("Model", bound=HeadModule)
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A training when its last epoch is done.
+    """A training when its last epoch is done."""
 
-    Args:
-        trainer: that ran it.
-        history: what an IGAM head measured, a reading each refresh.
-        epochs: that were trained.
-        kept: epochs of the weights that are kept: all, or those up to the best on validation.
-        chosen: whether these are of the best epoch.
-    """
-
-    trainer: lightning.Trainer
-    history: Sequence[ClassInformation]
-    epochs: int
-    kept: int
-    chosen: bool
+    trainer: Trainer  # that ran it
+    history: Sequence[ClassInformation]  # what an IGAM head measured, a reading each refresh
+    epochs: int  # that were trained
+    kept: int  # epochs of the weights that are kept: all, or those up to the best on validation
+    chosen: bool  # whether these are of the best epoch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,19 +44,12 @@ class Experiment(ABC, Generic[Model, Result]):
     """One training of one head: on what, how, and with which means. A kind of model is a subclass.
 
     The result of a training is a dataclass with the fields `seconds` and `epochs`.
-
-    Args:
-        task: a record of the data.
-        head: spec of the head.
-        recipe: a record of how to train, with `epochs` and `select`.
-        seed: decides the first weights, the order, and whatever else is random.
-        machine: with which means.
     """
 
-    task: Any
-    head: str
-    recipe: Any
-    seed: int = 0
+    task: Any  # a record of the data
+    head: str  # spec of the head
+    recipe: Any  # a record of how to train, with `epochs` and `select`
+    seed: int = 0  # decides the first weights, the order, and whatever else is random
     machine: Machine = Machine()  # noqa: RUF009 (frozen)
 
     monitor: ClassVar[str]
@@ -83,7 +64,7 @@ class Experiment(ABC, Generic[Model, Result]):
         """Return the untrained model; `begun` is the description of the checkpoint that is gone on from, if any."""
 
     @abstractmethod
-    def batches(self) -> lightning.LightningDataModule:
+    def batches(self) -> LightningDataModule:
         """Return the data as the Trainer takes them."""
 
     @abstractmethod
@@ -113,7 +94,7 @@ class Experiment(ABC, Generic[Model, Result]):
         """Return the description as checkpoints carry it."""
         return description
 
-    def callbacks(self) -> list[lightning.Callback]:
+    def callbacks(self) -> list[Callback]:
         """Return further callbacks of this kind of training."""
         return []
 
@@ -167,7 +148,7 @@ class Experiment(ABC, Generic[Model, Result]):
             model = self.model(description, begun)
             guide, log = InformationGuide(head=model.head_path), EpochLog(folder, self.class_names())
             clock = Clock(progress or (lambda epochs: None))
-            callbacks: list[lightning.Callback] = [*([guide] if model.measures else []), log, clock]
+            callbacks: list[Callback] = [*([guide] if model.measures else []), log, clock]
             callbacks += self.callbacks()
             if folder is not None:
                 noted = self.noted(description, model)

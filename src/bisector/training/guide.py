@@ -6,19 +6,15 @@ from typing import Any
 
 from torch import Tensor, distributed
 
-from bisector.errors import ArgumentError, missing_extra, require_integer
+from bisector.errors import ArgumentError, require_integer
 from bisector.heads import IGAM
 from bisector.information.class_information import ClassInformation
 from bisector.information.distributed import merge_onto_first
 from bisector.information.meter import InformationMeter
-
-try:
-    import lightning
-except ImportError as error:
-    raise missing_extra("lightning", "train") from error
+from bisector.training._lightning import Callback, LightningModule, Trainer
 
 
-class InformationGuide(lightning.Callback):
+class InformationGuide(Callback):
     """Feed an IGAM head's meter after every training step and refresh its margins after every epoch.
 
     The module's ``training_step`` must return a dict with "loss", "embeddings" and "labels", as that of
@@ -48,7 +44,7 @@ class InformationGuide(lightning.Callback):
         self.history: list[ClassInformation] = []
         self._observed: int | None = None  # the last epoch that was observed and not refreshed yet
 
-    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what would silently go wrong.
 
         Raises:
@@ -66,7 +62,7 @@ class InformationGuide(lightning.Callback):
         self.history = [ClassInformation(**info) for info in state_dict.get("history", [])]
 
     def on_save_checkpoint(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Put what all processes have observed into the checkpoint, which the first one writes."""
         meter = self._igam(pl_module).joint_meter()
@@ -74,19 +70,19 @@ class InformationGuide(lightning.Callback):
             checkpoint.setdefault("meters", {})[self.head] = meter.state_dict()
 
     def on_load_checkpoint(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, checkpoint: dict[str, Any]
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Take up what had been observed."""
         state = checkpoint.get("meters", {}).get(self.head)
         if state is not None:
             self._meter(pl_module).load_state_dict(state)
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave the evidence that all processes brought, from a checkpoint say, with the first alone."""
         if self._igam(pl_module).observes_a_share() and distributed.get_rank() > 0:
             self._meter(pl_module).reset()
 
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave what all have observed since the last refresh with the first."""
         if self._igam(pl_module).observes_a_share():
             meter = self._meter(pl_module)
@@ -96,7 +92,7 @@ class InformationGuide(lightning.Callback):
                 meter.merge(joint)
 
     def on_train_batch_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Refresh late, where training was resumed from between an epoch's last step and its end.
 
@@ -107,8 +103,8 @@ class InformationGuide(lightning.Callback):
 
     def on_train_batch_end(
         self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
+        trainer: Trainer,
+        pl_module: LightningModule,
         outputs: Tensor | Mapping[str, Any] | None,
         batch: Any,
         batch_idx: int,
@@ -121,11 +117,11 @@ class InformationGuide(lightning.Callback):
         self._igam(pl_module).observe(outputs["embeddings"], outputs["labels"])
         self._observed = trainer.current_epoch
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refresh the margins and log the amounts."""
         self._end_epoch(trainer.current_epoch, pl_module)
 
-    def _end_epoch(self, epoch: int, pl_module: lightning.LightningModule) -> None:
+    def _end_epoch(self, epoch: int, pl_module: LightningModule) -> None:
         self._observed = None
         if (epoch + 1) % self.every_n_epochs:
             return
@@ -143,13 +139,13 @@ class InformationGuide(lightning.Callback):
                 }
             )
 
-    def _meter(self, pl_module: lightning.LightningModule) -> InformationMeter:
+    def _meter(self, pl_module: LightningModule) -> InformationMeter:
         meter = self._igam(pl_module).information
         if meter is None:
             raise ArgumentError("information: got None; expected a meter, for InformationGuide to feed")
         return meter
 
-    def _igam(self, pl_module: lightning.LightningModule) -> IGAM:
+    def _igam(self, pl_module: LightningModule) -> IGAM:
         head: Any = pl_module
         for name in self.head.split("."):
             head = getattr(head, name, None)

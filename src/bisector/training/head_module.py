@@ -10,17 +10,12 @@ from typing import Any, ClassVar
 import torch
 
 from bisector.data.keyed import keyed_seed
-from bisector.errors import missing_extra
 from bisector.heads import IGAM
+from bisector.training._lightning import LightningModule
 from bisector.training.guide import InformationGuide
 
-try:
-    import lightning
-except ImportError as error:
-    raise missing_extra("lightning", "train") from error
 
-
-class HeadModule(lightning.LightningModule):
+class HeadModule(LightningModule):
     """A LightningModule with a head of bisector somewhere in it.
 
     Args:

@@ -29,13 +29,7 @@ class Order(Protocol):
 
 
 class ResumableBatches(DataLoader[Any]):
-    """Batches that an order names by keys; they can be resumed at any of them.
-
-    Args:
-        made: gives the batch of a key.
-        order: the keys of an epoch's batches.
-        workers: processes that make the batches.
-    """
+    """Batches that an order names by keys; they can be resumed at any of them."""
 
     def __init__(self, made: Dataset[Any], order: Order, workers: int = 0) -> None:
         self._order = order

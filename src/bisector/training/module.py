@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bisector.engine.placement import is_sharded
+from bisector.engine.sharded import is_sharded
 from bisector.errors import require
 from bisector.heads import Head
 from bisector.optim.rowwise_adamw import RowwiseAdamW

@@ -13,12 +13,7 @@ _launcher = os.environ.get(
 
 
 def leave_with(parent: int, stop: Event | None = None) -> None:
-    """End this process as soon as its parent is gone or `stop` is set, whatever it is doing then.
-
-    Args:
-        parent: its number; it may be gone already.
-        stop: what the parent sets when nothing more is wanted.
-    """
+    """End this process as soon as its parent is gone or `stop` is set, whatever it is doing then."""
     threading.Thread(target=_watch, args=(parent, stop), daemon=True).start()
 
 

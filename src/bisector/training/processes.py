@@ -29,17 +29,11 @@ Progress = Callable[[str, int], None]
 
 @dataclass(frozen=True)
 class Order:
-    """How cells are to be trained.
+    """How cells are to be trained."""
 
-    Args:
-        cells: the folder of theirs, or None to keep nothing.
-        machine: with which means.
-        keep: whether checkpoints stay.
-    """
-
-    cells: Path | None
-    machine: Machine
-    keep: bool = False
+    cells: Path | None  # the folder of theirs, or None to keep nothing
+    machine: Machine  # with which means
+    keep: bool = False  # whether checkpoints stay
 
 
 def default_jobs(machine: Machine) -> int:
@@ -51,12 +45,6 @@ def default_jobs(machine: Machine) -> int:
 
 def run_cells(cells: Sequence[AnyCell], order: Order, jobs: int, progress: Progress) -> list[Any]:
     """Return the results of the cells in their order; those that are done already are not trained again.
-
-    Args:
-        cells: of a comparison.
-        order: how they are trained.
-        jobs: trainings at a time.
-        progress: told after every epoch, and at once of what is done.
 
     Raises:
         ArgumentError: as `train_cells`.

@@ -13,16 +13,17 @@ from typing import Any
 
 import torch
 
-from bisector.errors import ArgumentError, missing_extra
+from bisector.errors import ArgumentError, reason_of
+from bisector.training._lightning import (
+    Callback,
+    LightningDataModule,
+    LightningModule,
+    MisconfigurationException,
+    Trainer,
+)
 from bisector.training.checkpoints import AtomicCheckpoints
 from bisector.training.parents import leave_with_launcher
 from bisector.training.recipe import Machine
-
-try:
-    import lightning
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-except ImportError as error:
-    raise missing_extra("lightning", "train") from error
 
 Progress = Callable[[int], None]
 """Told the epochs that were done since the last call."""
@@ -31,18 +32,13 @@ Progress = Callable[[int], None]
 def make_trainer(
     epochs: int,
     machine: Machine,
-    callbacks: Sequence[lightning.Callback],
+    callbacks: Sequence[Callback],
     given: Mapping[str, Any],
     **defaults: Any,
-) -> lightning.Trainer:
+) -> Trainer:
     """Return the Trainer of a training that can be killed at any moment.
 
-    Args:
-        epochs: in all.
-        machine: with which means.
-        callbacks: ours, after those that are given.
-        given: arguments of the Trainer, which win over ours.
-        defaults: further ones of ours.
+    What is given wins over our options and defaults; our callbacks come after those that are given.
 
     Raises:
         ArgumentError: Lightning refuses them.
@@ -64,15 +60,15 @@ def make_trainer(
     }
     callbacks = [*given.get("callbacks", []), *callbacks]
     try:
-        return lightning.Trainer(**{**ours, **defaults, **given, "callbacks": callbacks})
+        return Trainer(**{**ours, **defaults, **given, "callbacks": callbacks})
     except (MisconfigurationException, ValueError, ImportError) as error:  # a precision can need a package
-        raise ArgumentError(f"trainer: {' '.join(str(error).split())}") from None
+        raise ArgumentError(f"trainer: {reason_of(error)}") from None
 
 
 def fit(
-    runner: lightning.Trainer,
-    model: lightning.LightningModule,
-    batches: lightning.LightningDataModule,
+    runner: Trainer,
+    model: LightningModule,
+    batches: LightningDataModule,
     last: Path | None,
 ) -> None:
     """Train, from a checkpoint if there is one.
@@ -91,7 +87,7 @@ def fit(
         raise ArgumentError(f"trainer: {error}") from None
 
 
-class Clock(lightning.Callback):
+class Clock(Callback):
     """Tell the epochs as they pass, and measure the seconds of all that led to the result."""
 
     def __init__(self, progress: Progress) -> None:
@@ -112,12 +108,12 @@ class Clock(lightning.Callback):
         """Resume."""
         self.before, self.start = state_dict["seconds"], time.perf_counter()
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tell the epochs that were done before."""
         if trainer.current_epoch:
             self.progress(trainer.current_epoch)
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tell the epoch."""
         self.progress(1)
 
@@ -147,8 +143,12 @@ def quiet_lightning() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
         try:
             yield
-        except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker"):
+        except (
+            RuntimeError,
+            EOFError,
+            ConnectionError,
+        ) as error:  # the last two while it handed a tensor over
+            if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
                 raise
             raise ArgumentError(
                 "workers: a process that loads data was killed, perhaps for want of memory; what is done is kept: "

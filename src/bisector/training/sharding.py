@@ -6,15 +6,9 @@ from typing import Any
 import torch
 
 from bisector.engine.gradients import GradScaler, clip_grad_norm_
-from bisector.engine.placement import alongside, is_sharded, whole_on_first
-from bisector.errors import missing_extra
+from bisector.engine.sharded import alongside, is_sharded, whole_on_first
 from bisector.heads import shard_classes
-
-try:
-    import lightning
-    from lightning.pytorch.strategies import DDPStrategy
-except ImportError as error:
-    raise missing_extra("lightning", "train") from error
+from bisector.training._lightning import DDPStrategy, Trainer
 
 
 class ShardedDDP(DDPStrategy):
@@ -39,7 +33,7 @@ class ShardedDDP(DDPStrategy):
         """Whether weights are loaded after `setup`: yes, since those on the meta device have no place before."""
         return True
 
-    def setup(self, trainer: lightning.Trainer) -> None:
+    def setup(self, trainer: Trainer) -> None:
         """Cut the classes before the optimisers are made and DDP wraps the module."""
         assert self.lightning_module is not None
         self.model_to_device()

@@ -6,9 +6,9 @@ import pytest
 import torch
 from scipy import stats
 
-from bisector.detection.evaluation import compare_scores, evaluate_boxes
+from bisector.detection.evaluation import evaluate_boxes
 from bisector.errors import ArgumentError
-from bisector.report.detection_text import format_classes, format_compared, format_scores
+from bisector.report.detection_text import format_classes, format_compared, format_scores, score_rows
 
 AP = {"linear": {0: 0.20, 1: 0.23, 2: 0.26}, "igam": {2: 0.29, 0: 0.22, 3: 0.4}}
 
@@ -30,48 +30,45 @@ def runs(scores):
 
 
 def test_mean_and_deviation_are_numpys(runs):
-    linear, igam = compare_scores(runs)
-    for row, name in ((linear, "linear"), (igam, "igam")):
+    for row, name in zip(score_rows(runs), ("linear", "igam"), strict=True):
         values = list(AP[name].values())
-        assert row.head == name
-        assert row.seeds == tuple(sorted(AP[name]))
+        assert (row.head, row.runs) == (name, 3)
         assert row.mean["ap"] == pytest.approx(np.mean(values))
         assert row.deviation["ap"] == pytest.approx(np.std(values, ddof=1))
         assert row.mean["ap75"] == pytest.approx(0.1)  # a run without it does not count
 
 
 def test_differences_are_of_the_seeds_of_both(runs):
-    linear, igam = compare_scores(runs)
-    assert linear.difference == {}
-    assert compare_scores(runs, "igam")[1].difference == {}
+    linear, igam = score_rows(runs)
     differences = [0.22 - 0.20, 0.29 - 0.26]
-    found = igam.difference["ap"]
+    found = igam.less(linear, "ap")
     interval = stats.t.interval(0.95, 1, loc=np.mean(differences), scale=stats.sem(differences))
     assert (found.mean, found.low, found.high) == pytest.approx((np.mean(differences), *interval))
-    assert found.pairs == 2
-    assert igam.difference["ap75"].pairs == 1
+    assert (found.pairs, igam.less(linear, "ap75").pairs) == (2, 1)
+    assert "Difference from IGAM" in format_compared(runs, "igam")
 
 
-def test_one_seed_has_no_deviation(runs):
-    linear, igam = compare_scores([runs[0], runs[4]])
+def test_one_seed_has_no_deviation_and_no_interval(runs):
+    linear, igam = score_rows([runs[0], runs[4]])
+    found = igam.less(linear, "ap")
     assert math.isnan(linear.deviation["ap"])
-    assert igam.difference["ap"].mean == pytest.approx(0.02)
-    assert math.isnan(igam.difference["ap"].low)
+    assert found.mean == pytest.approx(0.02)
+    assert math.isnan(found.low)
 
 
 def test_runs_that_cannot_be_compared_are_told(runs, scores):
-    with pytest.raises(ArgumentError, match="linear with seed 0 twice"):
-        compare_scores([*runs, runs[0]])
-    with pytest.raises(ArgumentError, match="baseline: got 'c2am'; expected one of linear, igam"):
-        compare_scores(runs, "c2am")
     other = replace(scores, class_names=tuple("abcdefg"))
-    with pytest.raises(ArgumentError, match="other classes in c2am with seed 1"):
-        compare_scores([*runs, ("c2am", 1, other)])
-    assert compare_scores([]) == []
+    for wrong, baseline, told in (
+        ([*runs, runs[0]], "", "linear with seed 0 twice"),
+        (runs, "c2am", "baseline: got 'c2am'; expected one of linear, igam"),
+        ([*runs, ("c2am", 1, other)], "", "other classes in c2am with seed 1"),
+    ):
+        with pytest.raises(ArgumentError, match=told):
+            format_compared(wrong, baseline)
 
 
 def test_the_table_has_a_row_a_head(runs, scores):
-    text = format_compared(compare_scores(runs))
+    text = format_compared(runs)
     lines = text.splitlines()
     linear = next(line for line in lines if line.startswith("Linear"))
     assert "23.0 ± 3.0" in linear
@@ -94,7 +91,7 @@ def test_runs_of_one_name_are_its_seeds(runs, scores):
 
 def test_unequal_numbers_of_runs_are_a_column(runs):
     unequal = runs[:-1]
-    text = format_compared(compare_scores(unequal))
+    text = format_compared(unequal)
     for head, count in (("Linear", "3"), ("IGAM", "2")):
         line = next(line for line in text.splitlines() if line.startswith(head))
         assert line.split()[1] == count
@@ -104,7 +101,7 @@ def test_unequal_numbers_of_runs_are_a_column(runs):
     assert "Runs" in text
     assert "± standard deviation over the runs of each" in text
     assert "seeds" not in text
-    assert "Seeds" not in format_compared(compare_scores(runs))
+    assert "Seeds" not in format_compared(runs)
 
 
 def test_scores_without_numbers_are_words(scores):
@@ -122,7 +119,7 @@ def test_scores_without_numbers_are_words(scores):
 
 
 def test_narrow_terminals_have_more_blocks(runs):
-    lines = format_compared(compare_scores(runs), 80).splitlines()
+    lines = format_compared(runs, width=80).splitlines()
     assert max(map(len, lines)) <= 80
     assert sum(line.startswith("Linear") for line in lines) > 1
 

@@ -13,7 +13,7 @@ from bisector.data.boxes.picture import Picture, cut_at_border
 FLAGS = "0, 1, true or false"
 
 _WORDS = {"true": True, "false": False, "": False, "none": False, "null": False, "unspecified": False}
-_ROUNDING = 1.0  # pixels: so far outside is nothing to tell; COCO's own boxes are by hundredths
+_ROUNDING = 1.0  # pixels: so far outside is nothing to report; COCO's own boxes are by hundredths
 
 
 def integer_id(value: object) -> int | None:
@@ -96,7 +96,7 @@ class LeftOut:
         )
 
 
-class Frame(NamedTuple):
+class ImageInfo(NamedTuple):
     """What is known of an image before its boxes."""
 
     id: int | str
@@ -107,7 +107,7 @@ class Frame(NamedTuple):
     not_exhaustive: tuple[int, ...] = ()
 
 
-class Row(NamedTuple):
+class Annotation(NamedTuple):
     """One annotation of a file."""
 
     id: int
@@ -118,17 +118,19 @@ class Row(NamedTuple):
     written: tuple[float, float, float, float]  # x y width height
 
 
-def pictures_of(frames: Sequence[Frame], rows: Sequence[Sequence[Row]], faults: LeftOut) -> list[Picture]:
+def pictures_of(
+    infos: Sequence[ImageInfo], rows: Sequence[Sequence[Annotation]], faults: LeftOut
+) -> list[Picture]:
     """Make pictures of images and the annotations of each; all boxes of a file are cut at the borders at once.
 
-    >>> row = Row(1, 1, (2, 2, 12, 7), False, float("nan"), (2, 2, 10, 5))
-    >>> pictures_of([Frame(4, "a.jpg", 8, 8)], [[row]], LeftOut("a.json"))[0].boxes
+    >>> row = Annotation(1, 1, (2, 2, 12, 7), False, float("nan"), (2, 2, 10, 5))
+    >>> pictures_of([ImageInfo(4, "a.jpg", 8, 8)], [[row]], LeftOut("a.json"))[0].boxes
     tensor([[2., 2., 8., 7.]])
     """
     flat = [row for some in rows for row in some]
     lengths = torch.tensor([len(some) for some in rows], dtype=torch.long)
-    of_image = torch.arange(len(frames)).repeat_interleave(lengths)
-    sizes = torch.tensor([(f.width, f.height) for f in frames], dtype=torch.float64).reshape(-1, 2)[of_image]
+    of_image = torch.arange(len(infos)).repeat_interleave(lengths)
+    sizes = torch.tensor([(f.width, f.height) for f in infos], dtype=torch.float64).reshape(-1, 2)[of_image]
     corners = torch.tensor([row.corners for row in flat], dtype=torch.float64).reshape(-1, 4)
     cut = cut_at_border(corners, sizes)
     boxes = cut.float()
@@ -147,7 +149,7 @@ def pictures_of(frames: Sequence[Frame], rows: Sequence[Sequence[Row]], faults: 
     ):
         if wrong.any():
             first = int(wrong.nonzero()[0, 0])
-            where = f"annotation {flat[first].id} ({frames[int(of_image[first])].file})"
+            where = f"annotation {flat[first].id} ({infos[int(of_image[first])].file})"
             faults.add(fault, where, count=int(wrong.sum()))
     areas = torch.tensor([row.area for row in flat], dtype=torch.float64)
     spans = (corners[:, 2:] - corners[:, :2]).prod(dim=1)
@@ -161,9 +163,9 @@ def pictures_of(frames: Sequence[Frame], rows: Sequence[Sequence[Row]], faults: 
         ),  # in 64 bits: sizes have sharp limits
         "written": torch.tensor([row.written for row in flat], dtype=torch.float64).reshape(-1, 4),
     }
-    counts = torch.bincount(of_image[kept], minlength=len(frames)).tolist()
+    counts = torch.bincount(of_image[kept], minlength=len(infos)).tolist()
     parts = zip(*(torch.split(column[kept], counts) for column in columns.values()), strict=True)
     return [
-        Picture(**frame._asdict(), **dict(zip(columns, own, strict=True)))
-        for frame, own in zip(frames, parts, strict=True)
+        Picture(**info._asdict(), **dict(zip(columns, own, strict=True)))
+        for info, own in zip(infos, parts, strict=True)
     ]

@@ -83,7 +83,7 @@ class BoxSet:
         self.left_out = tuple(left_out)
         self.root = None if root is None else str(root)
         self.pixel_range = pixel_range
-        self._hold(tuple(pictures))
+        self._set_pictures(tuple(pictures))
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -127,7 +127,7 @@ class BoxSet:
         """The same set with some of its pictures, in the order given; ids stay as they are."""
         chosen = indices.tolist() if isinstance(indices, Tensor) else indices
         other = copy.copy(self)
-        other._hold(tuple(self.pictures[i] for i in chosen))
+        other._set_pictures(tuple(self.pictures[i] for i in chosen))
         if left_out is not None:
             other.left_out = tuple(left_out)
         return other
@@ -193,7 +193,7 @@ class BoxSet:
         require(fine, "frequency", tuple(letters[:9]), f"{classes} of 'r', 'c', 'f'")
         return tuple(letters)
 
-    def _hold(self, pictures: tuple[Picture, ...]) -> None:
+    def _set_pictures(self, pictures: tuple[Picture, ...]) -> None:
         """Take these pictures, having checked and counted them all at once."""
         self.pictures = pictures
         unlike = len({picture.id for picture in pictures}) == len(pictures)
@@ -226,11 +226,11 @@ def _checked(pictures: Sequence[Picture], classes: int) -> tuple[Tensor, Tensor]
     check(~inside.all(1), "boxes", boxes, "x1 < x2 and y1 < y2 inside the picture")
     written = [picture.written for picture in pictures if picture.written is not None]
     if written:
-        told = torch.tensor([picture.written is not None for picture in pictures])[of_picture]
-        cut = cut_at_border(corners_of(torch.cat(written)), sizes[told])
+        given = torch.tensor([picture.written is not None for picture in pictures])[of_picture]
+        cut = cut_at_border(corners_of(torch.cat(written)), sizes[given])
         changed = torch.zeros(len(boxes), dtype=torch.bool)
         # A file may have corners, of which `written` is the difference: the last bits are not the same.
-        changed[told] = ~torch.isclose(cut, boxes[told].double(), rtol=1e-6, atol=1e-3).all(1)
+        changed[given] = ~torch.isclose(cut, boxes[given].double(), rtol=1e-6, atol=1e-3).all(1)
         legal = "the box that its `written` says, cut at the border: change both, or have written=None"
         check(changed, "boxes", boxes, legal)
     alone = ~torch.cat([picture.crowd for picture in pictures])

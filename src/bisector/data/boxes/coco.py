@@ -11,9 +11,9 @@ from typing import Any
 
 from bisector.data.boxes.annotations import (
     FLAGS,
-    Frame,
+    Annotation,
+    ImageInfo,
     LeftOut,
-    Row,
     flag,
     image_id,
     integer_id,
@@ -41,9 +41,9 @@ def read_coco(
 ) -> BoxSet:
     """Read the boxes of a COCO json file, or of an LVIS one (its images name the classes verified to be absent).
 
-    Boxes are cut at the border of their image; one of which nothing is left, or that is no box, is left out and
-    told. A box that is missing is that of its mask. An annotation whose `iscrowd` is set is kept as a crowd. Ids
-    may be written as texts, and that of an image be any text.
+    Boxes are cut at the border of their image; one of which nothing is left, or that is no box, is left out,
+    which is reported. A box that is missing is that of its mask. An annotation whose `iscrowd` is set is kept as a
+    crowd. Ids may be written as texts, and that of an image be any text.
 
     Args:
         file: the json file.
@@ -51,7 +51,7 @@ def read_coco(
             a file that is only scored against.
         train: the set trained on, whose classes this one is to have.
         name: of the set, for people; None: that of the file.
-        skip_missing: leave out images whose file is missing, and tell; otherwise that is an error.
+        skip_missing: leave out images whose file is missing, and report them; otherwise that is an error.
         need_images: whether a folder given must hold all images; without, as for a set that is only scored
             against, every record is kept whatever files are there.
 
@@ -89,7 +89,7 @@ def read_coco(
             if file is None
         ]
         require_images(lost, len(records), looked_at, faults, skip_missing=skip_missing)
-    frames, rows = [], []
+    infos, rows = [], []
     for record, image in zip(records, found, strict=True):
         if image is not None:
             size = _size(path.name, record, image, root)
@@ -97,10 +97,10 @@ def read_coco(
                 _labels_named(path.name, record, field, labels)
                 for field in ("neg_category_ids", "not_exhaustive_category_ids")
             )
-            frames.append(Frame(record["id"], image, *size, *known))
+            infos.append(ImageInfo(record["id"], image, *size, *known))
             rows.append([_row(annotation, labels) for annotation in annotations.get(record["id"], ())])
     return BoxSet(
-        pictures_of(frames, rows, faults),
+        pictures_of(infos, rows, faults),
         names,
         name=name or path.stem,
         style="lvis" if lvis else "coco",
@@ -115,10 +115,8 @@ def box_around(mask: object) -> list[float] | None:
     """Box (x, y, width, height) of a mask as COCO's files have it; None where it holds none.
 
     A polygon's box goes through its outermost points, as in COCO's own files; that of a run-length encoding, also
-    a compressed one, around its pixels.
-
-    Args:
-        mask: polygons [[x1, y1, x2, y2, ...], ...], one such polygon, or {"size": [height, width], "counts": ...}.
+    a compressed one, around its pixels. A mask is polygons [[x1, y1, x2, y2, ...], ...], one such polygon, or
+    {"size": [height, width], "counts": ...}.
 
     >>> box_around([[2, 3, 12, 3, 12, 8], [1, 4, 2, 4, 2, 5]])
     [1.0, 3.0, 11.0, 5.0]
@@ -338,10 +336,10 @@ def _labels_named(file: str, image: Record, field: str, labels: Mapping[int, int
     return tuple(found)
 
 
-def _row(annotation: Record, labels: Mapping[int, int]) -> Row:
+def _row(annotation: Record, labels: Mapping[int, int]) -> Annotation:
     box: Any = annotation.get("bbox")
     x, y, width, height = map(number, box) if isinstance(box, list) and len(box) == 4 else [math.nan] * 4
-    return Row(
+    return Annotation(
         id=annotation["id"],
         label=labels[annotation["category_id"]],
         corners=(x, y, x + width, y + height),

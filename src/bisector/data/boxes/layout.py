@@ -78,14 +78,10 @@ def find_json_parts(folder: Path) -> dict[str, Path]:
 def image_folders(
     file: Path, images: str | None, folder: Path | None = None, *, inherited: bool = False
 ) -> list[Path]:
-    """The folders in which the images of a json file may lie: the one given, or the usual ones.
+    """The folders in which the images of a json file may lie: the one given, or the usual ones of its data set.
 
-    Args:
-        file: the json file.
-        images: the folder of its images, where it was given.
-        folder: of the data set.
-        inherited: whether `images` was given for the training part and this is another; its images may be beside
-            them, in files of the same names.
+    Images that are `inherited`, given for the training part where this is another, may be beside those of training
+    in files of the same names.
     """
     parts = _folder_names(file)
     if images is None:
@@ -165,17 +161,15 @@ def require_images(
         return
     if not skip_missing or len(lost) == whole:
         names = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
-        told = f"{len(lost):,} of {whole:,} files are missing in {folder}: {names}"
-        raise ArgumentError(f"images: {told}; expected the folder that they are in")
+        got = f"{len(lost):,} of {whole:,} files are missing in {folder}: {names}"
+        raise ArgumentError(f"images: {got}; expected the folder that they are in")
     faults.add("without a file, left out", lost[0], count=len(lost), what="images")
 
 
 def files_below(folder: Path, faults: LeftOut) -> list[str]:
     """The paths of all files below a folder, links followed but never in a circle.
 
-    Args:
-        folder: where to look.
-        faults: is told of names that are no UTF-8, which no list and no page can hold.
+    Names that are no UTF-8, which no list and no page can hold, are among the faults.
 
     Raises:
         ArgumentError: if a folder cannot be read.

@@ -40,9 +40,9 @@ def load_boxes(
     A VOC folder is divided by its lists: train.txt and val.txt, else trainval.txt, and test.txt; without any, by
     the subfolders train, valid and test of its annotations. Two years of VOC are not read as one (VOC07+12). A
     folder of COCO or LVIS files has a training and a validation file; which files those are, and where images are
-    looked for, is told by `bisector.data.boxes.layout.find_json_parts`. Where nothing is for validation, 20% of the
-    training pictures are; those of one file stay together. Files that two parts have are told, in `left_out` of the
-    later one. Pictures of more than 8 bits are brought to 8 by one scale for all parts, which is told too.
+    looked for, says `bisector.data.boxes.layout.find_json_parts`. Where nothing is for validation, 20% of the
+    training pictures are; those of one file stay together. Files that two parts have are a line in `left_out` of
+    the later one. Pictures of more than 8 bits are brought to 8 by one scale for all parts, which is a line too.
 
     Args:
         data: a folder, a json file, or a Python file with options (`bisector.data.plugins`).
@@ -53,7 +53,7 @@ def load_boxes(
         seed: decides what is drawn: a validation part, the long tail, what a plugin draws.
         imbalance: boxes of the commonest class over those of the rarest in the training part, which is thinned to a
             long tail in the style of COCO-LT (see `long_tailed`); 1 leaves it as it is.
-        skip_missing: leave out pictures whose image file is missing, and tell; otherwise that is an error.
+        skip_missing: leave out pictures whose image file is missing, and report them; otherwise that is an error.
         need_images: whether image files must be there; without, as for what is only scored against, every picture
             is kept whatever files there are.
         pixel_range: the values of pixels of more than 8 bits that become 0 and 255, as a model was trained with;
@@ -116,19 +116,19 @@ def _give_scale(splits: BoxSplits, pixel_range: PixelRange | None) -> None:
         if not picture.file.lower().endswith(_EIGHT_BITS)
     )
     files = list(found)
-    scale, told = common_range(files, files, pixel_range)
+    scale, note = common_range(files, files, pixel_range)
     for part in splits.parts:
         part.pixel_range = scale
-    if told:
-        splits.train.left_out += (f"{splits.train.name}: {told}",)
+    if note:
+        splits.train.left_out += (f"{splits.train.name}: {note}",)
 
 
 def _divided(parts: dict[str, BoxSet], seed: int) -> BoxSplits:
-    """The parts with what is told of files that they have in common, validation drawn where there is none."""
+    """The parts with lines about files that they have in common, validation drawn where there is none."""
     for place, part in enumerate(parts.values()):
-        part.left_out += _told_repeats(part)
+        part.left_out += _repeated_files(part)
         for other in list(parts.values())[:place]:
-            part.left_out += _told_common(other, part)
+            part.left_out += _shared_files(other, part)
     train, validation = parts["train"], parts.get("validation")
     if validation is None:
         train, validation = _drawn_validation(train, seed)
@@ -153,26 +153,26 @@ def _drawn_validation(boxes: BoxSet, seed: int) -> tuple[BoxSet, BoxSet]:
     return boxes.subset((~held).nonzero()[:, 0], left_out=[*boxes.left_out, line]), validation
 
 
-def _told_repeats(boxes: BoxSet) -> tuple[str, ...]:
+def _repeated_files(boxes: BoxSet) -> tuple[str, ...]:
     """A line where some pictures of a set are of the same file, under other ids; which."""
     names: dict[Hashable, list[str]] = {}
     for file, picture in zip(boxes.files(), boxes, strict=True):
         names.setdefault(file, []).append(f"{picture.file} (image {picture.id})")
     repeats = [" = ".join(some) for some in names.values() if len(some) > 1]
-    told = f"files that several images have, which stay in one part where parts are drawn: {len(repeats):,}"
-    return (f"{boxes.name}: {told}: {_first(repeats)}",) if repeats else ()
+    line = f"files that several images have, which stay in one part where parts are drawn: {len(repeats):,}"
+    return (f"{boxes.name}: {line}: {_first(repeats)}",) if repeats else ()
 
 
-def _told_common(train: BoxSet, other: BoxSet) -> tuple[str, ...]:
+def _shared_files(train: BoxSet, other: BoxSet) -> tuple[str, ...]:
     """A line where pictures of another part are those of training, by a mistake of files or folder; which."""
     if train.root is None and train.style != "voc":
         return ()  # files of two lists without a folder are not known to be the same
     known = set(train.files())
     common = [picture.file for file, picture in zip(other.files(), other, strict=True) if file in known]
     where = f", in {train.root}" if train.root == other.root is not None else ""
-    told = f"{len(common):,} of {len(other):,} images are those of {train.name}{where}: {_first(common)}"
+    line = f"{len(common):,} of {len(other):,} images are those of {train.name}{where}: {_first(common)}"
     hint = "" if other.style == "voc" else "; if they are others, their folder is to be given"
-    return (f"{other.name}: {told}{hint}",) if common else ()
+    return (f"{other.name}: {line}{hint}",) if common else ()
 
 
 def _first(names: Sequence[str]) -> str:

@@ -128,13 +128,8 @@ def read_pixels(
     """Decode an image as it is stored: COCO's and VOC's boxes are in stored pixels, whatever EXIF says of them.
 
     Where the annotated size is that of the image turned upright by EXIF, and not the stored one, the boxes were
-    drawn on the upright image, and it is turned.
-
-    Args:
-        path: of the file.
-        picture: its annotation.
-        pixel_range: the values that become 0 and 255 where a pixel has more than 8 bits; those that this picture
-            needs (`data.images.range_of`) if None.
+    drawn on the upright image, and it is turned. `pixel_range` are the values that become 0 and 255 where a pixel
+    has more than 8 bits; those that this picture needs (`data.images.range_of`) if None.
 
     Raises:
         ArgumentError: if the file is missing, broken or of another size than the annotation says.

@@ -21,11 +21,6 @@ def tail_targets(counts: Tensor, imbalance: float, seed: int) -> Tensor:  # (C,)
     all ranks, as for images of one thing each, would ask for what cannot be had: most classes have a person in
     their pictures.)
 
-    Args:
-        counts: (C,) boxes of each class; one without a box keeps none.
-        imbalance: of the commonest class over the rarest, at least 1.
-        seed: orders equal counts.
-
     >>> tail_targets(torch.tensor([100, 900, 0, 90]), imbalance=9, seed=0)
     tensor([100, 900,   0,  90])
     >>> tail_targets(torch.tensor([900, 900, 0, 90]), imbalance=100, seed=0).sort().values
@@ -49,8 +44,8 @@ def long_tailed(boxes: BoxSet, imbalance: float, seed: int = 0) -> BoxSet:
     it is not its published list of images. The classes are served from the rarest target (`tail_targets`) to the
     commonest, each from its pictures in an order drawn from the seed: a picture is kept if no class then has more
     boxes than its target. A class that would have none keeps the one picture that exceeds targets by the fewest
-    boxes. Pictures without a box to train on are left out. What was reached is `counts` of the result, and told
-    in its `left_out`.
+    boxes. Pictures without a box to train on are left out. What was reached is `counts` of the result, and a
+    line of its `left_out`.
 
     Args:
         boxes: the training part.
@@ -92,12 +87,12 @@ def long_tailed(boxes: BoxSet, imbalance: float, seed: int = 0) -> BoxSet:
         *((n, target) for n, target in zip(have, wanted, strict=True) if target), strict=True
     )
     fewer, more = (sum(map(compare, reached, asked)) for compare in (lt, gt))
-    told = (
+    line = (
         f"{boxes.name}: {len(kept):,} of {len(boxes):,} pictures kept for a long tail in the style of COCO-LT, "
         f"{max(reached):,} to {min(reached):,} boxes a class (wanted {max(asked):,} to {min(asked):,}; "
         f"{fewer} classes have fewer, {more} more)"
     )
-    return boxes.subset(sorted(kept), left_out=[*boxes.left_out, told])
+    return boxes.subset(sorted(kept), left_out=[*boxes.left_out, line])
 
 
 def repeat_factors(train: BoxSet, threshold: float) -> Tensor:  # (N,) float64

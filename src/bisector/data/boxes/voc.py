@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from bisector.data.boxes.annotations import FLAGS, Frame, LeftOut, Row, flag, number, pictures_of
+from bisector.data.boxes.annotations import FLAGS, Annotation, ImageInfo, LeftOut, flag, number, pictures_of
 from bisector.data.boxes.box_set import BoxSet
 from bisector.data.boxes.layout import SUBFOLDERS, files_below, require_images, voc_places
 from bisector.data.boxes.picture import stored_size
@@ -42,13 +42,8 @@ def read_voc(folder: Path, *, skip_missing: bool = False, need_images: bool = Tr
 
     Coordinates are taken as they stand, as torchvision and most programs do, and scored as they stand. (VOC's own
     count pixels from 1, the last one in: read so, a box begins one pixel late. Those of other programs do not.)
-    Objects marked difficult are crowds: not trained on, and ignored when scored.
-
-    Args:
-        folder: as `bisector.data.boxes.layout.find_voc` finds it.
-        skip_missing: leave out images whose file is missing, and tell; otherwise that is an error.
-        need_images: whether files must be there; without, as for a set that is only scored against, every image of
-            a list is kept.
+    Objects marked difficult are crowds: not trained on, and ignored when scored. Images whose file is missing are
+    an error, or left out and reported (`skip_missing`), or kept (without `need_images`), to be scored against.
 
     Raises:
         ArgumentError: if annotations or image files are missing, or an annotation is none.
@@ -56,24 +51,26 @@ def read_voc(folder: Path, *, skip_missing: bool = False, need_images: bool = Tr
     faults = LeftOut(folder.name)
     files = _VocFiles.of(folder, faults)
     lists = _lists(folder, files.xml)
-    told = list(faults.lines())
+    notes = list(faults.lines())
     names = {"train": "train", "validation": "val", "test": "test"}
     if "trainval" in lists and not {"train", "val"} <= set(lists):
         names = {"train": "trainval", "test": "test"}
     if names["train"] not in lists:
         held = set().union(*lists.values())
         lists["train"] = tuple(image for image in files.xml.stems() if image not in held)
-        told.append(
+        notes.append(
             f"{folder.name}: no train.txt: {len(lists['train']):,} images that are in no list are for it"
         )
     # Of VOC 2012 the list of test images is public, their annotations are not.
     if "test" in lists and not any(files.xml.exact(image) for image in lists["test"]):
-        told.append(f"{folder.name}: test.txt has no annotations: no test part")
+        notes.append(f"{folder.name}: test.txt has no annotations: no test part")
         del lists["test"]
     parsed = {part: _annotations(files, name, lists[name]) for part, name in names.items() if lists.get(name)}
     if "train" not in parsed:
         raise ArgumentError(f"data: no image in {names['train']}.txt of {folder}")
-    found = {thing.name for some in parsed.values() for annotation in some for thing in annotation.things}
+    found = {
+        element.name for some in parsed.values() for annotation in some for element in annotation.objects
+    }
     if not found:
         raise ArgumentError("data: no annotation has a box; expected at least 1 class")
     classes = VOC_CLASSES if found <= set(VOC_CLASSES) else tuple(sorted(found))
@@ -84,7 +81,7 @@ def read_voc(folder: Path, *, skip_missing: bool = False, need_images: bool = Tr
         name = f"{folder.name} {names[part]}"
         parts[part] = _box_set(files, numbered, classes, name, skip_missing, need_images)
         first += len(annotations)
-    parts["train"].left_out += tuple(told)
+    parts["train"].left_out += tuple(notes)
     return parts
 
 
@@ -161,7 +158,7 @@ class _VocFiles:
         return cls(folder, _Names(annotations, xml), _Names(images, place), place)
 
 
-class _Thing(NamedTuple):
+class _Object(NamedTuple):
     """An object of an annotation."""
 
     name: str
@@ -169,18 +166,18 @@ class _Thing(NamedTuple):
     difficult: bool
 
 
-class _Annotation(NamedTuple):
+class _ImageXml(NamedTuple):
     """The XML of one image."""
 
     image: str
-    file: str | None  # as it is told
+    file: str | None  # as the XML has it
     size: tuple[float, float]
-    things: list[_Thing]
+    objects: list[_Object]
 
 
 def _box_set(
     files: _VocFiles,
-    annotations: Mapping[int, _Annotation],
+    annotations: Mapping[int, _ImageXml],
     class_names: Sequence[str],
     name: str,
     skip_missing: bool,
@@ -188,30 +185,30 @@ def _box_set(
 ) -> BoxSet:
     faults = LeftOut(name)
     labels = {own: label for label, own in enumerate(class_names, 1)}
-    frames: list[Frame] = []
-    rows: list[list[Row]] = []
+    infos: list[ImageInfo] = []
+    rows: list[list[Annotation]] = []
     lost = []
     next_id = 1
-    for number_, annotation in annotations.items():
+    for own_id, annotation in annotations.items():
         file = _image_file(annotation, files)
         if file is None and need_images:
-            lost.append(f"{annotation.image}.jpg (image {number_})")
+            lost.append(f"{annotation.image}.jpg (image {own_id})")
             continue
         file = file or f"{files.place}/{annotation.image}.jpg".removeprefix("/")
         width, height = annotation.size
         if not (width >= 1 and height >= 1):  # programs that do not know it write 0; NaN is not >= 1
             width, height = stored_size(files.folder / file)
-        frames.append(Frame(number_, file, int(width), int(height)))
+        infos.append(ImageInfo(own_id, file, int(width), int(height)))
         rows.append([])
-        for own, (thing, corners, difficult) in enumerate(annotation.things, next_id):
+        for own, (class_name, corners, difficult) in enumerate(annotation.objects, next_id):
             x1, y1, x2, y2 = corners
             written = (x1, y1, x2 - x1, y2 - y1)
-            rows[-1].append(Row(own, labels[thing], corners, difficult, math.nan, written))
+            rows[-1].append(Annotation(own, labels[class_name], corners, difficult, math.nan, written))
         next_id += len(rows[-1])
     folder = files.folder / files.place
     require_images(lost, len(annotations), folder, faults, skip_missing=skip_missing)
     return BoxSet(
-        pictures_of(frames, rows, faults),
+        pictures_of(infos, rows, faults),
         class_names,
         name=name,
         style="voc",
@@ -220,16 +217,16 @@ def _box_set(
     )
 
 
-def _image_file(annotation: _Annotation, files: _VocFiles) -> str | None:
-    """VOC's own is the list's name with .jpg; others' may have another suffix, or the name that the xml tells."""
+def _image_file(annotation: _ImageXml, files: _VocFiles) -> str | None:
+    """VOC's own is the list's name with .jpg; others' may have another suffix, or the name in the XML."""
     image, images = annotation.image, files.images
-    told = image if annotation.file is None else annotation.file.replace("\\", "/")
+    named = image if annotation.file is None else annotation.file.replace("\\", "/")
     found = [
-        images.exact(name) for name in (f"{image}.jpg", image, f"{image.rpartition('/')[0]}/{told}", told)
+        images.exact(name) for name in (f"{image}.jpg", image, f"{image.rpartition('/')[0]}/{named}", named)
     ]
     # In another folder a name is that of the image only where no other annotation has it.
     if files.xml.stem(image.rpartition("/")[2]) == image:
-        found += [images.file(name) for name in (image, told)]
+        found += [images.file(name) for name in (image, named)]
     return next((file for file in found if file is not None), None)
 
 
@@ -272,7 +269,7 @@ def _bare(name: str) -> str:
     return start if start and f".{suffix.lower()}" in _SUFFIXES else name
 
 
-def _annotations(files: _VocFiles, name: str, images: Sequence[str]) -> list[_Annotation]:
+def _annotations(files: _VocFiles, name: str, images: Sequence[str]) -> list[_ImageXml]:
     found = [(image, files.xml.exact(image)) for image in images]
     lost = [f"{image}.xml" for image, file in found if file is None]
     if lost:
@@ -284,7 +281,7 @@ def _annotations(files: _VocFiles, name: str, images: Sequence[str]) -> list[_An
     return [_parsed(image, files.folder / file) for image, file in found if file is not None]
 
 
-def _parsed(image: str, file: Path) -> _Annotation:
+def _parsed(image: str, file: Path) -> _ImageXml:
     text = _text(file)
     try:
         root = ElementTree.fromstring(text)
@@ -292,23 +289,23 @@ def _parsed(image: str, file: Path) -> _Annotation:
         raise ArgumentError(f"data: {file} cannot be read: {error}") from None
     for element in root.iter():  # without their namespaces
         element.tag = element.tag.rpartition("}")[2]
-    objects = root.findall("object")
-    if root.tag != "annotation" or not len(root) or not all(_value(thing, "name") for thing in objects):
+    elements = root.findall("object")
+    if root.tag != "annotation" or not len(root) or not all(_value(element, "name") for element in elements):
         raise ArgumentError(f"data: {file} is no VOC annotation: expected objects with a name")
-    things = []
-    for count, thing in enumerate(objects, start=1):
-        name, box = str(_value(thing, "name")), _only(thing, "bndbox")
+    objects = []
+    for count, element in enumerate(elements, start=1):
+        name, box = str(_value(element, "name")), _only(element, "bndbox")
         x1, y1, x2, y2 = (number(_value(box, side)) for side in ("xmin", "ymin", "xmax", "ymax"))
-        given = _given(thing, "difficult")
-        difficult = flag(_value(thing, "difficult"))
+        given = _given(element, "difficult")
+        difficult = flag(_value(element, "difficult"))
         if difficult is None or len(given) > 1 or any(map(len, given)):
             shown = [ElementTree.tostring(one, "unicode") if len(one) else one.text for one in given]
             got = f"object {count} ({name}) has difficult {' and '.join(map(repr, shown))}"
             raise ArgumentError(f"data: {file}: {got}; expected {FLAGS}")
-        things.append(_Thing(name, (x1, y1, x2, y2), difficult))
+        objects.append(_Object(name, (x1, y1, x2, y2), difficult))
     size = _only(root, "size")
     width, height = (number(_value(size, side)) for side in ("width", "height"))
-    return _Annotation(image, _value(root, "filename"), (width, height), things)
+    return _ImageXml(image, _value(root, "filename"), (width, height), objects)
 
 
 def _given(element: ElementTree.Element, tag: str) -> list[ElementTree.Element]:
@@ -329,7 +326,7 @@ def _value(element: ElementTree.Element | None, tag: str) -> str | None:
 
 
 def _text(file: Path) -> str:
-    """The text of a file in the encoding that its first bytes tell, UTF-8 where they tell none.
+    """The text of a file in the encoding of its first bytes or its declaration, else UTF-8.
 
     ElementTree knows few encodings, and not "utf8", which its own `write` puts in a file where it is asked to.
 
@@ -342,8 +339,8 @@ def _text(file: Path) -> str:
         raise ArgumentError(f"data: {file} cannot be read: {error.strerror or error}") from None
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "")
     if not encoding:
-        told = re.match(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([\w.:-]+)", data[:300])
-        encoding = told[1].decode().lower() if told else "utf-8"
+        declared = re.match(rb"\s*<\?xml[^>]*?encoding\s*=\s*[\"']([\w.:-]+)", data[:300])
+        encoding = declared[1].decode().lower() if declared else "utf-8"
         encoding = _MEANT.get(encoding, encoding)
     try:
         return data.decode(encoding).removeprefix("\ufeff")

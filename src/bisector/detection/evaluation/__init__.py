@@ -1,6 +1,5 @@
 """Scores of detections: COCO's and LVIS's average precision, by class and by group of classes."""
 
-from bisector.detection.evaluation.compared import ComparedScores, compare_scores
 from bisector.detection.evaluation.detections import Detections, read_detections, write_detections
 from bisector.detection.evaluation.evaluate import (
     BoxAccuracy,
@@ -15,10 +14,8 @@ __all__ = [
     "BOX_METRICS",
     "BoxAccuracy",
     "BoxScores",
-    "ComparedScores",
     "Detections",
     "classify_boxes",
-    "compare_scores",
     "evaluate_boxes",
     "read_detections",
     "relate_scores",

@@ -1,6 +1,28 @@
-"""A page as a printer gets it."""
+"""A page as a browser shows it, and as a printer gets it."""
+
+from pathlib import Path
 
 from selenium import webdriver
+from selenium.webdriver.support.ui import WebDriverWait
+
+SECONDS = 60  # enough for a busy machine; a page that is ready does not wait
+
+
+def show(driver: webdriver.Chrome, path: Path, width: int = 1200, scheme: str = "light") -> None:
+    """Open a page and wait until every figure is drawn."""
+    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    driver.get(path.as_uri())
+    drawn = "return [...document.querySelectorAll('.plot')].every(plot => plot.querySelector('svg.main-svg'))"
+    WebDriverWait(driver, SECONDS).until(lambda driver: driver.execute_script(drawn))
+
+
+def complaints(driver: webdriver.Chrome) -> list[str]:
+    """What the browser complained of, and whether a name became code."""
+    executed = ["a name was executed"] if driver.execute_script("return window.pwned") is not None else []
+    return executed + [one["message"] for one in driver.get_log("browser") if one["level"] == "SEVERE"]
 
 
 def cut_on_paper(driver: webdriver.Chrome) -> list[str]:

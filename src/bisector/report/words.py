@@ -1,0 +1,149 @@
+"""How numbers, heads and classes are written, on every page and in a terminal."""
+
+import html
+import math
+
+from bisector.errors import require
+from bisector.heads import HEADS, LogitAdjusted
+
+
+def number(value: float, decimals: int = 1, sign: str = "") -> str:
+    """A number with the minus sign of typography; a dash for NaN.
+
+    >>> number(-0.25, 2), number(1.04, sign="+"), number(float("nan"))
+    ('−0.25', '+1.0', '–')
+    """
+    return f"{value:{sign}.{decimals}f}".replace("-", "−") if math.isfinite(value) else "–"
+
+
+def percent(share: float) -> str:
+    """A share as a percentage with one decimal; a dash for NaN.
+
+    >>> percent(0.125), percent(float("nan"))
+    ('12.5', '–')
+    """
+    return number(100 * share)
+
+
+def whole(value: float) -> str:
+    """A count; a dash for NaN.
+
+    >>> whole(1203), whole(float("nan"))
+    ('1,203', '–')
+    """
+    return f"{value:,.0f}" if math.isfinite(value) else "–"
+
+
+def significant(value: float) -> str:
+    """A probability with two significant digits.
+
+    >>> significant(0.5), significant(0.0123), significant(4e-12)
+    ('0.50', '0.012', '4.0e-12')
+    """
+    if 0 < value < 1e-4:
+        digits, _, power = f"{value:.1e}".partition("e")
+        return f"{digits}e{int(power)}"
+    return f"{value:#.2g}" if value < 0.995 else number(value, 2)
+
+
+def error(value: float) -> str:
+    """An error in bits; a plain 0 where it is exact, a dash where it is not known.
+
+    >>> error(0.0), error(0.125), error(3e-7), error(float("nan"))
+    ('0', '0.12', '3.0e-7', '–')
+    """
+    if 0 < value < 0.01:
+        return significant(value)
+    return number(value, 2) if value else "0"
+
+
+def count(amount: int, noun: str) -> str:
+    """How many, as in "1 row", "2 rows", "3 classes"."""
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{amount:,} {noun}{plural * (amount != 1)}"
+
+
+def duration(seconds: float) -> str:
+    """A time in seconds, minutes or hours, as a person would say it.
+
+    >>> duration(42.3), duration(75), duration(7500)
+    ('42 s', '1 min 15 s', '2 h 05 min')
+    """
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{seconds:.0f} s"
+    if rounded < 3600:
+        return f"{rounded // 60} min {rounded % 60:02d} s"
+    return f"{rounded // 3600} h {rounded % 3600 // 60:02d} min"
+
+
+def head_label(head: str) -> str:
+    """The name of a head for readers, with its options in parentheses: `name[:option=value[:option=value...]]`.
+
+    Options that are words speak for themselves; numbers keep the name of the option.
+
+    >>> head_label("enhanced-am-softmax")
+    'Enhanced AM-softmax'
+    >>> head_label("igam:preset=paper:max_margin=0.3")
+    'IGAM (paper, max margin 0.3)'
+    >>> head_label("combined-margin:learnable=True")
+    'Combined margin (learnable)'
+    """
+
+    def label_of(option: str) -> str:
+        key, _, value = option.partition("=")
+        words = key.replace("_", " ")
+        if value in {"", "True"}:
+            return words
+        return value if value.isidentifier() and value not in {"False", "None"} else f"{words} {value}"
+
+    name, *options = head.strip().split(":")
+    label = HEADS[name].label if name in HEADS else name.replace("-", " ").capitalize()
+    return f"{label} ({', '.join(map(label_of, options))})" if options else label
+
+
+def head_summary(head: str) -> str:
+    """What a head is, in a line; empty for a name that is not known.
+
+    >>> head_summary("igam:preset=paper")
+    'margins for pairs of classes, guided by their information amounts; settings of the paper'
+    >>> head_summary("normalized-softmax:tau=1").rpartition("; ")[2]
+    'plus tau times the logarithm of the class frequencies in training'
+    """
+    name, *options = head.strip().split(":")
+    if name not in HEADS:
+        return ""
+    kind = HEADS[name]
+    about = next((kind.summary_of_options[o] for o in options if o in kind.summary_of_options), kind.summary)
+    if kind is not LogitAdjusted and any(option.startswith("tau=") for option in options):
+        about += "; plus tau times the logarithm of the class frequencies in training"
+    return about
+
+
+def shorten(text: str, limit: int) -> str:
+    """The text on one line and at most `limit` characters long, an ellipsis at the end if some are lost.
+
+    >>> shorten("Enhanced  AM-softmax", 10)
+    'Enhanced…'
+    """
+    require(limit >= 1, "limit", limit, "at least 1")
+    line = " ".join(text.split())
+    return line if len(line) <= limit else f"{line[: limit - 1].rstrip()}…"
+
+
+def plain(text: str) -> str:
+    r"""The text without characters that would steer a terminal.
+
+    >>> plain("a\x1b[2Jb")
+    'a�[2Jb'
+    """
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
+
+
+def plot_text(text: str, limit: int = 60) -> str:
+    """The text as plotly shows it literally: plotly reads tags and entities in every label.
+
+    >>> plot_text("<b>cats</b> & dogs")
+    '&lt;b&gt;cats&lt;/b&gt; &amp; dogs'
+    """
+    return html.escape(shorten(text, limit), quote=False)
