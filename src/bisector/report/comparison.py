@@ -106,59 +106,70 @@ def render_page(comparison: Comparison) -> str:
 
 
 def _sections(comparison: Comparison) -> list[Section]:
-    rows = summary_rows(comparison)
+    rows, recipe = summary_rows(comparison), comparison.recipe
     infos = known_metrics(rows, METRICS)
     columns = [metric_column(info, neither="Neither end is better.") for info in infos]
-    results = Section(
-        "results",
-        "Results",
-        summary=summary_table(rows, infos, columns),
-        seeds=max((row.runs for row in rows), default=0),
-        about=about_heads(rows),
-        open=True,
-    )
-    found = [Section("counts", figures=[figures.train_counts(comparison)]), results]
     differences, baseline = differences_of(comparison), head_label(comparison.baseline_head)
-    if differences:
-        section = Section(
+    clouds, squares = amount_accuracy(comparison, rows), figures.margins(comparison)
+    history, drawn = amount_history(comparison), planes(comparison)
+    return [
+        Section("counts", figures=[figures.train_counts(comparison)]),
+        Section(
+            "results",
+            "Results",
+            summary=summary_table(rows, infos, columns),
+            seeds=max((row.runs for row in rows), default=0),
+            about=about_heads(rows),
+            open=True,
+        ),
+        Section(
             "differences",
             f"Differences from {baseline}",
+            when=bool(differences),
             figures=difference_figures(differences),
             notes=difference_notes(differences, baseline),
             intervals=any(one.pairs > 1 for own in differences.values() for one in own.values()),
             differences=difference_table(differences),
-        )
-        found.append(section)
-    accuracy, reshuffled = figures.class_accuracy(comparison), figures.reshuffled(comparison)
-    found.append(Section("class-by-class", "Class by class", figures=[accuracy], reshuffled=reshuffled))
-    if clouds := amount_accuracy(comparison, rows):
-        answer = amount_answer(rows, len(comparison.class_names))
-        title = "Does the information amount say which classes are hard?"
-        found.append(Section("amounts", title, figures=clouds, answer=answer))
-    if squares := figures.margins(comparison):
-        section = Section(
+        ),
+        Section(
+            "class-by-class",
+            "Class by class",
+            figures=[figures.class_accuracy(comparison)],
+            reshuffled=figures.reshuffled(comparison),
+        ),
+        Section(
+            "amounts",
+            "Does the information amount say which classes are hard?",
+            when=bool(clouds),
+            figures=clouds,
+            answer=amount_answer(rows, len(comparison.class_names)),
+        ),
+        Section(
             "margins",
             "Margins between pairs of classes",
+            when=bool(squares),
             figures=squares,
             directions=any(run.direction for run in comparison.runs if run.margins),
             without_margins=figures.without_margins(comparison),
-        )
-        found.append(section)
-    if history := amount_history(comparison):
-        title, notes = "Information amounts while training", size_notes(comparison)
-        found.append(Section("history", title, figures=history, notes=notes))
-    if drawn := planes(comparison):
-        section = Section(
+        ),
+        Section(
+            "history",
+            "Information amounts while training",
+            when=bool(history),
+            figures=history,
+            notes=size_notes(comparison),
+        ),
+        Section(
             "planes",
             "What the embeddings look like",
+            when=bool(drawn),
             figures=drawn,
-            recipe=comparison.recipe,
+            recipe=recipe,
             few=len(comparison.class_names) <= figures.MOST_NAMES,
             most_names=figures.MOST_NAMES,
             biased=[plane.bias is not None for plane in comparison.planes],
-        )
-        found.append(section)
-    if comparison.recipe:
-        recipe, left_out = comparison.recipe, comparison.left_out
-        found.append(Section("recipe", "How it was trained", recipe=recipe, left_out=left_out))
-    return found
+        ),
+        Section(
+            "recipe", "How it was trained", when=bool(recipe), recipe=recipe, left_out=comparison.left_out
+        ),
+    ]

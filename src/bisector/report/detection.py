@@ -96,7 +96,7 @@ def render_detection_page(
     composed = [_COMPOSED] * bool(getattr(truth, "composed", False))
     return render(
         "detection.html",
-        [results, *_sections(runs, truth, pictures), Section("left_out", lines=truth.left_out)],
+        [results, *_sections(runs, truth, pictures)],
         title=title,
         facts=[
             truth.name,
@@ -137,53 +137,51 @@ def _sections(runs: Sequence[DetectionRun], truth: "BoxSet", pictures: int) -> l
     heads, alike, scores = by_head(runs), same_data(runs), runs[0].scores
     matches = {head: match_all(truth, own[0].detections) for head, own in heads.items()}
     level, boxes = best_level(list(matches.values())), training_boxes(alike)
-    seeds_differ = len(alike) < len(runs)
-    found = []
+    verdicts = {one.verdict for run in matches.values() for held in run for one in held.judged}
+    seeds_differ, figures = len(alike) < len(runs), count_figures(runs)
     drawings, unread = draw(truth, list(matches.values()), boxes, level, pictures)
-    if drawings or unread:
-        verdicts = {one.verdict for run in matches.values() for held in run for one in held.judged}
-        section = Section(
+    hardest = _hardest(truth, runs, matches, level)
+    return [
+        Section(
             "pictures",
             "What is found in the pictures" if drawings else "Pictures",
+            when=bool(drawings or unread),
             drawings=drawings,
             unread=unread,
             heads=[head_label(head) for head in heads],
             signs=[(verdict, WORDS[verdict]) for verdict in Verdict if verdict in verdicts],
             levels=LEVELS,
             level=level,
-        )
-        found.append(section)
-    if figures := count_figures(runs):
-        section = Section(
+        ),
+        Section(
             "counts",
             "Do the classes with few training boxes fall behind?",
+            when=bool(figures),
             figures=figures,
             seeds_differ=seeds_differ,
             grouped=any(any(class_groups([run])) for run in runs),
             untrained=any(0 in training_boxes([run]) for run in runs),
-        )
-        found.append(section)
-    hardest = _hardest(truth, runs, matches, level)
-    if hardest.rows:
-        section = Section(
+        ),
+        Section(
             "hardest",
             "The hardest classes and what they are taken for",
+            when=bool(hardest.rows),
             hardest=hardest,
             level=level,
             overlap=OVERLAP,
             first_seed=len(runs) > len(heads),
-        )
-        found.append(section)
-    section = Section(
-        "classes",
-        "Class by class",
-        classes=_classes(alike),
-        total=len(scores.class_names),
-        by_count=any(n > 0 for n in boxes),
-        of_seed=runs[0].seed if seeds_differ else None,
-        untested=0 in scores.class_boxes,
-    )
-    return [*found, section]
+        ),
+        Section(
+            "classes",
+            "Class by class",
+            classes=_classes(alike),
+            total=len(scores.class_names),
+            by_count=any(n > 0 for n in boxes),
+            of_seed=runs[0].seed if seeds_differ else None,
+            untested=0 in scores.class_boxes,
+        ),
+        Section("left_out", lines=truth.left_out),
+    ]
 
 
 def _hardest(

@@ -149,7 +149,6 @@ def chance_of(adds: NestedRegression) -> str:
 
 def render_measurement(found: Measurement) -> str:
     """The page of a measurement; it works offline, loads nothing and runs no script but its own."""
-    optional = (_pair_section(found), _verified_section(found), *_suspect_sections(found))
     left_out = Table([Column("", "words")], ([line] for line in found.left_out))
     return render(
         "measurement.html",
@@ -157,8 +156,10 @@ def render_measurement(found: Measurement) -> str:
             _next_section(found),
             _class_section(found),
             _correlation_section(found),
-            *(section for section in optional if section is not None),
-            *[Section("left-out", "Left out", left_out=left_out)] * bool(found.left_out),
+            _pair_section(found),
+            *_verified_sections(found),
+            *_suspect_sections(found),
+            Section("left-out", "Left out", when=bool(found.left_out), left_out=left_out),
         ],
         title=f"What the embeddings of {found.data or found.file} say",
         facts=[
@@ -321,30 +322,29 @@ def _correlations(found: Measurement, one: Relationship) -> list[Cell | str]:
     return [name, f"{relation.rows:,}", *estimates, one.given]
 
 
-def _pair_section(found: Measurement) -> Section | None:
+def _pair_section(found: Measurement) -> Section:
     def table(pairs: Sequence[Pair], headings: Sequence[str], cells: list[list[str]], label: str) -> Table:
         width = name_width(name for pair in pairs for name in (pair.first, pair.second))
         names = [Column("A", "words", width=width), Column("B", "words", width=width)]
         rows = ([pair.first, pair.second, *own] for pair, own in zip(pairs, cells, strict=True))
         return Table([*names, *headings], rows, label)
 
-    if not found.confused and not found.nearest:
-        return None
     headings = ("A taken for B", "B taken for A", "Mean share, %")
     degrees = [[number(pair.degrees)] for pair in found.nearest]
     return Section(
         "pairs",
         "Pairs of classes",
+        when=bool(found.confused or found.nearest),
         confused=table(found.confused, headings, list(map(taken, found.confused)), "Confused classes"),
         nearest=table(found.nearest, ["Degrees"], degrees, "Nearest classes"),
         untested=not all(pair.both_tested for pair in found.confused),
     )
 
 
-def _verified_section(found: Measurement) -> Section | None:
+def _verified_sections(found: Measurement) -> list[Section]:
     verified = found.verification
     if verified is None:
-        return None
+        return []
     equal = [percent(verified.eer), percent(1 - verified.eer), number(verified.eer_threshold, 3)]
     rates = [
         [f"At a FAR of {far:g}", f"{100 * far:g}", percent(tar), number(verified.thresholds[far], 3)]
@@ -357,7 +357,7 @@ def _verified_section(found: Measurement) -> Section | None:
         _verified_pairs(verified),
         "–" in (row[2] for row in rates),
     )
-    return Section("verification", title, pairs=pairs, points=table, unknown=unknown)
+    return [Section("verification", title, pairs=pairs, points=table, unknown=unknown)]
 
 
 def _suspect_sections(found: Measurement) -> list[Section]:

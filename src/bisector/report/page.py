@@ -51,6 +51,7 @@ def render(
     """
     page_script = files("bisector.report").joinpath("templates", "page.js").read_text(encoding="utf-8")
     scripts = [Markup(get_plotlyjs()), Markup(page_script)]
+    sections = [section for section in sections if section.when]
     figures = [figure for section in sections for figure in section.content.get("figures", ())]
     return (
         environment()

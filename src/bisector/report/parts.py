@@ -80,12 +80,14 @@ class Section:
     Args:
         key: of the section, and with underscores of the macro.
         title: the heading; a section without one stands in no box.
+        when: whether there is anything to show; else the page leaves the section out.
         content: the arguments of the macro; `figures` among them are drawn by the page's script.
     """
 
-    def __init__(self, key: str, title: str = "", **content: Any) -> None:
+    def __init__(self, key: str, title: str = "", *, when: bool = True, **content: Any) -> None:
         self.key = key
         self.title = title
+        self.when = when
         self.content = content
 
 
