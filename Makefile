@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 # classes score nothing at all. Here the test part shows the same designs, in other pictures.
 SCENES := examples/scenes/scenes.py:size=128:held_out=no
 
-.PHONY: demo detect-demo check test install lint pictures clean
+.PHONY: demo detect-demo check test thorough install lint pictures clean
 .DEFAULT_GOAL := install
 
 install: $(READY)  ## set up .venv with everything that the demo and the tests need
@@ -38,6 +38,9 @@ check: lint  ## linters, types and the fast tests of the core: for the daily loo
 
 test: lint  ## linters, types, doctests and all tests
 	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2
+
+thorough: $(READY)  ## the property tests alone, with a thousand new examples each
+	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/pytest --quiet --numprocesses 2 -m hypothesis --hypothesis-profile=thorough
 
 pictures: $(READY)  ## the documentation's pictures, from the page of the last demo; needs Chromium
 	$(BIN)/python docs/pictures.py

@@ -23,6 +23,7 @@ from bisector.heads import (
     LinearSoftmax,
     LogitAdjusted,
     NormalizedSoftmax,
+    Seesaw,
 )
 from naive_losses import NaiveLoss, information_margins, pairwise_formula, psi
 
@@ -220,6 +221,43 @@ CASES = [
         lambda C, w: NaiveLoss(target=lambda cos, y: cos - 0.5 * (counts(C)[y] / min(counts(C))) ** -0.25),
     ),
 ]
+SHOWN: list[tuple[Head, str]] = [
+    (LinearSoftmax(5, 6), "LinearSoftmax(in_features=5, num_classes=6)"),
+    (
+        LogitAdjusted(5, 6, class_counts=counts(6), tau=0.5),
+        "LogitAdjusted(in_features=5, num_classes=6, tau=0.5)",
+    ),
+    (
+        NormalizedSoftmax(5, 6, label_smoothing=0.1, sub_centers=2, learnable_scale=True),
+        "NormalizedSoftmax(in_features=5, num_classes=6, sub_centers=2, label_smoothing=0.1, scale=30 (learned))",
+    ),
+    (AMSoftmax(5, 6), "AMSoftmax(in_features=5, num_classes=6, scale=30, margin=0.35)"),
+    (
+        ArcFace(5, 6, margin=torch.linspace(0.25, 0.5, 6), scale="auto"),
+        "ArcFace(in_features=5, num_classes=6, scale=4, margin=(6 margins, 0.25 to 0.5))",
+    ),
+    (
+        EnhancedAMSoftmax(5, 6),
+        "EnhancedAMSoftmax(in_features=5, num_classes=6, scale=40, margin=0.3, form='log', divisor=1.35,"
+        " competitor_margin=0.3)",
+    ),
+    (
+        CombinedMargin(5, 6, m1=1.35, m2=0.1),
+        "CombinedMargin(in_features=5, num_classes=6, scale=64, m1=1.35, m2=0.1, m3=0)",
+    ),
+    (C2AM(5, 6), "C2AM(in_features=5, num_classes=6, scale=30, alpha=0.5, direction='relax')"),
+    (
+        IGAM(5, 6, preset="paper"),
+        "IGAM(in_features=5, num_classes=6, scale=30, preset='paper', normalize='sum', gain=1, direction='relax')",
+    ),
+    (
+        CountGuided(5, 6, class_counts=counts(6), gain=2.0),
+        "CountGuided(in_features=5, num_classes=6, scale=30, gain=2, direction='press')",
+    ),
+    (LDAM(5, 6, class_counts=counts(6)), "LDAM(in_features=5, num_classes=6, scale=30, max_margin=0.5)"),
+    (Seesaw(5, 6), "Seesaw(in_features=5, num_classes=6, scale=20, p=0.8, q=2)"),
+]
+
 COSINE_CASES = [case for case in CASES if "linear" not in case.name and case.name != "logit-adjusted"]
 
 

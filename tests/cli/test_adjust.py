@@ -360,3 +360,11 @@ def test_a_mistake_is_one_line_and_exit_code_2(stored, mistake, refused):
     assert told in refused(["adjust", *words_of(words)])
     assert Path("a-file").read_text() == "in the way"
     assert not Path("runs").exists()
+
+
+def test_of_very_few_rows_it_is_said_that_they_are_too_few(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    np.savez("few.npz", logits=np.eye(4, 2, dtype=np.float32), labels=[0, 1, 0, 1])
+    Path("counts.json").write_text('{"0": 9, "1": 1}')
+    assert main(["adjust", "few.npz", "--method", "prior", "--counts", "counts.json"]) == 0
+    assert "(fewer than 9 rows: too few to tell)" in capsys.readouterr().out

@@ -238,6 +238,10 @@ def test_a_run_of_ours_embeds_what_it_was_trained_on(tmp_path: Path) -> None:
     assert found.settings == {"imbalance": 10.0, "seed": 3, "split": "standard"}
     other = run("embed run digits --seed 4 --part test --out other.parquet")
     assert "--seed 4 is not that of the training (3)" in other.stderr
+    assert "has not ended" not in other.stderr
+    (tmp_path / "run" / "result.json").unlink()
+    unfinished = run("embed run digits --part test --out other.parquet")
+    assert "the training has not ended: epoch 3 of 3" in unfinished.stderr
 
     done = run("measure embeddings.parquet --out found")
     assert re.search(rf"Accuracy {100 * accuracy:.1f} %", done.stdout), done.stdout

@@ -69,7 +69,8 @@ def test_the_help_names_every_head(command: list[str], capsys: pytest.CaptureFix
 def test_the_manual_names_every_head() -> None:
     text = (Path(__file__).parents[2] / "docs" / "workbench.md").read_text(encoding="utf-8")
     listed = text[text.index("Heads: ") : text.index("Backbones: ")]
-    assert sorted(name for name in re.findall("`([a-z0-9-]+)`", listed) if name in HEADS) == list(HEADS)
+    found = set(re.findall("`([a-z0-9-]+)`", listed))
+    assert not HEADS.keys() - found, "docs/workbench.md: the list of heads lacks one"
 
 
 @pytest.mark.parametrize(

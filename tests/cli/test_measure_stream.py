@@ -126,7 +126,7 @@ def test_the_engine_follows_the_size_and_is_told(
     assert not Measurement.read(Path("small/measure.json")).streamed
     monkeypatch.setattr(command_of, "IN_MEMORY", 3000 * 6 * 4)
     assert main(["measure", "e", "--out", "large"]) == 0
-    assert "--engine stream, one pass over the rows" in capsys.readouterr().err
+    assert "--engine stream, in bounded memory" in capsys.readouterr().err
     assert Measurement.read(Path("large/measure.json")).streamed
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bisector.data.augmentation import POLICIES, augment
@@ -15,7 +15,6 @@ def pictures(shape, seed=0):
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-@settings(deadline=None, max_examples=60)
 @given(policies, sizes, st.integers(0, 2**40), st.integers(0, 500), st.data())
 def test_one_by_one_equals_all_at_once(policy, shape, seed, epoch, data):
     positions = torch.tensor(data.draw(st.lists(st.integers(0, 10**7), min_size=shape[0], max_size=shape[0])))

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
@@ -77,7 +77,6 @@ def test_a_file_stays_whole_when_writing_fails(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["e.parquet"]
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     st.lists(
         st.one_of(st.none(), st.text(string.printable + "é猫", min_size=1, max_size=4)),

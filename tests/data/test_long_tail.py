@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bisector.data.long_tail import long_tail_counts, long_tail_indices
@@ -13,7 +13,6 @@ imbalances = st.floats(1, 1000)
 seeds = st.integers(0, 2**32)
 
 
-@settings(deadline=None)
 @given(availability, imbalances, seeds)
 def test_never_more_than_available_and_never_none(available, imbalance, seed):
     kept = long_tail_counts(available, imbalance, seed)
@@ -22,7 +21,6 @@ def test_never_more_than_available_and_never_none(available, imbalance, seed):
     assert (kept <= available).all()
 
 
-@settings(deadline=None)
 @given(availability, imbalances, seeds)
 def test_the_profile_is_exponential_and_never_cut_off(available, imbalance, seed):
     kept = long_tail_counts(available, imbalance, seed).sort(descending=True).values.tolist()
@@ -30,13 +28,11 @@ def test_the_profile_is_exponential_and_never_cut_off(available, imbalance, seed
     assert kept == [max(1, round(kept[0] * imbalance ** (-rank / last))) for rank in range(len(kept))]
 
 
-@settings(deadline=None)
 @given(availability, seeds)
 def test_no_imbalance_gives_every_class_the_smallest_count(available, seed):
     assert long_tail_counts(available, 1, seed).tolist() == [int(available.min())] * len(available)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 5000), imbalances, seeds)
 def test_a_balanced_set_keeps_all_of_its_commonest_class(available, imbalance, seed):
     assert long_tail_counts(torch.full((10,), available), imbalance, seed).max() == available
@@ -55,7 +51,6 @@ def test_the_seed_decides_which_classes_are_rare():
     assert torch.equal(long_tail_counts(available, 50, 7), long_tail_counts(available, 50, 7))
 
 
-@settings(deadline=None)
 @given(st.integers(1, 6), imbalances, seeds)
 def test_indices_are_a_subset_with_the_counts(classes, imbalance, seed):
     labels = torch.arange(classes).repeat(30)[torch.randperm(30 * classes)]
@@ -65,7 +60,6 @@ def test_indices_are_a_subset_with_the_counts(classes, imbalance, seed):
     assert torch.equal(kept, long_tail_indices(labels, imbalance, seed))
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=80), imbalances, seeds)
 def test_each_class_keeps_the_first_of_those_drawn(labels, imbalance, seed):
     labels = torch.tensor(labels).unique(return_inverse=True)[1]

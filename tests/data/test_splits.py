@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bisector.data.examples import InMemory
@@ -31,7 +31,6 @@ def by_class(labels, classes):
     return torch.bincount(labels, minlength=classes).tolist()
 
 
-@settings(deadline=None)
 @given(counts, seeds)
 def test_each_example_is_in_one_part_and_keeps_its_label(counts, seed):
     whole = source(counts, shuffle=seed)
@@ -42,7 +41,6 @@ def test_each_example_is_in_one_part_and_keeps_its_label(counts, seed):
     assert torch.equal(torch.cat([part.labels for part in parts]), whole.labels[torch.tensor(found)])
 
 
-@settings(deadline=None)
 @given(counts, seeds)
 def test_the_shares_of_each_class(counts, seed):
     data = standard_split("x", source(counts), seed=seed)
@@ -57,7 +55,6 @@ def test_the_shares_of_each_class(counts, seed):
         assert abs(chosen - 0.1 * (n - tested)) <= 1
 
 
-@settings(deadline=None)
 @given(counts, seeds, st.floats(1.5, 100))
 def test_the_long_tail_is_of_the_training_part_alone(counts, seed, imbalance):
     whole, thinned = (standard_split("x", source(counts), seed=seed, imbalance=i) for i in (1, imbalance))
@@ -127,7 +124,6 @@ def test_one_class_is_not_enough():
         standard_split("x", source([50, 50]), imbalance=0)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=4, max_size=12), seeds)
 def test_an_open_set_divides_the_classes(counts, seed):
     whole = source(counts)

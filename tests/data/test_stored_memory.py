@@ -23,7 +23,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["parquet", "arrow", "npz"])
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "csv", "npz"])
 def test_a_table_is_read_in_a_part_of_its_size(tmp_path: Path, kind: str) -> None:
     if sys.platform != "linux":
         pytest.skip("peak memory is in other units there")
@@ -32,6 +32,10 @@ def test_a_table_is_read_in_a_part_of_its_size(tmp_path: Path, kind: str) -> Non
     path = tmp_path / f"a.{kind}"
     if kind == "npz":
         np.savez_compressed(path, x=vectors, y=labels)
+    elif kind == "csv":
+        with path.open("w") as file:
+            file.write(f"label,{','.join(f'x{k}' for k in range(DIM))}\n")
+            file.writelines(f"{label},{label}.0{',0.0' * (DIM - 1)}\n" for label in labels)
     else:
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), DIM)
         rows = pa.table({"embedding": column, "label": labels})

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import feather
 from scipy.special import log_softmax
@@ -44,9 +44,9 @@ def same(stored: StoredEmbeddings, table: EmbeddingTable) -> None:
     assert stored.dim == table.embeddings.shape[1]
     assert np.array_equal(np.concatenate([chunk.embeddings for chunk in chunks]), table.embeddings.numpy())
     assert np.concatenate([chunk.labels for chunk in chunks]).tolist() == table.labels.tolist()
-    for key, there in (("predictions", stored.has_predictions), ("losses", stored.has_losses)):
+    for key in ("predictions", "losses"):
         whole = getattr(table, key)
-        assert there == (whole is not None)
+        there = whole is not None
         for chunk in chunks:
             assert (getattr(chunk, key) is not None) == there
         if there:
@@ -112,7 +112,6 @@ def stored_rows(draw: st.DrawFn) -> list[dict[str, object]]:
     return draw(st.lists(st.fixed_dictionaries(fields), min_size=1, max_size=12))
 
 
-@settings(max_examples=60, deadline=None)
 @given(rows=stored_rows(), group=st.integers(1, 5), kind=st.sampled_from(KINDS))
 def test_a_stream_has_what_the_whole_table_has(rows: list[dict[str, object]], group: int, kind: str) -> None:
     words = any(isinstance(row[key], str) for row in rows for key in ("label", "prediction") if key in row)
@@ -292,33 +291,20 @@ def test_a_stream_that_is_given_up_leaves_no_thread(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "wrong"),
     [
-        ({"embedding": [[1.0], [2.0]], "label": [0, -2]}, "classes from 0"),
-        ({"embedding": [[1.0], [2.0]], "label": [0.5, 1.0]}, "whole numbers"),
         (
             {"embedding": [[1.0], [2.0, 3.0]], "label": [0, 1]},
             r"t\.parquet with 'embedding' of 2 numbers .* group 1",
         ),
         (
-            {"embedding": [[1.0], [2.0]], "label": [0, 3], "scores": [[0.1, 2.0], [0.3, 4.0]]},
-            "classes from 0 to 1",
-        ),
-        ({"embedding": [[1.0], [2.0]]}, "no column label"),
-        ({"label": [0, 1]}, "columns of vectors"),
-        (
-            {"embedding": [[1.0], [2.0]], "label": [0, 1], "split": ["train", "elsewhere"]},
-            "train, validation or",
-        ),
-        ({"embedding": [[1.0], [2.0]], "label": [[0, 1], [1, 0]]}, "one-hot"),
-        ({"embedding": [[1.0], [2.0]], "label": [0, 1], "loss": ["low", "high"]}, "losses: got 'low'"),
-        (
             {"embedding": [[1.0], [2.0]], "label": [0, 1], "probabilities": [[0.5, 0.5], [3.0, 4.0]]},
             "probabilities",
         ),
         ({"embedding": pa.array([None, None], pa.list_(pa.float32())), "label": [0, 1]}, "no row"),
-        ({"embedding": [[1.0], [2.0]], "label": pa.array([None, None], pa.int64())}, "no row"),
     ],
 )
-def test_a_mistake_in_the_file_is_told(tmp_path: Path, columns: dict[str, object], wrong: str) -> None:
+def test_a_mistake_in_a_later_row_group_is_told(
+    tmp_path: Path, columns: dict[str, object], wrong: str
+) -> None:
     pq.write_table(pa.table(columns), tmp_path / "t.parquet", row_group_size=1)
     with pytest.raises(ArgumentError, match=wrong):
         list(open_embeddings(tmp_path / "t.parquet").chunks())

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as some
 from PIL import Image
 from scipy import ndimage
@@ -51,7 +51,6 @@ def test_without_a_border_of_one_colour_the_rectangle_is_the_object(tmp_path: Pa
     assert (cutout[..., 3] == 255).all()
 
 
-@settings(deadline=None, max_examples=60)
 @given(some.integers(3, 12), some.integers(3, 12), some.floats(0.05, 0.6), some.integers(0, 2**20))
 def test_what_stands_out_is_what_scipy_labels(height: int, width: int, share: float, seed: int) -> None:
     ink = np.random.default_rng(seed).random((height, width)) < share
@@ -62,7 +61,6 @@ def test_what_stands_out_is_what_scipy_labels(height: int, width: int, share: fl
     assert np.array_equal(stands_out(image), pieces != pieces[0, 0])
 
 
-@settings(deadline=None, max_examples=40)
 @given(
     some.integers(1, 40), some.integers(1, 40), some.integers(4, 60), some.floats(-180, 180), some.booleans()
 )

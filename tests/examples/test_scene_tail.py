@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as some
 from PIL import Image
 
@@ -12,7 +12,6 @@ from scene_cases import load_scenes
 from scenes.layout import deal, picture_sizes, tail_counts
 
 
-@settings(deadline=None, max_examples=60)
 @given(some.integers(1, 200), some.integers(0, 5000), some.floats(1, 1000), some.integers(0, 2**20))
 def test_tail_counts(classes: int, more: int, imbalance: float, seed: int) -> None:
     order = torch.randperm(classes, generator=torch.Generator().manual_seed(seed))
@@ -28,7 +27,6 @@ def test_tail_counts(classes: int, more: int, imbalance: float, seed: int) -> No
         assert max(abs(count - share) for count, share in zip(in_order, exact, strict=True)) <= 1
 
 
-@settings(deadline=None, max_examples=30)
 @given(some.integers(1, 60), some.integers(1, 5), some.integers(0, 5), some.integers(0, 2**32 - 1))
 def test_objects_are_dealt_each_once(pictures: int, fewest: int, more: int, seed: int) -> None:
     sizes = picture_sizes(pictures, fewest, fewest + more, seed, 0)

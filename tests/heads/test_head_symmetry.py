@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from head_cases import CASES, Case, batch, made, with_classes_permuted
@@ -10,7 +10,6 @@ sizes = st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(2, 9), st.in
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 @given(sizes=sizes)
-@settings(max_examples=15, deadline=None)
 def test_the_order_of_rows_and_of_classes_changes_nothing(
     case: Case, sizes: tuple[int, int, int, int]
 ) -> None:

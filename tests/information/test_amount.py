@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import covariance as sklearn_covariance
 
@@ -24,7 +24,6 @@ def bits(covariance):
 
 
 @given(st.integers(2, 30), st.integers(1, 8), st.integers(0, 999), st.sampled_from([1e-3, 1.0, 10.0]))
-@settings(max_examples=60, deadline=None)
 def test_no_and_linear_shrinkage_are_the_determinant(count, dim, seed, scale):
     x = rows(count, dim, seed, scale)
     sample = np.atleast_2d(np.cov(x.numpy(), rowvar=False, bias=True))

@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bisector.errors import ArgumentError
@@ -85,7 +85,6 @@ class TestStream:
         st.lists(st.integers(0, 20), max_size=8),
         st.integers(1, 70),
     )
-    @settings(max_examples=60, deadline=None)
     def test_any_labels_in_any_batches(self, labels, sizes, queue):
         labels = torch.tensor(labels, dtype=torch.long)
         generator = torch.Generator().manual_seed(len(labels))

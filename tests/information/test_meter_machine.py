@@ -150,7 +150,7 @@ class MeterMachine(RuleBasedStateMachine):
 
 
 TestMeterMachine = MeterMachine.TestCase
-TestMeterMachine.settings = settings(max_examples=40, stateful_step_count=12, deadline=None)
+TestMeterMachine.settings = settings(stateful_step_count=12)
 
 
 @pytest.mark.parametrize("embeddings", ["raw", "unit"])

@@ -4,7 +4,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bisector.cli import embed
@@ -13,7 +13,6 @@ from bisector.measurement.command import command_line, quoted
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
 
 
-@settings(max_examples=200, deadline=None)
 @given(WORDS, WORDS, WORDS, st.lists(st.floats(-9, 9), min_size=1, max_size=3), st.integers(0, 2**62))
 def test_a_shell_and_argparse_read_every_value_as_the_value_it_is(
     model: str, data: str, output: str, mean: list[float], seed: int

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.metrics import confusion_matrix, recall_score
@@ -80,7 +80,6 @@ def test_the_limits_of_chance_hold_for_what_is_unrelated(classes: int) -> None:
         assert math.isnan(chance_limit(classes, held=1))
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60))
 def test_confused_pairs_are_those_of_the_confusion_matrix(rows: list[tuple[int, int]]) -> None:
     labels, predictions = (torch.tensor(column) for column in zip(*rows, strict=True))
@@ -137,7 +136,6 @@ def test_the_nearest_pairs_are_those_of_all_angles(most: int, monkeypatch: pytes
     assert [p.degrees for p in found] == pytest.approx([angle for angle, *_ in angles[:most]], rel=1e-4)
 
 
-@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000), st.integers(16, 40))
 def test_duplicates_are_those_of_all_pairs(seed: int, dim: int) -> None:
     rng = np.random.default_rng(seed)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -23,7 +23,6 @@ def whole(labels: np.ndarray, count: int, seed: int) -> EqualDraw:
     return draw
 
 
-@settings(deadline=None, max_examples=50)
 @given(
     labels=st.lists(st.integers(0, CLASSES - 1), min_size=1, max_size=80),
     count=st.integers(1, 9),

@@ -1,6 +1,6 @@
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix
 
@@ -10,7 +10,6 @@ from bisector.measurement.tally import Tally
 CLASSES = 4
 
 
-@settings(deadline=None, max_examples=50)
 @given(
     rows=st.lists(
         st.tuples(

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bisector.errors import ArgumentError
@@ -13,7 +13,6 @@ from bisector.metrics.bias import bias, bias_corrected
 fractions = st.lists(st.floats(0, 1), min_size=1, max_size=20)
 
 
-@settings(deadline=None)
 @given(fractions, st.integers(0, 3))
 def test_bias_is_numpys_variance_in_percent_of_the_classes_with_a_score(scores, absent):
     known = torch.tensor(scores, dtype=torch.float64)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bisector.errors import ArgumentError
@@ -36,7 +36,6 @@ def naive(embeddings: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
 
 
 @given(st.integers(0, 2**32), st.integers(2, 8), st.integers(2, 6))
-@settings(max_examples=40, deadline=None)
 def test_agrees_with_loops(seed, classes, dim):
     embeddings, labels = cloud(seed, classes, dim)
     compactness, separability = naive(embeddings.numpy(), labels.numpy())
@@ -45,7 +44,6 @@ def test_agrees_with_loops(seed, classes, dim):
 
 
 @given(st.integers(0, 2**32), st.floats(0.01, 100))
-@settings(max_examples=30, deadline=None)
 def test_neither_length_nor_rotation_matters(seed, scale):
     embeddings, labels = cloud(seed, 4, 3)
     lengths = torch.rand(len(labels), 1, generator=torch.Generator().manual_seed(seed)) + scale

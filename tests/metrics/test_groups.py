@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
@@ -23,7 +23,6 @@ answers = st.lists(
 counts = st.lists(st.integers(0, 500), min_size=1, max_size=30).map(torch.tensor)
 
 
-@settings(deadline=None)
 @given(answers)
 def test_class_accuracy_is_the_diagonal_of_the_confusion_matrix(answer):
     predictions, labels = answer
@@ -33,7 +32,6 @@ def test_class_accuracy_is_the_diagonal_of_the_confusion_matrix(answer):
     np.testing.assert_array_equal(class_accuracy(predictions, labels, CLASSES).numpy(), expected)
 
 
-@settings(deadline=None)
 @given(answers)
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true", "ignore:A single label was found")
 def test_balanced_accuracy_is_scikit_learns(answer):
@@ -48,13 +46,11 @@ def test_no_instances_give_nan():
     assert balanced_accuracy(none, none, 3).isnan()
 
 
-@settings(deadline=None)
 @given(counts, st.sampled_from([None, LONG_TAIL_THRESHOLDS, (0, 0), (5.5, 5.5)]))
 def test_every_class_lies_in_one_group(train_counts, thresholds):
     assert torch.stack(groups(train_counts, thresholds)).sum(0).eq(1).all()
 
 
-@settings(deadline=None)
 @given(counts)
 def test_thirds_are_ordered_by_count_and_of_one_size(train_counts):
     many, medium, few = (train_counts[mask].tolist() for mask in groups(train_counts))

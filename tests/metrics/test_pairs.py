@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bisector.errors import ArgumentError
@@ -20,7 +20,6 @@ def by_hand(x: torch.Tensor, labels: torch.Tensor) -> tuple[list[float], list[fl
     return sorted(found[0]), sorted(found[1])
 
 
-@settings(deadline=None, max_examples=30)
 @given(st.integers(0, 40), st.integers(1, 6), st.integers(0, 10**6), st.sampled_from([2, 7, 2048]))
 def test_every_pair_counts_once_whatever_the_blocks(rows, classes, seed, block):
     generator = torch.Generator().manual_seed(seed)

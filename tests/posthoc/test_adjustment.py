@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 
@@ -11,7 +11,6 @@ from bisector.errors import ArgumentError
 from bisector.posthoc import Adjustment
 
 
-@settings(deadline=None, max_examples=50)
 @given(st.integers(0, 10**6), st.integers(1, 8), st.floats(0.1, 10))
 def test_logits_and_their_probabilities_are_adjusted_alike(seed, classes, temperature):
     rng = np.random.default_rng(seed)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 from torch import Tensor
@@ -38,7 +38,6 @@ def boxes_of(seed: int, rows: int, classes: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(p), torch.from_numpy(2 * rng.normal(size=classes))
 
 
-@settings(deadline=None, max_examples=40)
 @given(st.integers(0, 10**6), st.integers(1, 6), st.floats(0.5, 3))
 def test_a_softmax_keeps_what_is_foreground_and_moves_the_odds_within(seed, classes, temperature):
     p, b = boxes_of(seed, 5, classes)
@@ -57,7 +56,6 @@ def test_a_softmax_keeps_what_is_foreground_and_moves_the_odds_within(seed, clas
     torch.testing.assert_close(adjust_scores(p, 0 * b, background=-1), p)
 
 
-@settings(deadline=None, max_examples=40)
 @given(st.integers(0, 10**6), st.integers(1, 6), st.floats(0.5, 3))
 def test_sigmoids_move_each_by_itself(seed, classes, temperature):
     rng = np.random.default_rng(seed)

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 from scipy import stats
@@ -549,7 +549,6 @@ def test_a_diverged_plane_is_drawn_as_far_as_it_goes_and_many_points_are_sampled
 seeds, classes = st.integers(0, 2**32 - 1), st.integers(1, 12)
 
 
-@settings(deadline=None)
 @given(seeds, classes)
 def test_arcs_cover_the_circle_once_and_are_of_the_class_with_the_largest_cosine(seed, classes):
     rng = np.random.default_rng(seed)
@@ -583,7 +582,6 @@ def inside(polygon, point):
     )
 
 
-@settings(deadline=None)
 @given(seeds, classes)
 def test_regions_cover_the_square_once_and_are_of_the_class_with_the_largest_score(seed, classes):
     rng = np.random.default_rng(seed)

@@ -283,8 +283,10 @@ def test_classes_sort_by_their_ap_and_show_their_names_as_they_are(page):
 
 @on("measurement")
 def test_a_click_sorts_the_classes(page, measured):
-    assert sorted(texts(page, "th[scope=row][data-value]")) == sorted(one.name for one in measured.classes)
-    click(page, page.find_elements(By.CSS_SELECTOR, "th[data-first]")[2])
+    assert sorted(texts(page, "[aria-label=Classes] th[scope=row][data-value]")) == sorted(
+        one.name for one in measured.classes
+    )
+    click(page, page.find_elements(By.CSS_SELECTOR, "[aria-label=Classes] th[data-first]")[2])
     amounts = [float(value) for value in cells(page, "[aria-label=Classes] td:nth-child(3)")]
     assert amounts == sorted((one.amount for one in measured.classes), reverse=True)
 
@@ -300,7 +302,7 @@ def test_at_400_pixels_lines_go_through_names_are_readable_and_the_accuracy_is_i
     # Where a row begins at a fraction of a pixel, the cell that stays covers the line of the one above.
     heights = [cell["height"] for cell in browser.execute_script(box, "[data-value]")]
     assert heights == [round(height) for height in heights]
-    headers = browser.find_elements(By.CSS_SELECTOR, "th[data-first]")
+    headers = browser.find_elements(By.CSS_SELECTOR, "[aria-label=Classes] th[data-first]")
     (accuracy,) = [cell for cell in headers if "Accuracy" in cell.text]
     assert accuracy.rect["x"] + accuracy.rect["width"] <= 400
 
@@ -315,17 +317,19 @@ def test_names_that_are_numbers_are_sorted_as_numbers_and_the_order_is_shown(bro
     found = measure(EmbeddingTable(x, labels, names, predictions=predictions))
     write_whole(tmp_path / "page.html", render_measurement(found))
     show(browser, tmp_path / "page.html")
-    headers = browser.find_elements(By.CSS_SELECTOR, "th[data-first]")
+    headers = browser.find_elements(By.CSS_SELECTOR, "[aria-label=Classes] th[data-first]")
     mark = "return getComputedStyle(arguments[0].querySelector('button'), '::after').content"
     marks = [browser.execute_script(mark, header) for header in headers]
-    sorted_by = [text.startswith("Accuracy, %") for text in texts(browser, "th[data-first]")]
+    sorted_by = [
+        text.startswith("Accuracy, %") for text in texts(browser, "[aria-label=Classes] th[data-first]")
+    ]
     assert sum(sorted_by) == 1
     assert [header.get_attribute("aria-sort") == "ascending" for header in headers] == sorted_by
     assert ["▴" in mark for mark in marks] == sorted_by
     assert ["↕" in mark for mark in marks] == [not one for one in sorted_by]
-    assert set(texts(browser, "th[scope=row][data-value]")[:2]) == {"7", "10"}
+    assert set(texts(browser, "[aria-label=Classes] th[scope=row][data-value]")[:2]) == {"7", "10"}
     click(browser, headers[0])
-    assert texts(browser, "th[scope=row][data-value]") == list(names)
+    assert texts(browser, "[aria-label=Classes] th[scope=row][data-value]") == list(names)
     assert "▴" in browser.execute_script(mark, headers[0])
 
 
@@ -348,7 +352,7 @@ def test_a_page_of_1203_classes_can_be_used(browser, measured, tmp_path, width):
     write_whole(tmp_path / "page.html", render_measurement(replace(measured, classes=classes, scores=scores)))
     show(browser, tmp_path / "page.html", width)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
-    assert len(cells(browser, "th[scope=row][data-value]")) == 1203
+    assert len(cells(browser, "[aria-label=Classes] th[scope=row][data-value]")) == 1203
     box = browser.find_element(By.CSS_SELECTOR, "[aria-label=Classes]")
     assert box.size["height"] < 900  # the rest of the page is not thousands of pixels away
     browser.execute_script("arguments[0].scrollTop = 20000; arguments[0].scrollIntoView()", box)

@@ -48,7 +48,7 @@ def test_headings_wrap_as_far_as_they_are_let_and_columns_of_dashes_can_be_left_
 
 
 def test_no_text_of_a_table_becomes_html():
-    column = Column(HOSTILE, "name", unit=HOSTILE, help=HOSTILE, first="ascending")
+    column = Column(HOSTILE, "name", unit=HOSTILE, help=HOSTILE, sorts="ascending")
     table = Table([column, Column(HOSTILE, "words")], [[Cell(HOSTILE, HOSTILE, HOSTILE), HOSTILE]], HOSTILE)
     page = Page(html_of(table))
     assert {tag for tag, _ in page.tags} == {
@@ -62,8 +62,8 @@ def test_no_text_of_a_table_becomes_html():
 
 def test_html_says_how_a_column_sorts_and_what_heads_a_row():
     columns = [
-        Column("Head", "name", first="ascending"),
-        Column("Few", unit="%", better="higher", first="descending", sorted=True),
+        Column("Head", "name", sorts="ascending"),
+        Column("Few", unit="%", better="higher", sorts="descending", sorted=True),
         Column("Note", "words"),
     ]
     rows = [["a", Cell("1.0", 1.0, best=True), "x"], ["b", Cell("–", math.nan), "y"]]
@@ -80,7 +80,7 @@ def test_html_says_how_a_column_sorts_and_what_heads_a_row():
 
 
 def test_a_long_table_of_classes_scrolls_in_a_box_of_its_own():
-    values = (Column("Rows", first="ascending"), [float(k) for k in range(40)], str)
+    values = (Column("Rows", sorts="ascending"), [float(k) for k in range(40)], str)
     names = [f"class {k}" for k in range(40)]
     for shown, boxed in ((30, False), (31, True)):
         table = class_table(names, range(shown)[::-1], [values])

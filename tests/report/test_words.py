@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bisector.errors import ArgumentError
@@ -35,7 +35,6 @@ def test_every_head_and_every_option_that_makes_another_head_is_explained():
     assert head_summary("someone-elses:preset=paper:tau=1") == ""
 
 
-@settings(deadline=None)
 @given(st.text(), st.integers(1, 30))
 def test_shortened_text_is_one_short_line_and_plotly_reads_it_as_itself(text, limit):
     short = shorten(text, limit)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -16,7 +16,6 @@ def table(seed, rows, columns):
 
 
 @given(st.integers(0, 10_000), st.integers(0, 3), st.integers(3, 60))
-@settings(max_examples=80, deadline=None)
 def test_it_is_the_correlation_of_numpys_residuals_and_without_given_scipys(seed, width, extra):
     x, y, *held = table(seed, extra + 2 * width, 2 + width).T
     design = np.column_stack([np.ones(len(x)), *held])

@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bisector.errors import ArgumentError
@@ -63,7 +63,6 @@ def split_rows(draw):
 
 
 @given(split_rows())
-@settings(max_examples=300, deadline=None)
 def test_any_split_merged_in_any_order_is_the_whole(case):
     rows, parts = case
     assert_moments(Moments.of_rows(rows), rows)
@@ -78,7 +77,6 @@ def test_any_split_merged_in_any_order_is_the_whole(case):
 
 
 @given(st.integers(0, 999), st.integers(1, 12), st.integers(1, 6))
-@settings(max_examples=60, deadline=None)
 def test_weights_are_rows_repeated(seed, count, dim):
     rows = draw(count, dim, seed) + 3
     times = torch.randint(1, 5, (count,), generator=torch.Generator().manual_seed(seed))

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -12,7 +12,6 @@ from bisector.statistics.paired import paired_difference
 
 
 @given(st.integers(0, 10_000), st.integers(2, 40), st.floats(0.5, 0.999))
-@settings(max_examples=60, deadline=None)
 def test_the_interval_is_that_of_the_paired_t_test(seed: int, pairs: int, level: float) -> None:
     random = np.random.default_rng(seed)
     x, y = random.normal(size=(2, pairs)) * random.lognormal() + 3

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -18,7 +18,6 @@ def r2(score, *columns):
 
 
 @given(st.integers(0, 10_000), st.integers(1, 3), st.integers(0, 60))
-@settings(max_examples=50, deadline=None)
 def test_both_fits_are_numpys_and_the_test_is_scipys(seed, width, extra):
     rows = width + 4 + extra
     rng = np.random.default_rng(seed)

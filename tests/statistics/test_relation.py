@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -80,7 +80,6 @@ def test_mistakes_are_named():
     st.sampled_from([0, 3, 1000]),
     st.sampled_from([1.0, 1e6, 1e-6]),
 )
-@settings(max_examples=60, deadline=None)
 def test_weights_are_rows_repeated(seed, rows, levels, unit):
     rng = np.random.default_rng(seed)
     picks = rng.integers(rows, size=(6, rows))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nonlinshrink import shrink_cov
 from precise.nonlinear_shrinkage import nonlinear_shrinkage_spectrum
@@ -203,7 +203,6 @@ def spectra(draw):
 
 
 @given(spectra(), st.sampled_from([m for m in SHRINKAGES if m != "ledoit-wolf"]))
-@settings(max_examples=400, deadline=None)
 def test_any_spectrum_and_any_partly_forgotten_count_shrink_to_something_finite(case, method):
     # A spectrum of full rank with a count below it is what forgetting leaves behind.
     eigenvalues, count = case

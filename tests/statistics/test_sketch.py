@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bisector.statistics.sketch import Sketch
@@ -20,7 +20,6 @@ def assert_bounds(sketch, rows):
     assert len(held) <= 2 * sketch.size
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     dim=st.integers(1, 12),
     size=st.integers(1, 6),

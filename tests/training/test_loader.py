@@ -1,9 +1,11 @@
+import multiprocessing
 import sys
 import threading
+from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bisector.data.dataset import Part
@@ -22,7 +24,6 @@ def epochs(batches: TrainingBatches, count: int) -> list[list[list[int]]]:
     return [[labels.tolist() for _, labels in batches] for _ in range(count)]
 
 
-@settings(deadline=None, max_examples=40)
 @given(size=st.integers(2, 60), batch=st.integers(2, 20), seed=st.integers(0, 2**40))
 def test_every_epoch_has_every_example_once_but_a_single_one_left_over(
     size: int, batch: int, seed: int
@@ -36,7 +37,6 @@ def test_every_epoch_has_every_example_once_but_a_single_one_left_over(
     assert epochs(TrainingBatches(part(size), batch, seed=seed), 2) == [first, second]
 
 
-@settings(deadline=None, max_examples=40)
 @given(size=st.integers(8, 40), taken=st.integers(0, 30), seed=st.integers(0, 9))
 def test_it_goes_on_at_any_batch(size: int, taken: int, seed: int) -> None:
     whole = TrainingBatches(part(size), 3, seed=seed, augmentation="crop-flip")
@@ -56,7 +56,6 @@ def test_it_goes_on_at_any_batch(size: int, taken: int, seed: int) -> None:
         assert torch.equal(one[1], other[1])
 
 
-@settings(deadline=None, max_examples=40)
 @given(size=st.integers(8, 50), world=st.integers(2, 4), batch=st.integers(2, 9))
 def test_processes_share_an_epoch_evenly_and_disjointly(size: int, world: int, batch: int) -> None:
     shares = [
@@ -116,14 +115,31 @@ def test_a_loader_that_dies_while_it_takes_a_tensor_is_not_told_twice(
     assert "ConnectionResetError" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "error", [RuntimeError("DataLoader worker (pid 7) is killed"), EOFError(), ConnectionResetError()]
-)
-def test_a_loader_that_dies_is_one_line_also_while_it_hands_a_tensor_over(error: Exception) -> None:
+def ends_early() -> None:
+    """What multiprocessing raises where the process at the other end was killed."""
+    here, there = multiprocessing.Pipe()
+    there.close()
+    here.recv()
+
+
+def is_killed() -> None:
+    raise RuntimeError("DataLoader worker (pid 7) is killed")
+
+
+@pytest.mark.parametrize("fails", [is_killed, ends_early])
+def test_a_loader_that_dies_is_one_line_also_while_it_hands_a_tensor_over(fails: Callable[[], None]) -> None:
     with (
         pytest.raises(ArgumentError, match="workers: a process that loads data was killed"),
         quiet_lightning(),
     ):
+        fails()
+
+
+@pytest.mark.parametrize(
+    "error", [EOFError("shard-07.pkl"), ConnectionResetError("a logger"), BrokenPipeError()]
+)
+def test_what_ends_or_breaks_elsewhere_is_told_as_it_is(error: Exception) -> None:
+    with pytest.raises(type(error), match=str(error)), quiet_lightning():
         raise error
     with pytest.raises(RuntimeError, match="another"), quiet_lightning():
         raise RuntimeError("another")

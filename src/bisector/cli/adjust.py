@@ -30,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "scores",
         type=Path,
         metavar="SCORES",
-        help="Parquet of scores and labels, as `bisector embed` writes it; or .npz with scores (or logits, "
-        "probabilities), labels; or .npy",
+        help="Parquet, as `bisector embed` writes it, Arrow or CSV of scores and labels; or .npz with scores (or "
+        "logits, probabilities), labels; or .npy",
     )
     parser.add_argument(
         "--method",

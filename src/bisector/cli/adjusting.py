@@ -28,6 +28,7 @@ from bisector.metrics.summary import fairness
 from bisector.posthoc import Adjustment, adjust, cross_validated_scores
 from bisector.posthoc.trial import Trials, compare_predictions, try_adjustments
 from bisector.report.adjustment import format_adjustment, write_adjusted
+from bisector.statistics.bootstrap import FEWEST_ROWS
 
 Word = TypeVar("Word", Literal["fit"], Literal["cross-validate"])
 
@@ -239,8 +240,8 @@ def _held_out(trials: Trials) -> list[str]:
     return [
         f"balanced accuracy of {trials.on} held out from it: {100 * trials.balanced_accuracy:.1f} % before, "
         f"{100 * one.balanced_accuracy:.1f} % after, {points(one.gain)}"
-        + ", so it lowers it"
-        * (one.gain.value < 0)
+        + ", so it lowers it" * (one.gain.value < 0)
+        + f" (fewer than {FEWEST_ROWS} rows: too few to tell)" * (trials.rows < FEWEST_ROWS)
         for one in trials.tried
     ]
 

@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
         help="embeddings with labels: .parquet (of `bisector embed` or anybody's), a folder of them or an address "
-        "such as s3://bucket/folder, a folder of Arrow files, .npz, embeddings.npy beside labels.npy, or "
-        "vectors.npy,labels.npy",
+        "such as s3://bucket/folder, a folder of Arrow files, .csv, .tsv, .npz, embeddings.npy beside labels.npy, "
+        "or vectors.npy,labels.npy",
     )
     parser.add_argument(
         "--out",
@@ -203,9 +203,7 @@ def _engine(arguments: argparse.Namespace) -> "tuple[str, StoredEmbeddings | Non
         return "memory", None
     size = stored.bytes_in_memory
     engine = "memory" if size < IN_MEMORY else "stream"
-    why = (
-        "all rows at once" if engine == "memory" else "one pass over the rows; --engine memory holds them all"
-    )
+    why = "all rows at once" if engine == "memory" else "in bounded memory; --engine memory holds all rows"
     limit = f"{IN_MEMORY / 2**20:,.0f} is the limit"
     _tell(f"{size / 2**20:,.0f} MiB of vectors and scores ({limit}): --engine {engine}, {why}")
     return engine, stored

@@ -8,6 +8,7 @@ from torch import Tensor
 from bisector.embedding.model import EmbeddingModel
 from bisector.errors import require
 from bisector.training.classification import Trained, load_trained
+from bisector.training.results import RESULT
 
 
 class TrainedModel(EmbeddingModel):
@@ -18,6 +19,10 @@ class TrainedModel(EmbeddingModel):
     def __init__(self, path: Path, device: torch.device) -> None:
         self.name = str(path)
         self.trained = load_trained(path)
+        if path.is_dir() and not (path / RESULT).is_file():
+            self.notes = (
+                f"the training has not ended: epoch {self.trained.epochs} of {self.trained.recipe.epochs}",
+            )
         self.class_names = self.trained.class_names
         self._shape, self._device = self.trained.shape, device
         self.input_size = (self._shape[1], self._shape[2]) if len(self._shape) == 3 else None

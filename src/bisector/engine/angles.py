@@ -82,9 +82,8 @@ class PairwiseBlocks:
         largest = r_high - c_low
         if largest <= 0:
             return None
-        if (
-            c_high - r_low > math.pi
-        ):  # the sine of h may have come round, so that it says nothing of the clamp
+        # Further apart than pi, the sine of h may have come round, so that it says nothing of the clamp.
+        if c_high - r_low > math.pi:
             largest = math.pi
         near, far = (0.0, largest) if self.relax else (largest, 0.0)
         highest = math.cos(min(near + GUARD, math.pi))  # the angle must be at least near and a little more,

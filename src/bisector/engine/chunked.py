@@ -69,9 +69,8 @@ def chunked_loss(
     products = precise
     if precise == torch.float32 and torch.is_autocast_enabled(device.type):
         products = torch.get_autocast_dtype(device.type)
-        if (
-            device.type == "cpu" and products == torch.float16
-        ):  # slow, and overflows: it comes back in float16
+        # A CPU's float16 products are many times slower than float32, and overflow: they come back in float16.
+        if device.type == "cpu" and products == torch.float16:
             products = precise
     with torch.autocast(device.type, enabled=False):
         with torch.no_grad():
@@ -380,13 +379,13 @@ class Walk:
         boost = self._boost(row_weight)
         if boost is not None:  # a row that points along its class may have a pull beyond the range
             row_weight, own = row_weight * boost, (own * boost).clamp(-6e4, 6e4)
-        lse, mass = (
-            self.own_logits[rows] + nll[rows],
-            row_weight[rows] * self.terms.total_pull(nll[rows], rows),
-        )
+        lse = self.own_logits[rows] + nll[rows]
+        mass = row_weight[rows] * self.terms.total_pull(nll[rows], rows)
         factor = (chunk.reference + (rule.shift - lse) * LOG2_E).exp2_().mul_(mass)
-        pull = Pull(lse, mass, row_weight[rows], own, factor)
         late = self.weights_kept and self.terms.plain  # the factor is left to the embeddings
+        if late:
+            own = own / torch.where(factor != 0, factor, 1)
+        pull = Pull(lse, mass, row_weight[rows], own, factor)
         scale = (factor * self.scale)[:, None] if late else self.scale
         scaled = (x * scale).to(self.call.products)
         turned = None if self.keep else x.to(self.call.products).t()

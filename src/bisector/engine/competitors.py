@@ -81,7 +81,7 @@ class Pull(NamedTuple):
         lse: logarithm of the sum of all exponentials.
         mass: Q times the row's weight.
         row_weight: what the row counts in the loss.
-        own: the gradient by the score of the row's own class.
+        own: the gradient by the score of the row's own class; divided by the factor, where that comes later.
         factor: what takes exp(logit - reference) to the mass times the probability.
     """
 
@@ -260,8 +260,7 @@ class Competitors:
         if self.grad_offset is not None:
             sums = weights @ factor if plain else weights.sum(1)
             self.grad_offset[block.start : block.stop] += sums.to(self.grad_offset.dtype)
-        own = pull.own / torch.where(factor != 0, factor, 1) if plain else pull.own
-        chunk.fill_targets(weights, block, own)
+        chunk.fill_targets(weights, block, pull.own)
         if block.norms is not None:
             weights.mul_(1 / block.norms)
 

@@ -201,7 +201,7 @@ class Head(nn.Module):
             fill(value)
 
     def margin(self) -> Margin:
-        """Return what this head does to the scores in training. A new head is this one method."""
+        """Return what this head does to the scores in training. A new head usually is this one method."""
         return Margin()
 
     def logit_scale(self) -> float | Tensor:

@@ -169,14 +169,7 @@ def class_amounts(
     call; from the eigenvalues where it is not. A determinant is never formed, so nothing overflows. Without ranks,
     and with a shrinkage that takes no eigenvalues, none are taken: a Cholesky factor is a tenth of their cost.
 
-    Args:
-        classes: the moments of each class, with a key; they are asked for as they are needed.
-        shrinkage: One of `SHRINKAGES`.
-        ranks: whether effective ranks are wanted.
-
-    >>> moments = Moments.of_rows(torch.tensor([[3.0, 0.0], [-3.0, 0.0]]))
-    >>> [(key, round(amount.bits, 2)) for key, amount in class_amounts([("a", moments)], "none", ranks=False)]
-    [('a', 1.66)]
+    The moments of a class are asked for as they are needed.
     """
     waiting: dict[int, list[tuple[Key, _Covariance]]] = {}
     total = 0

@@ -68,17 +68,9 @@ def measure_classes(
     *,
     ranks: bool = True,
 ) -> Iterator[tuple[int, tuple[float, ...]]]:
-    """Yield the numbers of many classes, from which `ClassInformation.of` is made, in no particular order.
+    """Yield each class with its numbers, of which `ClassInformation.of` is made, in no particular order.
 
-    Args:
-        classes: label, moments and form of each; asked for as they are needed.
-        shrinkage: One of `SHRINKAGES`.
-        anchors: the mean (p,) that the drift of a class is measured from.
-        ranks: whether effective ranks are wanted.
-
-    >>> moments = Moments.of_rows(torch.tensor([[3.0, 0.0], [-3.0, 0.0]]))
-    >>> dict(measure_classes([(7, moments, "rows")], "none", {}))[7][:3]
-    (1.66..., 2.0, 1.0)
+    Anchors are the means (p,) that drift is measured from. Classes are asked for as they are needed.
     """
     few: list[tuple[int, tuple[float, ...]]] = []  # of too few instances for an amount
 

@@ -27,7 +27,7 @@ def pack_means(means: Means, dim: int) -> PackedTensors:
 
 
 def unpack_means(packed: PackedTensors, num_classes: int, dim: int) -> Means:
-    """The inverse of `pack_means`, with its errors as those of `unpack_states`."""
+    """The inverse of `pack_means`; an `ArgumentError` where tensors are not what belongs together."""
     known = len(packed.get("classes", ()))
     require_shapes(packed, {"classes": (known,), "counts": (known,), "means": (known, dim)})
     classes, counts = _classes(packed["classes"], num_classes), packed["counts"].tolist()
@@ -43,11 +43,6 @@ def pack_states(states: Mapping[int, ClassState], dim: int) -> PackedTensors:
         `classes` (L,); `sizes` (L, 4), of each class the number of its `rows`, whether they are float64, and how
         many it has in `packed` and in `sketches`, where those of one class follow those of another; `weights` of
         the rows; `numbers` (L, 8); and `means` and `thirds` of the classes with sums.
-
-    >>> state = ClassState(dim=3)
-    >>> state.append(torch.tensor([[1.0, 2.0, 0.0]]))
-    >>> pack_states({7: state}, dim=3)["rows"]
-    tensor([[1., 2., 0.]])
     """
     nothing = torch.empty(0, dim, device="cpu"), None
     waiting = [state.waiting() if state.rows else nothing for state in states.values()]
@@ -80,21 +75,7 @@ def pack_states(states: Mapping[int, ClassState], dim: int) -> PackedTensors:
 
 
 def unpack_states(packed: PackedTensors, num_classes: int, dim: int) -> dict[int, ClassState]:
-    """The inverse of `pack_states`.
-
-    Args:
-        packed: What `pack_states` returned.
-        num_classes: Above every class.
-        dim: The dimension p.
-
-    Raises:
-        ArgumentError: if a tensor is missing or one too many, or shapes or values do not belong together.
-
-    >>> state = ClassState(dim=2)
-    >>> state.append(torch.eye(2))
-    >>> unpack_states(pack_states({3: state}, dim=2), num_classes=4, dim=2)[3].count
-    2.0
-    """
+    """The inverse of `pack_states`; an `ArgumentError` where tensors are not what belongs together."""
     known = len(packed.get("classes", ()))
     empty = torch.empty(0, device="cpu")
     sizes, numbers = packed.get("sizes", empty), packed.get("numbers", empty)

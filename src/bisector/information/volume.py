@@ -28,14 +28,6 @@ def volumes_by_cholesky(
 
     NaN where the factorisation fails: eigenvalues so large that 1 is below their rounding, which can leave a
     null one negative.
-
-    Args:
-        grams: (L, k, k) float64, G on its smaller side; used up.
-        dim: p, of G itself.
-        ridges: (L,) float64.
-
-    >>> volumes_by_cholesky(torch.tensor([[[3.0]]]).double(), dim=2, ridges=torch.ones(1).double())
-    tensor([1.6610], dtype=torch.float64)
     """
     scales = 1 + ridges
     grams /= scales[:, None, None]

@@ -61,7 +61,9 @@ class EqualDraw:
         both = np.concatenate([self.rows, rows]), np.concatenate([self.labels, labels])
         chosen = _first(*both, self.count, self.seed)
         new = chosen[chosen >= held] - held
-        free = np.setdiff1d(np.arange(held), chosen)  # never more than the new ones, which take their places
+        kept = np.zeros(held, dtype=bool)
+        kept[chosen[chosen < held]] = True
+        free = np.flatnonzero(~kept)  # never more than the new ones, which take their places
         taking, more = new[: len(free)], new[len(free) :]
         self.rows[free], self.labels[free] = rows[taking], labels[taking]
         self.embeddings[free] = embeddings[near[taking]]

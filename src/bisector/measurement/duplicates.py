@@ -25,6 +25,7 @@ _POINT = 10  # tolerances from the middle of a class within which half of its ro
 _FEWEST_OF_A_POINT = 10  # rows; fewer that are the same may be so many copies
 _PROJECTED = 8  # dimensions of the search tree
 _MOST_PAIRS = 50_000_000  # a gigabyte
+_COUNTED = 2**15  # rows whose neighbours are counted
 _MOST_SHOWN = 20  # rows of a group that are named
 _NO_SPLIT = 255
 _ROWS = 65536  # looked at together
@@ -94,7 +95,7 @@ class Prints:
         directions = np.random.default_rng(0).normal(size=(dim, min(dim, _PROJECTED)))
         self._directions = np.linalg.qr(directions)[0].astype(np.float32)
         self.digests: Array = np.empty(0, dtype=np.uint64)  # (N,) of the bytes of each vector
-        self.places: Array = np.empty(
+        self.projected: Array = np.empty(
             (0, self._directions.shape[1]), dtype=np.float32
         )  # (N, 8) unit vectors, seen
         self.labels: Array = np.empty(
@@ -122,23 +123,25 @@ class Prints:
         self._added.append(other.settled())
 
     def settled(self) -> tuple[Array, Array, Array, Array]:
-        """Digests, places, labels and splits of all rows, in their order."""
+        """Digests, projected, labels and splits of all rows, in their order."""
         if self._added:
-            held = [(self.digests, self.places, self.labels, self.splits), *self._added]
-            self.digests, self.places, self.labels, self.splits = map(np.concatenate, zip(*held, strict=True))
+            held = [(self.digests, self.projected, self.labels, self.splits), *self._added]
+            self.digests, self.projected, self.labels, self.splits = map(
+                np.concatenate, zip(*held, strict=True)
+            )
             self._added = []
-        return self.digests, self.places, self.labels, self.splits
+        return self.digests, self.projected, self.labels, self.splits
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The arrays as tensors, which `torch.load(weights_only=True)` reads."""
-        digests, places, labels, splits = map(torch.from_numpy, self.settled())
-        return {"digests": digests, "places": places, "labels": labels, "splits": splits}
+        digests, projected, labels, splits = map(torch.from_numpy, self.settled())
+        return {"digests": digests, "projected": projected, "labels": labels, "splits": splits}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Take over what `state_dict` returned."""
         self._added = []
-        names = ("digests", "places", "labels", "splits")
-        self.digests, self.places, self.labels, self.splits = (state[name].numpy() for name in names)
+        names = ("digests", "projected", "labels", "splits")
+        self.digests, self.projected, self.labels, self.splits = (state[name].numpy() for name in names)
 
     def zero(self) -> Array:  # (N,) bool
         """Which vectors are zero."""
@@ -292,15 +295,15 @@ def _points(
     most_vectors: int | None,
 ) -> Array:  # (C,) bool
     """Whether a class is one point, or nearly."""
-    _, places, labels, _ = prints.settled()
+    _, projected, labels, _ = prints.settled()
     order = compared[np.argsort(labels[compared], kind="stable")]
     of_class = np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
     # From a few directions a class looks smaller: up to three times what is to be expected of it may be seen.
-    seen = min(4, 12 * np.sqrt(places.shape[1] / prints.dim)) * _POINT * tolerance
+    seen = min(4, 12 * np.sqrt(projected.shape[1] / prints.dim)) * _POINT * tolerance
     maybe = [
         rows
         for rows in of_class
-        if len(rows) >= _FEWEST_OF_A_POINT and np.median(_away(places[rows])) <= seen
+        if len(rows) >= _FEWEST_OF_A_POINT and np.median(_away(projected[rows])) <= seen
     ]
     if most_vectors is not None and maybe:
         most = max(_FEWEST_OF_A_POINT, most_vectors // len(maybe))
@@ -335,7 +338,7 @@ def _components(
         from scipy.spatial import cKDTree
     except ImportError:
         raise missing_extra("scipy", "measure") from None
-    digests, places, labels, _ = prints.settled()
+    digests, projected, labels, _ = prints.settled()
     _, first, group = np.unique(digests[compared], return_index=True, return_inverse=True)
     distinct = compared[first]
     loose = np.flatnonzero(~point[labels[distinct]])  # of equal rows, the first decides
@@ -343,8 +346,10 @@ def _components(
     if prints.dim < FEWEST_DIMENSIONS or len(loose) < 2:
         return group, []
     radius = 2 * tolerance + 1e-6  # the distance of two such rows at unit length, and its rounding
-    tree = cKDTree(places[distinct[loose]].astype(np.float64))
-    if tree.count_neighbors(tree, radius) > _MOST_PAIRS:
+    points = projected[distinct[loose]].astype(np.float64)
+    tree = cKDTree(points, balanced_tree=False)
+    some = points[:: -(-len(points) // _COUNTED)]  # to count the pairs of all takes as long as to find them
+    if tree.count_neighbors(cKDTree(some), radius) * len(points) / len(some) > _MOST_PAIRS:
         return group, [_MANY_NEAR]
     pairs = tree.query_pairs(radius, output_type="ndarray")
     near = np.unique(pairs)

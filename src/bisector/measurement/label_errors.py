@@ -119,7 +119,7 @@ class Judge:
     """
 
     def __init__(self, name: JudgeName, rows: Array, labels: Array, features: Array) -> None:
-        self.name = name
+        self.name, self.learned = name, rows
         self.notes: list[str] = []
         if name == "embeddings":
             counts = np.bincount(labels)
@@ -167,7 +167,7 @@ class Judge:
         It is sure of a class whose probability is at least what the rows of that class have on average; a row is
         suspect if the class it is most sure of is not the given one, and neither is the most probable one.
         """
-        kept = np.flatnonzero(np.isin(labels, self.classes))
+        kept = np.flatnonzero(among(labels, self.classes))
         if self._thresholds is None or not len(kept):
             return None
         rows, given = rows[kept], np.searchsorted(self.classes, labels[kept])
@@ -288,6 +288,18 @@ def rows_to_learn_from(counts: Array, dim: int, memory_budget: int | None) -> in
     most = min(STREAMED_ROWS, STREAMED_CELLS // len(counts), room // (4 * dim))
     each = most // max(1, int((counts > 0).sum()))
     return each if each >= FOLDS else 0
+
+
+def among(values: Array, held: Array) -> Array:  # (n,) bool
+    """Which values are among those that are held, which ascend and are each there once.
+
+    >>> among(np.array([3, 9, 4]), np.array([1, 3, 4]))
+    array([ True, False,  True])
+    """
+    if not len(held):
+        return np.zeros(len(values), dtype=bool)
+    found: Array = held[np.searchsorted(held, values).clip(max=len(held) - 1)] == values
+    return found
 
 
 def _discriminant() -> Any:

@@ -216,17 +216,17 @@ def _classes(runs: Sequence[DetectionRun]) -> Table:
     scores, groups, heads, trained = runs[0].scores, class_groups(runs), by_head(runs), training_boxes(runs)
     shown: list[Values] = []
     if any(groups):
-        shown.append((Column("Group", "words", first="ascending", width=0), groups, str))
+        shown.append((Column("Group", "words", sorts="ascending", width=0), groups, str))
     if any(map(math.isfinite, trained)):
-        shown.append((Column("Training boxes", first="ascending"), trained, whole))
-    shown.append((Column("Test boxes", first="ascending"), scores.class_boxes, whole))
+        shown.append((Column("Training boxes", sorts="ascending"), trained, whole))
+    shown.append((Column("Test boxes", sorts="ascending"), scores.class_boxes, whole))
     # Amounts are those of one network: with several heads there is no amount of a class.
     if len(runs) == 1 and scores.class_amounts is not None:
-        shown.append((Column("Amount, bits", first="descending"), scores.class_amounts, number))
+        shown.append((Column("Amount, bits", sorts="descending"), scores.class_amounts, number))
     aps = {f"{head_label(head)}, AP": class_ap(own) for head, own in heads.items()}
     if len(heads) == 1:
         aps = {"AP": class_ap(runs), "AP50": class_ap(runs, "class_ap50")}
-    shown += [(Column(label, first="ascending"), values, percent) for label, values in aps.items()]
+    shown += [(Column(label, sorts="ascending"), values, percent) for label, values in aps.items()]
     fewest = [n if math.isfinite(n) else 0.0 for n in trained]
     order = sorted(range(len(trained)), key=lambda c: (not scores.class_boxes[c], fewest[c], c))
     return class_table(scores.class_names, order[:_MOST_CLASSES], shown)

@@ -91,7 +91,7 @@ def score_rows(runs: Sequence[ScoredRun]) -> list[SummaryRow]:
 def _differences(rows: Sequence[SummaryRow], baseline: SummaryRow, width: int) -> list[str]:
     infos = [info for info in BOX_METRICS if info.key in _SHOWN_DIFFERENCES]
     found = {
-        row.label: [row.less(baseline, info.key) for info in infos] for row in rows if row is not baseline
+        row.label: [row.minus(baseline, info.key) for info in infos] for row in rows if row is not baseline
     }
     shown = [k for k in range(len(infos)) if any(math.isfinite(own[k].mean) for own in found.values())]
     lines = []

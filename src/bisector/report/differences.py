@@ -31,7 +31,7 @@ def differences_of(comparison: Comparison) -> Differences:
     rows = summary_rows(comparison)
     base = next((row for row in rows if row.head == comparison.baseline_head), None)
     found = {
-        row.head: {key: row.less(base, key) for key in DIFFERENCE_METRICS}
+        row.head: {key: row.minus(base, key) for key in DIFFERENCE_METRICS}
         for row in rows
         if base is not None and row is not base
     }

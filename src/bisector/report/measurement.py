@@ -231,7 +231,7 @@ def _class_section(found: Measurement) -> Section:
         """Add a column; what brings up a class to look at comes to the top."""
         first: Any = "ascending" if show in (percent, whole) else "descending"
         is_order = key == ("accuracy" if tested else "amount")
-        column = Column(label, help=hint, first=first, sorted=is_order)
+        column = Column(label, help=hint, sorts=first, sorted=is_order)
         columns.append((column, [getattr(one, key) for one in classes], show))
 
     # What is asked for first comes first: a narrow screen shows no more than three.
@@ -257,7 +257,7 @@ def _class_section(found: Measurement) -> Section:
         if score.brought:
             label, hint = score.name + ", %" * score.percent, f"From {score.source}."
             show = percent if score.percent else partial(number, decimals=3)
-            columns.append((Column(label, help=hint, first="ascending"), score.values, show))
+            columns.append((Column(label, help=hint, sorts="ascending"), score.values, show))
     position = {id(one): c for c, one in enumerate(classes)}
     ranked = [position[id(one)] for one in hardest(classes)]
     others = (position[id(one)] for one in _largest(classes))
@@ -460,8 +460,10 @@ def _score_text(found: Measurement, score: ScoreMeasure) -> str:
 
 
 def _trials_text(found: Measurement) -> str:
-    if found.trials is None or not found.trials.tried:
+    if found.trials is None:
         return ""  # the steps say why
+    if not found.trials.tried:
+        return plain(f"No adjustment was tried: {' '.join(_few(found.trials.not_tried))}")
     table = _table([f"Adjustments tried on {found.trials.on}", *_TRIED], _trial_rows(found.trials))
     return f"{table}\n{plain(_trials_told(found.trials))}"
 

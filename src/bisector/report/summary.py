@@ -43,7 +43,7 @@ class SummaryRow:
         spreads = {key: statistics.stdev(v.values()) if len(v) > 1 else math.nan for key, v in values.items()}
         return cls(head, head_label(head), len(found), means, spreads, values)
 
-    def less(self, other: "SummaryRow", key: str) -> PairedDifference:
+    def minus(self, other: "SummaryRow", key: str) -> PairedDifference:
         """The mean difference of a metric from another head, with its interval, over the seeds of both."""
         own, base = self.values[key], other.values[key]
         seeds = [seed for seed in own if seed in base]
@@ -87,7 +87,7 @@ def leaders(rows: Sequence[SummaryRow], info: MetricInfo) -> list[SummaryRow]:
     """
     known = (row for row in rows if row.values[info.key])
     ordered = sorted(known, key=lambda row: row.mean[info.key], reverse=info.better == "higher")
-    return [row for row in ordered if row is ordered[0] or not row.less(ordered[0], info.key).clear]
+    return [row for row in ordered if row is ordered[0] or not row.minus(ordered[0], info.key).clear]
 
 
 def name_leaders(heads: Sequence[str]) -> str:
@@ -136,7 +136,7 @@ def metric_column(info: MetricInfo, *, neither: str = "") -> Column:
         unit=info.unit,
         help=f"{info.help} {direction}".rstrip(),
         better=info.better,
-        first="ascending" if info.better == "lower" else "descending",
+        sorts="ascending" if info.better == "lower" else "descending",
     )
 
 
@@ -155,7 +155,7 @@ def summary_table(
         ]
         for row in rows
     )
-    return Table([Column("Head", "name", first="ascending"), *(columns or map(metric_column, infos))], cells)
+    return Table([Column("Head", "name", sorts="ascending"), *(columns or map(metric_column, infos))], cells)
 
 
 def legend(rows: Sequence[SummaryRow], over: str) -> list[str]:

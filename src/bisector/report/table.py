@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from bisector.errors import missing_extra
 from bisector.files import write_rows, write_whole
-from bisector.report.words import shorten
+from bisector.report.words import plain, shorten
 
 _NAME_WIDTH = 32  # letters of the names in a text that has a limited width
 _LONG = 30  # rows from which a table may scroll in a box of its own
@@ -26,7 +26,7 @@ class Column:
     unit: str = ""  # in small print behind the label
     help: str = ""  # shown where a heading that sorts is pointed at
     better: str = ""  # "higher" or "lower" where that is so: an arrow says it
-    first: Literal["", "ascending", "descending"] = ""  # what a click brings to the top; empty: nothing sorts
+    sorts: Literal["", "ascending", "descending"] = ""  # how the first click sorts; empty: it does not
     sorted: bool = False  # the rows come in that order
     width: float | None = None  # rem: what a column of words has at least
     stacked: bool = False  # the small print of its cells stands below
@@ -90,6 +90,8 @@ class Table:
     def text(self, width: float = math.inf, *, corner: str = "", wrap: float = 0, rule: bool = True) -> str:
         """The table for a terminal: names to the left, numbers to the right, a star behind what is best.
 
+        Characters that would steer the terminal are taken out of names.
+
         Args:
             width: letters of a line. Columns that do not fit continue in a further block below, and names are cut;
                 without a limit there is one block.
@@ -112,7 +114,9 @@ class Table:
         """The heading of a column, and its cells: texts in line, their small print behind."""
         behind = [f" {c.spread}" * bool(c.spread) + "*" * c.best for c in (row[k] for row in self.rows)]
         room = max(map(len, behind), default=0)
-        cells = [row[k].text + spread.ljust(room) for row, spread in zip(self.rows, behind, strict=True)]
+        cells = [
+            plain(row[k].text) + spread.ljust(room) for row, spread in zip(self.rows, behind, strict=True)
+        ]
         return [f"{self.columns[k].label} {self.columns[k].unit}".rstrip(), *cells]
 
 
@@ -150,15 +154,19 @@ Values = tuple[Column, Sequence[Any], Callable[[Any], str]]
 
 
 def class_table(
-    names: Sequence[str], order: Sequence[int], columns: Sequence[Values], help: str = ""
+    names: Sequence[str],  # of all classes
+    order: Sequence[int],  # the classes that are shown, from the first row on
+    columns: Sequence[Values],
+    help: str = "",  # for the column of names
+    label: str = "Classes",  # a second such table on a page needs its own
 ) -> Table:
     """Return a table with a row for each class, sortable by every column."""
-    name = Column("Class", "name", help=help, first="ascending", width=name_width(names[c] for c in order))
+    name = Column("Class", "name", help=help, sorts="ascending", width=name_width(names[c] for c in order))
     rows = (
         [Cell(names[c], names[c]), *(Cell(show(values[c]), values[c]) for _, values, show in columns)]
         for c in order
     )
-    return Table([name, *(column for column, _, _ in columns)], rows, "Classes", boxed=True)
+    return Table([name, *(column for column, _, _ in columns)], rows, label, boxed=True)
 
 
 def write_records(

@@ -118,7 +118,7 @@ class Moments:
         self.count, self.mean = count, self.mean + to_self
 
     def scaled(self, weight: float) -> "Moments":
-        """The same distribution with `weight` times the evidence, sharing nothing with this; 1 makes a copy.
+        """The same distribution with `weight` times the evidence, sharing nothing that changes; 1 makes a copy.
 
         Raises:
             ArgumentError: if `weight` is not above 0.

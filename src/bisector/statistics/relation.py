@@ -123,11 +123,6 @@ def weighted_correlations(
     """Pearson's correlations of finite columns under each set of weights, NaN of a column without variance.
 
     `r_xy = (m_xy - m_x m_y) / sqrt((m_xx - m_x^2) (m_yy - m_y^2))`, with m the weighted means.
-
-    >>> columns = torch.tensor([[1.0, 4.0], [2.0, 3.0], [3.0, 5.0]], dtype=torch.float64)
-    >>> weights = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 1.0]], dtype=torch.float64)
-    >>> weighted_correlations(weights, columns)[:, 0, 1]
-    tensor([-1.,  1.], dtype=torch.float64)
     """
     width = columns.shape[1]
     centred = columns - columns.mean(dim=0)
@@ -147,12 +142,7 @@ def weighted_correlations(
 
 
 def weighted_partial(correlations: Tensor) -> Tensor:  # (R, 3, 3) -> (R,)
-    """Correlation of the first two with the third held fixed; one without variance holds nothing fixed.
-
-    >>> r = torch.tensor([[[1.0, 0.5, 0.6], [0.5, 1.0, 0.8], [0.6, 0.8, 1.0]]], dtype=torch.float64)
-    >>> weighted_partial(r)
-    tensor([0.0417], dtype=torch.float64)
-    """
+    """Correlation of the first two with the third held fixed; one without variance holds nothing fixed."""
     xy, xz, yz = correlations[:, 0, 1], correlations[:, 0, 2].nan_to_num(), correlations[:, 1, 2].nan_to_num()
     left = (1 - xz.square()) * (1 - yz.square())
     return ((xy - xz * yz) / torch.where(left > _NONE, left, torch.nan).sqrt()).clamp(-1, 1)
@@ -163,12 +153,7 @@ def weighted_spearman(
     x: Tensor,  # (n,)
     y: Tensor,  # (n,)
 ) -> Tensor:  # (R,)
-    """Spearman's correlation of rows that are there as often as their whole weights say.
-
-    >>> x, y = torch.tensor([1.0, 2.0, 9.0]), torch.tensor([1.0, 3.0, 2.0])
-    >>> weighted_spearman(torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]], dtype=torch.float64), x, y)
-    tensor([0.5000, 1.0000], dtype=torch.float64)
-    """
+    """Spearman's correlation of rows that are there as often as their whole weights say."""
     total = weights.sum(dim=1, keepdim=True)
     # The mean rank is (N + 1) / 2 whatever the ties; without it the products below lose nothing to rounding.
     left, right = (_ranks(weights, values) - (total + 1) / 2 for values in (x, y))

@@ -165,12 +165,7 @@ class Packed:
 def products(
     rows: Tensor,  # (m, p)
 ) -> Tensor:
-    """`rows^T rows`: (p, p) float64, with the products and sums of `Packed.add_rows_`.
-
-    >>> products(torch.tensor([[1.0, 2.0], [0.0, 3.0]]))
-    tensor([[ 1.,  2.],
-            [ 2., 13.]], dtype=torch.float64)
-    """
+    """`rows^T rows`: (p, p) float64, with the products and sums of `Packed.add_rows_`."""
     if len(rows) <= _ROWS and rows.shape[1] <= 2 * TILE:
         product = rows.T @ rows
         if rows.dtype == torch.float64 or _bears_single([product], len(rows)):

@@ -4,6 +4,7 @@ import logging
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -125,6 +126,14 @@ def _but_for_loaders(told: Callable[..., None], kind: type[BaseException], *othe
         told(kind, *others)
 
 
+def _of_a_killed_loader(error: Exception) -> bool:
+    """Return whether a loading process was killed: while it hands a tensor over, multiprocessing fails."""
+    if isinstance(error, RuntimeError):
+        return str(error).startswith("DataLoader worker")
+    frames = traceback.extract_tb(error.__traceback__)
+    return not isinstance(error, BrokenPipeError) and "multiprocessing" in Path(frames[-1].filename).parts
+
+
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Silence what Lightning says of devices and workers, and undo what it sets for the whole process.
@@ -143,12 +152,8 @@ def quiet_lightning() -> Iterator[None]:
         warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
         try:
             yield
-        except (
-            RuntimeError,
-            EOFError,
-            ConnectionError,
-        ) as error:  # the last two while it handed a tensor over
-            if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
+        except (RuntimeError, EOFError, ConnectionError) as error:
+            if not _of_a_killed_loader(error):
                 raise
             raise ArgumentError(
                 "workers: a process that loads data was killed, perhaps for want of memory; what is done is kept: "

@@ -136,6 +136,9 @@ def test_an_object_without_a_box_and_a_size_that_is_not_told(voc):
     train = load_boxes(str(folder)).train
     assert [(p.width, p.height, len(p.labels)) for p in train] == [(40, 30, 0), (40, 30, 1)]
     assert "no four finite numbers, left out: 1" in train.left_out[0]
+    whole = (folder / "Annotations" / "b.xml").read_text()
+    (folder / "Annotations" / "b.xml").write_text(whole.replace("</annotation>", "<object/></annotation>"))
+    assert [len(p.labels) for p in load_boxes(str(folder)).train] == [0, 1]
 
 
 def test_missing_images_and_annotations(voc):

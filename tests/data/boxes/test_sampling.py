@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bisector.data.boxes import epoch_order, load_boxes, long_tailed, read_coco, repeat_factors
@@ -19,7 +19,6 @@ pictures = st.lists(st.lists(st.integers(1, 6), max_size=6), min_size=1, max_siz
 imbalances = st.floats(1, 200)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 5000), min_size=1, max_size=40).filter(any), imbalances, seeds)
 def test_targets_fall_off_and_ask_for_no_more_than_there_is(counts, imbalance, seed):
     counts = torch.tensor(counts)
@@ -40,7 +39,6 @@ def test_targets_fall_off_and_ask_for_no_more_than_there_is(counts, imbalance, s
     )
 
 
-@settings(deadline=None, max_examples=100)
 @given(pictures, imbalances, seeds)
 def test_no_class_is_lost_and_none_exceeds_where_that_can_be_helped(labels, imbalance, seed):
     whole = labelled(labels, 6)
@@ -63,7 +61,6 @@ def test_no_class_is_lost_and_none_exceeds_where_that_can_be_helped(labels, imba
     assert torch.equal(long_tailed(whole, imbalance, seed).counts, thin.counts)
 
 
-@settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=6), imbalances, seeds)
 def test_pictures_of_one_box_reach_the_targets_exactly(counts, imbalance, seed):
     whole = labelled([[c] for c, count in enumerate(counts, 1) for _ in range(count)], len(counts))
@@ -127,7 +124,6 @@ def naive_factors(labels, threshold):
     return [max((of_class[c] for c in own), default=1.0) for own in labels]
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.lists(st.integers(1, 6), max_size=5), min_size=1, max_size=30),
     st.sampled_from([0.0, 0.001, 0.1, 0.5, 1.0]),
@@ -160,7 +156,6 @@ def test_a_crowd_makes_no_picture_rare(coco):
     assert repeat_factors(boxes, 1.0).tolist() == pytest.approx([1, math.sqrt(3), 1])
 
 
-@settings(deadline=None, max_examples=200)
 @given(factors, seeds, st.integers(0, 1000))
 def test_every_epoch_has_each_picture_floor_or_ceil_times(factors, seed, epoch):
     order = epoch_order(factors, seed, epoch)
@@ -171,7 +166,6 @@ def test_every_epoch_has_each_picture_floor_or_ceil_times(factors, seed, epoch):
     assert torch.equal(order, epoch_order(factors, seed, epoch))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 50), seeds, st.integers(0, 1000))
 def test_factors_of_one_are_the_plain_order(pictures, seed, epoch):
     plain = keyed_permutation(seed, epoch, pictures)

@@ -41,16 +41,16 @@ def test_mean_and_deviation_are_numpys(runs):
 def test_differences_are_of_the_seeds_of_both(runs):
     linear, igam = score_rows(runs)
     differences = [0.22 - 0.20, 0.29 - 0.26]
-    found = igam.less(linear, "ap")
+    found = igam.minus(linear, "ap")
     interval = stats.t.interval(0.95, 1, loc=np.mean(differences), scale=stats.sem(differences))
     assert (found.mean, found.low, found.high) == pytest.approx((np.mean(differences), *interval))
-    assert (found.pairs, igam.less(linear, "ap75").pairs) == (2, 1)
+    assert (found.pairs, igam.minus(linear, "ap75").pairs) == (2, 1)
     assert "Difference from IGAM" in format_compared(runs, "igam")
 
 
 def test_one_seed_has_no_deviation_and_no_interval(runs):
     linear, igam = score_rows([runs[0], runs[4]])
-    found = igam.less(linear, "ap")
+    found = igam.minus(linear, "ap")
     assert math.isnan(linear.deviation["ap"])
     assert found.mean == pytest.approx(0.02)
     assert math.isnan(found.low)

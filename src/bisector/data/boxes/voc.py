@@ -289,7 +289,7 @@ def _parsed(image: str, file: Path) -> _ImageXml:
         raise ArgumentError(f"data: {file} cannot be read: {error}") from None
     for element in root.iter():  # without their namespaces
         element.tag = element.tag.rpartition("}")[2]
-    elements = root.findall("object")
+    elements = _given(root, "object")
     if root.tag != "annotation" or not len(root) or not all(_value(element, "name") for element in elements):
         raise ArgumentError(f"data: {file} is no VOC annotation: expected objects with a name")
     objects = []

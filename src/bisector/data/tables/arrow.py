@@ -1,10 +1,11 @@
-"""Parquet and Arrow files, one or many with one schema, read a piece of a row group or record batch at a time.
+"""Parquet, Arrow and CSV files, one or many with one schema, read a piece of a row group or batch at a time.
 
 `pyarrow.dataset` would do some of it, but it reads a whole row group before it gives out the first batch (712 MiB
 instead of 22 for a row group of 234), knows no Arrow streams, and does not say which row group is damaged.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bisector.data.tables.arrow_columns import (
+    Groups,
     absent,
     find_columns,
     hugging_face_names,
@@ -24,14 +26,29 @@ from bisector.data.tables.arrow_columns import (
     with_vectors,
     with_vectors_joined,
 )
-from bisector.data.tables.columns import Array, distinct_names
-from bisector.data.tables.listing import Listing, Location, one_line
+from bisector.data.tables.columns import ALIASES, Array, distinct_names
+from bisector.data.tables.delimited import (
+    NUMBERS,
+    WORDS,
+    cells,
+    first_wrong,
+    kinds_of,
+    labels_of,
+    left_open,
+    parsed,
+    rows_of,
+    what_is_wrong,
+)
+from bisector.data.tables.listing import Format, Listing, Location, one_line
 from bisector.data.tables.reader import Part, Piece, TableReader, parts_of
 from bisector.errors import ArgumentError, require
 
 _FIND = 64  # rows read at once where a vector is looked for
 _READ = 2**20  # bytes of vectors decoded at once: what Arrow allocates stays small, and is used again
 _BUFFER = 2**20  # read ahead of what is decoded; without it a column of a row group is read whole
+_BLOCK = 2**20  # bytes of text whose lines are a group
+_FIRST_ROWS = 20  # that say what the columns of text are
+_LINE = 2**26  # bytes of a line at most: else it is no text
 _END = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # of an Arrow stream
 
 
@@ -41,11 +58,11 @@ class ArrowTable(TableReader):
 
     Args:
         location: of the files.
-        parquet: whether they are Parquet, else Arrow.
+        format: of them.
     """
 
     location: Location
-    parquet: bool
+    format: Format
 
     def pieces(self, parts: Iterable[Part], keys: Sequence[str]) -> Iterator[Piece]:
         """See `TableReader`."""
@@ -57,7 +74,7 @@ class ArrowTable(TableReader):
                 if file is None or file.name != part.file:
                     if file is not None:
                         file.close()
-                    file = _open(self.location, part.file, self.parquet, names)
+                    file = _open(self.location, part.file, self.format, names)
                 for piece in self._pieces(file, part, wanted):
                     if split := self.file_splits.get(part.file):
                         piece.columns["splits"] = np.full(piece.rows, split)
@@ -102,6 +119,8 @@ class ArrowTable(TableReader):
         name, width = self.columns[key], self.widths.get(key)
         with readable(file, where):
             chunk = batch.column(name)
+            if self.format == "text" and key in {"labels", "predictions"} and chunk.type == WORDS:
+                chunk = labels_of(chunk)
             if chunk.null_count == len(chunk):
                 return absent(len(chunk), width)
             array = to_array(chunk, name)
@@ -137,15 +156,16 @@ def open_arrow(
     schema: Any = None
     counts: dict[str, list[int]] = {}
     for name in files:
-        with _opened(location, name, listing.parquet) as file:
+        with _opened(location, name, listing.format) as file:
             schema = schema or file.schema
             columns = columns or find_columns(schema, embedding, label, name, vectors_needed=vectors_needed)
+            _require_apart(columns, file.groups)
             require_same_columns(schema, file.schema, list(columns.values()), file=name, like=files[0])
             counts[name] = file.counts(columns["labels"])
         parts.extend(parts_of(name, counts[name], first))
         first += sum(counts[name])
     widths: dict[str, int] = {
-        key: _width(location, counts, listing.parquet, columns[key])
+        key: _width(location, counts, listing.format, columns[key])
         for key in ("embeddings", "scores")
         if key in columns
     }
@@ -168,7 +188,7 @@ def open_arrow(
         notes=notes,
         file_splits={} if "splits" in columns else listing.splits(),
         location=location,
-        parquet=listing.parquet,
+        format=listing.format,
     )
 
 
@@ -178,7 +198,7 @@ def schema_of(location: Location, listing: Listing) -> pa.Schema:
     Raises:
         ArgumentError: it cannot be read.
     """
-    with _opened(location, listing.files[0], listing.parquet) as file:
+    with _opened(location, listing.files[0], listing.format) as file:
         return file.schema
 
 
@@ -196,16 +216,23 @@ def readable(file: str, where: str = "") -> Iterator[None]:
         raise ArgumentError(f"file: {told}, cannot be read: {one_line(error)}") from None
 
 
+def _require_apart(columns: Mapping[str, str], groups: Groups) -> None:
+    """Raise `ArgumentError` where the labels are a number of the vectors, which would then tell them."""
+    vectors, label = columns.get("embeddings", ""), columns["labels"]
+    inside = label in groups.get(vectors, ())
+    require(not inside, "label column", f"{label!r}, which is one of {vectors!r}", "another name for it")
+
+
 def _require_rows(file: str, where: str, found: int, expected: int) -> None:
     require(
         found == expected, "file", f"{file}, {where}, with {found} rows", f"{expected}, as its index says"
     )
 
 
-def _width(location: Location, counts: dict[str, list[int]], parquet: bool, column: str) -> int:
+def _width(location: Location, counts: dict[str, list[int]], format: Format, column: str) -> int:
     """Numbers in a row, of the first row that is not missing; 0 where there is none."""
     for name, groups in counts.items():
-        with _opened(location, name, parquet, [column]) as file:
+        with _opened(location, name, format, [column]) as file:
             for group, rows in enumerate(groups):
                 for batch in file.batches(group, _FIND) if rows else ():
                     chunk = batch.column(column)
@@ -216,11 +243,12 @@ def _width(location: Location, counts: dict[str, list[int]], parquet: bool, colu
 
 
 class _File(Protocol):
-    """An open file of either format."""
+    """An open file of any format."""
 
     name: str
     group_name: str
     schema: pa.Schema
+    groups: Groups
 
     def counts(self, label: str) -> list[int]:
         """Rows of every group; where they must be counted, nothing but the labels is decoded."""
@@ -232,15 +260,15 @@ class _File(Protocol):
         """Give the file back."""
 
 
-def _open(location: Location, name: str, parquet: bool, columns: Sequence[str] | None = None) -> _File:
-    return (_ParquetFile if parquet else _IpcFile)(location, name, columns)
+def _open(location: Location, name: str, format: Format, columns: Sequence[str] | None = None) -> _File:
+    return _FILES[format](location, name, columns)
 
 
 @contextmanager
 def _opened(
-    location: Location, name: str, parquet: bool, columns: Sequence[str] | None = None
+    location: Location, name: str, format: Format, columns: Sequence[str] | None = None
 ) -> Iterator[_File]:
-    file = _open(location, name, parquet, columns)
+    file = _open(location, name, format, columns)
     try:
         yield file
     finally:
@@ -263,7 +291,7 @@ class _ParquetFile:
             self._parquet = pq.ParquetFile(
                 self._source, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True
             )
-            self.schema, self._groups = with_vectors(self._parquet.schema_arrow)
+            self.schema, self.groups = with_vectors(self._parquet.schema_arrow)
 
     def counts(self, label: str) -> list[int]:
         about = self._parquet.metadata
@@ -274,7 +302,7 @@ class _ParquetFile:
         with readable(self.name, told):
             expected = self._parquet.metadata.row_group(group).num_rows
             batches = self._parquet.iter_batches(
-                rows, row_groups=[group], columns=stored_names(self._columns, self._groups), use_threads=False
+                rows, row_groups=[group], columns=stored_names(self._columns, self.groups), use_threads=False
             )
         found = 0
         while True:
@@ -283,7 +311,7 @@ class _ParquetFile:
             if batch is None:
                 break
             found += batch.num_rows
-            yield with_vectors_joined(batch, self._columns, self._groups)
+            yield with_vectors_joined(batch, self._columns, self.groups)
         _require_rows(self.name, told, found, expected)
 
     def close(self) -> None:
@@ -308,8 +336,8 @@ class _IpcFile:
             self._source = location.open(name, mapped=mapped)
             self._indexed = self._source.read(6) == b"ARROW1"
             self._open(None)
-            self.schema, self._groups = with_vectors(self._reader.schema)
-            stored = stored_names(columns, self._groups)
+            self.schema, self.groups = with_vectors(self._reader.schema)
+            stored = stored_names(columns, self.groups)
             self._fields = None if stored is None else [self.schema.get_field_index(one) for one in stored]
             if stored is not None:
                 self._open(self._fields)
@@ -351,7 +379,7 @@ class _IpcFile:
                     require(batch is not None, "file", f"{self.name} without {told}", "it, as before")
             batch.validate(full=True)  # what a length in a damaged file points to may not be ours
         for start in range(0, batch.num_rows, rows):
-            yield with_vectors_joined(batch.slice(start, rows), self._columns, self._groups)
+            yield with_vectors_joined(batch.slice(start, rows), self._columns, self.groups)
 
     def close(self) -> None:
         self._source.close()
@@ -372,3 +400,145 @@ class _IpcFile:
                 return None
         self._next += 1
         return batch
+
+
+class _TextFile:
+    """CSV, or TSV by its suffix: headings, then a row a line, in UTF-8. A group is the lines that begin in a MiB.
+
+    Arrow's own reader of streams cannot begin in the middle, as whoever measures the last leaf must: a block is
+    found by its number, and parsed alone. So a row may not go over several lines.
+
+    It has no checksums and no end: of a file that was cut short within its last number, or between two lines, the
+    rows that are left are read.
+    """
+
+    group_name = "block"
+
+    def __init__(self, location: Location, name: str, columns: Sequence[str] | None) -> None:
+        self.name, self._columns = name, columns
+        self._delimiter = "\t" if name.lower().endswith(".tsv") else ","
+        with readable(name):
+            self._source = location.open(name)
+            self._size = self._source.size()
+            heading = self._line(0)
+            self._first = len(heading)  # where the first row begins
+            self._names = self._headings(heading)
+            self._width: int | None = None
+            kinds, self._width = self._kinds()
+            schema, self.groups = with_vectors(pa.schema(list(kinds.items())))
+            numbers = {one for group in self.groups.values() for one in group}
+            self._types = {
+                column: WORDS if kind == NUMBERS and column not in numbers and not _is_loss(column) else kind
+                for column, kind in kinds.items()
+            }
+            self.schema = pa.schema(
+                [pa.field(field.name, self._types.get(field.name, field.type)) for field in schema]
+            )
+
+    def counts(self, label: str) -> list[int]:
+        with readable(self.name):
+            found = [len(rows_of(self._text(group)[1])) for group in range(-(-self._size // _BLOCK))]
+        require(any(found), "file", f"{self.name}, which ends after its heading", "rows")
+        return found
+
+    def batches(self, group: int, rows: int) -> Iterator[Any]:
+        with readable(self.name, f"{self.group_name} {group}"):
+            start, text = self._text(group)
+            stored = stored_names(self._columns, self.groups)
+            types = {name: self._types[name] for name in (self._types if stored is None else stored)}
+            found = self._parsed(start, text, types) if rows_of(text) else None
+        for batch in () if found is None else found.to_batches(rows):
+            yield with_vectors_joined(batch, self._columns, self.groups)
+
+    def close(self) -> None:
+        self._source.close()
+
+    def _headings(self, line: bytes) -> list[str]:
+        told = f"{self.name}, line 1,"
+        expected = "headings, such as label,x0,x1"
+        require(not line.startswith((b"\xff\xfe", b"\xfe\xff")), "file", f"{told} in UTF-16", "UTF-8")
+        line = line.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
+        require(bool(line.strip()), "file", f"{told} which is empty", expected)
+        require(b"\0" not in line and b"\r" not in line, "file", f"{told} which is no line of text", expected)
+        require(not left_open(line, self._delimiter), "file", f"{told} with an open quotation mark", expected)
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            raise ArgumentError(f"file: got {told} which is not UTF-8; expected {expected}") from None
+        names = [word.strip() for word in cells(line, self._delimiter)]
+        other = next((mark for mark in ";\t," if mark in names[0]), "") if len(names) == 1 else ""
+        wanted = "commas in .csv, tabs in .tsv, and points in numbers"
+        require(not other, "file", f"{told} with {other!r} between headings", wanted)
+        names = [word or f"({place + 1})" for place, word in enumerate(names)]
+        twice = next((word for place, word in enumerate(names) if word in names[:place]), None)
+        require(twice is None, "file", f"{told} with the column {twice!r} twice", "each once")
+        numbers = [word for word in names if re.fullmatch(r"[-+]?[0-9]*\.[0-9]+(?:[eE][-+]?[0-9]+)?", word)]
+        require(not numbers, "file", f"{told} with {', '.join(numbers[:2])} among its headings", expected)
+        return names
+
+    def _kinds(self) -> tuple[dict[str, Any], int | None]:
+        """What the columns are, by the first rows."""
+        text, start = b"", self._first
+        while len(rows_of(text)) < _FIRST_ROWS and start < self._size:
+            line = self._line(start)
+            text, start = text + line, start + len(line)
+        if not rows_of(text):
+            return dict.fromkeys(self._names, NUMBERS), None
+        return kinds_of(self._parsed(self._first, text, dict.fromkeys(self._names, pa.binary())))
+
+    def _text(self, group: int) -> tuple[int, bytes]:
+        """Where the first line begins that begins in a block, and all that do; empty where none does."""
+        start, end = max(group * _BLOCK, self._first), min((group + 1) * _BLOCK, self._size)
+        if start >= end:
+            return start, b""
+        if start > self._first:
+            before = self._read(start - 1, end - start)  # a line after its last byte but one begins here, too
+            found = before.find(b"\n")
+            if found < 0:
+                return start, b""
+            return start + found, before[found + 1 :] + self._line(end - 1)
+        return start, self._read(start, end - 1 - start) + self._line(end - 1)
+
+    def _line(self, start: int) -> bytes:
+        """The rest of a line, with its end."""
+        read, size = list[bytes](), 0
+        while piece := self._read(start + size, max(2**12, size)):
+            found = piece.find(b"\n")
+            read.append(piece if found < 0 else piece[: found + 1])
+            if found >= 0:
+                break
+            size += len(piece)
+            require(size < _LINE, "file", f"{self.name} with a line of more than 64 MiB", "CSV or TSV")
+        return b"".join(read)
+
+    def _read(self, start: int, count: int) -> bytes:
+        self._source.seek(start)
+        return bytes(self._source.read(count))
+
+    def _parsed(self, start: int, text: bytes, types: dict[str, Any]) -> Any:
+        """The columns of the lines from `start` on; an error names the first that cannot be read."""
+
+        def read(some: bytes) -> Any:
+            return parsed(some, self._names, types, delimiter=self._delimiter, width=self._width)
+
+        try:
+            return read(text)
+        except ValueError:
+            rows = rows_of(text)
+            number, line = rows[first_wrong([line for _, line in rows], read, self._delimiter)]
+        before = sum(
+            self._read(place, min(_BLOCK, start - place)).count(b"\n") for place in range(0, start, _BLOCK)
+        )
+        told = what_is_wrong(line, self._names, types, delimiter=self._delimiter, width=self._width)
+        raise ArgumentError(f"file: got {self.name}, line {before + number + 1}, {told}")
+
+
+def _is_loss(column: str) -> bool:
+    return column in ALIASES["losses"]
+
+
+_FILES: dict[Format, Callable[[Location, str, Sequence[str] | None], _File]] = {
+    "parquet": _ParquetFile,
+    "arrow": _IpcFile,
+    "text": _TextFile,
+}

@@ -255,7 +255,7 @@ def with_vectors(schema: "pa.Schema") -> "tuple[pa.Schema, Groups]":
     """
     found: dict[str, dict[int, str]] = {}
     names = schema.names
-    if any(_is_vector(field.type, nested=True) for field in schema):
+    if any(_is_vector(field.type, nested=True) and field.name not in ALIASES["scores"] for field in schema):
         return schema, {}
     for name, field in zip(names, schema, strict=True):
         number = re.search(r"(?:0|[1-9][0-9]*)$", name)

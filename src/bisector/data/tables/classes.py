@@ -12,7 +12,8 @@ import numpy as np
 from bisector.data.tables.columns import EXACT, Array, one_each, texts
 from bisector.errors import ArgumentError, require
 
-_NO_LABEL = {"None", "nan"}
+NO_LABEL_TEXTS = {"None", "nan"}
+"""What says that a row has no label, unless a class is called so."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +171,7 @@ def _absent(value: object, names: Container[str]) -> bool:
         value = value.decode(errors="replace")
     if isinstance(value, str):
         # str() and numpy's astype(str) write a missing label as the text "None" or "nan".
-        return not value or (value in _NO_LABEL and value not in names)
+        return not value or (value in NO_LABEL_TEXTS and value not in names)
     return value is None or value == -1 or (isinstance(value, float) and math.isnan(value))
 
 

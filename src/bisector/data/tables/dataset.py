@@ -36,8 +36,8 @@ NO_PREDICTION = "no prediction and no finite scores"
 
 _KEYS = ("embeddings", "labels", "predictions", "losses", "scores", "splits")
 _EXPECTED = (
-    "an embeddings table: .parquet, .arrow or .feather, a folder of them, a data set of Hugging Face, .npz, "
-    "or a pair of .npy"
+    "an embeddings table: .parquet, .arrow or .feather, a folder of them, a data set of Hugging Face, .csv, .tsv, "
+    ".npz, or a pair of .npy"
 )
 
 
@@ -88,7 +88,7 @@ class StoredEmbeddings:
         rows: N, with those that will be left out.
         split_rows: rows by split, with those that will be left out; empty where there are no splits.
         kind: of the stored scores; "logits" where there are none.
-        kind_told: what the scores were taken for, and why.
+        kind_reason: what the scores were taken for, and why.
     """
 
     reader: TableReader
@@ -98,7 +98,7 @@ class StoredEmbeddings:
     rows: int
     split_rows: Mapping[str, int]
     kind: Kind
-    kind_told: str
+    kind_reason: str
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -124,16 +124,6 @@ class StoredEmbeddings:
     def notes(self) -> Mapping[str, Any]:
         """What was noted when the table was written: model, data, adjusted, settings, left_out."""
         return self.reader.notes
-
-    @property
-    def has_predictions(self) -> bool:
-        """Whether chunks have predictions, stored or made from scores."""
-        return bool(self.reader.keys & {"predictions", "scores"})
-
-    @property
-    def has_losses(self) -> bool:
-        """Whether chunks have losses, stored or made from scores."""
-        return bool(self.reader.keys & {"losses", "scores"})
 
     @property
     def has_splits(self) -> bool:
@@ -267,10 +257,11 @@ def open_embeddings(
     - **Parquet**: a file or a folder, and in it every folder whose name begins with no dot and no underscore.
     - **Arrow**: `.arrow` and `.feather`, with an index or a stream; a folder of them, or what `save_to_disk` of
       Hugging Face's datasets wrote, with its splits.
+    - **CSV** and **TSV**: one file, a row a line.
     - **npz**, and **a pair of npy**: on this machine.
 
-    Parquet and Arrow may lie behind a URL of pyarrow or fsspec. `bisector.data.tables.read_embeddings` says which
-    columns are taken and what the classes are.
+    Parquet, Arrow and text may lie behind a URL of pyarrow or fsspec. `bisector.data.tables.read_embeddings` says
+    which columns are taken and what the classes are.
 
     Args:
         path: of the file or folder; its URL; or two of .npy with a comma between.
@@ -282,7 +273,7 @@ def open_embeddings(
 
     Raises:
         ArgumentError: nothing there is an embeddings table, it cannot be read, or a label is not a class.
-        MissingExtraError: for Parquet and Arrow without pyarrow.
+        MissingExtraError: for Parquet, Arrow and text without pyarrow.
 
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "birds.npz"
@@ -311,7 +302,7 @@ def open_embeddings(
 
 
 def is_embeddings(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a table of embeddings: of arrays, by the names of files, of Parquet and Arrow, by schema."""
+    """Whether there is a table of embeddings: of arrays, by the names of files, of the others, by schema."""
     if array_files(path) is not None:
         return True
     from bisector.data.tables.arrow import schema_of
@@ -374,7 +365,7 @@ def _surveyed(reader: TableReader, kind: Kind | None) -> StoredEmbeddings:
         rows=rows,
         split_rows={SPLITS[code]: of_split[code].total() for code in counts} if has_splits else {},
         kind=found,
-        kind_told=told,
+        kind_reason=told,
     )
 
 

@@ -147,7 +147,11 @@ def read_embeddings(
       column of vectors is found by its type and name; `label` (integers or strings) and, if they are there,
       `prediction`, `loss`, `scores` (or `logits`, `probabilities`), `name`, `split`.
     - **Arrow**: `.arrow` and `.feather`, a folder of them, or what `save_to_disk` of Hugging Face's datasets wrote,
-      with its splits; by the same rules. Parquet and Arrow may lie behind a URL of pyarrow or fsspec.
+      with its splits; by the same rules.
+    - **CSV** and **TSV** (`.tsv`), UTF-8 with a heading, a row a line: `label`, and the vectors as one column a
+      dimension (`x0`, `x1`, ...) or as a list in one cell (`"[0.5, 1.25]"`); by the same rules, where a whole
+      number may also be a coordinate. Labels that are all numbers are numbers; `007` is a word. Parquet, Arrow and
+      text may lie behind a URL of pyarrow or fsspec.
     - **npz**: `embeddings` (or `x`, `features`, `vectors`), `labels` (or `y`), and the same, with `class_names`.
     - **a pair of npy**: `vectors.npy,labels.npy`; a folder that holds `embeddings.npy` and `labels.npy`; or the
       path of a vectors file that has a `labels.npy` beside it.
@@ -169,7 +173,7 @@ def read_embeddings(
 
     Raises:
         ArgumentError: if nothing there is an embeddings table, or a label is not a class.
-        MissingExtraError: for Parquet and Arrow without pyarrow.
+        MissingExtraError: for Parquet, Arrow and text without pyarrow.
 
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "birds.npz"

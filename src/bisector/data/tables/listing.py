@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from bisector.data.places import files_below
 from bisector.data.source import SPLIT_WORDS
@@ -21,6 +21,15 @@ except ImportError:
 
 PARQUET = (".parquet", ".pq")
 ARROW = (".arrow", ".feather", ".ipc", ".arrows")
+TEXT = (".csv", ".tsv")
+
+Format: TypeAlias = Literal["parquet", "arrow", "text"]
+FORMATS: Mapping[str, Format] = {
+    **dict.fromkeys(PARQUET, "parquet"),
+    **dict.fromkeys(ARROW, "arrow"),
+    **dict.fromkeys(TEXT, "text"),
+}
+"""By the suffix of a file."""
 
 
 @dataclass(frozen=True)
@@ -153,13 +162,13 @@ class Listing:
     """The files of a data set.
 
     Args:
-        parquet: whether all of them are Parquet, else Arrow.
+        format: of all of them.
         files: in order.
         words: for each file the word that may say its split; the name of the file where it is not here.
         class_names: of columns of labels, where they stand beside the files.
     """
 
-    parquet: bool
+    format: Format
     files: tuple[str, ...]
     words: Mapping[str, str] = field(default_factory=dict)
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -178,18 +187,19 @@ class Listing:
 
 
 def list_files(location: Location) -> Listing | None:
-    """The files that a path or URL means; None where none is Parquet or Arrow.
+    """The files that a path or URL means; None where none is Parquet, Arrow or text.
+
+    Text is read where it is named itself: CSV files in a folder may be anything, those that we write too.
 
     Raises:
         ArgumentError: nothing is there, or a folder of Hugging Face is not as it should be.
     """
     suffix = PurePosixPath(location.path).suffix.lower()
     if not location.is_folder():
-        known = suffix in PARQUET + ARROW
-        return Listing(suffix in PARQUET, (location.path,)) if known else None
+        return Listing(FORMATS[suffix], (location.path,)) if suffix in FORMATS else None
     files = location.files()
     if parquet := _select(files, PARQUET):
-        return Listing(True, tuple(parquet))
+        return Listing("parquet", tuple(parquet))
     return _arrow_folder(location, files) if _select(files, ARROW) else None
 
 
@@ -216,10 +226,10 @@ def _arrow_folder(location: Location, files: Sequence[str]) -> Listing | None:
             require(isinstance(name, str), "file", told, "a list of file names")
             words[str(folder / str(name))] = split
     if words:
-        return Listing(False, tuple(words), words if splits else {}, names)
+        return Listing("arrow", tuple(words), words if splits else {}, names)
     # What Hugging Face's map and filter leave beside the data is the same rows again.
     plain = [file for file in _select(files, ARROW) if not PurePosixPath(file).name.startswith("cache-")]
-    return Listing(False, tuple(plain), class_names=names) if plain else None
+    return Listing("arrow", tuple(plain), class_names=names) if plain else None
 
 
 def _json(location: Location, file: PurePosixPath, files: Sequence[str]) -> dict[str, Any]:

@@ -15,13 +15,13 @@ _BYTES = 2**24  # of vectors in a piece: allocations of this size the C library 
 
 @dataclass(frozen=True)
 class Part:
-    """Consecutive rows of one file: a row group, a record batch, or a slice of an array.
+    """Consecutive rows of one file: a row group, a record batch, a block of lines, or a slice of an array.
 
     Small neighbours are one part, up to 65,536 rows: a file may have a row group for every hundred rows.
 
     Args:
         file: that holds it.
-        group: the row group, record batch or slice; the first, where it is several.
+        group: the row group, record batch, block or slice; the first, where it is several.
         rows: how many it has.
         first: number of its first row in the whole table.
         groups: how many neighbours it is.

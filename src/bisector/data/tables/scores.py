@@ -171,7 +171,7 @@ def _of_table(path: Path, kind: Kind | None, embedding: str | None, label: str |
         raise ArgumentError(
             f"scores: got {path} without them; expected a column 'scores', one number a class"
         )
-    told = stored.kind_told + ("; taken by their logarithm" if stored.kind == "probabilities" else "")
+    told = stored.kind_reason + ("; taken by their logarithm" if stored.kind == "probabilities" else "")
     return replace(scores_of(whole_table(stored)), told=told, columns=stored.reader.columns_line)
 
 

@@ -15,7 +15,7 @@ from bisector.measurement.class_scores import ClassScores
 from bisector.measurement.classes import choose_equal_count
 from bisector.measurement.confusion import nearest_pairs
 from bisector.measurement.duplicates import Duplicates, duplicates_of
-from bisector.measurement.label_errors import Judge, LabelErrors, label_errors_of
+from bisector.measurement.label_errors import Judge, LabelErrors, among, label_errors_of
 from bisector.measurement.measure import Findings, equal_amounts, measurement_of
 from bisector.measurement.measurement import Measurement
 from bisector.measurement.stream.folder import partials_folder, plan_of
@@ -211,7 +211,7 @@ def _label_errors(stored: "StoredEmbeddings", found: Partial, tell: Tell) -> Lab
         for chunk in stored.chunks():
             for name, asked, features in to_judge(chunk):
                 if name in judges:
-                    new = asked[~np.isin(chunk.rows[asked], found.learned[name].rows)]
+                    new = asked[~among(chunk.rows[asked], judges[name].learned)]
                     judged.append(judges[name].ask(chunk.rows[new], chunk.labels[new], features[new]))
 
     def splits(positions: list[int]) -> list[str]:

@@ -23,7 +23,7 @@ from bisector.measurement.tally import Tally
 if TYPE_CHECKING:
     from bisector.data.tables import Chunk, Part, StoredEmbeddings
 
-VERSION = 2
+VERSION = 3
 """Of the file; one of another version is not read."""
 
 _PRINTS = 2**30  # bytes that finding duplicates may take, where there is no budget
@@ -86,7 +86,9 @@ class Partial:
             nonlocal following
             for chunk in stored.chunks(parts):
                 if len(chunk):
-                    gone.append(np.setdiff1d(np.arange(following, chunk.rows[-1] + 1), chunk.rows))
+                    missing = np.ones(chunk.rows[-1] + 1 - following, dtype=bool)
+                    missing[chunk.rows - following] = False
+                    gone.append(following + np.flatnonzero(missing))
                     following = int(chunk.rows[-1]) + 1
                 yield chunk
 
