@@ -183,6 +183,14 @@ def fit_geometry(
 
     Raises:
         ArgumentError: an argument is not as described, or no class has two rows.
+
+    >>> draw = torch.Generator().manual_seed(0)
+    >>> y = torch.arange(400) % 2
+    >>> x = torch.randn(400, 4, generator=draw) * (1 + 3 * y)[:, None]  # two classes about one mean, one wider
+    >>> scores = x[:, :2]  # which tell nothing
+    >>> found = fit_geometry(scores[:200], y[:200], x[:200])
+    >>> bool((found.predict(scores[200:], x[200:]) == y[200:]).double().mean() > 0.85)
+    True
     """
     require_choice("moments", moments, MOMENTS)
     require(
