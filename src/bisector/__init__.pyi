@@ -45,5 +45,6 @@ from bisector.heads import shard_classes as shard_classes
 from bisector.information.amount import information_amount as information_amount
 from bisector.information.amount import information_amounts as information_amounts
 from bisector.information.class_information import ClassInformation as ClassInformation
+from bisector.information.geometry import ClassGeometry as ClassGeometry
 from bisector.information.meter import InformationMeter as InformationMeter
 from bisector.optim.rowwise_adamw import RowwiseAdamW as RowwiseAdamW

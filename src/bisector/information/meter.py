@@ -24,6 +24,7 @@ from bisector.information.packing import (
 )
 from bisector.information.queue import Block, EmbeddingQueue
 from bisector.information.rows import EMBEDDING_SCALES, on_scale, places_by_class, require_finite
+from bisector.statistics.moments import Moments
 from bisector.statistics.shrinkage import SHRINKAGES
 
 NotFinite: TypeAlias = Literal["refuse", "skip"]
@@ -251,6 +252,12 @@ class InformationMeter:
         for c, state in self._current():
             means[c] = state.mean
         return means
+
+    def moments(self) -> Iterator[tuple[int, Moments]]:
+        """Yield each class with an instance and its moments, which may change with the next update; read only."""
+        self._look()
+        for c, state in self._current():
+            yield c, state.current()
 
     @property
     def forms(self) -> tuple[Form | None, ...]:

@@ -12,16 +12,19 @@ from bisector.posthoc.detection_results import adjust_results
 from bisector.posthoc.detections import adjust_detr, adjust_scores, level_offsets, offsets_from_counts
 from bisector.posthoc.dispatch import METHODS, adjust
 from bisector.posthoc.fit import cross_validated_predictions, cross_validated_scores
+from bisector.posthoc.geometry import GeometryAdjustment, fit_geometry
 
 __all__ = [
     "METHODS",
     "Adjustment",
+    "GeometryAdjustment",
     "adjust",
     "adjust_detr",
     "adjust_results",
     "adjust_scores",
     "cross_validated_predictions",
     "cross_validated_scores",
+    "fit_geometry",
     "level_offsets",
     "offsets_from_counts",
 ]

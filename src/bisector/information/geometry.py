@@ -1,0 +1,523 @@
+"""ClassGeometry: where every class lies in the space of embeddings, how wide it is, and which others it touches."""
+
+import json
+import math
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from bisector.checks import require_classes, require_embeddings
+from bisector.errors import missing_extra, require, require_integer, require_number
+from bisector.files import reading, write_whole
+from bisector.information.meter import InformationMeter
+from bisector.information.rows import on_scale, places_by_class, require_finite
+from bisector.statistics.moments import Moments
+from bisector.statistics.scatter import Packed
+
+_PARTS = ("states", "anchors", "queue")  # of what a meter stores
+_PAIR_ROWS = 2**22  # numbers of a block of class means that is compared with all others
+
+
+class Nearest(NamedTuple):
+    """The nearest other class of each.
+
+    Attributes:
+        squared_distance: (C,) float64, noise-corrected, so that it may be below 0; NaN of a class without rows.
+        neighbour: (C,) int64, -1 where there is none.
+    """
+
+    squared_distance: Tensor
+    neighbour: Tensor
+
+
+class Overlap(NamedTuple):
+    """The pairs of classes that overlap most, the most first.
+
+    Attributes:
+        first: (k,) int64.
+        second: (k,) int64.
+        coefficient: (k,) float64, the Bhattacharyya coefficient of the two densities, 0 (apart) to 1 (the same).
+    """
+
+    first: Tensor
+    second: Tensor
+    coefficient: Tensor
+
+
+class ClassGeometry:
+    r"""Count, mean and covariance of every class, and the density that they make: the parts of Bayes' rule.
+
+    .. math::
+        W = (1 - \rho)\, S + \rho\, \tfrac{\operatorname{tr} S}{D}\, I, \qquad
+        \Sigma_c = \frac{n_c S_c + \kappa W}{n_c + \kappa}, \qquad
+        d_c^2(x) = (x - \mu_c)^\top \Sigma_c^{-1} (x - \mu_c)
+
+    with :math:`S_c` the unbiased covariance of class c, :math:`S` their mean over the classes with at least two
+    rows, weighted by the rows, and :math:`\rho` the `ridge`. A class with one row has :math:`\Sigma_c = W`.
+
+    A class of n < D rows costs n D numbers and n D multiplications for a row that is scored (the Woodbury identity
+    on W), any other D^2. All numbers are float64 on the CPU.
+
+    Args:
+        meter: what was observed; it is copied, and may go on.
+        kappa: how many rows the pooled covariance counts for, above 0; `math.inf` gives every class W, as linear
+            discriminant analysis does.
+        ridge: in (0, 1].
+        dof: the degrees of freedom of `evidence`, as a part of D, above 0; `math.inf` for a Gaussian.
+        memory_budget: bytes of factors of covariances that are kept between calls; those beyond it are made anew in
+            every call, which large batches make up for. None: all are kept.
+
+    Raises:
+        ArgumentError: an argument is not as described, no class has two rows, or within every class all rows are
+            the same.
+
+    Source: Friedman 1989 (regularised discriminant analysis); the Student tail and the pooling with a network's own
+    logits (`bisector.posthoc.adjust`, method "geometry") are ours.
+
+    >>> x = torch.randn(90, 4, generator=torch.Generator().manual_seed(0)) + torch.arange(90)[:, None] % 3 * 4
+    >>> geometry = ClassGeometry.fit(x, torch.arange(90) % 3)
+    >>> geometry.distances(x[:2]).argmin(1), geometry.nearest().neighbour
+    (tensor([0, 1]), tensor([1, 0, 1]))
+    """
+
+    def __init__(
+        self,
+        meter: InformationMeter,
+        *,
+        kappa: float = 16.0,
+        ridge: float = 0.05,
+        dof: float = 0.2,
+        memory_budget: int | None = None,
+    ) -> None:
+        require(isinstance(meter, InformationMeter), "meter", type(meter).__name__, "an InformationMeter")
+        self.kappa = kappa if kappa == math.inf else require_number("kappa", kappa, above=0)
+        self.ridge = require_number("ridge", ridge, above=0, most=1)
+        self.dof = dof if dof == math.inf else require_number("dof", dof, above=0)
+        if memory_budget is not None:
+            require_integer("memory_budget", memory_budget, least=0)
+        self.memory_budget = memory_budget
+        self._meter = _copy(meter)
+        self._prepare()
+
+    @classmethod
+    def from_meter(cls, meter: InformationMeter, **options: Any) -> Self:
+        """Return the geometry of what a meter has observed; `options` are those of the class."""
+        return cls(meter, **options)
+
+    @classmethod
+    def fit(
+        cls,
+        embeddings: Tensor,  # (N, D)
+        labels: Tensor,  # (N,)
+        num_classes: int | None = None,
+        *,
+        scale: str = "raw",
+        **options: Any,
+    ) -> Self:
+        """Return the geometry of labelled embeddings. For a stream, feed an `InformationMeter` batch by batch.
+
+        Args:
+            embeddings: (N, D) finite numbers.
+            labels: (N,) classes, integers.
+            num_classes: C; one more than the largest label if None.
+            scale: "raw", or "unit" for rows of length sqrt(D), as a cosine head sees them.
+            options: those of the class.
+        """
+        require_embeddings("embeddings", embeddings)
+        require(len(embeddings) > 0, "embeddings", "no row", "at least two of one class")
+        classes = int(labels.max()) + 1 if num_classes is None else num_classes
+        meter = InformationMeter(max(classes, 1), embeddings.shape[1], embeddings=scale)
+        meter.update(embeddings, labels)
+        return cls(meter, **options)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            DamagedFileError: the file holds no geometry.
+            MissingExtraError: safetensors is not installed.
+        """
+        return cls.load_with_texts(path)[0]
+
+    @classmethod
+    def load_with_texts(cls, path: Path | str) -> tuple[Self, dict[str, str]]:
+        """Read what `save` wrote, its texts too; see `load`."""
+        safetensors = _safetensors()
+        with reading(f"path: got {path}; expected the safetensors of a ClassGeometry"):
+            with safetensors.safe_open(str(path), "pt") as file:
+                texts = file.metadata()
+                options = json.loads(texts["class_geometry"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            held = options.pop("meter")
+            meter = InformationMeter(held["num_classes"], held["dim"], embeddings=held["embeddings"])
+            held |= {name: {} for name in _PARTS}
+            for name, tensor in tensors.items():
+                part, _, key = name.partition(".")
+                held[part][key] = tensor
+            meter.load_state_dict(held)
+            return cls(meter, **options), texts
+
+    def save(self, path: Path | str, **texts: str) -> None:
+        """Write all that `load` needs, for a `merge` too, as one safetensors file, whole or not at all.
+
+        Args:
+            path: of the file.
+            texts: further entries of its metadata.
+
+        Raises:
+            MissingExtraError: safetensors is not installed.
+            OSError: the file cannot be written.
+        """
+        _safetensors()
+        from safetensors.torch import save
+
+        state: dict[str, Any] = dict(self._meter.state_dict())
+        tensors = {f"{part}.{key}": tensor for part in _PARTS for key, tensor in state.pop(part).items()}
+        options = {name: getattr(self, name) for name in ("kappa", "ridge", "dof", "memory_budget")}
+        told = json.dumps({**options, "meter": state})
+        content = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        write_whole(Path(path), save(content, {"class_geometry": told, **texts}))
+
+    def merge(self, other: "ClassGeometry") -> "ClassGeometry":
+        """Return the geometry of the rows of both, with the options of this one.
+
+        Raises:
+            ArgumentError: the two differ in classes, dimension or scale.
+        """
+        require(isinstance(other, ClassGeometry), "other", type(other).__name__, "a ClassGeometry")
+        both = _copy(self._meter)
+        both.merge(_copy(other._meter))
+        return self._with(both)
+
+    def refitted(
+        self,
+        embeddings: Tensor,  # (N, D)
+        labels: Tensor,  # (N,)
+        *,
+        merged: bool = False,
+    ) -> "ClassGeometry":
+        """Return the geometry of other rows, or of these and others together, with the options of this one.
+
+        Raises:
+            ArgumentError: as `fit`.
+        """
+        meter = (
+            _copy(self._meter)
+            if merged
+            else InformationMeter(self.num_classes, self.dim, embeddings=self.scale)
+        )
+        meter.update(embeddings, labels)
+        return self._with(meter)
+
+    def _with(self, meter: InformationMeter) -> "ClassGeometry":
+        return ClassGeometry(
+            meter, kappa=self.kappa, ridge=self.ridge, dof=self.dof, memory_budget=self.memory_budget
+        )
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self._meter.num_classes
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self._meter.dim
+
+    @property
+    def scale(self) -> str:
+        """How embeddings are measured, those that are scored too: "raw" or "unit"."""
+        return self._meter.embeddings
+
+    @property
+    def counts(self) -> Tensor:
+        """(C,) float64, the rows of each class."""
+        return self._counts
+
+    @property
+    def means(self) -> Tensor:
+        """(C, D) float64; NaN of a class without rows."""
+        return self._means
+
+    @cached_property
+    def log_volume(self) -> Tensor:
+        r"""(C,) float64, :math:`A_c = \tfrac12 \ln\det\Sigma_c` in nats; NaN of a class without rows."""
+        found = torch.full((self.num_classes,), math.nan, dtype=torch.float64, device="cpu")
+        for c in self._present.tolist():
+            if c not in self._volumes:
+                self._factor(c)
+            found[c] = self._volumes[c]
+        return found
+
+    @cached_property
+    def amount(self) -> Tensor:
+        r"""(C,) float64, :math:`\tfrac12 \log_2\det(I + \Sigma_c)` in bits; NaN of a class without rows."""
+        found = torch.full((self.num_classes,), math.nan, dtype=torch.float64, device="cpu")
+        identity = torch.eye(self.dim, dtype=torch.float64, device="cpu")
+        for c in self._present.tolist():
+            found[c] = torch.linalg.cholesky(identity + self.covariance(c)).diagonal().log2().sum()
+        return found
+
+    def covariance(self, c: int) -> Tensor:
+        """Return the (D, D) covariance of class c, shrunk; that of a class without rows is W."""
+        moments = self._moments.get(c)
+        if moments is None or moments.count <= 1 or self.kappa == math.inf:
+            return self._pooled.clone()
+        pooled = self._pooled * (self.kappa / (moments.count + self.kappa))
+        return pooled + _full(moments) * self._weight(moments)
+
+    def distances(
+        self,
+        embeddings: Tensor,  # (N, D)
+        classes: Tensor | None = None,  # (N, k)
+    ) -> Tensor:
+        """Return the Mahalanobis distances of rows to classes: (N, C), or (N, k) to the classes that are asked for.
+
+        Args:
+            embeddings: (N, D), finite.
+            classes: (N, k) the classes of each row; all if None.
+
+        Returns:
+            float64; NaN where a class has no rows.
+
+        Raises:
+            ArgumentError: a shape does not fit, or a row is not finite.
+        """
+        return self._squared(embeddings, classes).sqrt()
+
+    def log_density(
+        self,
+        embeddings: Tensor,  # (N, D)
+        classes: Tensor | None = None,  # (N, k)
+    ) -> Tensor:
+        r"""Return the Gaussian log-densities, :math:`-\tfrac{D}{2}\ln 2\pi - A_c - \tfrac12 d_c^2`.
+
+        Shapes as in `distances`.
+        """
+        squared = self._squared(embeddings, classes)
+        volume = self.log_volume if classes is None else self.log_volume[classes.cpu()]
+        return -(self.dim / 2 * math.log(2 * math.pi) + volume + squared / 2)
+
+    def evidence(
+        self,
+        embeddings: Tensor,  # (N, D)
+        classes: Tensor | None = None,  # (N, k)
+    ) -> Tensor:
+        r"""Return how well rows fit classes, :math:`g_c = -\tfrac{D}{2} \ln(1 + d_c^2 / (\mathrm{dof} \cdot D))`.
+
+        The tail of Student's t: a row far from a class tells less than under a Gaussian, for which ``dof=math.inf``
+        gives :math:`-\tfrac12 d_c^2`. Shapes as in `distances`.
+        """
+        squared = self._squared(embeddings, classes)
+        if self.dof == math.inf:
+            return -squared / 2
+        return -self.dim / 2 * torch.log1p(squared / (self.dof * self.dim))
+
+    def nearest(self) -> Nearest:
+        r"""Return the nearest other class of each, by their means under W, less what noise adds.
+
+        .. math:: \min_{j \ne c}\; (\mu_c - \mu_j)^\top W^{-1} (\mu_c - \mu_j) - D\,(1/n_c + 1/n_j)
+
+        The second term is what two means of so few rows lie apart on average where the classes are the same.
+        """
+        distance = torch.full((self.num_classes,), math.nan, dtype=torch.float64, device="cpu")
+        neighbour = torch.full((self.num_classes,), -1, dtype=torch.int64, device="cpu")
+        if len(self._present) > 1:
+            for rows, corrected in self._between():
+                found = corrected.min(1)
+                here = self._present[rows]
+                distance[here], neighbour[here] = found.values, self._present[found.indices]
+        return Nearest(distance, neighbour)
+
+    def overlap(self, k: int = 20) -> Overlap:
+        """Return the k pairs of classes whose densities overlap most.
+
+        Exact for the 4 k pairs whose means are nearest under W; a pair further apart is not looked at.
+
+        Args:
+            k: how many pairs, at least 1; fewer where there are fewer.
+        """
+        require_integer("k", k, least=1)
+        best = torch.empty(0, dtype=torch.float64, device="cpu")
+        pairs = torch.empty(0, 2, dtype=torch.int64, device="cpu")
+        for rows, corrected in self._between():
+            first = torch.arange(rows.start, rows.stop, device="cpu")[:, None].expand_as(corrected)
+            second = torch.arange(len(self._present), device="cpu").expand_as(corrected)
+            upper = second > first
+            best = torch.cat([best, corrected[upper]])
+            pairs = torch.cat([pairs, torch.stack([first[upper], second[upper]], 1)])
+            chosen = best.argsort(stable=True)[: 4 * k]
+            best, pairs = best[chosen], pairs[chosen]
+        found = [self._bhattacharyya(*self._present[pair].tolist()) for pair in pairs]
+        coefficient = torch.tensor(found, dtype=torch.float64, device="cpu")
+        order = coefficient.argsort(descending=True, stable=True)[:k]
+        pairs = self._present[pairs[order]]
+        return Overlap(pairs[:, 0], pairs[:, 1], coefficient[order])
+
+    def _prepare(self) -> None:
+        """Read the meter: counts, means, W."""
+        self._moments: dict[int, Moments] = dict(self._meter.moments())
+        self._present = torch.tensor(sorted(self._moments), dtype=torch.int64, device="cpu")
+        self._counts = torch.zeros(self.num_classes, dtype=torch.float64, device="cpu")
+        self._means = torch.full((self.num_classes, self.dim), math.nan, dtype=torch.float64, device="cpu")
+        self._volumes: dict[int, float] = {}
+        self._kept: dict[int, _Factor] = {}
+        pooled = torch.zeros(self.dim, self.dim, dtype=torch.float64, device="cpu")
+        rows = 0.0
+        for c, moments in self._moments.items():
+            self._counts[c], self._means[c] = moments.count, moments.mean
+            if moments.count > 1:
+                pooled += _full(moments) * (moments.count / (moments.count - 1))
+                rows += moments.count
+        require(rows > 0, "embeddings", "no class with two rows", "at least one, for a covariance")
+        pooled /= rows
+        spread = float(pooled.trace()) / self.dim
+        require(spread > 0, "embeddings", "equal rows within every class", "rows that differ")
+        self._pooled = (1 - self.ridge) * pooled
+        self._pooled.diagonal().add_(self.ridge * spread)
+        factor = torch.linalg.cholesky(self._pooled)
+        self._pooled_volume = float(factor.diagonal().log().sum())
+        # The transpose of L^-1, so that rows are whitened by a product.
+        identity = torch.eye(self.dim, dtype=torch.float64, device="cpu")
+        self._whiten = torch.linalg.solve_triangular(factor, identity, upper=False).T.contiguous()
+        # Rows are whitened about the middle of the means, so that no digits are lost to what all have in common.
+        self._centre = self._means[self._present].mean(0)
+        self._white_means = (self._means - self._centre) @ self._whiten
+
+    def _weight(self, moments: Moments) -> float:
+        """Return what the scatter matrix of a class is multiplied by in its covariance: n S = n / (n - 1) M2."""
+        n = moments.count
+        return n / ((n - 1) * (n + self.kappa))
+
+    def _factor(self, c: int) -> "_Factor":
+        """Return the factor of the inverse covariance of a class with rows, among rows whitened by W."""
+        if c in self._kept:
+            return self._kept[c]
+        moments = self._moments[c]
+        a, matrix = 1.0, None
+        volume = self._pooled_volume
+        if moments.count > 1 and self.kappa != math.inf:
+            a = self.kappa / (moments.count + self.kappa)
+            weight = self._weight(moments)
+            if isinstance(moments.scatter, Packed) or len(moments.scatter.rows()) >= self.dim:
+                # Sigma = a W + w M2
+                white = self._whiten.T @ _full(moments) @ self._whiten * weight
+                white.diagonal().add_(a)
+                lower = torch.linalg.cholesky(white)
+                identity = torch.eye(self.dim, dtype=torch.float64, device="cpu")
+                matrix = torch.linalg.solve_triangular(lower, identity, upper=False).T.contiguous()
+                a = 0.0
+            else:  # Sigma = a W + F^T F, whose inverse is (I - Q Q^T) / a
+                rows = (moments.scatter.rows().double() * weight**0.5) @ self._whiten
+                small = rows @ rows.T
+                small.diagonal().add_(a)
+                lower = torch.linalg.cholesky(small)
+                matrix = torch.linalg.solve_triangular(lower, rows, upper=False).T.contiguous()
+                volume += (self.dim - len(rows)) / 2 * math.log(a)
+            volume += float(lower.diagonal().log().sum())
+        self._volumes[c] = volume
+        found = _Factor(matrix, a, self._white_means[c])
+        held = sum(factor.nbytes for factor in self._kept.values())
+        if self.memory_budget is None or held + found.nbytes <= self.memory_budget:
+            self._kept[c] = found
+        return found
+
+    def _squared(self, embeddings: Tensor, classes: Tensor | None) -> Tensor:
+        """Return the squared distances, (N, C) or (N, k)."""
+        require_embeddings("embeddings", embeddings, self.dim)
+        require_finite("embeddings", embeddings.detach().cpu())
+        white = (on_scale(embeddings.detach(), self.scale).double() - self._centre) @ self._whiten
+        if classes is None:
+            found = torch.full((len(white), self.num_classes), math.nan, dtype=torch.float64, device="cpu")
+            for c in self._present.tolist():
+                found[:, c] = self._factor(c).squared(white)
+            return found
+        require_classes("classes", classes, self.num_classes)
+        fits = classes.dim() == 2 and len(classes) == len(white)
+        require(fits, "classes", f"shape {tuple(classes.shape)}", f"({len(white)}, k)")
+        flat = classes.cpu().long().flatten()
+        found = torch.full((len(flat),), math.nan, dtype=torch.float64, device="cpu")
+        for c, places in places_by_class(flat):
+            if c in self._moments:
+                found[places] = self._factor(c).squared(white[places // classes.shape[1]])
+        return found.view(classes.shape)
+
+    def _between(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield blocks of the noise-corrected squared distances between the means under W, infinite to itself."""
+        white = self._white_means[self._present]
+        noise = self.dim / self._counts[self._present]
+        lengths = white.square().sum(1)
+        step = max(1, _PAIR_ROWS // max(len(white), 1))
+        for start in range(0, len(white), step):
+            rows = slice(start, min(start + step, len(white)))
+            squared = lengths[rows, None] + lengths - 2 * white[rows] @ white.T
+            corrected = squared.clamp_min_(0) - noise[rows, None] - noise
+            corrected.diagonal(start).fill_(math.inf)
+            yield rows, corrected
+
+    def _bhattacharyya(self, i: int, j: int) -> float:
+        """Return the coefficient of two classes: the integral of the root of the product of their densities."""
+        lower = torch.linalg.cholesky((self.covariance(i) + self.covariance(j)) / 2)
+        deviation = torch.linalg.solve_triangular(
+            lower, (self._means[i] - self._means[j])[:, None], upper=False
+        )
+        volume = float(lower.diagonal().log().sum())
+        volumes = float(self.log_volume[i] + self.log_volume[j]) / 2
+        return math.exp(-float(deviation.square().sum()) / 8 - (volume - volumes))
+
+
+class _Factor(NamedTuple):
+    """The inverse covariance of a class among rows whitened by W: Q Q^T, or (I - Q Q^T) / a.
+
+    Attributes:
+        matrix: Q, (D, D) or (D, k); None for k = 0.
+        a: of the second form; 0 for the first.
+        mean: (D,) of the class, whitened.
+    """
+
+    matrix: Tensor | None
+    a: float
+    mean: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        return 0 if self.matrix is None else self.matrix.nbytes
+
+    def squared(
+        self,
+        white: Tensor,  # (N, D)
+    ) -> Tensor:
+        """Return the (N,) squared distances of whitened rows."""
+        deviations = white - self.mean
+        whole: Tensor = torch.linalg.vector_norm(deviations, dim=1).square_()
+        if self.matrix is None:
+            return whole
+        along: Tensor = torch.linalg.vector_norm(deviations @ self.matrix, dim=1).square_()
+        return (whole - along).div_(self.a).clamp_min_(0) if self.a else along
+
+
+def _full(moments: Moments) -> Tensor:
+    """Return the (D, D) scatter matrix of a class."""
+    if isinstance(moments.scatter, Packed):
+        return moments.scatter.gram()
+    rows = moments.scatter.rows().double()
+    return rows.T @ rows
+
+
+def _copy(meter: InformationMeter) -> InformationMeter:
+    copied = InformationMeter(meter.num_classes, meter.dim, embeddings=meter.embeddings)
+    copied.load_state_dict(meter.state_dict())
+    return copied
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors
+    except ImportError:
+        raise missing_extra("safetensors", "hf") from None
+    return safetensors
