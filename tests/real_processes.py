@@ -54,6 +54,11 @@ def _process(rank: int, folder: Path, stages: list[Stage]) -> None:
         torch.save(work(rank, world, *arguments), folder / f"{number}-{rank}.pt")
         distributed.barrier()
         distributed.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # All is done and stored. The interpreter's own end may abort on a thread of gloo's that outlives its group: seen
+    # once in some hundred runs.
+    os._exit(0)
 
 
 def _as_torchrun(rank: int, world: int) -> None:
