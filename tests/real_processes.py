@@ -56,8 +56,7 @@ def _process(rank: int, folder: Path, stages: list[Stage]) -> None:
         distributed.destroy_process_group()
     sys.stdout.flush()
     sys.stderr.flush()
-    # All is done and stored. The interpreter's own end may abort on a thread of gloo's that outlives its group: seen
-    # once in some hundred runs.
+    # All is done and stored. The interpreter's own end may abort on a thread of gloo's: seen once in many runs.
     os._exit(0)
 
 
