@@ -90,7 +90,9 @@ def test_string_labels_are_classes_in_sorted_order(labels: list[str | None]) -> 
         vectors = np.arange(len(labels) * 2, dtype=np.float32).reshape(-1, 2)
         table = pa.table({"v": pa.array(vectors.tolist()), "label": pa.array(labels, pa.string())})
         pq.write_table(table, folder / "t.parquet")
-        labels = [None if label in {"None", "nan"} else label for label in labels]  # as the documentation has it
+        labels = [
+            None if label in {"None", "nan"} else label for label in labels
+        ]  # as the documentation has it
         there = [label for label in labels if label is not None]
         if not there:
             with pytest.raises(ArgumentError, match="no row"):
