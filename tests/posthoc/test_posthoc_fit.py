@@ -8,9 +8,9 @@ from bisector.errors import ArgumentError
 from bisector.posthoc import adjust
 from bisector.posthoc.fit import (
     _EPSILON,
-    _folds,
     cross_validated_predictions,
     cross_validated_scores,
+    dealt_folds,
     fit_offsets,
     unit_of,
 )
@@ -108,19 +108,19 @@ def test_scores_that_separate_the_classes_or_mislead_or_tell_nothing_give_finite
 
 def test_folds_deal_every_class_out_evenly():
     labels = torch.cat([torch.zeros(23), torch.ones(7), torch.full((3,), 2)]).long()
-    fold = _folds(labels, 5, seed=0)
+    fold = dealt_folds(labels, 5, seed=0)
     assert torch.bincount(fold).tolist() in ([7, 7, 7, 6, 6], [6, 7, 7, 7, 6])
     for label in range(3):
         sizes = torch.bincount(fold[labels == label], minlength=5)
         assert sizes.max() - sizes.min() <= 1
-    assert not torch.equal(fold, _folds(labels, 5, seed=1))
+    assert not torch.equal(fold, dealt_folds(labels, 5, seed=1))
 
 
 def test_no_row_is_predicted_by_what_has_seen_its_label():
     scores, labels = uneven(4, rows=100)
     before = cross_validated_predictions(scores, labels, penalty=0.01)
     assert torch.equal(before, cross_validated_predictions(scores, labels, penalty=0.01))
-    fold = _folds(labels, 5, seed=0)
+    fold = dealt_folds(labels, 5, seed=0)
     for held_out in range(5):
         out = fold == held_out
         alone = fit_offsets(scores[~out], labels[~out], penalty=0.01)

@@ -191,7 +191,7 @@ class ClassGeometry:
         """
         require(isinstance(other, ClassGeometry), "other", type(other).__name__, "a ClassGeometry")
         both = _copy(self._meter)
-        both.merge(_copy(other._meter))
+        both.merge(other._meter)
         return self._with(both)
 
     def refitted(

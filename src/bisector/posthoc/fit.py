@@ -156,7 +156,7 @@ def cross_validated_logits(
     """
     require_integer("folds", folds, least=2)
     require(len(labels) >= folds, "scores", f"{len(labels)} rows", f"at least {folds}, one a fold")
-    fold = _folds(labels, folds, seed)
+    fold = dealt_folds(labels, folds, seed)
     adjusted = torch.empty_like(logits)
     for held_out in range(folds):
         out = fold == held_out
@@ -193,7 +193,7 @@ def _solve(logits: Tensor, labels: Tensor, space: _Space, penalty: float) -> tup
 def _minimize(
     logits: Tensor, labels: Tensor, space: _Space, penalty: float, fixed: bool
 ) -> tuple[Tensor, float]:
-    weights = _weights(labels, logits.shape[1])
+    weights = balanced_weights(labels, logits.shape[1])
     present = max(int((torch.bincount(labels) > 0).sum()), 1)
     inverse = torch.ones(1, dtype=torch.float64, device="cpu")
     coefficients = torch.zeros(space.size, dtype=torch.float64, device="cpu")
@@ -225,9 +225,9 @@ def _minimize(
 
 def _cross_validate(logits: Tensor, labels: Tensor, space: _Space, folds: int, seed: int) -> float:
     require_integer("folds", folds, least=2)
-    fold = _folds(labels, folds, seed)
+    fold = dealt_folds(labels, folds, seed)
     losses = torch.zeros(len(PENALTIES), dtype=torch.float64, device="cpu")
-    weights = _weights(labels, logits.shape[1])
+    weights = balanced_weights(labels, logits.shape[1])
     for held_out in range(folds):
         out = fold == held_out
         if not bool(out.any()) or bool(out.all()):
@@ -239,7 +239,7 @@ def _cross_validate(logits: Tensor, labels: Tensor, space: _Space, folds: int, s
     return PENALTIES[int((losses <= losses.min() + 1e-6).nonzero()[0])]
 
 
-def _folds(labels: Tensor, folds: int, seed: int) -> Tensor:  # (N,)
+def dealt_folds(labels: Tensor, folds: int, seed: int) -> Tensor:  # (N,)
     """A fold for each row, every class dealt out evenly."""
     require_integer("seed", seed, least=0)
     require(seed < 2**63, "seed", seed, "an integer below 2**63")
@@ -252,7 +252,8 @@ def _folds(labels: Tensor, folds: int, seed: int) -> Tensor:  # (N,)
     return fold
 
 
-def _weights(labels: Tensor, classes: int) -> Tensor:  # (N,)
+def balanced_weights(labels: Tensor, classes: int) -> Tensor:  # (N,)
+    """The weights of rows with which every class that has one counts the same; they sum to 1."""
     counts = torch.bincount(labels, minlength=classes).double()
     return 1 / (counts[labels] * (counts > 0).sum().clamp_min(1))
 

@@ -14,7 +14,7 @@ from bisector.errors import require, require_choice, require_integer, require_nu
 from bisector.files import reading
 from bisector.information.geometry import ClassGeometry
 from bisector.posthoc.adjustment import KINDS, Kind, logits_of
-from bisector.posthoc.fit import _folds, _weights, require_fit_rows
+from bisector.posthoc.fit import balanced_weights, dealt_folds, require_fit_rows
 
 Moments: TypeAlias = Literal["auto", "train", "held-out", "both"]
 MOMENTS: tuple[Moments, ...] = ("auto", "train", "held-out", "both")
@@ -209,7 +209,7 @@ def fit_geometry(
     if k is not None and require_integer("k", k, least=1) < classes:
         chosen = _with_truth(logits.topk(k, dim=1).indices, truth)
     own = truth if chosen is None else (chosen == truth[:, None]).to(torch.int8).argmax(1)
-    fold = _folds(truth, folds, seed)
+    fold = dealt_folds(truth, folds, seed)
     parts = [fold == held_out for held_out in range(folds) if bool((fold == held_out).any())]
 
     def geometry_of(rows: Tensor, which: str) -> ClassGeometry:
@@ -243,7 +243,9 @@ def fit_geometry(
     )
     numbers: dict[str, float] = {}
     if mean > error:
-        numbers = dict(zip("abet", _fit(features, own, _weights(truth, classes)).tolist(), strict=False))
+        numbers = dict(
+            zip("abet", _fit(features, own, balanced_weights(truth, classes)).tolist(), strict=False)
+        )
     else:
         told = f"{told}: not by more than that, so the scores stay as they are"
     found = geometry_of(torch.ones_like(fold, dtype=torch.bool), taken)
@@ -259,13 +261,13 @@ def _cross_validated(
     """Return how much lower the balanced log-loss is than by a temperature alone, and the standard error."""
     gain = torch.empty(len(own), dtype=torch.float64, device="cpu")
     for out in parts:
-        weights = _weights(truth[~out], classes)
+        weights = balanced_weights(truth[~out], classes)
         before, after = (
             _row_losses(features[out, :, :p], own[out], _fit(features[~out, :, :p], own[~out], weights))
             for p in (1, features.shape[2])
         )
         gain[out] = before - after
-    return _balanced(gain, truth, _weights(truth, classes))
+    return _balanced(gain, truth, balanced_weights(truth, classes))
 
 
 def _features(

@@ -126,6 +126,13 @@ class StoredEmbeddings:
         return self.reader.notes
 
     @property
+    def about(self) -> dict[str, Any]:
+        """What was noted of model, data, adjustment, settings and head, by the names that `EmbeddingTable` has."""
+        words = {name: str(self.notes.get(name, "")) for name in ("model", "data", "adjusted")}
+        noted = {name: self.notes.get(name) for name in ("settings", "head")}
+        return words | {name: value if isinstance(value, dict) else {} for name, value in noted.items()}
+
+    @property
     def has_splits(self) -> bool:
         """Whether chunks have splits."""
         return "splits" in self.reader.keys

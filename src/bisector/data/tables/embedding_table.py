@@ -209,20 +209,16 @@ def whole_table(stored: StoredEmbeddings) -> EmbeddingTable:
     require(rows > 0, "file", "no row that has a label and a finite vector", "at least one")
     columns = {key: np.concatenate(held) for key, held in others.items()}
     names, splits = columns.pop("names", None), columns.pop("splits", None)
-    notes = stored.notes
+    tensors: dict[str, Any] = {key: torch.from_numpy(column) for key, column in columns.items()}
     return EmbeddingTable(
         embeddings=torch.from_numpy(vectors[:rows]),
-        **{key: torch.from_numpy(column) for key, column in columns.items()},
+        **tensors,
         class_names=stored.class_names,
         scores=None if scores is None else torch.from_numpy(scores[:rows]),
         names=None if names is None else names.tolist(),
         splits=None if splits is None else [SPLITS[code] for code in splits.tolist()],
         left_out=stored.left_out_lines(counted),
-        model=str(notes.get("model", "")),
-        data=str(notes.get("data", "")),
-        adjusted=str(notes.get("adjusted", "")),
-        settings=settings if isinstance(settings := notes.get("settings"), dict) else {},
-        head=head if isinstance(head := notes.get("head"), dict) else {},
+        **stored.about,
     )
 
 

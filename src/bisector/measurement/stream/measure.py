@@ -120,7 +120,7 @@ def _findings(stored: "StoredEmbeddings", found: Partial, options: Options, tell
         from threadpoolctl import threadpool_limits
     except ImportError:
         raise missing_extra("scikit-learn", "train") from None
-    information, notes = found.meter.compute(), stored.notes
+    information = found.meter.compute()
     equal_count, how = (
         options.equal_count or 0,
         {"shrinkage": options.shrinkage, "embeddings": options.embeddings},
@@ -138,11 +138,7 @@ def _findings(stored: "StoredEmbeddings", found: Partial, options: Options, tell
             torch.empty(0, stored.dim),
             torch.empty(0, dtype=torch.long),
             stored.class_names,
-            model=str(notes.get("model", "")),
-            data=str(notes.get("data", "")),
-            adjusted=str(notes.get("adjusted", "")),
-            settings=settings if isinstance(settings := notes.get("settings"), dict) else {},
-            head=head if isinstance(head := notes.get("head"), dict) else {},
+            **stored.about,
         ),
         rows=int(found.rows.sum()),
         dimensions=stored.dim,
