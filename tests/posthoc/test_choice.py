@@ -35,8 +35,8 @@ def test_geometry_wins_where_widths_differ() -> None:
     scores, labels, x = wide_and_narrow(400, 0)
     found = adjust(scores, labels, method="auto", embeddings=x, class_counts=[100] * C)
     assert isinstance(found, GeometryAdjustment)
-    assert found.method == "auto"
-    assert found.description.startswith("geometry is chosen; balanced log-loss gained on 400 rows")
+    assert found.method == "geometry"
+    assert found.description.startswith("chosen among 3; balanced log-loss gained on 400 rows")
     assert all(f"{name} " in found.description for name in ("prior", "fitted", "geometry"))
     new, truth, z = wide_and_narrow(2000, 1)
     assert balanced(found.predict(new, z), truth) > balanced(new.argmax(1), truth) + 0.1

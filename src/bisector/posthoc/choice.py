@@ -23,7 +23,8 @@ def choose(
 ) -> BaseAdjustment:
     """Return the adjustment of the lowest cross-validated balanced cross-entropy, fitted on all rows; or none.
 
-    None unless it lowers that of a temperature alone by more than one standard error: offsets of 0, then.
+    None unless it lowers that of a temperature alone by more than one standard error: offsets of 0 then, by method
+    "none".
 
     Args:
         found: how each is fitted, by name; see `cross_validated_logits`.
@@ -49,10 +50,10 @@ def choose(
     best = max(tried, key=lambda name: tried[name][0], default="")
     if not best or tried[best][0] <= tried[best][1]:
         nothing = torch.zeros(logits.shape[1], dtype=torch.float64, device="cpu")
-        return Adjustment(nothing, method="auto", description=f"no change, for none gains clearly; {told}")
+        return Adjustment(nothing, method="none", description=f"no change, for none gains clearly; {told}")
     more: dict[str, Any] = {} if embeddings is None else {"embeddings": embeddings}
     one = found[best](logits, labels, **more)
-    return replace(one, method="auto", description=f"{best} is chosen; {told}; {one.description}")  # type: ignore[type-var]
+    return replace(one, description=f"chosen among {len(tried)}; {told}; {one.description}")  # type: ignore[type-var]
 
 
 def _temperature(logits: Tensor, labels: Tensor, embeddings: Tensor | None = None) -> Adjustment:

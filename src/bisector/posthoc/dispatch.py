@@ -122,8 +122,8 @@ def adjust(
       have boundaries which no linear head has.
     - ``"auto"``: of "prior" with tau fitted (where the counts are known), "fitted" and "geometry" (where there are
       embeddings) the one with the lowest balanced cross-entropy, all cross-validated on the same folds; none of
-      them unless it is below that of a temperature alone by more than one standard error. `description` says what
-      each gained.
+      them unless it is below that of a temperature alone by more than one standard error. The result has the method
+      of the one that is chosen, or "none"; its description says what each gained.
     - Controls, to compare with, which put another linear layer over the embeddings in the place of the model's:
       ``"nearest-mean"``, ``"lda"`` (linear discriminant analysis), ``"tau-norm"`` (class vectors divided by a
       power of their length) and ``"refit"`` (the last layer trained again, every class weighing the same; cRT).

@@ -14,6 +14,7 @@ from bisector.checks import require_embeddings
 from bisector.errors import ArgumentError, require, require_choice, require_integer, require_number
 from bisector.files import reading
 from bisector.information.geometry import ClassGeometry
+from bisector.information.rows import require_finite
 from bisector.posthoc.adjustment import BaseAdjustment, Kind, logits_of
 from bisector.posthoc.fit import balanced_mean, balanced_weights, class_values, dealt_folds, require_fit_rows
 from bisector.posthoc.linear import linear_layer
@@ -22,7 +23,7 @@ Moments: TypeAlias = Literal["auto", "train", "held-out", "both"]
 MOMENTS: tuple[Moments, ...] = ("auto", "train", "held-out", "both")
 
 _ROWS = {"train": "training rows", "held-out": "held-out rows", "both": "training and held-out rows"}
-_NUMBERS = ("a", "b", "e", "t", "k", "kind", "method", "description")
+_NUMBERS = ("a", "b", "e", "t", "k", "kind", "method", "description", "moments")
 _CELLS = 2**23  # numbers that a block of rows may take while it is adjusted
 _MOST_ROWS = 8192  # to tell the scale of embeddings by
 _EPSILON = 1e-5  # draws fitted coefficients to the identity where rows can be told apart perfectly
@@ -53,6 +54,7 @@ class GeometryAdjustment(BaseAdjustment):
         settings: numbers that were fitted or measured.
         class_names: of the columns, where they are known.
         class_counts: (C,) n, the training instances; those of the geometry if None.
+        moments: whose means and covariances they are: "train", "held-out" or "both"; empty where nobody says.
 
     Raises:
         ArgumentError: an argument is not as described.
@@ -70,6 +72,7 @@ class GeometryAdjustment(BaseAdjustment):
     settings: Mapping[str, float] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
     class_counts: Tensor | None = None
+    moments: str = ""
 
     def __post_init__(self) -> None:
         require_number("a", self.a, least=0)
@@ -305,6 +308,7 @@ def fit_geometry(
         settings=settings,
         class_names=tuple(class_names),
         class_counts=counts,
+        moments=taken,
     )
 
 
@@ -328,6 +332,8 @@ def embedding_scale(
     >>> embedding_scale(x @ w.T, x), embedding_scale(30 * unit @ w.T, x)
     ('raw', 'unit')
     """
+    require_embeddings("embeddings", embeddings)
+    require_finite("embeddings", embeddings.detach().cpu())
     rows = slice(None, None, max(1, len(scores) // _MOST_ROWS))
     logits, raw = scores[rows].cpu().double(), embeddings[rows].cpu().double()
     logits = logits - logits.mean(1, keepdim=True)
