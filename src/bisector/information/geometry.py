@@ -1,5 +1,6 @@
 """ClassGeometry: where every class lies in the space of embeddings, how wide it is, and which others it touches."""
 
+import copy
 import json
 import math
 from collections.abc import Iterator
@@ -206,6 +207,19 @@ class ClassGeometry:
         )
         meter.update(embeddings, labels)
         return self._with(meter)
+
+    def shrunk(self, kappa: float) -> "ClassGeometry":
+        """Return the geometry of the same rows with another `kappa`; what does not depend on it is shared.
+
+        Raises:
+            ArgumentError: kappa is not above 0.
+        """
+        other = copy.copy(self)
+        other.kappa = kappa if kappa == math.inf else require_number("kappa", kappa, above=0)
+        other._volumes, other._kept = {}, {}
+        for name in ("log_volume", "amount"):
+            other.__dict__.pop(name, None)
+        return other
 
     def _with(self, meter: InformationMeter) -> "ClassGeometry":
         return ClassGeometry(
