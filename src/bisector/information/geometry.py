@@ -469,8 +469,14 @@ class _MeansUnderW:
     ) -> None:
         self.counts = torch.zeros(num_classes, dtype=torch.float64, device="cpu")
         self.means = torch.full((num_classes, dim), math.nan, dtype=torch.float64, device="cpu")
-        summed = Packed(dim)
-        rows = 0.0
+        summed, rows = Packed(dim), 0.0
+        held: list[Tensor] = []  # of small classes, to be added together
+
+        def add_held() -> None:
+            if held:
+                summed.add_rows_(torch.cat(held))
+                held.clear()
+
         for c, moments in classes:
             self.counts[c], self.means[c] = moments.count, moments.mean
             if moments.count > 1:
@@ -478,8 +484,11 @@ class _MeansUnderW:
                 if isinstance(moments.scatter, Packed):
                     summed.values.add_(moments.scatter.values, alpha=weight)
                 else:
-                    summed.add_rows_(moments.scatter.rows() * weight**0.5)
+                    held.append(moments.scatter.rows() * weight**0.5)
+                    if sum(map(len, held)) >= dim:
+                        add_held()
                 rows += moments.count
+        add_held()
         require(rows > 0, "embeddings", "no class with two rows", "at least one, for a covariance")
         spread = summed.trace / rows / dim
         require(spread > 0, "embeddings", "equal rows within every class", "rows that differ")

@@ -155,9 +155,9 @@ def hard_with_neighbour(classes: Sequence[ClassMeasure], most: int = 5) -> list[
 
     Hard is a class that is less accurate than the mean of all, and has a neighbour. That the neighbour is why is
     said where all of this holds: it is no further away than those of half of the classes; the class has 5 errors or
-    more; more than half of them go to the neighbour, at least twice the share that the errors of the other classes
-    have there, and more than that share would bring by chance (binomial test, 5 %). A class for which a model takes
-    all others alike explains nothing by being near.
+    more; more than half of them go to the neighbour, at least twice the share of those of the classes that have
+    another neighbour, and more than that share would bring by chance (binomial test, 5 %): what a model takes all
+    classes for explains nothing by being near.
 
     Args:
         classes: all that were measured.
@@ -181,7 +181,7 @@ def hard_with_neighbour(classes: Sequence[ClassMeasure], most: int = 5) -> list[
 
 
 def _drawn_there(one: ClassMeasure, classes: Sequence[ClassMeasure]) -> bool:
-    """Whether most errors of a class go to its neighbour, and more than those of other classes do."""
+    """Whether most errors of a class go to its neighbour, and more than of classes that are not near it."""
     try:
         from scipy.special import bdtrc
     except ImportError:
@@ -189,9 +189,11 @@ def _drawn_there(one: ClassMeasure, classes: Sequence[ClassMeasure]) -> bool:
     taken, errors = one.taken_for_neighbour, one.errors
     if errors < _FEWEST_ERRORS or 2 * taken <= errors:
         return False
+    attracted = [other for other in classes if other.neighbour == one.neighbour]  # to the same, this one too
     neighbour = next(other for other in classes if other.name == one.neighbour)
-    elsewhere = sum(other.errors for other in classes) - errors - neighbour.errors
-    share = (neighbour.false_positives - taken) / elsewhere if elsewhere else 0.0
+    elsewhere = sum(other.errors for other in classes) - neighbour.errors - sum(k.errors for k in attracted)
+    from_afar = neighbour.false_positives - sum(k.taken_for_neighbour for k in attracted)
+    share = from_afar / elsewhere if elsewhere else 0.0
     share = max(share, 1 / (sum(other.count > 0 for other in classes) - 1))
     return taken >= 2 * share * errors and bool(bdtrc(taken - 1, errors, share) < 0.05)
 

@@ -268,6 +268,8 @@ def _class_section(found: Measurement) -> Section:
         amounts=_amounts(found),
         classes=table,
         lines=neighbour_lines(classes),
+        geometry=any(one.neighbour for one in classes),
+        dimensions=any(math.isfinite(one.intrinsic_dimension) for one in classes),
     )
 
 
@@ -357,7 +359,7 @@ def _correlation_section(found: Measurement) -> Section:
         scores.append(shown)
     return Section(
         "correlations",
-        "Does the amount, or the count, say which classes are hard?",
+        "What says which classes are hard?",
         figures=figures,
         found=found,
         scores=scores,
