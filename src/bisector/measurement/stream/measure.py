@@ -134,7 +134,8 @@ def _findings(stored: "StoredEmbeddings", found: Partial, options: Options, tell
     )
     means = found.meter.means
     known = (~means.isnan().any(dim=1)).nonzero().flatten()
-    drawn = found.drawn or EqualDraw(0, stored.dim)
+    drawn, classes = found.drawn or EqualDraw(0, stored.dim), len(stored.class_names)
+    equal = equal_amounts(drawn, equal_count, classes, **how)  # before what is below takes its memory
     duplicates = _duplicates(stored, found)
     with threadpool_limits(1):  # of the libraries of linear algebra: the same bits on any number of cores
         label_errors = _label_errors(stored, found, tell)
@@ -151,10 +152,8 @@ def _findings(stored: "StoredEmbeddings", found: Partial, options: Options, tell
         measured_on="train rows" if found.train_only else "all rows",
         counts=information.count,
         amounts=information.amount,
-        equal_amounts=equal_amounts(drawn, equal_count, len(stored.class_names), **how),
-        intrinsic_dimensions=intrinsic_dimensions(
-            drawn, equal_count, len(stored.class_names), options.embeddings
-        ),
+        equal_amounts=equal,
+        intrinsic_dimensions=intrinsic_dimensions(drawn, equal_count, classes, options.embeddings),
         nearest_means=nearest_of(found.meter),
         tally=found.tally,
         nearest=nearest_pairs(means[known].float(), known, stored.class_names),
