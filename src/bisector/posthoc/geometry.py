@@ -263,7 +263,8 @@ def fit_geometry(
     best: tuple[float, float, Tensor, ClassGeometry, str] | None = None
     for which in candidates:
         whole, parted = rows.geometry(which), [rows.geometry(which, ~out) for out in rows.parts]
-        for strength in _KAPPAS if kappa == "auto" else (whole.kappa if kappa is None else float(kappa),):
+        own = whole.kappa if kappa in (None, "auto") else float(kappa)
+        for strength in _KAPPAS if kappa == "auto" else (own,):
             features = rows.features([one.shrunk(strength) for one in parted], counts)[:, :, :width]
             mean, error = rows.gain(features)
             if best is None or mean > best[0]:
@@ -272,7 +273,8 @@ def fit_geometry(
     mean, error, features, found, taken = best
     told = (
         f"with means and covariances of {_ROWS[taken]} and kappa = {found.kappa:g}, cross-validated on "
-        f"{len(truth):,} rows, the geometry lowers the balanced log-loss by {mean:.3g} nats (standard error {error:.2g})"
+        f"{len(truth):,} rows, the geometry lowers the balanced log-loss by {mean:.3g} nats (standard error "
+        f"{error:.2g})"
     )
     a, b, e, t = 1.0, 0.0, 0.0, 0.0
     if mean > least * error:
