@@ -226,7 +226,7 @@ def test_the_geometry_of_a_runs_classes_takes_part_in_its_decision(
     detect(*following, *cpu, "--out", tmp_path / "fitted")
     assert result(tmp_path / "fitted")["adjustment"] == f"geometry, {fitted.description}"
 
-    replace(fitted, a=1.0, b=0.0, e=0.0).save(file)  # the identity
+    replace(fitted, a=1.0, b=0.0, e=0.0, t=0.0).save(file)  # the identity
     detect(*following, *cpu, "--out", tmp_path / "same")
     detect("evaluate", mine, *cpu, "--out", tmp_path / "plain")
     same, plain = ((tmp_path / name / "detections.json").read_bytes() for name in ("same", "plain"))
@@ -235,9 +235,17 @@ def test_the_geometry_of_a_runs_classes_takes_part_in_its_decision(
     capsys.readouterr()
     part = ("--part", "validation", "--adjust", tmp_path / "moved.safetensors", "--out", tmp_path / "moved")
     detect("evaluate", mine, *cpu, *part)
-    assert "Where the geometry was fitted on these very boxes, the scores flatter." in capsys.readouterr().out
+    assert (
+        "Where the adjustment was fitted on these very boxes, the scores flatter." in capsys.readouterr().out
+    )
     before, after = (result(tmp_path / name)["classified"]["class_accuracy"] for name in ("plain", "moved"))
     assert before != after
+
+    for method, name in (("fitted", "fitted.json"), ("lda", "lda.safetensors")):
+        detect("adjust", mine, *cpu, "--method", method)
+        assert f"--adjust {mine / name}" in capsys.readouterr().out
+        detect("evaluate", mine, *cpu, "--adjust", mine / name, "--out", tmp_path / method)
+        assert result(tmp_path / method)["adjustment"].startswith(f"{method}, ")
 
     # Of another training, on other data, or of results that hold no embeddings.
     stored = torch.load(mine / "last.ckpt", weights_only=False)

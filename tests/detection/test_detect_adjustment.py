@@ -13,7 +13,7 @@ from torch import Tensor
 from bisector.data.boxes import BoxSplits, load_boxes
 from bisector.detection import attach, detach, fit_geometry
 from bisector.detection.data import PlainBoxBatches, pixels
-from bisector.detection.geometry import TrueBoxes, class_geometry, fit_boxes, true_boxes, try_geometry
+from bisector.detection.geometry import TrueBoxes, class_geometry, fit_boxes, true_boxes, try_boxes
 from bisector.detection.models import build_detector
 from bisector.detection.predict import class_logits, classify_truth, embed_truth
 from bisector.errors import ArgumentError
@@ -156,12 +156,12 @@ def apart(rows: int, seed: int) -> TrueBoxes:
 def test_what_is_fitted_is_tried_on_boxes_that_it_has_not_seen(tmp_path: Path) -> None:
     model = network()
     found = fit_boxes(model, apart(90, 0))
-    (_, after), trials = try_geometry(apart(90, 0), lambda rows: fit_boxes(model, rows))
+    after, trials = try_boxes(model, apart(90, 0))
     assert trials.rows == 90
     assert trials.tried[0].helps
     assert trials.tried[0].balanced_accuracy == float((after == apart(90, 0).labels).double().mean()) > 0.95
     noise = apart(90, 1)._replace(labels=torch.randint(3, (90,), generator=torch.Generator().manual_seed(5)))
-    _, trials = try_geometry(noise, lambda rows: fit_boxes(model, rows))
+    _, trials = try_boxes(model, noise)
     # By means of the boxes themselves nearly all would be right: there are more dimensions than boxes.
     assert trials.tried[0].accuracy < 1 / 3 + 3 * (2 / 9 / 90) ** 0.5
 
@@ -173,8 +173,9 @@ def test_what_is_fitted_is_tried_on_boxes_that_it_has_not_seen(tmp_path: Path) -
         other.roi_heads.head.weight[0, 0] += 1e-3
     with pytest.raises(ArgumentError, match="fitted on another detector"):
         other.roi_heads.box_predictor.adjustment = read
-    with pytest.raises(ArgumentError, match="got a geometry of dim 24; expected 256"):
-        model.roi_heads.box_predictor.adjustment = GeometryAdjustment(geometry_of(24, 3))
+    model.roi_heads.box_predictor.adjustment = GeometryAdjustment(geometry_of(24, 3), b=1.0)
+    with pytest.raises(ArgumentError, match="embeddings: got shape"):
+        scored(model, torch.zeros(1, 256))
 
 
 def test_what_cannot_be_fitted_is_said(splits: BoxSplits) -> None:

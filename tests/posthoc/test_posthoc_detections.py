@@ -105,7 +105,7 @@ def test_where_a_geometry_cannot_decide_it_says_what_is_missing():
     geometry, x = geometry_for(0, 3)
     moved = GeometryAdjustment(geometry, b=1.0)
     for how, told in (
-        ({"background": -1}, "embeddings: got None; expected those of the boxes"),
+        ({"background": -1}, "embeddings: got None; expected those of the rows"),
         ({"background": -1, "embeddings": x[:4]}, "embeddings: got shape"),
         ({"background": -1, "embeddings": x[:, :3]}, "embeddings"),
         (
@@ -121,7 +121,7 @@ def test_where_a_geometry_cannot_decide_it_says_what_is_missing():
         lambda: adjust_results([], moved, [1, 2, 3]),
         lambda: adjust_detr({"logits": p[None].log()}, moved, activation="softmax"),
     ):
-        with pytest.raises(ArgumentError, match="expected class offsets: a geometry moves a softmax"):
+        with pytest.raises(ArgumentError, match="expected class offsets: any other moves a softmax"):
             refused()
 
 

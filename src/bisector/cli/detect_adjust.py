@@ -28,11 +28,18 @@ if TYPE_CHECKING:
 
     from bisector.data.boxes import BoxSet
     from bisector.detection.checkpoint import TrainedDetector
-    from bisector.posthoc import Adjustment, GeometryAdjustment
+    from bisector.detection.geometry import TrueBoxes
+    from bisector.posthoc import BaseAdjustment
     from bisector.posthoc.trial import Trials
 
 GEOMETRY = "geometry.safetensors"
-_METHODS = ("prior", "geometry")
+_PRIOR = "prior"
+_METHODS = {
+    "geometry": ".safetensors",
+    "fitted": ".json",
+    "nearest-mean": ".safetensors",
+    "lda": ".safetensors",
+}
 _MOMENTS = ("auto", "train", "held-out", "both")  # as in `bisector.posthoc`, which would bring torch
 _BACKGROUNDS = {"none": None, "first": 0, "last": -1}
 _OF_RESULTS = ("counts", "tau", "adjustment", "activation", "background", "threshold", "nms_iou", "per_image")
@@ -50,8 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--method",
-        help="prior: offsets of the training counts, for results; geometry: how well the embedding of a box fits "
-        "each class, pooled with its scores, for a run (default: the one of what is given)",
+        help="prior, for results: offsets of the training counts. For a run, fitted on its true boxes: geometry, "
+        "how well the embedding of a box fits each class, pooled with its scores; fitted, an offset a class; "
+        "nearest-mean or lda, another last layer, to compare with (default: prior, or geometry for a run)",
     )
     add_data(parser, required=False)
     add(
@@ -99,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--out",
         type=Path,
-        help=f"file to write (default: adjusted.json; of a run {GEOMETRY} beside its checkpoint)",
+        help=f"file to write (default: adjusted.json; of a run {GEOMETRY}, or METHOD, beside its checkpoint)",
     )
     parser.set_defaults(batch_size=None)  # where it is not given
 
@@ -107,19 +115,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, command: str) -> None:
     """Adjust, write, say what to type next."""
     path, method = arguments.detector, arguments.method
-    stored = path.suffix == ".json"
     if method is not None:
-        require_choice("--method", method, _METHODS)
-    if stored:
+        require_choice("--method", method, (_PRIOR, *_METHODS))
+    if path.suffix == ".json":
         got, legal = (
-            f"geometry with {path}, which has no embeddings",
+            f"{method} with {path}, which has no embeddings",
             "a run of bisector detect train in its place",
         )
-        require(method != "geometry", "--method", got, legal)
+        require(method in {None, _PRIOR}, "--method", got, legal)
         _adjust_results(arguments)
     else:
-        legal = f"geometry; class offsets of a run: bisector detect evaluate {path} --adjust prior"
-        require(method != "prior", "--method", f"prior with {path}, which is no results.json", legal)
+        legal = f"one of {', '.join(_METHODS)}; or bisector detect evaluate {path} --adjust prior"
+        require(method != _PRIOR, "--method", f"prior with {path}, which is no results.json", legal)
         _fit(arguments)
 
 
@@ -146,7 +153,7 @@ def _adjust_results(arguments: argparse.Namespace) -> None:
     counts = train.counts
     if arguments.counts is not None:
         counts = read_class_values(arguments.counts, train.class_names, ["count", "train_count", "boxes"])
-    how, tau = arguments.adjustment or "prior", 1.0 if arguments.tau is None else arguments.tau
+    how, tau = arguments.adjustment or _PRIOR, 1.0 if arguments.tau is None else arguments.tau
     adjustment = adjustment_of(how, counts, tau, train.class_names, "--adjustment")
     written = write_adjusted(
         results,
@@ -159,33 +166,32 @@ def _adjust_results(arguments: argparse.Namespace) -> None:
         nms_iou=arguments.nms_iou,
         per_image=arguments.per_image,
     )
-    say(f"{method_of(adjustment)}: {adjustment.description}\n{written:,} detections: {out}")
+    say(f"{adjustment.method}: {adjustment.description}\n{written:,} detections: {out}")
     options = {**data_options(task), "seed": seed or None}
     say(f"Next: {command_line('bisector detect evaluate', str(out), options=options)}")
 
 
 def _fit(arguments: argparse.Namespace) -> None:
-    """Fit the geometry of a run's classes on true boxes, say what it gains on held-out ones, write it."""
-    path = arguments.detector
+    """Fit on the true boxes of a run, say what it gains on held-out ones, write it."""
+    path, method = arguments.detector, arguments.method or "geometry"
     _require_of(arguments, "results.json", _OF_RESULTS)
     batch_size = 4 if arguments.batch_size is None else arguments.batch_size
     require_integer("--batch-size", batch_size, least=1)
-
-    from functools import partial
 
     from tqdm import tqdm
 
     from bisector.detection.checkpoint import load_detector
     from bisector.detection.data import load_box_task
-    from bisector.detection.geometry import class_geometry, fit_boxes, true_boxes, try_geometry
+    from bisector.detection.geometry import class_geometry, fit_boxes, true_boxes, try_boxes
     from bisector.measurement.command import command_line
 
     device = device_of(arguments.device)
     trained = load_detector(path)
-    beside = trained.path.parent / GEOMETRY
+    suffix = _METHODS[method]
+    beside = trained.path.parent / f"{method}{suffix}"
     out = arguments.out or beside
     _require_file(out)
-    require(out.suffix == ".safetensors", "--out", out, "a name that ends with .safetensors")
+    require(out.suffix == suffix, "--out", out, f"a name that ends with {suffix}")
     warn("adjust", [trained.unfinished] * bool(trained.unfinished))
     task = task_of(arguments, trained)
     seed = trained.seed if arguments.seed is None else arguments.seed
@@ -193,39 +199,45 @@ def _fit(arguments: argparse.Namespace) -> None:
     warn_of_data(splits, "adjust")
     trained.require_classes(splits.train)
     network: Any = trained.model.to(device).network
-    held_out = arguments.moments == "held-out"
+    require(method == "geometry" or arguments.moments is None, "--moments", method, "--method geometry")
+    held_out = method == "fitted" or arguments.moments == "held-out"
     total = len(splits.validation) + (0 if held_out else len(splits.train))
     with tqdm(total=total, unit="picture", file=sys.stderr, dynamic_ncols=True, disable=None) as bar:
         how: dict[str, Any] = {"batch_size": batch_size, "progress": bar.update}
         rows = true_boxes(network, splits.validation, **how)
         geometry = None if held_out else class_geometry(network, splits.train, **how)
-    moments = arguments.moments or "auto"
-    fit = partial(fit_boxes, network, geometry=geometry, moments=moments, class_names=trained.class_names)
-    found = _told(
-        fit(rows), *try_geometry(rows, fit, seed=seed), rows.labels, trained, splits.validation.name
-    )
+    how = {
+        "method": method,
+        "geometry": geometry,
+        "moments": arguments.moments or "auto",
+        "class_counts": trained.train_counts,
+        "class_names": trained.class_names,
+    }
+    found = fit_boxes(network, rows, seed=seed, **how)
+    found = _told(found, rows, *try_boxes(network, rows, seed=seed, **how), trained, splits.validation.name)
     out.parent.mkdir(parents=True, exist_ok=True)
     found.save(out)
-    say(f"Geometry: {out}")
+    say(f"Adjustment: {out}")
     given = data_options(task) if arguments.data is not None else {}
-    adjust = "geometry" if place_of(out) == place_of(beside) else str(out)
+    adjust = "geometry" if place_of(out) == place_of(trained.path.parent / GEOMETRY) else str(out)
     options = {**given, "seed": arguments.seed, "adjust": adjust}
     say(f"Next: {command_line('bisector detect evaluate', str(path), options=options)}")
 
 
 def _told(
-    found: "GeometryAdjustment",
-    predictions: "tuple[Tensor, Tensor]",
+    found: "BaseAdjustment",
+    rows: "TrueBoxes",
+    predictions: "Tensor",
     trials: "Trials",
-    labels: "Tensor",
     trained: "TrainedDetector",
     part: str,
-) -> "GeometryAdjustment":
+) -> "BaseAdjustment":
     """Print what a fit gains on true boxes that it has not seen; return it with that in its description."""
     from dataclasses import replace
 
     from bisector.measurement.next_step import points
     from bisector.metrics.summary import fairness
+    from bisector.posthoc import GeometryAdjustment
     from bisector.report.adjustment import format_adjustment
 
     (trial,) = trials.tried
@@ -235,15 +247,19 @@ def _told(
         f"{points(trial.gain)}" + ", so it lowers it" * (trial.gain.value < 0)
     )
     before, after = (
-        fairness(one, labels, len(trained.class_names), trained.train_counts) for one in predictions
+        fairness(one, rows.labels, len(trained.class_names), trained.train_counts)
+        for one in (rows.scores.argmax(1), predictions)
     )
-    say(f"geometry: {told}\nA logit counts {found.a:.3g}, the fit {found.b:.3g}, the volume {found.e:.3g}.\n")
+    say(f"{found.method}: {told}")
+    if isinstance(found, GeometryAdjustment):
+        say(found.meaning)
+    say("")
     say(f"{format_adjustment(before, after)}\n")
     say(f"{trials.on} of {part}, each adjusted by what was fitted on the other four fifths\n")
     if trial.gain.value < 0:
         lowers = "this lowers" if trial.harms else "this may lower"
         warn("adjust", [f"{lowers} the balanced accuracy of true boxes: {points(trial.gain)}"])
-    return replace(found, description=told)
+    return replace(found, description=told)  # type: ignore[type-var]
 
 
 def _require_file(out: Path) -> None:
@@ -258,29 +274,27 @@ def adjustment_of(
     class_names: tuple[str, ...],
     flag: str,
     trained: "TrainedDetector | None" = None,
-) -> "Adjustment | GeometryAdjustment":
+) -> "BaseAdjustment":
     """Return the offsets of the training counts for "prior", what a file holds, or the "geometry" of a detector.
 
     Raises:
         ArgumentError: the file is not there, of other classes or of another detector, or there is no detector.
     """
     from bisector.data.tables.scores import require_same_classes
-    from bisector.posthoc import Adjustment, GeometryAdjustment, offsets_from_counts
-    from bisector.posthoc.detections import classes_of
+    from bisector.posthoc import load_adjustment, offsets_from_counts
 
-    if how == "prior":
+    if how == _PRIOR:
         return offsets_from_counts(counts, tau, class_names)
-    file, geometry = Path(how), how == "geometry" or how.endswith(".safetensors")
-    legal = "prior, or an adjustment.json"
-    if geometry:
+    file, legal = Path(how), "prior, or an adjustment.json"
+    if trained is None:
         needs = "a run in the place of the results: a geometry asks for the embeddings of the boxes"
-        require(trained is not None, flag, how, needs)
-        assert trained is not None
-        file = trained.path.parent / GEOMETRY if how == "geometry" else file
+        require(how != "geometry" and file.suffix != ".safetensors", flag, how, needs)
+    elif how == "geometry":
+        file = trained.path.parent / GEOMETRY
         legal = f"what bisector detect adjust {trained.path.parent} leaves"
     require(file.is_file(), flag, f"{file}, which is not there", legal)
-    found = GeometryAdjustment.load(file) if geometry else Adjustment.load(file)
-    classes, own = classes_of(found), len(class_names)
+    found = load_adjustment(file)
+    classes, own = found.num_classes, len(class_names)
     require(classes == own, flag, f"{classes} classes", f"the {own} of the data")
     if found.class_names:
         require_same_classes(flag, found.class_names, class_names)
@@ -290,16 +304,9 @@ def adjustment_of(
     return found
 
 
-def method_of(adjustment: "Adjustment | GeometryAdjustment") -> str:
-    """Return how an adjustment was found, in a word."""
-    from bisector.posthoc import Adjustment
-
-    return adjustment.method if isinstance(adjustment, Adjustment) else "geometry"
-
-
 def write_adjusted(
     results: Path,
-    adjustment: "Adjustment | GeometryAdjustment",
+    adjustment: "BaseAdjustment",
     boxes: "BoxSet",
     out: Path,
     *,

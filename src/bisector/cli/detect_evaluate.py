@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bisector.cli.detect_adjust import adjustment_of, method_of, write_adjusted
+from bisector.cli.detect_adjust import adjustment_of, write_adjusted
 from bisector.cli.detect_options import (
     DETECTIONS,
     PAGE,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bisector.data.boxes import BoxSet
     from bisector.detection.checkpoint import TrainedDetector
     from bisector.detection.evaluation import Detections
-    from bisector.posthoc import Adjustment, GeometryAdjustment
+    from bisector.posthoc import BaseAdjustment
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     if arguments.adjust is not None:
         given = (arguments.adjust, counts, arguments.tau, truth.class_names, "--adjust")
         adjustment = adjustment_of(*given, trained)
-        adjusting = f"{method_of(adjustment)}, {adjustment.description}"
+        adjusting = f"{adjustment.method}, {adjustment.description}"
     if trained is None:
         found = _stored(path, truth, adjustment, out / DETECTIONS)
     else:
@@ -116,8 +116,8 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         adjustment=adjusting,
     )
     notes = [] if adjusting is None else [f"Adjusted: {adjusting}"]
-    if part == "validation" and adjustment is not None and method_of(adjustment) == "geometry":
-        notes.append("Where the geometry was fitted on these very boxes, the scores flatter.")
+    if part == "validation" and trained is not None and arguments.adjust not in {None, "prior"}:
+        notes.append("Where the adjustment was fitted on these very boxes, the scores flatter.")
     finish(result, found, truth, out, command, f"{result.head} on {truth.name}", notes=notes)
 
 
@@ -135,7 +135,7 @@ def _require_out(out: Path, detector: Path) -> None:
 
 
 def _stored(
-    path: Path, truth: "BoxSet", adjustment: "Adjustment | GeometryAdjustment | None", adjusted: Path
+    path: Path, truth: "BoxSet", adjustment: "BaseAdjustment | None", adjusted: Path
 ) -> "list[Detections]":
     """What a file holds, with class offsets where there are any."""
     from bisector.detection.evaluation import read_detections
@@ -153,7 +153,7 @@ def _stored(
 def _detected(
     trained: "TrainedDetector",
     truth: "BoxSet",
-    adjustment: "Adjustment | GeometryAdjustment | None",
+    adjustment: "BaseAdjustment | None",
     device: "torch.device | None",
     batch_size: int,
 ) -> "list[Detections]":

@@ -13,9 +13,8 @@ from bisector.detection.predictor import MARK, BoxPredictor
 from bisector.errors import require
 from bisector.information.geometry import ClassGeometry
 from bisector.information.meter import InformationMeter
-from bisector.posthoc import GeometryAdjustment
-from bisector.posthoc import fit_geometry as fit_rows
-from bisector.posthoc.fit import dealt_folds
+from bisector.posthoc import BaseAdjustment, GeometryAdjustment, adjust
+from bisector.posthoc.fit import cross_validated_logits
 from bisector.posthoc.trial import Trials, compare_predictions
 
 Batches = Iterable[tuple[Sequence[Tensor], Sequence[Mapping[str, Any]]]]
@@ -56,7 +55,7 @@ def fit_geometry(
         validation: pictures that it was not trained on, and that no score is reported of: a `BoxSet`, or batches of
             images and targets as torchvision's detectors train on them.
         train: its training pictures, whose means and covariances then take part, in the same forms.
-        options: of `bisector.posthoc.fit_geometry`, such as ``moments="train"``.
+        options: of `bisector.posthoc.adjust` with method "geometry", such as ``moments="train"``.
 
     Raises:
         ArgumentError: no head of ours is attached, there is one class alone, or there are too few boxes.
@@ -70,16 +69,18 @@ def fit_geometry(
     >>> model.roi_heads.box_predictor.adjustment = adjustment
     """
     geometry = None if train is None else class_geometry(model, train)
-    return fit_boxes(model, true_boxes(model, validation), geometry, **options)
+    found = fit_boxes(model, true_boxes(model, validation), geometry=geometry, **options)
+    assert isinstance(found, GeometryAdjustment)
+    return found
 
 
-def fit_boxes(
-    model: Any, rows: TrueBoxes, geometry: ClassGeometry | None = None, **options: Any
-) -> GeometryAdjustment:
-    """Fit as `fit_geometry`, on true boxes that were read; the result is marked as this detector's."""
+def fit_boxes(model: Any, rows: TrueBoxes, *, method: str = "geometry", **options: Any) -> BaseAdjustment:
+    """Fit an adjustment on true boxes by `bisector.posthoc.adjust`; it is marked as this detector's."""
     predictor = _predictor(model)
-    found = fit_rows(*rows, geometry, scale=_scale(predictor), **options)
-    return replace(found, settings={**found.settings, MARK: predictor.mark})
+    how: Any = {"method": method, "embeddings": rows.embeddings, "scale": _scale(predictor), **options}
+    found: Any = adjust(rows.scores, rows.labels, **how)
+    marked: BaseAdjustment = replace(found, settings={**found.settings, MARK: predictor.mark})
+    return marked
 
 
 def true_boxes(model: Any, data: BoxSet | Batches, **how: Any) -> TrueBoxes:
@@ -137,22 +138,21 @@ def embedded(
         progress(len(images))
 
 
-def try_geometry(
-    rows: TrueBoxes, fit: Callable[[TrueBoxes], GeometryAdjustment], *, folds: int = 5, seed: int = 0
-) -> tuple[tuple[Tensor, Tensor], Trials]:
-    """Return the (n,) predictions before and after, each box adjusted by a fit on the other folds, and the gain."""
-    fold = dealt_folds(rows.labels, folds, seed)
-    before = rows.scores.argmax(1)
-    after = before.clone()
-    for held_out in range(folds):
-        out = fold == held_out
-        if bool(out.any()):
-            found = fit(TrueBoxes(*(column[~out] for column in rows)))
-            after[out] = found.predict(rows.scores[out], rows.embeddings[out])
-    trials = compare_predictions(
-        before, {"geometry": after}, rows.labels, rows.scores.shape[1], on="true boxes", seed=seed
+def try_boxes(model: Any, rows: TrueBoxes, *, seed: int = 0, **how: Any) -> tuple[Tensor, Trials]:
+    """Return the (n,) predictions of true boxes, each by a fit on the other folds, and what they gain.
+
+    `how` goes to `fit_boxes`.
+    """
+
+    def fit(logits: Tensor, labels: Tensor, embeddings: Tensor) -> BaseAdjustment:
+        return fit_boxes(model, TrueBoxes(logits, labels, embeddings), seed=(seed + 1) % 2**63, **how)
+
+    after = cross_validated_logits(rows.scores.double(), rows.labels, fit, rows.embeddings, seed=seed).argmax(
+        1
     )
-    return (before, after), trials
+    before, classes = rows.scores.argmax(1), rows.scores.shape[1]
+    tried = {how.get("method", "geometry"): after}
+    return after, compare_predictions(before, tried, rows.labels, classes, on="true boxes", seed=seed)
 
 
 def _predictor(model: Any) -> BoxPredictor:

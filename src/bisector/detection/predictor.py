@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from bisector.errors import require
 from bisector.functional.cosine import SHORTEST
 from bisector.heads import CosineHead, Head, LinearSoftmax
-from bisector.posthoc import Adjustment, GeometryAdjustment
-from bisector.posthoc.detections import adjust_logits, classes_of
+from bisector.posthoc import BaseAdjustment
+from bisector.posthoc.detections import adjust_logits
 
 MARK = "classifier_crc32"
-"""The entry of a geometry's settings that says of which classifier its embeddings are."""
+"""The entry of an adjustment's settings that says on which classifier it was fitted."""
 
 
 class Scores(nn.Module):
@@ -132,11 +132,11 @@ class BoxPredictor(nn.Module):
         self.catching = False
         self.embeddings: list[Tensor] = []
         self.adjusted = False
-        self._adjustment: Adjustment | GeometryAdjustment | None = None
+        self._adjustment: BaseAdjustment | None = None
         self.register_load_state_dict_post_hook(_tie)  # type: ignore[no-untyped-call]
 
     @property
-    def adjustment(self) -> Adjustment | GeometryAdjustment | None:
+    def adjustment(self) -> BaseAdjustment | None:
         """What moves the classes in evaluation mode, before thresholds and suppression; None for nothing.
 
         Among the C classes the scores of a box move as `bisector.posthoc.adjust_scores` says; what they have
@@ -148,24 +148,20 @@ class BoxPredictor(nn.Module):
         return self._adjustment
 
     @adjustment.setter
-    def adjustment(self, given: Adjustment | GeometryAdjustment | None) -> None:
+    def adjustment(self, given: BaseAdjustment | None) -> None:
         if given is not None:
             self.require_fitting(given)
         self._adjustment, self.adjusted = given, given is not None
 
     @torch.jit.unused
-    def require_fitting(self, given: Adjustment | GeometryAdjustment) -> None:
-        """Raise `ArgumentError` for one that is of other classes, or a geometry of other embeddings."""
-        classes, own = classes_of(given), self.num_outputs - 1
-        require(
-            classes == own, "adjustment", f"one of {classes} classes", f"one of {own}, without the background"
-        )
-        if isinstance(given, GeometryAdjustment):
-            got, dim = given.geometry.dim, self.cls_score.in_features
-            require(got == dim, "adjustment", f"a geometry of dim {got}", f"{dim}, as the embeddings")
-            mark = given.settings.get(MARK, self.mark)
-            legal = "one that was fitted on this detector: its embeddings are its own"
-            require(mark == self.mark, "adjustment", "one that was fitted on another detector", legal)
+    def require_fitting(self, given: BaseAdjustment) -> None:
+        """Raise `ArgumentError` for one that is of other classes, or was fitted on another detector."""
+        classes, own = given.num_classes, self.num_outputs - 1
+        legal = f"one of {own}, without the background"
+        require(classes == own, "adjustment", f"one of {classes} classes", legal)
+        mark = given.settings.get(MARK, self.mark)
+        legal = "one of this detector: its embeddings are its own"
+        require(mark == self.mark, "adjustment", "one that was fitted on another detector", legal)
 
     @property
     def mark(self) -> float:
@@ -195,7 +191,7 @@ class BoxPredictor(nn.Module):
     def _move(self, logits: Tensor, x: Tensor) -> Tensor:
         assert self._adjustment is not None
         traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        traced = traced and isinstance(self._adjustment, GeometryAdjustment)
+        traced = traced and self._adjustment.needs_embeddings
         require(not traced, "adjustment", "a geometry in a model to be exported", "None, or class offsets")
         return adjust_logits(logits, self._adjustment, background=0, embeddings=x)
 

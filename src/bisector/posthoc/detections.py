@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bisector.checks import require_of_each_class
 from bisector.errors import ArgumentError, require, require_choice, require_number
-from bisector.posthoc.adjustment import Adjustment
+from bisector.posthoc.adjustment import Adjustment, BaseAdjustment
 from bisector.posthoc.dispatch import adjust
 from bisector.posthoc.geometry import GeometryAdjustment
 
@@ -24,7 +24,7 @@ _LEAST = math.log(torch.finfo(torch.float64).tiny)  # of a class that has nothin
 
 def adjust_scores(
     scores: Tensor,  # (..., C), or (..., C + 1) with the background
-    offsets: Adjustment | GeometryAdjustment | Tensor,  # (C,)
+    offsets: BaseAdjustment | Tensor,  # (C,)
     *,
     background: Literal[0, -1] | None = None,
     activation: Activation = "softmax",
@@ -39,9 +39,9 @@ def adjust_scores(
               m = \sum_k p_k, \qquad p'_\mathrm{bg} = p_\mathrm{bg}
 
     Only the differences of the offsets matter. That is right if the detector tells objects from background as it
-    should whatever the class, and the training prior spoils only the choice among classes. A `GeometryAdjustment`
-    takes the place of the offsets in the same way: m is shared by the softmax of its scores of the C classes; one
-    that is the identity gives the very scores.
+    should whatever the class, and the training prior spoils only the choice among classes. An adjustment that asks
+    for embeddings, such as a `GeometryAdjustment`, shares m by the softmax of its logits of the C classes; a
+    geometry that is the identity gives the very scores.
 
     **sigmoid**: a score for each class by itself, :math:`p'_c = \sigma(\mathrm{logit}(p_c) / T + b_c)`: the odds of
     the class times :math:`e^{b_c}`, which is a change of its prior. The level of the offsets matters:
@@ -52,14 +52,14 @@ def adjust_scores(
     Args:
         scores: probabilities. A softmax whose background was dropped is one with ``background=None``: the sum
             of a row is kept, whatever it is.
-        offsets: an `Adjustment`, or (C,) b, which stands for one with T = 1; of a softmax also a
-            `GeometryAdjustment`.
+        offsets: an `Adjustment`, or (C,) b, which stands for one with T = 1; of a softmax also an
+            adjustment that asks for embeddings.
         background: which column is the background's: the first (torchvision), the last (DETR), or none.
         activation: how the scores were made.
-        embeddings: what a `GeometryAdjustment` asks for beside the scores.
+        embeddings: of the boxes, for such an adjustment.
 
     Raises:
-        ArgumentError: the shapes do not fit, the scores are no probabilities, or a geometry has no embeddings.
+        ArgumentError: the shapes do not fit, the scores are no probabilities, or embeddings are missing.
 
     >>> scores = torch.tensor([[0.5, 0.4, 0.1]])
     >>> adjust_scores(scores, torch.tensor([0.0, 4.0]).log1p(), background=0)
@@ -81,14 +81,14 @@ def adjust_scores(
             .sigmoid()
             .to(scores.dtype)
         )
-    if isinstance(offsets, GeometryAdjustment) and _is_identity(offsets):
+    if _is_identity(offsets):
         return scores
     return _moved(precise.log(), offsets, background, embeddings).exp().to(scores.dtype)
 
 
 def adjust_logits(
     logits: Tensor,  # (..., C), or (..., C + 1) with the background
-    offsets: Adjustment | GeometryAdjustment | Tensor,  # (C,)
+    offsets: BaseAdjustment | Tensor,  # (C,)
     *,
     background: Literal[0, -1] | None = None,
     embeddings: Tensor | None = None,  # (N, D), of logits (N, C) or (N, C + 1)
@@ -99,14 +99,14 @@ def adjust_logits(
     near 0. Arguments are those of `adjust_scores`.
 
     Raises:
-        ArgumentError: the shapes do not fit, or a geometry has no embeddings.
+        ArgumentError: the shapes do not fit, or embeddings are missing.
 
     >>> logits = torch.tensor([[0.5, 0.4, 0.1]]).log()
     >>> adjust_logits(logits, torch.tensor([0.0, 4.0]).log1p(), background=0).softmax(1)
     tensor([[0.5000, 0.2222, 0.2778]])
     """
     _require_columns("logits", logits, offsets, background)
-    if isinstance(offsets, GeometryAdjustment) and _is_identity(offsets):
+    if _is_identity(offsets):
         return logits
     precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return _moved(precise, offsets, background, embeddings).to(logits.dtype)
@@ -231,63 +231,51 @@ def level_offsets(
     return b + counts.sum().log() - (counts.log() + b).logsumexp(0)
 
 
-def parts_of(offsets: Adjustment | GeometryAdjustment | Tensor) -> tuple[Tensor, float]:
+def parts_of(offsets: BaseAdjustment | Tensor) -> tuple[Tensor, float]:
     """Return b and T.
 
     Raises:
         ArgumentError: they are none of one number a class.
     """
-    geometry = isinstance(offsets, GeometryAdjustment)
-    legal = "class offsets: a geometry moves a softmax, and by the embeddings of the boxes"
-    require(not geometry, "offsets", "a GeometryAdjustment", legal)
-    found = offsets if isinstance(offsets, Adjustment) else Adjustment(offsets)  # type: ignore[arg-type]
+    if isinstance(offsets, BaseAdjustment) and not isinstance(offsets, Adjustment):
+        legal = "class offsets: any other moves a softmax alone, by the embeddings of the boxes"
+        raise ArgumentError(f"offsets: got a {type(offsets).__name__}; expected {legal}")
+    found = offsets if isinstance(offsets, Adjustment) else Adjustment(offsets)
     return found.offsets, found.temperature
 
 
-def classes_of(adjustment: Adjustment | GeometryAdjustment | Tensor) -> int:
-    """Return C."""
-    geometry = isinstance(adjustment, GeometryAdjustment)
-    return adjustment.geometry.num_classes if geometry else len(parts_of(adjustment)[0])  # type: ignore[union-attr]
-
-
-def _is_identity(adjustment: GeometryAdjustment) -> bool:
+def _is_identity(adjustment: BaseAdjustment | Tensor) -> bool:
     """Whether no score changes; with another temperature no prediction would, but an AP may."""
-    return adjustment.is_identity and adjustment.a == 1
+    return isinstance(adjustment, GeometryAdjustment) and adjustment.is_identity and adjustment.a == 1
 
 
-def _require_columns(
-    name: str, given: Tensor, offsets: Adjustment | GeometryAdjustment | Tensor, background: Any
-) -> None:
+def _require_columns(name: str, given: Tensor, offsets: BaseAdjustment | Tensor, background: Any) -> None:
     """Raise `ArgumentError` unless there is a column for every class, and one for the background if it has one."""
     known = background is None or (isinstance(background, int) and background in {0, -1})
     require(known, "background", background, "0, -1 or None")
-    classes = classes_of(offsets)
-    width = classes + (background is not None)
+    offsets = offsets if isinstance(offsets, BaseAdjustment) else Adjustment(offsets)
+    width = offsets.num_classes + (background is not None)
     fits = given.dim() > 0 and given.shape[-1] == width
     require(fits, name, f"shape {tuple(given.shape)}", f"(..., {width})")
 
 
 def _moved(
     logits: Tensor,  # (..., C), or (..., C + 1)
-    adjustment: Adjustment | GeometryAdjustment | Tensor,  # (C,)
+    adjustment: BaseAdjustment | Tensor,  # (C,)
     background: int | None,
     embeddings: Tensor | None,
 ) -> Tensor:
     """Move the classes, and keep the logarithm of their summed exponentials."""
+    one = adjustment if isinstance(adjustment, BaseAdjustment) else Adjustment(adjustment)
 
     def move(given: Tensor) -> Tensor:
-        if isinstance(adjustment, GeometryAdjustment):
-            require(embeddings is not None, "embeddings", "None", "those of the boxes, for a geometry")
-            classes = (
-                given.cpu().double()
-            )  # where a geometry computes; evidence of hundreds would cost digits
-            # Logits and logarithms of probabilities differ by a number of each row, which the shift takes out.
+        classes = known = given
+        if one.needs_embeddings:
+            # Evidence of hundreds would cost digits in float32.
+            classes = given.cpu().double()
             known = classes.where(classes > -torch.inf, _LEAST)
-            moved = replace(adjustment, kind="logits").apply(known, embeddings)  # type: ignore[arg-type]
-        else:
-            b, temperature = parts_of(adjustment)
-            classes = given
-            moved = classes / temperature + b.to(classes)
+        # Logits and logarithms of probabilities differ by a number of each row, which the shift takes out.
+        moved = one.adjusted_logits(known, None if embeddings is None else embeddings.to(known.device))
         before, after = (z.logsumexp(-1, keepdim=True) for z in (classes, moved))
         # A box that has nothing of any class keeps it: there is no number to shift.
         return (moved + torch.where(after > -torch.inf, before - after, 0)).to(given)
