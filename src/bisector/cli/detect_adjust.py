@@ -184,6 +184,8 @@ def _fit(arguments: argparse.Namespace) -> None:
     from bisector.detection.data import load_box_task
     from bisector.detection.geometry import class_geometry, fit_boxes, true_boxes, try_boxes
     from bisector.measurement.command import command_line
+    from bisector.measurement.trials import MOST_CELLS
+    from bisector.posthoc import GeometryAdjustment
 
     device = device_of(arguments.device)
     trained = load_detector(path)
@@ -214,6 +216,9 @@ def _fit(arguments: argparse.Namespace) -> None:
         "class_names": trained.class_names,
     }
     found = fit_boxes(network, rows, seed=seed, **how)
+    if rows.scores.numel() > MOST_CELLS:  # to choose anew in every fold takes five times as long as the fit
+        how |= {"moments": found.moments} if isinstance(found, GeometryAdjustment) else {}
+        how |= {"penalty": found.settings["penalty"]} if method == "fitted" else {}
     found = _told(found, rows, *try_boxes(network, rows, seed=seed, **how), trained, splits.validation.name)
     out.parent.mkdir(parents=True, exist_ok=True)
     found.save(out)
@@ -236,7 +241,7 @@ def _told(
     from dataclasses import replace
 
     from bisector.measurement.next_step import points
-    from bisector.metrics.summary import fairness
+    from bisector.metrics.summary import fairness, fairness_changes
     from bisector.posthoc import GeometryAdjustment
     from bisector.report.adjustment import format_adjustment
 
@@ -246,15 +251,13 @@ def _told(
         f"{100 * trials.balanced_accuracy:.1f} % before, {100 * trial.balanced_accuracy:.1f} % after, "
         f"{points(trial.gain)}" + ", so it lowers it" * (trial.gain.value < 0)
     )
-    before, after = (
-        fairness(one, rows.labels, len(trained.class_names), trained.train_counts)
-        for one in (rows.scores.argmax(1), predictions)
-    )
+    old, labels, counts = rows.scores.argmax(1), rows.labels, trained.train_counts
+    before, after = (fairness(one, labels, len(counts), counts) for one in (old, predictions))
+    changes = fairness_changes(old, predictions, labels, len(counts), counts)
     say(f"{found.method}: {told}")
     if isinstance(found, GeometryAdjustment):
-        say(found.meaning)
-    say("")
-    say(f"{format_adjustment(before, after)}\n")
+        say(f"Fitted: {found.meaning}")
+    say(f"\n{format_adjustment(before, after, changes)}\n")
     say(f"{trials.on} of {part}, each adjusted by what was fitted on the other four fifths\n")
     if trial.gain.value < 0:
         lowers = "this lowers" if trial.harms else "this may lower"
