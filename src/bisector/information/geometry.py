@@ -330,6 +330,10 @@ class ClassGeometry:
             return -squared / 2
         return -self.dim / 2 * torch.log1p(squared / (self.dof * self.dim))
 
+    def factors(self) -> "Factors":
+        """Return what distances are computed from, to compute them elsewhere."""
+        return Factors(self._centre, self._whiten, {c: self._factor(c) for c in self._present.tolist()})
+
     def nearest(self) -> Nearest:
         r"""Return the nearest other class of each, by their means under W, less what noise adds.
 
@@ -368,7 +372,7 @@ class ClassGeometry:
         """Read the meter: counts, means, W."""
         self._moments: dict[int, Moments] = dict(self._meter.moments())
         self._volumes: dict[int, float] = {}
-        self._kept: dict[int, _Factor] = {}
+        self._kept: dict[int, Factor] = {}
         held = self._means_under_w = _MeansUnderW(
             self._moments.items(), self.num_classes, self.dim, ridge=self.ridge
         )
@@ -386,7 +390,7 @@ class ClassGeometry:
         n = moments.count
         return n / ((n - 1) * (n + self.kappa))
 
-    def _factor(self, c: int) -> "_Factor":
+    def _factor(self, c: int) -> "Factor":
         """Return the factor of the inverse covariance of a class with rows, among rows whitened by W."""
         if c in self._kept:
             return self._kept[c]
@@ -413,7 +417,7 @@ class ClassGeometry:
                 volume += (self.dim - len(rows)) / 2 * math.log(a)
             volume += float(lower.diagonal().log().sum())
         self._volumes[c] = volume
-        found = _Factor(matrix, a, self._white_means[c])
+        found = Factor(matrix, a, self._white_means[c])
         held = sum(factor.nbytes for factor in self._kept.values())
         if self.memory_budget is None or held + found.nbytes <= self.memory_budget:
             self._kept[c] = found
@@ -541,7 +545,7 @@ class _MeansUnderW:
             yield rows, corrected
 
 
-class _Factor(NamedTuple):
+class Factor(NamedTuple):
     """The inverse covariance of a class among rows whitened by W: Q Q^T, or (I - Q Q^T) / a.
 
     Attributes:
@@ -555,7 +559,13 @@ class _Factor(NamedTuple):
     mean: Tensor
 
     @property
+    def width(self) -> int:
+        """D or k."""
+        return 0 if self.matrix is None else self.matrix.shape[1]
+
+    @property
     def nbytes(self) -> int:
+        """What the matrix takes."""
         return 0 if self.matrix is None else self.matrix.nbytes
 
     def squared(
@@ -569,6 +579,20 @@ class _Factor(NamedTuple):
             return whole
         along: Tensor = torch.linalg.vector_norm(deviations @ self.matrix, dim=1).square_()
         return (whole - along).div_(self.a).clamp_min_(0) if self.a else along
+
+
+class Factors(NamedTuple):
+    """All that distances are computed from, on the scale of the geometry.
+
+    Attributes:
+        centre: (D,) that is taken off every row.
+        whiten: (D, D) that rows are multiplied by then, from the right.
+        of_class: of each class with rows.
+    """
+
+    centre: Tensor
+    whiten: Tensor
+    of_class: dict[int, Factor]
 
 
 def _full(moments: Moments) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bisector.errors import require, require_choice, require_number
 from bisector.files import read_json, reading, write_whole
+from bisector.posthoc.modules import AdjustmentModule, OffsetModule
 
 Kind: TypeAlias = Literal["logits", "probabilities"]
 KINDS: tuple[Kind, ...] = ("logits", "probabilities")
@@ -54,6 +55,13 @@ class BaseAdjustment(ABC):
 
         Raises:
             ArgumentError: a shape does not fit, or embeddings are needed and there are none.
+        """
+
+    @abstractmethod
+    def module(self, dtype: torch.dtype = torch.float32) -> AdjustmentModule:
+        """Return `apply` as a module with buffers alone, to be exported with the network.
+
+        It checks nothing, and computes in `dtype` on whatever device it is moved to.
         """
 
     @abstractmethod
@@ -165,6 +173,10 @@ class Adjustment(BaseAdjustment):
     ) -> Tensor:
         """Return the (N, C) logits after; embeddings are not looked at."""
         return logits / self.temperature + self.offsets.to(logits)
+
+    def module(self, dtype: torch.dtype = torch.float32) -> AdjustmentModule:
+        """Return `apply` as a module with buffers alone."""
+        return OffsetModule(self.offsets, 1 / self.temperature, self.kind).to(dtype)
 
     def save(self, path: Path) -> None:
         """Write as JSON, whole or not at all.

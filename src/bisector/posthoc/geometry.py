@@ -18,6 +18,7 @@ from bisector.information.rows import require_finite
 from bisector.posthoc.adjustment import BaseAdjustment, Kind, logits_of
 from bisector.posthoc.fit import balanced_mean, balanced_weights, class_values, dealt_folds, require_fit_rows
 from bisector.posthoc.linear import linear_layer
+from bisector.posthoc.modules import AdjustmentModule, GeometryModule, OffsetModule
 
 Moments: TypeAlias = Literal["auto", "train", "held-out", "both"]
 MOMENTS: tuple[Moments, ...] = ("auto", "train", "held-out", "both")
@@ -145,13 +146,33 @@ class GeometryAdjustment(BaseAdjustment):
 
     def _block(self, logits: Tensor, embeddings: Tensor) -> Tensor:
         theta = torch.tensor([self.a, self.b, self.e, self.t], dtype=torch.float64, device="cpu")
-        counts = self.geometry.counts if self.class_counts is None else self.class_counts
         if self.k is None or self.k >= logits.shape[1]:
-            return _features(self.geometry, logits, embeddings, None, counts) @ theta
+            return _features(self.geometry, logits, embeddings, None, self._counts) @ theta
         top = logits.topk(self.k, dim=1)
-        found = _features(self.geometry, logits, embeddings, top.indices, counts) @ theta
+        found = _features(self.geometry, logits, embeddings, top.indices, self._counts) @ theta
         floor = found.min(1, keepdim=True).values - self.a * top.values[:, -1:]
         return (self.a * logits + floor - 1e-9).scatter(1, top.indices, found)
+
+    def module(self, dtype: torch.dtype = torch.float32) -> AdjustmentModule:
+        """Return `apply` as a module with buffers alone; of the identity, one that needs no embeddings."""
+        if self.is_identity:
+            nothing = torch.zeros(self.num_classes, dtype=torch.float64, device="cpu")
+            return OffsetModule(nothing, self.a, self.kind).to(dtype)
+        volume, count = _of_classes(self.geometry, self._counts)
+        return GeometryModule(
+            self.geometry.factors(),
+            self.e * volume + self.t * count,
+            self.a,
+            self.b,
+            self.geometry.dof,
+            self.k,
+            self.geometry.scale,
+            self.kind,
+        ).to(dtype)
+
+    @property
+    def _counts(self) -> Tensor:
+        return self.geometry.counts if self.class_counts is None else self.class_counts
 
     def save(self, path: Path | str) -> None:
         """Write as one safetensors file, the geometry in it, whole or not at all.
@@ -408,6 +429,14 @@ def _features(
     evidence = geometry.evidence(embeddings, classes)
     known = ~evidence.isnan()
     mean = evidence.nansum(1, keepdim=True) / known.sum(1, keepdim=True).clamp_min(1)
+    each = _of_classes(geometry, counts)
+    chosen = [v.expand_as(logits) if classes is None else v[classes] for v in each]
+    logits = logits if classes is None else logits.gather(1, classes)
+    return torch.stack([logits, torch.where(known, evidence, mean), *chosen], 2)
+
+
+def _of_classes(geometry: ClassGeometry, counts: Tensor | None) -> list[Tensor]:  # 2 x (C,)
+    """Return minus the volumes and the logarithms of the counts, less their means; 0 for what is not known."""
     counts = torch.ones_like(geometry.counts) if counts is None else counts
     each = [
         torch.where(there, values - values[there].mean(), 0.0)
@@ -415,9 +444,7 @@ def _features(
     ]
     if geometry.kappa == math.inf:  # all volumes are one, but for rounding
         each[0] = torch.zeros_like(each[0])
-    chosen = [v.expand_as(logits) if classes is None else v[classes] for v in each]
-    logits = logits if classes is None else logits.gather(1, classes)
-    return torch.stack([logits, torch.where(known, evidence, mean), *chosen], 2)
+    return each
 
 
 def _with_truth(top: Tensor, truth: Tensor) -> Tensor:

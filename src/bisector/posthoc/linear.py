@@ -17,6 +17,7 @@ from bisector.information.geometry import ClassGeometry
 from bisector.information.rows import on_scale
 from bisector.posthoc.adjustment import BaseAdjustment, Kind, logits_of
 from bisector.posthoc.fit import balanced_weights, dealt_folds, fit_offsets, require_fit_rows
+from bisector.posthoc.modules import LayerModule
 
 TAUS = tuple(tau / 10 for tau in range(21))
 """The exponents that `tau_norm` chooses from."""
@@ -90,6 +91,10 @@ class LinearAdjustment(BaseAdjustment):
         rows = len(embeddings)
         require(rows == len(logits), "embeddings", f"{rows} rows", f"{len(logits)}, as scores")
         return on_scale(embeddings.to(logits), self.scale) @ self.weight.T.to(logits) + self.bias.to(logits)
+
+    def module(self, dtype: torch.dtype = torch.float32) -> LayerModule:
+        """Return `apply` as a module with buffers alone."""
+        return LayerModule(self.weight, self.bias, self.scale, self.kind).to(dtype)
 
     def save(self, path: Path) -> None:
         """Write as one safetensors file, whole or not at all.
