@@ -19,7 +19,7 @@ from bisector.cli.output import require_folder, say
 from bisector.cores import require_tasks
 from bisector.data.places import require_data_name
 from bisector.heads import HEAD_NAMES, require_head_name
-from bisector.training.recipe import Machine, Recipe, Task
+from bisector.training.recipe import DECIDE, DECIDE_HELP, DECISIONS, Machine, Recipe, Task
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +45,7 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that the demo has too."""
     add_config(parser)
     parser.add_argument("--seeds", type=int, default=3, help="how often each head is trained (default: 3)")
+    parser.add_argument("--decide", default=DECIDE, choices=DECISIONS, help=DECIDE_HELP)
     parser.add_argument(
         "--jobs", type=int, default=None, help="trainings at a time (default: one a GPU, or as many as cores)"
     )
@@ -107,6 +108,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
             jobs=arguments.jobs,
             folder=out / "cells",
             keep=arguments.keep,
+            decide=arguments.decide,
             baseline=arguments.baseline,
             command=command,
             progress=progress,
@@ -124,7 +126,8 @@ def _plan(arguments: argparse.Namespace, task: Task, recipe: Recipe, machine: Ma
     from bisector.training.data import settled
 
     heads, planes = _names(arguments.heads), _names(arguments.planes)
-    cells, dataset = plan(task, heads, seeds=arguments.seeds, planes=planes, recipe=recipe, machine=machine)
+    how = {"seeds": arguments.seeds, "planes": planes, "recipe": recipe, "machine": machine}
+    cells, dataset = plan(task, heads, **how, decide=arguments.decide)
     for line in filter(None, [settled(task, recipe)[1], *dataset.notes]):
         print(f"bisector compare: {line}", file=sys.stderr)
     for line in dataset.left_out:

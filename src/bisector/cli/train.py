@@ -3,7 +3,7 @@
 Every option can stand in a YAML file, given with --config, and every one of the file can be given again on the
 command line, which wins. Lightning's Trainer has further ones, as --trainer.gradient_clip_val 0.5, or below
 "trainer:" in the file; --help-trainer lists them. What is left in --out: last.ckpt, best.ckpt, metrics.csv,
-amounts.csv, tensorboard/, settings.json and result.json.
+amounts.csv, tensorboard/, settings.json and result.json; with --decide also decision.safetensors or decision.json.
 """
 
 import argparse
@@ -18,9 +18,9 @@ from typing import Any
 from bisector.cli.options import logging_options, process_rank, record_of
 from bisector.cli.output import require_folder, say, with_nearest
 from bisector.data.places import require_data_name
-from bisector.errors import ArgumentError, missing_extra, reason_of, require
+from bisector.errors import ArgumentError, missing_extra, reason_of, require, require_choice
 from bisector.heads import require_head_name
-from bisector.training.recipe import Machine, Recipe, Task, options_of
+from bisector.training.recipe import DECIDE, DECIDE_HELP, DECISIONS, Machine, Recipe, Task, options_of
 
 # What the Trainer must be told by us.
 _OURS = {
@@ -53,6 +53,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     require_folder(out)
     task, recipe, machine = record_of(Task, parsed), record_of(Recipe, parsed), record_of(Machine, parsed)
 
+    require_choice("--decide", parsed.decide, DECISIONS)
     require_head_name(parsed.head.strip().partition(":")[0])
     require_data_name(task.data)
 
@@ -64,17 +65,25 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from bisector.training.checkpoints import LAST
     from bisector.training.classification import Classification
     from bisector.training.data import load_task, settled
+    from bisector.training.decision import reason_against, store_decision
     from bisector.training.results import RESULT, Run, read_result
 
     build_head(parsed.head, 8, 4, torch.ones(4))  # a wrong option is told before anything is read
     task, chosen = settled(task, recipe)
     dataset = load_task(task, parsed.seed, recipe.backbone)
     first = process_rank() == 0
-    lines = [f"bisector train: {line}" for line in (chosen, *dataset.notes) if line]
+    undecided = reason_against(dataset) if parsed.decide != "none" else ""
+    lines = [f"bisector train: {line}" for line in (chosen, *dataset.notes, undecided) if line]
     for line in [*lines, *(f"left out: {line}" for line in dataset.left_out)] if first else ():
         print(line, file=sys.stderr)
     experiment = Classification(
-        dataset=dataset, task=task, head=parsed.head, recipe=recipe, seed=parsed.seed, machine=machine
+        dataset=dataset,
+        task=task,
+        head=parsed.head,
+        recipe=recipe,
+        seed=parsed.seed,
+        machine=machine,
+        decide=parsed.decide,
     )
     options = _trainer_options(parsed, out)
     if experiment.is_finished(out, options):
@@ -83,9 +92,10 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         (out / RESULT).unlink(missing_ok=True)  # of a shorter training
         if first and (out / LAST).is_file():
             print(f"going on with the training in {out}", file=sys.stderr)
-        _, done, _ = experiment.run(out, options)
+        _, done, decision = experiment.run(out, options)
         if process_rank() != 0:  # Lightning has started the others meanwhile
             return
+        store_decision(out, decision)
         write_record(done, out / RESULT)
     say(format_run(done, dataset, out))
     if done.verification is not None:
@@ -156,6 +166,7 @@ def _parser(*, trainer: bool = False) -> Any:
     parser.add_argument(
         "--seed", type=int, default=0, help="decides split, long tail, first weights and order"
     )
+    parser.add_argument("--decide", type=str, default=DECIDE, help=DECIDE_HELP)
     parser.add_argument("--out", type=str, default="runs/train", help="folder for everything that is written")
     parser.add_argument(
         "--tensorboard",

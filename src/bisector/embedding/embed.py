@@ -14,6 +14,7 @@ from bisector.data.source import PARTS
 from bisector.data.tables.writer import EmbeddingWriter
 from bisector.embedding.model import EmbeddingModel
 from bisector.errors import ArgumentError, require, require_choice, require_integer
+from bisector.posthoc import BaseAdjustment
 
 
 def embed(
@@ -30,8 +31,9 @@ def embed(
     """Write embeddings, labels and, where the model has scores, predictions and losses of a data set as Parquet.
 
     Examples are embedded as they are, without augmentation, in batches: memory does not grow with the data. The
-    file is whole or not there. Losses are the cross-entropy of the scores without a margin. The classes of the
-    model are matched to the data's by name. With the open-set split, the classes of the test part follow those of
+    file is whole or not there. Scores are the model's own, without a margin, and losses their cross-entropy;
+    predictions follow the decision of a model of ours that has one. The classes of the model are matched to the
+    data's by name. With the open-set split, the classes of the test part follow those of
     training, and there are no predictions.
 
     Args:
@@ -59,6 +61,7 @@ def embed(
     rows = sum(len(examples) for _, examples in parts)
     require(rows > 0, "data", f"no example in {part}", "at least one")
     trained = model.trained
+    decision = None if trained is None else trained.decision
     writer = EmbeddingWriter(
         path,
         class_names=names,
@@ -66,13 +69,20 @@ def embed(
         data=data.name,
         left_out=data.left_out,
         settings=settings,
-        # What readers of the scores must know: the head, and the strength of the prior in its training.
-        head={} if trained is None else {"name": trained.head, "tau": trained.model.head.tau},
+        # What readers of the scores must know: the head, the strength of the prior in its training, and by what the
+        # predictions are not simply those of the highest scores.
+        head={}
+        if trained is None
+        else {
+            "name": trained.head,
+            "tau": trained.model.head.tau,
+            **({} if decision is None else {"decision": decision.method}),
+        },
     )
     for line in (*model.notes, *data.notes, *(f"left out: {line}" for line in data.left_out)):
         tell(line)
     columns: Tensor | None = None
-    decided = False
+    begun = False
     with writer:
         for key, examples in parts:
             for start in range(0, len(examples), batch_size):
@@ -83,17 +93,20 @@ def embed(
                 if not all(finite):
                     got = f"an embedding that is not finite, of {called[finite.index(False)]}"
                     require(False, "model", got, "finite numbers")
-                if not decided:
+                if not begun:
                     columns, told = _columns(model, scores, data)
-                    decided = True
-                    if told:
-                        tell(told)
+                    begun = True
+                    for line in filter(None, [told, _decided(decision) if columns is not None else ""]):
+                        tell(line)
                 labels = examples.labels[positions]
                 chosen = None if columns is None or scores is None else scores[:, columns]
+                decided = chosen
+                if decision is not None and scores is not None and columns is not None:
+                    decided = decision.apply(scores.double(), embeddings)[:, columns]
                 writer.write(
                     embeddings,
                     labels,
-                    predictions=None if chosen is None else chosen.argmax(dim=1),
+                    predictions=None if decided is None else decided.argmax(dim=1),
                     losses=None if chosen is None else cross_entropy(chosen, labels, reduction="none"),
                     scores=chosen,
                     names=called,
@@ -101,6 +114,12 @@ def embed(
                 )
                 progress(len(positions))
     return rows
+
+
+def _decided(decision: BaseAdjustment | None) -> str:
+    if decision is None:
+        return ""
+    return f"predictions follow the decision of the training, by {decision.method}; the scores are the model's own"
 
 
 def _part(data: Dataset, key: str) -> Part:

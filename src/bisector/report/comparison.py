@@ -9,6 +9,8 @@ from bisector.metrics.summary import METRICS
 from bisector.report import comparison_figures as figures
 from bisector.report.amounts import amount_accuracy, amount_answer, amount_history, size_notes
 from bisector.report.differences import (
+    GAINS,
+    decision_gains,
     difference_figures,
     difference_notes,
     difference_table,
@@ -88,11 +90,12 @@ def write_csv(comparison: Comparison, path: Path) -> None:
 def render_page(comparison: Comparison) -> str:
     """The report as one HTML page that works offline and from `file://`."""
     rows, counts, data = summary_rows(comparison), comparison.train_counts, comparison.data
+    heads = len(rows) - len(comparison.decided_heads)
     long_tailed = f"{data} made long-tailed, imbalance {comparison.imbalance:g}"
     return render(
         "comparison.html",
         _sections(comparison),
-        title=f"{'1 head' if len(rows) == 1 else f'{len(rows)} heads compared'} on {data}",
+        title=f"{'1 head' if heads == 1 else f'{heads} heads compared'} on {data}",
         facts=[
             long_tailed if comparison.imbalance > 1 else data,
             f"{len(comparison.class_names)} classes with {max(counts)} to {min(counts)} training instances",
@@ -110,6 +113,7 @@ def _sections(comparison: Comparison) -> list[Section]:
     infos = known_metrics(rows, METRICS)
     columns = [metric_column(info, neither="Neither end is better.") for info in infos]
     differences, baseline = differences_of(comparison), head_label(comparison.baseline_head)
+    gains, decided = decision_gains(comparison), comparison.decided_heads
     clouds, squares = amount_accuracy(comparison, rows), figures.margins(comparison)
     history, drawn = amount_history(comparison), planes(comparison)
     return [
@@ -132,6 +136,15 @@ def _sections(comparison: Comparison) -> list[Section]:
             differences=difference_table(differences),
         ),
         Section(
+            "decisions",
+            GAINS,
+            when=bool(gains),
+            figures=difference_figures(gains, "decision"),
+            notes=difference_notes(gains, ""),
+            intervals=any(one.pairs > 1 for own in gains.values() for one in own.values()),
+            differences=difference_table(gains),
+        ),
+        Section(
             "class-by-class",
             "Class by class",
             figures=[figures.class_accuracy(comparison)],
@@ -142,7 +155,9 @@ def _sections(comparison: Comparison) -> list[Section]:
             "Does the information amount say which classes are hard?",
             when=bool(clouds),
             figures=clouds,
-            answer=amount_answer(rows, len(comparison.class_names)),
+            answer=amount_answer(
+                [row for row in rows if row.head not in decided], len(comparison.class_names)
+            ),
         ),
         Section(
             "margins",

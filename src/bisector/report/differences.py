@@ -16,6 +16,7 @@ from bisector.statistics.paired import PairedDifference
 from bisector.training.results import Comparison
 
 DIFFERENCE_METRICS = ("balanced_accuracy", "few", "worst_class", "bias")
+GAINS = "What the decisions change"
 _FEW_SEEDS = 5
 _BETTER = {"higher": "above 0 is better", "lower": "below 0 is better", "": ""}
 
@@ -28,12 +29,24 @@ def differences_of(comparison: Comparison) -> Differences:
 
     Seeds in which either head lacks the metric do not count for it; a head without any number is left out.
     """
-    rows = summary_rows(comparison)
-    base = next((row for row in rows if row.head == comparison.baseline_head), None)
+    baseline = comparison.baseline_head
+    return _less(comparison, {head: baseline for head in comparison.heads if head != baseline})
+
+
+def decision_gains(comparison: Comparison) -> Differences:
+    """Every head with a decision less the same head without it; nothing that `differences_of` says already."""
+    pairs = comparison.decided_heads
+    told = differences_of(comparison).keys() == pairs.keys()
+    return {} if told and set(pairs.values()) == {comparison.baseline_head} else _less(comparison, pairs)
+
+
+def _less(comparison: Comparison, pairs: Mapping[str, str]) -> Differences:
+    """Each head less the other, paired by the seed."""
+    rows = {row.head: row for row in summary_rows(comparison)}
     found = {
-        row.head: {key: row.minus(base, key) for key in DIFFERENCE_METRICS}
-        for row in rows
-        if base is not None and row is not base
+        head: {key: rows[head].minus(rows[base], key) for key in DIFFERENCE_METRICS}
+        for head, base in pairs.items()
+        if head in rows and base in rows
     }
     return {head: own for head, own in found.items() if any(one.pairs for one in own.values())}
 
@@ -60,11 +73,18 @@ def format_difference(info: MetricInfo, found: PairedDifference) -> tuple[str, s
 
 
 def difference_notes(found: Differences, baseline: str) -> list[str]:
-    """What a reader must know of these numbers, a sentence each."""
+    """What a reader must know of these numbers, a sentence each.
+
+    Args:
+        found: the differences.
+        baseline: what each head is compared with; the same head without its decision if empty.
+    """
     counted = [one for own in found.values() for one in own.values() if one.pairs]
     pairs = max((one.pairs for one in counted), default=0)
     paired = (
         f"Each head less {baseline}, seed by seed: within a seed both get the same data in the same order."
+        if baseline
+        else "Each head with its decision less the same networks without it, seed by seed."
     )
     if pairs < 2:
         return [paired, "One seed: no intervals can be given, and how much chance there is cannot be told."]
@@ -94,12 +114,12 @@ def difference_table(found: Differences) -> Table:
     return Table([Column("Head", "name"), *columns], zip(*cells, strict=True))
 
 
-def difference_figures(found: Differences) -> list[Figure]:
+def difference_figures(found: Differences, kind: str = "difference") -> list[Figure]:
     """For each metric a line a head: the mean difference as a point and its interval, with zero marked."""
-    return [_intervals(found, info) for info in metrics_of(found)]
+    return [_intervals(found, info, kind) for info in metrics_of(found)]
 
 
-def _intervals(found: Differences, info: MetricInfo) -> Figure:
+def _intervals(found: Differences, info: MetricInfo, kind: str) -> Figure:
     known = [(i, own[info.key]) for i, own in enumerate(found.values()) if own[info.key].pairs]
     intervals = any(one.pairs > 1 for _, one in known)
     labels = [plot_text(head_label(head), 30) for head in found]
@@ -128,9 +148,9 @@ def _intervals(found: Differences, info: MetricInfo) -> Figure:
     zero |= {"line": {"color": FAINT, "width": 1.5}, "layer": "below"}
     span: Json = [len(labels) - 0.4, -0.6]
     return Figure(
-        f"difference-{info.key.replace('_', '-')}",
+        f"{kind}-{info.key.replace('_', '-')}",
         title=f"{info.label}, {_unit(info)}",
-        description=f"{info.label}: a point for each head at its mean difference from the baseline"
+        description=f"{info.label}: a point for each head at its mean difference"
         + (", with its interval as a line." if intervals else "."),
         data=[points],
         layout={
@@ -145,24 +165,32 @@ def _intervals(found: Differences, info: MetricInfo) -> Figure:
 
 def format_differences(comparison: Comparison, width: int = 160) -> str:
     """The differences as plain text for a terminal; empty where nothing is compared."""
-    found = differences_of(comparison)
-    if not found:
-        return ""
     baseline = head_label(comparison.baseline_head)
     title = f"Differences from {shorten(baseline, width - len('Differences from '))}"
-    notes = textwrap.fill(" ".join(difference_notes(found, baseline)), width)
-    return "\n\n".join([title, difference_table(found).text(width).replace("−", "-"), notes])
+    parts = [(title, differences_of(comparison), baseline), (GAINS, decision_gains(comparison), "")]
+    return "\n\n".join(
+        text
+        for title, found, base in parts
+        if found
+        for text in (
+            title,
+            difference_table(found).text(width).replace("−", "-"),
+            textwrap.fill(" ".join(difference_notes(found, base)), width),
+        )
+    )
 
 
 def write_differences_csv(comparison: Comparison, path: Path) -> None:
     """Write one row a head and metric: the mean difference and its interval, in the metric's own unit.
 
+    Those from the baseline come first, then those of heads with a decision from the same heads without it.
     Accuracies are fractions, 0 to 1. A cell is empty where there is no number.
     """
     headings = ["head", "baseline", "metric", "difference", "low", "high", "level", "seeds"]
+    pairs = comparison.decided_heads
+    less = [(head, comparison.baseline_head, own) for head, own in differences_of(comparison).items()]
+    less += [(head, pairs[head], own) for head, own in decision_gains(comparison).items()]
     rows = (
-        [head, comparison.baseline_head, key, *one[:3], LEVEL, one.pairs]
-        for head, own in differences_of(comparison).items()
-        for key, one in own.items()
+        [head, base, key, *one[:3], LEVEL, one.pairs] for head, base, own in less for key, one in own.items()
     )
     write_records(path, headings, rows)

@@ -23,18 +23,32 @@ def format_run(run: Run, dataset: "Dataset", folder: Path) -> str:
     lines = [f"{run.head} on {dataset.name}, seed {run.seed}: {duration(run.seconds)}", size_of(dataset), ""]
     if dataset.open_set:
         lines += ["Classes that were trained on, in the validation part:", ""]
+    decided = run.decided if run.decided is not None and run.decided.file else None
+    columns = [run.metrics] if decided is None else [run.metrics, decided.metrics]
+    if decided is not None:
+        lines.append(f"{'':<28} {'scores':>8} {'decided':>8}")
     for info in METRICS:
-        value = info.scale * run.metrics.get(info.key, math.nan)
-        if math.isfinite(value):
+        values = [info.scale * metrics.get(info.key, math.nan) for metrics in columns]
+        if math.isfinite(values[0]):
             digits = 1 if info.unit else 3
-            lines.append(f"{info.label:<28} {value:>8.{digits}f} {info.unit}".rstrip())
-    known = [(a, c) for c, a in enumerate(run.class_accuracy) if math.isfinite(a)]
-    weakest = ", ".join(f"{dataset.class_names[c]} {100 * a:.0f}%" for a, c in sorted(known)[:5])
-    lines += ["", f"Weakest classes on the {part} part: {weakest}"]
+            shown = " ".join(f"{value:>8.{digits}f}" for value in values)
+            lines.append(f"{info.label:<28} {shown} {info.unit}".rstrip())
+    lines += ["", f"Weakest classes on the {part} part: {_weakest(run.class_accuracy, dataset)}"]
+    if decided is not None:
+        lines.append(f"Weakest as decided: {_weakest(decided.class_accuracy, dataset)}")
+        lines += ["", f"Decided by {decided.method}, fitted on the validation part: {decided.description}"]
+        lines.append(f"It is in {folder / decided.file}; scores and checkpoints are as they were.")
+    elif run.decided is not None:
+        lines += ["", run.decided.description]
     if run.verification is not None:
         lines += ["", "Classes never trained on:", "", format_verification(verifications([run]))]
     lines.append(f"\nEverything is in {folder}; next: bisector embed {shlex.quote(str(folder))}")
     return "\n".join(lines)
+
+
+def _weakest(accuracies: Sequence[float], dataset: "Dataset") -> str:
+    known = [(a, c) for c, a in enumerate(accuracies) if math.isfinite(a)]
+    return ", ".join(f"{dataset.class_names[c]} {100 * a:.0f}%" for a, c in sorted(known)[:5])
 
 
 def format_estimates(

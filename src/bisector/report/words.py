@@ -5,6 +5,7 @@ import math
 
 from bisector.errors import require
 from bisector.heads import HEADS, LogitAdjusted
+from bisector.training.results import WITH
 
 
 def number(value: float, decimals: int = 1, sign: str = "") -> str:
@@ -88,6 +89,8 @@ def head_label(head: str) -> str:
     'IGAM (paper, max margin 0.3)'
     >>> head_label("combined-margin:learnable=True")
     'Combined margin (learnable)'
+    >>> head_label("combined-margin:learnable=True + geometry")
+    'Combined margin (learnable) + geometry'
     """
 
     def label_of(option: str) -> str:
@@ -97,9 +100,11 @@ def head_label(head: str) -> str:
             return words
         return value if value.isidentifier() and value not in {"False", "None"} else f"{words} {value}"
 
-    name, *options = head.strip().split(":")
+    spec, plus, method = head.partition(WITH)
+    name, *options = spec.strip().split(":")
     label = HEADS[name].label if name in HEADS else name.replace("-", " ").capitalize()
-    return f"{label} ({', '.join(map(label_of, options))})" if options else label
+    told = f" ({', '.join(map(label_of, options))})" if options else ""
+    return f"{label}{told}{plus}{method}"
 
 
 def head_summary(head: str) -> str:
@@ -110,6 +115,9 @@ def head_summary(head: str) -> str:
     >>> head_summary("normalized-softmax:tau=1").rpartition("; ")[2]
     'plus tau times the logarithm of the class frequencies in training'
     """
+    head, _, method = head.partition(WITH)
+    if method:
+        return f"the same networks, decided by {method}, fitted on the validation part"
     name, *options = head.strip().split(":")
     if name not in HEADS:
         return ""

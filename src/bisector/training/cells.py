@@ -33,6 +33,9 @@ class Cell(ABC, Generic[Model, Result]):
     leaves: ClassVar[tuple[str, ...]] = (RESULT,)
     """The files without which it is not done."""
 
+    weights: ClassVar[tuple[str, ...]] = (LAST, BEST)
+    """The files that go when it is done, unless they are to be kept."""
+
     @abstractmethod
     def experiment(self, machine: Machine, cells: Path | None = None) -> Experiment[Model, Result]:
         """Return the training, its data loaded; what all cells can share is kept in the folder of theirs."""
@@ -58,6 +61,7 @@ class Cell(ABC, Generic[Model, Result]):
     def key(self) -> str:
         """A name for its folder, different for everything on which its result depends."""
         depends = {**asdict(self), "version": __version__}
+        depends.pop("decide", None)  # which changes no weight
         if self.fingerprint:  # which knows the data, wherever they lie
             del depends["task"]["data"]
         text = json.dumps(depends, sort_keys=True)
@@ -83,12 +87,14 @@ class Cell(ABC, Generic[Model, Result]):
         own = None if cells is None else cells / self.key
         remove_damaged(own)
         experiment = self.experiment(machine, cells)
+        if own is not None:  # else a kill would leave it beside weights that are on their way
+            (own / RESULT).unlink(missing_ok=True)
         model, result, beside = experiment.run(own, progress=progress)
         record = self.record(experiment, model, result)
         if own is not None:
             self.keep_beside(own, beside)
             write_record(record, own / RESULT)  # last: whoever finds it finds all the rest
-            for name in () if keep else (LAST, BEST):
+            for name in () if keep else self.weights:
                 (own / name).unlink(missing_ok=True)
         return record
 

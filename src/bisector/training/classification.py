@@ -15,6 +15,7 @@ from bisector.errors import require
 from bisector.files import reading
 from bisector.heads import build_head
 from bisector.networks.backbones import build_backbone
+from bisector.posthoc import BaseAdjustment
 from bisector.training._lightning import (
     Callback,
     EarlyStopping,
@@ -24,11 +25,12 @@ from bisector.training._lightning import (
 )
 from bisector.training.checkpoints import BEST, LAST, epochs_done, read_checkpoint
 from bisector.training.data import DataModule
+from bisector.training.decision import FILES, load_decision, require_decision
 from bisector.training.evaluate import evaluate
 from bisector.training.experiment import Ended, Experiment
 from bisector.training.module import Classifier
-from bisector.training.recipe import Recipe, Task
-from bisector.training.results import Run, read_result
+from bisector.training.recipe import DECIDE, Recipe, Task
+from bisector.training.results import RESULT, Run, read_result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,11 @@ class Classification(Experiment[Classifier, Run]):
     dataset: Dataset  # what `task` names, loaded with `seed`
     task: Task
     recipe: Recipe
+    decide: str = (
+        DECIDE  # how classes are chosen in the end, one of `DECISIONS`; the weights do not depend on it
+    )
     monitor = "val/balanced_accuracy"
+    outdated = FILES
 
     def describe(self, trainer: Mapping[str, str]) -> dict[str, Any]:
         """Return plain values from which the model is built again, and on which its result depends."""
@@ -61,6 +67,16 @@ class Classification(Experiment[Classifier, Run]):
             "train_counts": data.train_counts.tolist(),
             **({"pixel_range": list(data.pixel_range)} if data.pixel_range else {}),
         }
+
+    def check(self) -> None:
+        """Raise for a decision that cannot be made."""
+        require_decision(self.decide)
+
+    def is_finished(self, folder: Path, trainer: Mapping[str, Any]) -> bool:
+        """Say whether the folder holds the result of this very training, with the decision that is asked for."""
+        return super().is_finished(folder, trainer) and is_decided(
+            self.read(folder / RESULT), self.decide, folder
+        )
 
     def model(self, description: dict[str, Any], begun: Mapping[str, Any]) -> Classifier:
         """Return the untrained classifier."""
@@ -89,20 +105,37 @@ class Classification(Experiment[Classifier, Run]):
         trained = load_trained(path)
         return trained.model, trained.epochs
 
-    def evaluate(self, model: Classifier, ended: Ended) -> tuple[Run, None]:
-        """Return what a comparison keeps; nothing is beside it."""
-        history = [info.amount.tolist() for info in ended.history]
-        workers = self.machine.workers
-        return evaluate(model, self.dataset, self.head, self.seed, history=history, workers=workers), None
+    def evaluate(self, model: Classifier, ended: Ended) -> tuple[Run, BaseAdjustment | None]:
+        """Return what a comparison keeps, and the decision, by which the model predicts from now on."""
+        run, model.decision = evaluate(
+            model,
+            self.dataset,
+            self.head,
+            self.seed,
+            history=[info.amount.tolist() for info in ended.history],
+            workers=self.machine.workers,
+            decide=self.decide,
+        )
+        return run, model.decision
 
     def looked_at(self) -> int:
         """Return how many examples are evaluated beside the steps of a training."""
         data = self.dataset
-        return self.recipe.epochs * len(data.validation) + len(data.train) + len(data.test)
+        passes = self.recipe.epochs + (self.decide != "none")
+        return passes * len(data.validation) + len(data.train) + len(data.test)
 
     def read(self, path: Path) -> Run:
         """Read the result that a training left."""
         return read_result(Run, path)
+
+
+def is_decided(run: Run, decide: str, folder: Path | None) -> bool:
+    """Say whether a run has the decision that is asked for, none if none is, and its file is in the folder."""
+    decided = run.decided
+    if decided is None or decide == "none":
+        return decided is None and decide == "none"
+    kept = folder is None or not decided.file or (folder / decided.file).is_file()
+    return decided.method == decide and kept
 
 
 class _EarlyStopping(EarlyStopping):
@@ -134,6 +167,7 @@ class Trained:
     epochs: int  # that were finished when the checkpoint was written
     # the values of deep pixels that became 0 and 255; None without such images
     pixel_range: PixelRange | None = None
+    decision: BaseAdjustment | None = None  # which `model.predict` follows; None where none was fitted
 
 
 def build_model(description: dict[str, Any], *, pretrained: bool) -> Classifier:
@@ -161,7 +195,8 @@ def load_trained(path: Path) -> Trained:
     """Load a model that ``bisector train`` or ``bisector compare --keep`` left.
 
     Args:
-        path: a checkpoint, or the folder of a training; of its checkpoints the one that the training selected.
+        path: a checkpoint, or the folder of a training; of its checkpoints the one that the training selected,
+            with the decision that was fitted to it. A checkpoint alone has none.
 
     Raises:
         ArgumentError: there is no checkpoint, or it is none of bisector's.
@@ -180,6 +215,7 @@ def load_trained(path: Path) -> Trained:
         model.load_state_dict(stored["state_dict"])
         epochs = epochs_done(stored)
         low, high = description.get("pixel_range", (0, 0))
+    model.decision = load_decision(path) if path.is_dir() else None
     return Trained(
         model=model.eval(),
         task=task,
@@ -191,4 +227,5 @@ def load_trained(path: Path) -> Trained:
         train_counts=torch.tensor(description["train_counts"]),
         epochs=epochs,
         pixel_range=(low, high) if low < high else None,
+        decision=model.decision,
     )

@@ -16,14 +16,16 @@ from bisector.data.fingerprint import fingerprint
 from bisector.errors import require
 from bisector.heads import build_head, require_baseline
 from bisector.networks.backbones import build_backbone
+from bisector.posthoc import BaseAdjustment
 from bisector.training.cells import Cell, require_heads
-from bisector.training.classification import Classification
+from bisector.training.classification import Classification, is_decided
 from bisector.training.data import augmentation_of, load_task, settled
+from bisector.training.decision import FILES, reason_against, require_decision, store_decision
 from bisector.training.evaluate import embed
 from bisector.training.experiment import Experiment
 from bisector.training.module import Classifier
 from bisector.training.processes import Order, Progress, default_jobs, run_cells
-from bisector.training.recipe import Machine, Recipe, Task
+from bisector.training.recipe import DECIDE, Machine, Recipe, Task
 from bisector.training.results import RESULT, Comparison, Plane, Run, read_result
 
 # How many times as long a two-dimensional embedding is trained: ten classes find their places on a circle slowly.
@@ -37,6 +39,9 @@ class ClassifierCell(Cell[Classifier, Any]):
     task: Task
     recipe: Recipe
     plane: bool = False  # whether it is trained with a two-dimensional embedding, to be drawn
+    decide: str = "none"  # how classes are chosen in the end
+
+    weights = (*Cell.weights, *FILES)
 
     @property
     def epochs(self) -> int:
@@ -53,7 +58,21 @@ class ClassifierCell(Cell[Classifier, Any]):
             recipe=replace(self.recipe, **planar),
             seed=self.seed,
             machine=machine,
+            decide=self.decide,
         )
+
+    def done(self, cells: Path | None, *, keep: bool = False) -> Run | Plane | None:
+        """Return the result, if it is there with the decision that is asked for; without one if none is."""
+        found: Run | Plane | None = super().done(cells, keep=keep)
+        if not isinstance(found, Run) or cells is None:
+            return found
+        if self.decide == "none":
+            return replace(found, decided=None)
+        return found if is_decided(found, self.decide, cells / self.key if keep else None) else None
+
+    def keep_beside(self, folder: Path, beside: BaseAdjustment | None) -> None:
+        """Write the decision."""
+        store_decision(folder, beside)
 
     def read(self, folder: Path) -> Run | Plane:
         """Read what the training left in its folder."""
@@ -76,6 +95,7 @@ def plan(
     planes: Sequence[str] = (),
     recipe: Recipe | None = None,
     machine: Machine | None = None,
+    decide: str = DECIDE,
     decoded: Path | None = None,
 ) -> tuple[list[ClassifierCell], Dataset]:
     """Check everything and return the cells of a comparison, seed by seed, with the data of seed 0.
@@ -85,6 +105,7 @@ def plan(
     """
     recipe, machine = recipe or Recipe(), machine or Machine()
     require(bool(heads), "heads", "none", "at least one head")
+    require_decision(decide)
     require_heads(heads, seeds, machine)
     require_heads(planes, seeds, machine, "planes")
     task, _ = settled(task, recipe)
@@ -103,7 +124,7 @@ def plan(
         precision=machine.precision,
         fingerprint=fingerprint(task.data, first),
     )
-    cells = [cell(head=spec, seed=seed) for seed in range(seeds) for spec in heads]
+    cells = [cell(head=spec, seed=seed, decide=decide) for seed in range(seeds) for spec in heads]
     return cells + [cell(head=spec, seed=0, plane=True) for spec in planes], first
 
 
@@ -118,6 +139,7 @@ def compare(
     jobs: int | None = None,
     folder: Path | None = None,
     keep: bool = False,
+    decide: str = DECIDE,
     baseline: str = "",
     command: str = "",
     progress: Progress = lambda what, epochs: None,
@@ -141,6 +163,8 @@ def compare(
         jobs: trainings at a time; as many as the machine has room for if None.
         folder: where the trainings are kept.
         keep: whether their checkpoints stay, for `bisector embed`.
+        decide: how classes are chosen in the end, one of `DECISIONS`: each head then has a second run, with the
+            decision. It is made after training: a training that was kept is not trained again for it.
         baseline: the head from which differences are taken; the first if empty.
         command: what the user typed, for the record.
         progress: told after every epoch.
@@ -151,11 +175,12 @@ def compare(
     """
     recipe, machine = recipe or Recipe(), machine or Machine()
     decoded = _decoded_in(folder)
-    how = {"seeds": seeds, "planes": planes, "recipe": recipe, "machine": machine}
+    how = {"seeds": seeds, "planes": planes, "recipe": recipe, "machine": machine, "decide": decide}
     cells, first = plan(task, heads, **how, decoded=decoded)  # type: ignore[arg-type]
     require_baseline(baseline, heads)
     jobs = default_jobs(machine) if jobs is None else require_tasks("jobs", jobs)
-    for line in filter(None, [settled(task, recipe)[1], *first.notes]):
+    undecided = reason_against(first) if decide != "none" else ""
+    for line in filter(None, [settled(task, recipe)[1], *first.notes, undecided]):
         tell(line)
     ordered = run_cells(cells, Order(folder, machine, keep), jobs, progress)
     if decoded is not None:
@@ -177,9 +202,10 @@ def compare(
             "split": task.split,
             "precision": machine.precision,
             "amounts": "of the training embeddings at unit length times sqrt(D), quadratic-inverse shrinkage",
+            **({"decision": decide} if decide != "none" else {}),
             **({"plane_epochs": PLANE_EPOCHS * recipe.epochs} if planes else {}),
         },
-        runs=[result for result in ordered if isinstance(result, Run)],
+        runs=[run for result in ordered if isinstance(result, Run) for run in result.rows()],
         planes=[result for result in ordered if isinstance(result, Plane)],
         baseline=baseline,
         left_out=list(first.left_out),
@@ -198,7 +224,7 @@ def _decoded_in(cells: Path | None) -> Path | None:
 
 def _plane(model: Classifier, dataset: Dataset, spec: str) -> Plane:
     head = model.head
-    points, predictions = embed(model, dataset.test)
+    points, predictions, _ = embed(model, dataset.test)
     # Without a bias, the regions of inner products are still no arcs: the lengths of the vectors count.
     flat = torch.zeros(head.num_classes) if head.score == "dot" else None
     bias = flat if head.bias is None else head.bias.detach()

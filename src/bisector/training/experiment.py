@@ -55,6 +55,9 @@ class Experiment(ABC, Generic[Model, Result]):
     monitor: ClassVar[str]
     """What is logged after each validation, the higher the better."""
 
+    outdated: ClassVar[tuple[str, ...]] = ()
+    """Files in the folder that are made of the trained weights, and are gone while these may change."""
+
     @abstractmethod
     def describe(self, trainer: Mapping[str, str]) -> dict[str, Any]:
         """Return plain values from which the model is built again, and on which its result depends."""
@@ -160,6 +163,8 @@ class Experiment(ABC, Generic[Model, Result]):
             batches = self.batches()
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
+                for name in self.outdated:
+                    (folder / name).unlink(missing_ok=True)
                 write_whole(folder / SETTINGS, json.dumps(description, indent=1) + "\n")
             fit(runner, model, batches, last)
             require_finite(model, "weights", [*model.parameters(), *model.buffers()])

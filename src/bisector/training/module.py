@@ -9,6 +9,7 @@ from bisector.engine.sharded import is_sharded
 from bisector.errors import require
 from bisector.heads import Head
 from bisector.optim.rowwise_adamw import RowwiseAdamW
+from bisector.posthoc import BaseAdjustment
 from bisector.training.divergence import diverged
 from bisector.training.head_module import HeadModule
 
@@ -62,12 +63,24 @@ class Classifier(HeadModule):
         require(not decays, "weight_decay", got, "0, or optimizer='adamw', or a head with sparse=False")
         self.backbone = backbone
         self.head = head
+        # How classes are chosen once it is trained; no part of the weights, and kept in a file of its own.
+        self.decision: BaseAdjustment | None = None
         self._outcomes: Tensor | None = None  # (2, C): right and all, of the validation so far
         self._losses: list[Tensor] = []  # of the steps since they were last looked at
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return the (B, C) logits for inference."""
+        """Return the (B, C) logits for inference, whatever the decision."""
         return self.head.logits(self.backbone(inputs))
+
+    @torch.no_grad()
+    def predict(self, inputs: Tensor) -> Tensor:
+        """Return the (B,) classes by the `decision`; those of the highest logits without one.
+
+        In the mode that the module is in: call `eval()` first, as a decision is fitted to that.
+        """
+        embeddings = self.backbone(inputs)
+        logits = self.head.logits(embeddings)
+        return logits.argmax(dim=1) if self.decision is None else self.decision.predict(logits, embeddings)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
         """Return the loss, and what it was computed from."""

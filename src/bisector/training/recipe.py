@@ -10,6 +10,12 @@ from bisector.errors import require, require_choice, require_integer, require_nu
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("one-cycle", "cosine", "constant")
 SPLITS = ("standard", "open-set")
+DECISIONS = ("none", "geometry", "auto", "fitted")  # methods of `adjust`, fitted on validation after training
+DECIDE = "none"  # unless asked for
+DECIDE_HELP = (
+    f"how classes are chosen after training, one of {', '.join(DECISIONS)}: by the scores alone, or by a method of "
+    f"bisector adjust, fitted on the validation part (default: {DECIDE})"
+)
 EMBEDDING_DIM, LEARNING_RATE = 32, 3e-3  # of a network that is trained from scratch
 FINE_TUNING_RATE = 1e-4  # of AdamW, for published weights; at 3e-3 they are forgotten in the first steps
 

@@ -1,6 +1,6 @@
 """What a comparison of heads leaves behind: plain numbers, read and written as JSON."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,6 +9,19 @@ from bisector.records import read_record, write_record
 Result = TypeVar("Result")
 
 RESULT = "result.json"  # of one training, in its folder
+WITH = " + "  # between a head and the method of its decision
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What a decision that was fitted on the validation part makes of the same rows. Lists are indexed by class."""
+
+    method: str  # that was asked for
+    description: str  # what was found, or why there is none
+    file: str = ""  # it is kept in, beside the checkpoints; empty where there is none
+    metrics: dict[str, float] = field(default_factory=dict)  # empty where there is none, as the rest
+    class_accuracy: list[float] = field(default_factory=list)
+    confusion: list[list[int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -30,6 +43,30 @@ class Run:
     seconds: float = 0.0
     epochs: int = 0
     verification: dict[str, Any] | None = None  # of classes never trained on; the open-set split alone
+    decided: Decided | None = None  # where a decision was asked for
+
+    def rows(self) -> "list[Run]":
+        """Return what a comparison shows of it: the run as it was trained, and the one with its decision.
+
+        The latter is called as the head, plus its method. It has neither the margins nor the amounts of the former.
+        """
+        alone = replace(self, decided=None)
+        if self.decided is None or not self.decided.file:
+            return [alone]
+        told = Decided(self.decided.method, self.decided.description, self.decided.file)
+        with_it = Run(
+            head=f"{self.head}{WITH}{self.decided.method}",
+            seed=self.seed,
+            metrics=self.decided.metrics,
+            class_accuracy=self.decided.class_accuracy,
+            class_amount=[],
+            class_count=self.class_count,
+            confusion=self.decided.confusion,
+            seconds=self.seconds,
+            epochs=self.epochs,
+            decided=told,
+        )
+        return [alone, with_it]
 
 
 @dataclass(frozen=True)
@@ -67,6 +104,11 @@ class Comparison:
     def heads(self) -> list[str]:
         """The heads in the order in which they were first run."""
         return list(dict.fromkeys(run.head for run in self.runs))
+
+    @property
+    def decided_heads(self) -> dict[str, str]:
+        """The heads with a decision, and each of them without it."""
+        return {run.head: run.head.rpartition(WITH)[0] for run in self.runs if run.decided is not None}
 
     @property
     def baseline_head(self) -> str:

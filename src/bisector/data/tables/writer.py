@@ -36,7 +36,8 @@ class EmbeddingWriter:
         adjusted: what was done to the scores after the model.
         settings: options of the command that made the table, by name with underscores; those that are None are not
             written.
-        head: that made the scores: `name`, and `tau`, the strength of the prior in its training.
+        head: that made the scores: `name`, `tau`, the strength of the prior in its training, and `decision`, the
+            method by which predictions were chosen, where it was not the highest score.
     """
 
     def __init__(
