@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from bisector.files import read_safetensors
 from real_processes import ENVIRONMENT
 
 KILLS = 3
@@ -65,7 +66,7 @@ def kill_again_and_again(words: Callable[[int], Words], progress: Callable[[], I
 def test_a_training_that_is_killed_three_times_ends_in_the_same_bits(tmp_path: Path) -> None:
     def words(folder: str, workers: int = 0) -> Words:
         options = "--data digits --imbalance 20 --head igam --epochs 60 --checkpoint-steps 3 --patience 60"
-        machine = f"--accelerator cpu --workers {workers} --no-tensorboard"
+        machine = f"--accelerator cpu --workers {workers} --no-tensorboard --decide geometry"
         return ["train", *options.split(), *machine.split(), "--out", str(tmp_path / folder)]
 
     assert start(words("whole")).wait(600) == 0
@@ -83,6 +84,12 @@ def test_a_training_that_is_killed_three_times_ends_in_the_same_bits(tmp_path: P
     for name in ("metrics.csv", "amounts.csv", "settings.json"):
         assert (tmp_path / "whole" / name).read_bytes() == (cut / name).read_bytes()
     assert without_seconds(tmp_path / "whole" / "result.json") == without_seconds(cut / "result.json")
+    (tensors, texts), (others, other_texts) = (
+        read_safetensors(tmp_path / name / "decision.safetensors") for name in ("whole", "cut")
+    )
+    assert texts == other_texts
+    assert tensors.keys() == others.keys()
+    assert all(torch.equal(tensors[name], others[name]) for name in tensors)
 
 
 @pytest.mark.slow

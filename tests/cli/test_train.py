@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from bisector.cli.main import main
+from bisector.training.classification import load_trained
 from real_processes import bisector
 
 SMALL = ["--data", "digits", "--imbalance", "20", "--accelerator", "cpu", "--no-tensorboard"]
@@ -197,11 +198,14 @@ def test_two_processes_train_as_one_with_the_joint_batch(tmp_path: Path) -> None
     data = ["--data", str(tmp_path / "table.npz"), "--backbone", "identity", "--embedding-dim", "8"]
     rates = ["--epochs", "4", "--optimizer", "sgd", "--learning-rate", "0.05"]
     same = [*data, *rates, "--head", "igam", "--accelerator", "cpu", "--no-tensorboard"]
+    same += ["--decide", "geometry"]
     for devices, batch in (("1", "64"), ("2", "32")):
         machine = ["--devices", devices, "--batch-size", batch]
         ended = bisector("train", *same, *machine, "--out", str(tmp_path / devices))
         assert ended.returncode == 0, ended.stderr
         assert ended.stdout.count("Balanced accuracy") == 1  # the first process alone speaks
+        assert ended.stdout.count("Decided by geometry") == 1
+        assert load_trained(tmp_path / devices).decision is not None
     one, two = (torch.load(tmp_path / n / "last.ckpt", weights_only=True)["state_dict"] for n in ("1", "2"))
     for name, value in one.items():
         if "_extra_state" not in name:

@@ -10,7 +10,7 @@ from bisector.metrics.summary import METRICS, MetricInfo
 from bisector.report.comparison_figures import class_axis
 from bisector.report.parts import FAINT, INK, MARGIN, Figure, Json, axis, scatter
 from bisector.report.summary import LEVEL, summary_rows
-from bisector.report.table import Cell, Column, Table, write_records
+from bisector.report.table import Cell, Column, Table, name_width, write_records
 from bisector.report.words import head_label, number, plot_text, shorten
 from bisector.statistics.paired import PairedDifference
 from bisector.training.results import Comparison
@@ -106,12 +106,13 @@ def difference_table(found: Differences) -> Table:
     """One row a head, one column a metric: the mean differences and their intervals, these in line."""
     infos = metrics_of(found)
     columns = [Column(info.label, unit=_unit(info), better=info.better) for info in infos]
-    cells: list[list[Cell | str]] = [[head_label(head) for head in found]]
+    labels = [head_label(head) for head in found]
+    cells: list[list[Cell | str]] = [[*labels]]
     for info in infos:
         shown = [format_difference(info, own[info.key]) for own in found.values()]
         room = max(len(interval) for _, interval in shown)
         cells.append([Cell(mean, spread=interval and interval.rjust(room)) for mean, interval in shown])
-    return Table([Column("Head", "name"), *columns], zip(*cells, strict=True))
+    return Table([Column("Head", "name", width=name_width(labels)), *columns], zip(*cells, strict=True))
 
 
 def difference_figures(found: Differences, kind: str = "difference") -> list[Figure]:

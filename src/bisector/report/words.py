@@ -131,12 +131,18 @@ def head_summary(head: str) -> str:
 def shorten(text: str, limit: int) -> str:
     """The text on one line and at most `limit` characters long, an ellipsis at the end if some are lost.
 
-    >>> shorten("Enhanced  AM-softmax", 10)
-    'Enhanced…'
+    What a head is decided by, behind a plus sign, tells two rows apart, so it stays.
+
+    >>> shorten("Enhanced  AM-softmax", 10), shorten("Enhanced AM-softmax + geometry", 22)
+    ('Enhanced…', 'Enhanced A… + geometry')
     """
     require(limit >= 1, "limit", limit, "at least 1")
     line = " ".join(text.split())
-    return line if len(line) <= limit else f"{line[: limit - 1].rstrip()}…"
+    if len(line) <= limit:
+        return line
+    end = line[line.rfind(WITH) :] if WITH in line else ""
+    end = end if len(end) <= limit // 2 else ""
+    return f"{line[: limit - 1 - len(end)].rstrip()}…{end}"
 
 
 def plain(text: str) -> str:
