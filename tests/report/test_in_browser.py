@@ -22,10 +22,10 @@ from bisector.report.measurement import render_measurement
 from bisector.report.verification import render_verification_page
 from bisector.report.words import shorten
 from in_browser import SECONDS, complaints, cut_on_paper, show
-from report_cases import HOSTILE
+from report_cases import HOSTILE, with_decisions
 
 # Sections and figures.
-EXPECTED = {"comparison": (8, 23), "detection": (5, 4), "measurement": (7, 2), "verification": (2, 1)}
+EXPECTED = {"comparison": (9, 27), "detection": (5, 4), "measurement": (7, 2), "verification": (2, 1)}
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +37,7 @@ def pages(hostile, truth, runs, measured, verified, tmp_path_factory):
     ]
     many_heads = verified | {f"igam:gain={k}": verified["normalized-softmax"] for k in range(9)}
     texts = {
-        "comparison": render_page(replace(hostile, runs=gap)),
+        "comparison": render_page(with_decisions(replace(hostile, runs=gap), hostile.heads[1])),
         "detection": render_detection_page(
             runs, truth, title=HOSTILE[0], command=HOSTILE[1], notes=[HOSTILE[1]]
         ),

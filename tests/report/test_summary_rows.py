@@ -14,6 +14,7 @@ from bisector.metrics.summary import METRICS
 from bisector.report.comparison import format_table, render_page, write_csv, write_outputs
 from bisector.report.differences import (
     DIFFERENCE_METRICS,
+    decision_gains,
     difference_figures,
     difference_notes,
     differences_of,
@@ -26,6 +27,7 @@ from bisector.report.summary import best_heads, known_metrics, mean_cell, metric
 from bisector.report.words import head_label
 from bisector.statistics.paired import PairedDifference
 from bisector.training.results import Comparison
+from report_cases import with_decisions
 
 INFO = {info.key: info for info in METRICS}
 
@@ -194,6 +196,38 @@ def test_a_difference_has_a_sign_and_its_interval_where_there_is_one():
         ("few", (nan, nan, nan, 0), ("–", "")),
     ):
         assert format_difference(INFO[key], PairedDifference(*found)) == told
+
+
+def test_what_a_decision_changes_is_paired_with_the_same_head_without_it(three, tmp_path):
+    heads = ["am-softmax", "igam:max_margin=0.3:direction=press"]
+    found = with_decisions(three, *heads)
+    gains = decision_gains(found)
+    assert list(gains) == [f"{head} + geometry" for head in heads]
+    for head in heads:
+        for key, one in gains[f"{head} + geometry"].items():
+            values, base = (values_of(found, name, key) for name in (f"{head} + geometry", head))
+            oracle = stats.ttest_rel(values, base).confidence_interval(0.95)
+            assert one.mean == pytest.approx(np.mean(values) - np.mean(base))
+            assert (one.low, one.high) == pytest.approx(tuple(oracle))
+    write_differences_csv(found, tmp_path / "differences.csv")
+    rows = records(tmp_path / "differences.csv")
+    assert [row["baseline"] for row in rows if row["baseline"] != "am-softmax"] == [heads[1]] * 4
+    page, text = render_page(found), format_differences(found, 80)
+    assert f"{len(three.heads)} heads compared" in page
+    for told in (page, text):
+        assert "What the decisions change" in told
+        assert "Each head with its decision less the same networks without it" in " ".join(told.split())
+    assert "AM-softmax + geometry" in text
+    assert "… + geometry" in text  # the end is never cut
+    assert max(map(len, text.splitlines())) <= 80
+    # Only the amounts of what was trained are drawn and counted.
+    assert page.count("amount-accuracy-") == render_page(three).count("amount-accuracy-")
+    # Where the differences from the baseline are these already, they are not shown twice.
+    alone = replace(three, runs=[run for run in three.runs if run.head == "am-softmax"])
+    one = with_decisions(alone, "am-softmax")
+    assert decision_gains(one) == {}
+    assert list(differences_of(one)) == ["am-softmax + geometry"]
+    assert decision_gains(three) == {}
 
 
 @pytest.mark.parametrize("width", [60, 160])
