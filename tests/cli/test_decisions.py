@@ -71,12 +71,11 @@ def test_what_train_reports_is_what_its_embeddings_and_adjust_give(
     assert main(["train", *words, "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert main(["embed", str(out), "--out", str(stored), "--device", "cpu"]) == 0
-    assert f"predictions follow the decision of the training, by {method}" in capsys.readouterr().err
+    told = capsys.readouterr().err
     table = read_embeddings(stored)
     assert table.splits is not None
     assert table.scores is not None
     assert table.predictions is not None
-    assert table.head["decision"] == method
     train, validation, test = (
         torch.tensor([split == part for split in table.splits]) for part in ("train", "validation", "test")
     )
@@ -90,6 +89,8 @@ def test_what_train_reports_is_what_its_embeddings_and_adjust_give(
         class_counts=counts,
         scale=scale,
     )
+    assert table.head["decision"] == again.method  # of "auto" the one that was chosen
+    assert f"predictions follow the decision of the training, by {again.method};" in told
     run, truth = result(out), table.labels[test]
     alone = table.scores[test].argmax(1)
     changed = again.predict(table.scores[test], table.embeddings[test])
@@ -111,7 +112,7 @@ def test_what_train_reports_is_what_its_embeddings_and_adjust_give(
     assert str(kept) in printed
     trained = load_trained(out)
     assert trained.decision is not None
-    assert trained.decision.method == method
+    assert trained.decision.method == again.method
     if isinstance(trained.decision, GeometryAdjustment):
         assert trained.decision.geometry.scale == scale
     images = load("digits", imbalance=20).test.examples.batch(torch.arange(int(test.sum())))

@@ -62,6 +62,8 @@ def embed(
     require(rows > 0, "data", f"no example in {part}", "at least one")
     trained = model.trained
     decision = None if trained is None else trained.decision
+    if decision is not None and decision.method == "none":  # nothing was found to gain clearly
+        decision = None
     writer = EmbeddingWriter(
         path,
         class_names=names,
