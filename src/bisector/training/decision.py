@@ -108,6 +108,7 @@ def load_decision(folder: Path) -> BaseAdjustment | None:
 def decision_network(trained: "Trained | Classifier") -> nn.Module:
     """Return one network from inputs to scores after the decision, to be exported; raw logits without a decision.
 
+    >>> import torch
     >>> from bisector.heads import build_head
     >>> classifier = Classifier(nn.Flatten(), build_head("linear-softmax", 4, 3))
     >>> classifier.decision = Adjustment(torch.tensor([0.0, 0.0, 99.0]))

@@ -35,6 +35,10 @@ class Classifier(HeadModule):
         seed: what dropout and the like draw in a step is a function of it, the step and the process alone, so that
             a resumed training sees the same numbers. None leaves the random numbers alone.
 
+    Attributes:
+        decision: how `predict` chooses classes once it is trained, fitted on rows that it has not seen (see
+            `bisector.posthoc.adjust`); None for the highest logit.
+
     Raises:
         ArgumentError: "sgd" with weight decay, which takes no sparse gradients, for a head that has them.
         DivergedError: in training, where the loss is not finite.
@@ -63,7 +67,7 @@ class Classifier(HeadModule):
         require(not decays, "weight_decay", got, "0, or optimizer='adamw', or a head with sparse=False")
         self.backbone = backbone
         self.head = head
-        # How classes are chosen once it is trained; no part of the weights, and kept in a file of its own.
+        # No part of the weights: it is kept in a file of its own.
         self.decision: BaseAdjustment | None = None
         self._outcomes: Tensor | None = None  # (2, C): right and all, of the validation so far
         self._losses: list[Tensor] = []  # of the steps since they were last looked at
