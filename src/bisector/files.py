@@ -209,7 +209,7 @@ def _safetensors() -> Any:
     try:
         import safetensors
     except ImportError:
-        raise missing_extra("safetensors", "hf") from None
+        raise missing_extra("safetensors", "measure") from None
     return safetensors
 
 

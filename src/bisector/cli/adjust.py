@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="prior: minus tau log of the training frequencies; amount: guided by the information amounts; "
         "fitted: an offset for each class, fitted on validation scores; geometry: scores pooled with how well each "
         "row's embedding fits each class; auto: the best of prior, fitted and geometry, if any is clearly better "
-        "than nothing; nearest-mean, lda, tau-norm, refit: other last layers, to compare with",
+        "than nothing (default); nearest-mean, lda, tau-norm, refit: other last layers, to compare with",
     )
     parser.add_argument(
         "--adjustment",
@@ -148,8 +148,8 @@ def _check_options(arguments: argparse.Namespace) -> None:
         for name in given:
             require(False, option(name), "--adjustment beside it", "none: it is found already")
         return
-    choices = f"one of {', '.join(_METHODS)}, or --adjustment"
-    require(method is not None, "--method", "none", choices)
+    if method is None:
+        method = arguments.method = "auto"
     require_choice("--method", method, _METHODS)
     for name, owners in _METHODS_OF.items():
         fits = name not in given or method in owners

@@ -121,8 +121,11 @@ def try_all(
         amounts: gives those of the classes, in bits.
         seed: of the folds and of the bootstrap.
     """
-    if table.adjusted:
-        return Trials(not_tried=(f"The scores are adjusted already: {table.adjusted}.",))
+    decision = table.head.get("decision")
+    if table.adjusted or decision:
+        adjusted = f"The scores are adjusted already: {table.adjusted}."
+        by = f"The model does not decide by its scores alone, but by {decision}."
+        return Trials(not_tried=(adjusted if table.adjusted else by,))
     validation = validation_rows(table)
     rows = validation if len(validation) else reported_rows(table)
     if table.labels is None or len(rows) < FEWEST_ROWS:

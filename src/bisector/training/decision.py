@@ -30,7 +30,7 @@ def require_decision(method: str) -> None:
         try:
             import safetensors  # noqa: F401
         except ImportError:
-            raise missing_extra("safetensors", "hf") from None
+            raise missing_extra("safetensors", "train") from None
 
 
 def reason_against(dataset: Dataset) -> str:
