@@ -11,12 +11,12 @@ import re
 import sys
 import uuid
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from bisector.errors import ArgumentError, DamagedFileError, MissingExtraError
+from bisector.errors import ArgumentError, DamagedFileError, MissingExtraError, missing_extra
 
 Read = TypeVar("Read")
 
@@ -179,6 +179,38 @@ def read_tensors(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise TypeError(f"{type(content).__name__}, not a dictionary")
     return content
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Read the tensors of a safetensors file, to the CPU, and the texts beside them; within `reading`.
+
+    Raises:
+        MissingExtraError: safetensors is not installed.
+        OSError: the file cannot be read.
+    """
+    with _safetensors().safe_open(str(path), "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Any], texts: dict[str, str]) -> None:
+    """Write tensors and texts as one safetensors file, whole or not at all.
+
+    Raises:
+        MissingExtraError: safetensors is not installed.
+        OSError: the file cannot be written.
+    """
+    _safetensors()
+    from safetensors.torch import save
+
+    write_whole(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}, texts))
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors
+    except ImportError:
+        raise missing_extra("safetensors", "hf") from None
+    return safetensors
 
 
 def read_or_none(path: Path, read: Callable[[Path], Read], then: str = "made again") -> Read | None:

@@ -11,9 +11,19 @@ import torch
 from bisector.cli.main import main
 from bisector.data.tables import EmbeddingTable, read_embeddings, write_embeddings
 from bisector.data.tables.scores import ScoreTable, read_scores
+from bisector.information.geometry import ClassGeometry
 from bisector.measurement.trials import reported_rows, train_counts, try_all, validation_rows
 from bisector.metrics.groups import balanced_accuracy
-from bisector.posthoc import Adjustment, cross_validated_predictions
+from bisector.posthoc import (
+    Adjustment,
+    GeometryAdjustment,
+    LinearAdjustment,
+    cross_validated_predictions,
+    load_adjustment,
+)
+from bisector.posthoc import (
+    adjust as find_adjustment,
+)
 from posthoc_cases import COUNTS, posterior_scores
 
 NAMES = ("the common", "second", "<b>third</b>", "rare 猫")
@@ -62,7 +72,8 @@ def adjust(words: str, out: str = "found") -> int:
 
 def numbers(said: str, row: str) -> list[float]:
     (line,) = [line for line in said.splitlines() if line.startswith(row + " ")]
-    return [float(word.replace("−", "-")) for word in line.removeprefix(row).replace("%", "").split()]
+    words = line.removeprefix(row).replace("%", "").replace("pp²", "").split()
+    return [float(word.replace("−", "-")) for word in words[:3]]  # before, after, change
 
 
 def balanced(predictions: torch.Tensor, labels: torch.Tensor) -> float:
@@ -313,7 +324,7 @@ broken.npz --method prior => broken.npz; expected a readable .npz file
 test.npz --method prior --kind shares => --kind: got 'shares'
 test.npz --method prior --out a-file/inside => a-file
 none.parquet --method prior => expected a column 'scores'
-test.npz => --method: got none; expected one of prior, amount, fitted, or --adjustment
+test.npz => --method: got none; expected one of prior, amount, fitted, geometry, auto,
 test.npz --method prior --adjustment a.json => --method: got --adjustment beside it
 test.npz --adjustment a-file => a-file; expected the JSON of an Adjustment
 test.npz --adjustment nowhere.json => nowhere.json
@@ -337,6 +348,25 @@ test.npz --method fitted --cross-validate --seed 18446744073709551616 => --seed:
 scores.parquet --method prior --kind probabilities => scores: got rows that are negative
 empty.npz --method prior => scores: got no row of finite numbers
 text.npy --method prior --labels labels.npy => expected a readable .npy file
+test.npz --method geometry --cross-validate => embeddings: got test.npz without them; expected some, for --method
+test.npz --method geometry => --validation: got none, and geometry needs rows that are not reported
+scores.parquet --method geometry --moments some => --moments: got 'some'; expected one of auto, train, held-out, both
+scores.parquet --method geometry --scale big => --scale: got 'big'; expected one of auto, raw, unit
+scores.parquet --method geometry --kappa 0 => kappa: got 0.0
+scores.parquet --method geometry --kappa small => --kappa: got 'small'; expected a number, or inf
+scores.parquet --method geometry --top-k 0 => --top-k: got '0'; expected an integer from 1, or all
+scores.parquet --method geometry --geometry a-file => a-file; expected the safetensors of a ClassGeometry
+scores.parquet --method geometry --geometry nowhere.safetensors => nowhere.safetensors
+scores.parquet --method geometry --geometry two.safetensors => --geometry: got 2 classes; expected the 4
+scores.parquet --method geometry --geometry two.safetensors --kappa 3 => --geometry: got --scale or --kappa
+scores.parquet --method fitted --moments train => --moments: got --method fitted beside it; expected --method geom
+test.npz --method lda => embeddings: got test.npz without them
+vectors.npz --method lda => --geometry: got none, and no embeddings with split 'train'
+vectors.npz --method nearest-mean --validation val.npz => --validation: got --method nearest-mean, which fits nothi
+vectors.npz --method tau-norm --tau 1 => of their variance unexplained
+holes-in-vectors.npz --method geometry --cross-validate => embeddings: got NaN or infinity
+test.npz --adjustment layer.safetensors => --adjustment: got one that needs embeddings, and test.npz without them
+test.npz --adjustment two.safetensors => expected the safetensors of an adjustment
 test.npz --method prior --label kind => expected one of kind
 test.npz --method prior --embedding v => --embedding: got test.npz beside it
 scores.npy --method prior --label kind => --label: got scores.npy beside it
@@ -355,6 +385,12 @@ def test_a_mistake_is_one_line_and_exit_code_2(stored, mistake, refused):
     np.savez("empty.npz", scores=np.full((3, 2), np.nan))
     Adjustment(torch.zeros(4), class_names=(NAMES[0], "dog", "c", "d")).save(Path("other.json"))
     Adjustment(torch.zeros(2)).save(Path("two.json"))
+    ClassGeometry.fit(torch.randn(9, 6), torch.arange(9) % 2).save("two.safetensors")
+    LinearAdjustment(torch.ones(4, 6), torch.zeros(4)).save(Path("layer.safetensors"))
+    with np.load("test.npz") as file:
+        vectors = stored.embeddings[:1200].numpy()
+        np.savez("vectors.npz", embeddings=vectors, **file)
+        np.savez("holes-in-vectors.npz", embeddings=np.where(vectors > 3, np.nan, vectors), **file)
     write_embeddings(EmbeddingTable(torch.eye(3), torch.tensor([0, 1, 0]), ("a", "b")), Path("none.parquet"))
     words, _, told = mistake.partition(" => ")
     assert told in refused(["adjust", *words_of(words)])
@@ -368,3 +404,105 @@ def test_of_very_few_rows_it_is_said_that_they_are_too_few(tmp_path, monkeypatch
     Path("counts.json").write_text('{"0": 9, "1": 1}')
     assert main(["adjust", "few.npz", "--method", "prior", "--counts", "counts.json"]) == 0
     assert "(fewer than 9 rows: too few to tell)" in capsys.readouterr().out
+
+
+@pytest.fixture
+def wide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EmbeddingTable:
+    """Classes of different width about near means, with the scores of a linear layer, as Parquet and npz."""
+    monkeypatch.chdir(tmp_path)
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.arange(2400) % 4
+    widths = torch.tensor([0.3, 0.6, 1.2, 2.4])
+    x = torch.eye(4, 6)[labels] + widths[labels, None] * torch.randn(2400, 6, generator=draw)
+    splits = ["test"] * 1200 + ["validation"] * 400 + ["train"] * 800
+    table = EmbeddingTable(x, labels, NAMES, scores=4 * x[:, :4], splits=splits)
+    write_embeddings(table, Path("wide.parquet"))
+    held = {"labels": labels.numpy(), "splits": np.array(splits), "class_names": np.array(NAMES)}
+    np.savez("wide.npz", logits=table.scores.numpy(), embeddings=x.numpy(), **held)
+    return table
+
+
+@pytest.mark.parametrize("words", ["wide.parquet --method geometry", "wide.npz --method auto --moments both"])
+def test_geometry_moves_boundaries_that_no_offset_moves(wide, words, capsys):
+    assert adjust(words) == 0, capsys.readouterr().err
+    said, test = capsys.readouterr().out, slice(0, 1200)
+    assert said.startswith("geometry: ")
+    assert ("chosen among 3" in said) == ("auto" in words)
+    assert "Fitted: a = " in said
+    before, after, change = numbers(said, "Balanced accuracy")
+    assert change > 10
+    assert "95% interval" in said
+    assert "Harmonic mean" in said
+    stored = load_adjustment("found/adjustment.safetensors")
+    assert isinstance(stored, GeometryAdjustment)
+    validation, train = slice(1200, 1600), slice(1600, 2400)
+    expected = find_adjustment(
+        wide.scores[validation],
+        wide.labels[validation],
+        method="geometry",
+        embeddings=wide.embeddings[validation],
+        train=(wide.embeddings[train], wide.labels[train]),
+        moments="both" if "both" in words else "auto",
+        scale="raw",
+        seed=1 if "auto" in words else 0,
+    )
+    assert (stored.a, stored.b, stored.e, stored.t) == (expected.a, expected.b, expected.e, expected.t)
+    scores, predictions, told = written()
+    assert "geometry" in told
+    assert torch.equal(predictions[test], expected.predict(wide.scores[test], wide.embeddings[test]))
+    assert balanced(predictions[test], wide.labels[test]) == pytest.approx(after, abs=0.051)
+    assert before == pytest.approx(balanced(wide.scores[test].argmax(1), wide.labels[test]), abs=0.051)
+    capsys.readouterr()
+    assert adjust("wide.npz --adjustment found/adjustment.safetensors", "again") == 0
+    assert torch.equal(written("again")[1], predictions)
+    torch.testing.assert_close(written("again")[0], scores)
+
+
+def test_the_geometry_of_training_rows_may_come_from_a_file(wide, capsys):
+    train = slice(1600, 2400)
+    ClassGeometry.fit(wide.embeddings[train], wide.labels[train]).save("train.safetensors")
+    fewer = wide.select(torch.arange(1600))
+    write_embeddings(fewer, Path("fewer.parquet"))
+    assert adjust("fewer.parquet --method geometry --geometry train.safetensors --moments train") == 0
+    assert adjust("wide.parquet --method geometry --moments train --scale raw", "whole") == 0
+    assert torch.equal(written()[1], written("whole")[1][:1600])
+    assert adjust("fewer.parquet --method geometry --kappa inf --top-k all", "own") == 0
+    stored = load_adjustment("own/adjustment.safetensors")
+    assert (stored.k, stored.moments, stored.geometry.kappa) == (None, "held-out", 16.0)
+
+
+def test_without_validation_rows_each_is_decided_by_others(wide, capsys):
+    rows = torch.arange(400)
+    held = {"logits": wide.scores[rows].numpy(), "embeddings": wide.embeddings[rows].numpy()}
+    np.savez("rows.npz", labels=wide.labels[rows].numpy(), **held)
+    assert adjust("rows.npz --method geometry --cross-validate") == 0
+    said = capsys.readouterr().out
+    assert ACROSS in said
+    assert numbers(said, "Balanced accuracy")[2] > 10
+    flattering = load_adjustment("found/adjustment.safetensors").predict(
+        wide.scores[rows], wide.embeddings[rows]
+    )
+    assert not torch.equal(written()[1], flattering)
+
+
+@pytest.mark.parametrize("method", ["nearest-mean", "lda", "tau-norm", "refit", "refit --moments both"])
+def test_controls_are_other_last_layers(wide, method, capsys):
+    assert adjust(f"wide.parquet --method {method}") == 0, capsys.readouterr().err
+    assert isinstance(load_adjustment("found/adjustment.safetensors"), LinearAdjustment)
+    assert "1200 rows of 4 classes" in capsys.readouterr().out
+
+
+def test_auto_keeps_scores_where_nothing_is_gained(wide, capsys):
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.arange(1200) % 4
+    scores = torch.randn(1200, 4, generator=draw) + torch.nn.functional.one_hot(labels, 4)
+    noise = torch.randn(1200, 6, generator=draw)
+    splits = ["test"] * 600 + ["validation"] * 600
+    write_embeddings(
+        EmbeddingTable(noise, labels, NAMES, scores=scores, splits=splits), Path("noise.parquet")
+    )
+    assert adjust("noise.parquet --method auto") == 0
+    said = capsys.readouterr().out
+    assert said.startswith("none: no change, for none gains clearly; balanced log-loss gained on 600 rows")
+    assert numbers(said, "Balanced accuracy")[2] == 0
+    assert torch.equal(written()[1], scores.argmax(1))

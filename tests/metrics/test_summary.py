@@ -7,7 +7,7 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_score
 
 from bisector.errors import ArgumentError
-from bisector.metrics.summary import METRICS, fairness, summarize
+from bisector.metrics.summary import METRICS, fairness, fairness_changes, summarize
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_metrics_and_summary_have_the_same_keys_in_the_same_order(example):
     keys = [info.key for info in METRICS]
     assert list(summarize(**example)) == keys
     parts = {name: example[name] for name in ("predictions", "labels", "train_counts")}
-    assert list(fairness(**parts, num_classes=9)) == keys[:8]
+    assert list(fairness(**parts, num_classes=9)) == keys[:9]
 
 
 def test_against_scikit_learn_and_scipy(example):
@@ -87,3 +87,26 @@ def test_amounts_of_another_number_of_classes_are_refused(example):
     example["class_amounts"] = torch.ones(3)
     with pytest.raises(ArgumentError, match=r"class_amounts: got shape \(3,\); expected .* \(9,\)"):
         summarize(**example)
+
+
+def test_changes_are_differences_of_fairness_with_the_intervals_of_scipy(example):
+    labels, counts = example["labels"], example["train_counts"]
+    draw = torch.Generator().manual_seed(3)
+    after = labels.where(torch.rand(len(labels), generator=draw) < 0.8, example["predictions"])
+    found = fairness_changes(example["predictions"], after, labels, 9, counts)
+    old, new = (fairness(one, labels, 9, counts) for one in (example["predictions"], after))
+    assert {key: one.value for key, one in found.items()} == pytest.approx(
+        {key: new[key] - old[key] for key in new}, nan_ok=True
+    )
+    difference = ((after == labels).double() - (example["predictions"] == labels).double()).numpy()
+    expected = stats.bootstrap((difference,), np.mean, n_resamples=9999, random_state=0).confidence_interval
+    assert (found["accuracy"].low, found["accuracy"].high) == pytest.approx(tuple(expected), abs=0.02)
+
+
+def test_the_harmonic_mean_is_scipys_and_0_where_a_class_is_never_right():
+    labels = torch.arange(40) % 4
+    predictions = labels.where(torch.arange(40) > 9, 0)
+    found = fairness(predictions, labels, 5)  # the fifth class has no row
+    shares = [(predictions[labels == c] == c).double().mean().item() for c in range(4)]
+    assert found["harmonic_mean"] == pytest.approx(stats.hmean(shares))
+    assert fairness(torch.zeros(40, dtype=torch.long), labels, 4)["harmonic_mean"] == 0

@@ -1,8 +1,8 @@
-"""Move the boundaries of a trained model from its stored scores alone.
+"""Move the boundaries of a trained model from its stored scores, and embeddings.
 
 Prints what the adjustment gains on rows that it was not fitted on, and accuracy, balanced accuracy, groups, worst
-class and bias before and after; writes adjustment.json and the adjusted scores. With --adjustment it applies an
-adjustment.json that is there already.
+class and bias before and after; writes the adjustment and the adjusted scores. With --adjustment it applies one
+that is there already.
 """
 
 import argparse
@@ -12,15 +12,23 @@ from bisector.cli.output import require_folder
 from bisector.errors import require, require_choice, require_integer
 
 # As in `bisector.posthoc`, which would bring torch.
-_METHODS = ("prior", "amount", "fitted")
+_METHODS = ("prior", "amount", "fitted", "geometry", "auto", "nearest-mean", "lda", "tau-norm", "refit")
 _KINDS = ("logits", "probabilities")
-_METHOD_OF = {  # what only one method reads
-    "tau": "prior",
-    "amounts": "amount",
-    "strength": "amount",
-    "penalty": "fitted",
-    "cross_validate": "fitted",
-    "seed": "fitted",
+_MOMENTS = ("auto", "train", "held-out", "both")
+_SCALES = ("auto", "raw", "unit")
+OF_EMBEDDINGS = ("geometry", "auto", "nearest-mean", "lda", "tau-norm", "refit")
+_METHODS_OF = {  # what only some methods read
+    "tau": ("prior", "tau-norm"),
+    "amounts": ("amount",),
+    "strength": ("amount",),
+    "penalty": ("fitted", "auto"),
+    "cross_validate": ("fitted", "geometry", "auto", "refit"),
+    "seed": ("fitted", "geometry", "auto", "refit"),
+    "moments": ("geometry", "auto", "refit"),
+    "scale": OF_EMBEDDINGS,
+    "geometry": ("geometry", "auto", "nearest-mean", "lda"),
+    "kappa": ("geometry", "auto"),
+    "top_k": ("geometry", "auto"),
 }
 
 
@@ -36,10 +44,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method",
         help="prior: minus tau log of the training frequencies; amount: guided by the information amounts; "
-        "fitted: an offset for each class, fitted on validation scores",
+        "fitted: an offset for each class, fitted on validation scores; geometry: scores pooled with how well each "
+        "row's embedding fits each class; auto: the best of prior, fitted and geometry, if any is clearly better "
+        "than nothing; nearest-mean, lda, tau-norm, refit: other last layers, to compare with",
     )
     parser.add_argument(
-        "--adjustment", type=Path, metavar="FILE", help="instead of --method: an adjustment.json to apply"
+        "--adjustment",
+        type=Path,
+        metavar="FILE",
+        help="instead of --method: an adjustment.json or .safetensors to apply",
     )
     parser.add_argument("--labels", type=Path, help="labels as .npy, for scores as .npy")
     parser.add_argument(
@@ -64,7 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of amount: information amounts in bits, as JSON, CSV (class, amount) or .npy; else of the embeddings "
         "of split 'train'",
     )
-    parser.add_argument("--tau", help="of prior: a number, or fit (default: 1)")
+    parser.add_argument(
+        "--tau", help="of prior and tau-norm: a number, or fit (default: 1 for prior, else fit)"
+    )
     parser.add_argument("--strength", help="of amount: logits a radian, or fit (default: fit)")
     parser.add_argument("--penalty", help="of fitted: a number, or cross-validate (default: cross-validate)")
     parser.add_argument(
@@ -76,9 +91,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cross-validate",
         action="store_true",
         default=None,  # as the others have, where they are not given
-        help="of fitted: without validation scores, fit on four fifths of the reported rows for the other fifth",
+        help="of what is fitted: without validation scores, fit on four fifths of the reported rows for the other "
+        "fifth",
     )
-    parser.add_argument("--seed", type=int, help="of fitted: of the folds (default: 0)")
+    parser.add_argument("--seed", type=int, help="of the folds (default: 0)")
+    parser.add_argument(
+        "--moments",
+        help="of geometry: whose means and covariances, train, held-out (the validation rows), both, or auto; of "
+        "refit: the rows that are trained on (default: auto)",
+    )
+    parser.add_argument(
+        "--scale", help="of the embeddings: raw, unit, or auto, by which explains the scores (default: auto)"
+    )
+    parser.add_argument(
+        "--geometry",
+        type=Path,
+        metavar="FILE",
+        help="geometry of the training rows, as ClassGeometry.save writes it; else of the rows with split 'train'",
+    )
+    parser.add_argument(
+        "--kappa",
+        help="of geometry: rows that the pooled covariance counts for in each class; inf: it alone (default: 16)",
+    )
+    parser.add_argument(
+        "--top-k", help="of geometry: classes of the highest scores that are looked at, or all (default: 32)"
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("runs/adjust"), help="folder to write to (default: %(default)s)"
     )
@@ -103,7 +140,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
         return f"--{name.replace('_', '-')}"
 
     fitting = ("validation", "validation_labels")
-    given = [name for name in sorted((*_METHOD_OF, *fitting)) if getattr(arguments, name) is not None]
+    given = [name for name in sorted((*_METHODS_OF, *fitting)) if getattr(arguments, name) is not None]
     method, validation = arguments.method, arguments.validation
     if arguments.adjustment is not None:
         require(method is None, "--method", "--adjustment beside it", "one of the two")
@@ -113,9 +150,14 @@ def _check_options(arguments: argparse.Namespace) -> None:
     choices = f"one of {', '.join(_METHODS)}, or --adjustment"
     require(method is not None, "--method", "none", choices)
     require_choice("--method", method, _METHODS)
-    for name, owner in _METHOD_OF.items():
-        fits = name not in given or owner == method
-        require(fits, option(name), f"--method {method} beside it", f"--method {owner}")
+    for name, owners in _METHODS_OF.items():
+        fits = name not in given or method in owners
+        require(fits, option(name), f"--method {method} beside it", f"--method {' or '.join(owners)}")
+    for name, choices_of in (("moments", _MOMENTS), ("scale", _SCALES)):
+        if name in given:
+            require_choice(option(name), getattr(arguments, name), choices_of)
+    beside = arguments.geometry is not None and (arguments.scale or arguments.kappa)
+    require(not beside, "--geometry", "--scale or --kappa beside it", "none: the file has its own")
     if arguments.seed is not None:
         require_integer("--seed", arguments.seed, least=0)
         require(arguments.seed < 2**63, "--seed", arguments.seed, "an integer below 2**63")
@@ -124,12 +166,15 @@ def _check_options(arguments: argparse.Namespace) -> None:
     both = arguments.cross_validate and validation is not None
     require(not both, "--cross-validate", "--validation beside it", "one of the two")
     if validation is not None and not fits_something(arguments):
-        name = "tau" if method == "prior" else "strength"
-        fixed = f"--{name} {getattr(arguments, name) or 1}, which fits nothing"
-        require(False, "--validation", fixed, f"none, or --{name} fit")
+        number = {"prior": "tau", "tau-norm": "tau", "amount": "strength"}.get(method)
+        fixed = f"--{number} {getattr(arguments, number) or 1}" if number else f"--method {method}"
+        expected = f"none, or --{number} fit" if number else "none"
+        require(False, "--validation", f"{fixed}, which fits nothing", expected)
 
 
 def fits_something(arguments: argparse.Namespace) -> bool:
     """Whether the method has a number to fit."""
-    chosen = {"prior": arguments.tau or "1", "amount": arguments.strength or "fit", "fitted": "fit"}
-    return chosen[arguments.method] == "fit"
+    tau = arguments.tau
+    chosen = {"prior": tau or "1", "tau-norm": tau or "fit", "amount": arguments.strength or "fit"}
+    chosen |= {"nearest-mean": "", "lda": ""}
+    return chosen.get(arguments.method, "fit") == "fit"

@@ -1,20 +1,22 @@
 """The work of `bisector adjust`, with the imports that its help does without."""
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
-from bisector.cli.adjust import fits_something
+from bisector.cli.adjust import OF_EMBEDDINGS, fits_something
 from bisector.cli.output import say
 from bisector.data.tables.class_values import read_class_values
 from bisector.data.tables.scores import ScoreTable, read_scores, require_same_classes
 from bisector.errors import ArgumentError, require
+from bisector.information.geometry import ClassGeometry
 from bisector.measurement.next_step import points
 from bisector.measurement.trials import (
     MOST_CELLS,
@@ -22,17 +24,30 @@ from bisector.measurement.trials import (
     reported_rows,
     train_amounts,
     train_counts,
+    train_geometry,
+    train_rows,
     validation_rows,
 )
-from bisector.metrics.summary import fairness
-from bisector.posthoc import Adjustment, adjust, cross_validated_scores
+from bisector.metrics.summary import fairness, fairness_changes
+from bisector.posthoc import (
+    Adjustment,
+    BaseAdjustment,
+    GeometryAdjustment,
+    adjust,
+    embedding_scale,
+    load_adjustment,
+)
+from bisector.posthoc.adjustment import logits_of
+from bisector.posthoc.fit import cross_validated_logits
 from bisector.posthoc.trial import Trials, compare_predictions, try_adjustments
 from bisector.report.adjustment import format_adjustment, write_adjusted
 from bisector.statistics.bootstrap import FEWEST_ROWS
 
-Word = TypeVar("Word", Literal["fit"], Literal["cross-validate"])
+Word = TypeVar("Word", Literal["fit"], Literal["cross-validate"], Literal["inf"])
 
 _LINES = 5  # of what was left out
+_LEAST = 20_000  # rows by which the scale of embeddings or a last layer is found, where nothing is fitted
+_BLOCK = 65_536  # rows that are adjusted at a time
 _ACROSS = "adjusted by what was fitted on the other four fifths"
 
 
@@ -49,8 +64,6 @@ class Adjusting:
         self.penalty = _number("--penalty", arguments.penalty or "cross-validate", "cross-validate")
         self.table = table = self._read(arguments.scores, arguments.labels)
         require(bool(table.scored.any()), "scores", "no row of finite numbers", "at least one")
-        if table.columns:
-            print(f"bisector adjust: {table.columns}", file=sys.stderr)
         names = ["count", "train_count", "instances"]
         given = arguments.counts
         self.counts = read_class_values(given, table.class_names, names) if given else train_counts(table)
@@ -62,16 +75,21 @@ class Adjusting:
         if self.arguments.adjustment is not None:
             adjustment = self._stored()
         else:
-            find = self._find()
             if fits_something(self.arguments):
                 fitted_on = self._to_fit_on()
-            adjustment = find(*(fitted_on or (table.scores[table.scored][:1], None)))
-        scores, predictions = self._apply(adjustment)
+            used = fitted_on or self._some_rows()
+            find = self._find(used)
+            adjustment = find(used.scores, used.labels, embeddings=used.vectors)
+        if table.columns:  # once something is found: a mistake stays one line
+            print(f"bisector adjust: {table.columns}", file=sys.stderr)
+        scores, predictions = self._apply(adjustment, find)
         trials = self._try(adjustment, find, fitted_on, predictions)
         told = "; ".join([adjustment.description, *_held_out(trials)])
-        adjustment = replace(adjustment, description=told)
+        adjustment = replace(adjustment, description=told)  # type: ignore[type-var]
         told = f"{adjustment.method}: {told}"
         say(f"{told}\nScores: {table.told}")
+        if isinstance(adjustment, GeometryAdjustment):
+            say(f"Fitted: {adjustment.meaning}")
         for note in _notes(table, adjustment.method):
             say(f"Note: {note}")
         say(f"\n{self._compared(predictions)}")
@@ -87,8 +105,10 @@ class Adjusting:
         across = f"; the rows that are reported: each {_ACROSS}" * bool(self.arguments.cross_validate)
         written = [f"Adjusted scores: {write_adjusted(table, scores, predictions, told + across, out)}"]
         if find is not None:
-            adjustment.save(out / "adjustment.json")
-            written.insert(0, f"Offsets: {out / 'adjustment.json'}")
+            offsets = isinstance(adjustment, Adjustment)
+            file = out / ("adjustment.json" if offsets else "adjustment.safetensors")
+            adjustment.save(file)
+            written.insert(0, f"{'Offsets' if offsets else 'Adjustment'}: {file}")
         say("\n" + "\n".join(written))
 
     def _read(self, path: object, labels: object) -> ScoreTable:
@@ -96,45 +116,87 @@ class Adjusting:
         how = {"kind": given.kind, "embedding": given.embedding, "label": given.label}
         return read_scores(path, labels=labels, **how)  # type: ignore[arg-type]
 
-    def _stored(self) -> Adjustment:
+    def _stored(self) -> BaseAdjustment:
         """The adjustment that was saved, for scores of this kind."""
-        adjustment = Adjustment.load(self.arguments.adjustment)
-        classes, own = len(adjustment.offsets), self.table.class_names
+        adjustment = load_adjustment(self.arguments.adjustment)
+        classes, own = adjustment.num_classes, self.table.class_names
         expected = f"the {len(own)} of the scores"
         require(classes == len(own), "--adjustment", f"{classes} classes", expected)
         if adjustment.class_names:
             require_same_classes("--adjustment", adjustment.class_names, own)
+        if adjustment.needs_embeddings and self.table.vectors is None:
+            got = f"one that needs embeddings, and {self.arguments.scores} without them"
+            raise ArgumentError(f"--adjustment: got {got}; expected scores and embeddings")
         # Logits and logarithms of probabilities differ by a number of each row, which decides nothing.
-        return replace(adjustment, kind=self.table.kind)
+        return replace(adjustment, kind=self.table.kind)  # type: ignore[type-var]
 
-    def _find(self) -> Callable[..., Adjustment]:
-        """The method that is asked for, as a function of the scores and labels to fit on."""
-        given, table, amounts = self.arguments, self.table, None
-        tau = _number("--tau", given.tau or "1", "fit")
-        strength = _number("--strength", given.strength or "fit", "fit")
-        if given.method == "prior" and self.counts is None:
+    def _find(self, rows: "_Rows") -> Callable[..., BaseAdjustment]:
+        """The method that is asked for, as a function of scores, labels and embeddings to fit on.
+
+        Args:
+            rows: whose scores tell the scale of the embeddings.
+        """
+        given, table, method = self.arguments, self.table, self.arguments.method
+        options: dict[str, Any] = {"kind": table.kind, "class_names": table.class_names}
+        options["class_counts"] = self.counts
+        if method in {"fitted", "geometry", "auto", "refit"}:
+            options["seed"] = self.seed
+        if given.tau or method == "prior":
+            options["tau"] = _number("--tau", given.tau or "1", "fit")
+        if method == "prior" and self.counts is None:
             raise ArgumentError(
                 "--counts: got none, and no rows with split 'train'; expected a file with the training counts"
             )
-        if given.method == "amount" and given.amounts:
-            amounts = read_class_values(given.amounts, table.class_names, ["amount", "information"])
-        elif given.method == "amount":
-            amounts = train_amounts(table)
-        return partial(
-            adjust,
-            method=given.method,
-            kind=table.kind,
-            class_counts=self.counts,
-            amounts=amounts,
-            tau=tau,
-            strength=strength,
-            penalty=self.penalty,
-            seed=self.seed,
-            class_names=table.class_names,
-        )
+        if method in {"fitted", "auto"}:
+            options["penalty"] = self.penalty
+        if method == "amount":
+            options["strength"] = _number("--strength", given.strength or "fit", "fit")
+            names = ["amount", "information"]
+            from_file = read_class_values(given.amounts, table.class_names, names) if given.amounts else None
+            options["amounts"] = train_amounts(table) if from_file is None else from_file
+        if method in OF_EMBEDDINGS and not (method == "auto" and rows.vectors is None):
+            options |= self._of_embeddings(rows)
+        return partial(adjust, method=method, **options)
 
-    def _to_fit_on(self) -> tuple[Tensor, Tensor]:
-        """Scores and labels that are not those reported on."""
+    def _of_embeddings(self, rows: "_Rows") -> dict[str, Any]:
+        """What only methods that look at embeddings are given."""
+        given, method = self.arguments, self.arguments.method
+        if rows.vectors is None:
+            got = f"{given.validation or given.scores} without them"
+            raise ArgumentError(f"embeddings: got {got}; expected some, for --method {method}")
+        scale = given.scale or "auto"
+        if scale == "auto":
+            scale = embedding_scale(logits_of("scores", rows.scores, self.table.kind), rows.vectors)
+        options: dict[str, Any] = {"scale": scale}
+        if given.moments:
+            options["moments"] = given.moments
+        if method in {"geometry", "auto"}:
+            options["k"] = None if given.top_k == "all" else _count("--top-k", given.top_k or "32")
+        if method in {"tau-norm", "refit"}:
+            options["train"] = train_rows(self.table)
+            return options
+        geometry: ClassGeometry | None
+        if given.geometry is not None:
+            geometry = ClassGeometry.load(given.geometry)
+            classes, own = geometry.num_classes, len(self.table.class_names)
+            require(classes == own, "--geometry", f"{classes} classes", f"the {own} of the scores")
+        else:
+            kappa = _number("--kappa", given.kappa or "16", "inf")
+            kappa = math.inf if isinstance(kappa, str) else kappa
+            geometry = train_geometry(self.table, rows.places, scale, kappa=kappa)
+        needs = method in {"nearest-mean", "lda"} or given.moments in {"train", "both"}
+        if needs and geometry is None:
+            got = "none, and no embeddings with split 'train'"
+            raise ArgumentError(f"--geometry: got {got}; expected the training rows' geometry")
+        return options | {"geometry": geometry}
+
+    def _some_rows(self) -> "_Rows":
+        """Rows to which a method that fits nothing looks for the classes, the scale or the layer alone."""
+        rows = self.table.scored.nonzero().flatten()[: _LEAST if self.table.vectors is not None else 1]
+        return _Rows.of(self.table, rows, labelled=False)
+
+    def _to_fit_on(self) -> "_Rows":
+        """Rows that are not those reported on."""
         given, table, path = self.arguments, self.table, self.arguments.validation
         if path is not None:
             same = path.exists() and path.samefile(given.scores) and table.splits is None
@@ -153,58 +215,70 @@ class Adjusting:
             needs, hint = {
                 "prior": ("tau=fit", "a number"),
                 "amount": ("strength=fit", "a number"),
-                "fitted": ("fitted", "--cross-validate"),
-            }[given.method]
+                "tau-norm": ("tau=fit", "a number"),
+            }.get(given.method, (given.method, "--cross-validate"))
             got = f"none, and {needs} needs rows that are not reported"
             expected = f"a file of its own with --validation, or rows with split 'validation'; or {hint}"
             require(len(rows) > 0, "--validation", got, expected)
         if table.labels is None:
             got = f"{path or given.scores} without labels"
             raise ArgumentError(f"--validation: got {got}; expected labelled scores")
-        return table.scores[rows], table.labels[rows]
+        return _Rows.of(table, rows)
 
-    def _apply(self, adjustment: Adjustment) -> tuple[Tensor, Tensor]:
+    def _apply(
+        self, adjustment: BaseAdjustment, find: Callable[..., BaseAdjustment] | None
+    ) -> tuple[Tensor, Tensor]:
         """The scores (N, C) and predictions (N,) after: NaN and -1 in a row without finite scores.
 
-        With --cross-validate those of a reported row are of offsets that have not seen its label.
+        With --cross-validate those of a reported row are of an adjustment that has not seen its label.
         """
-        table, scored = self.table, self.table.scored
+        table = self.table
         scores = torch.full_like(table.scores, torch.nan)
         predictions = torch.full((len(table),), -1)
-        scores[scored] = adjustment.apply(table.scores[scored])
-        predictions[scored] = adjustment.predict(table.scores[scored])
+        for rows in torch.split(table.scored.nonzero().flatten(), _BLOCK):
+            vectors = table.vectors[rows] if table.vectors is not None else None
+            scores[rows] = adjustment.apply(table.scores[rows], vectors)
+            predictions[rows] = adjustment.predict(table.scores[rows], vectors)
         if self.arguments.cross_validate:
-            assert table.labels is not None  # else there was nothing to fit on
+            assert find is not None
             rows = reported_rows(table)
-            logits = cross_validated_scores(
-                table.scores[rows],
-                table.labels[rows],
-                kind=table.kind,
-                penalty=None if isinstance(self.penalty, str) else self.penalty,
-                seed=self.seed,
-            )
+            used = _Rows.of(table, rows)
+            assert used.labels is not None  # else there was nothing to fit on
+            again = partial(find, kind="logits", seed=(self.seed + 1) % 2**63)
+            logits = logits_of("scores", used.scores, table.kind).double()
+            logits = cross_validated_logits(logits, used.labels, again, used.vectors, seed=self.seed)
             predictions[rows] = logits.argmax(1)
             scores[rows] = (logits if table.kind == "logits" else logits.softmax(1)).to(scores.dtype)
         return scores, predictions
 
     def _try(
         self,
-        adjustment: Adjustment,
-        find: Callable[..., Adjustment] | None,
-        fitted_on: tuple[Tensor, Tensor] | None,
+        adjustment: BaseAdjustment,
+        find: Callable[..., BaseAdjustment] | None,
+        fitted_on: "_Rows | None",
         predictions: Tensor,
     ) -> Trials:
-        """What the adjustment does on rows that it was not fitted on: of validation where there are any."""
+        """What the adjustment does on rows that it was not fitted on: of validation where there are any.
+
+        Of "auto" the method that was chosen is tried.
+        """
         table, seed, across = self.table, self.seed, self.arguments.cross_validate
         if find is not None and fitted_on is not None and not across:
-            scores, labels = fitted_on
-            if adjustment.method == "fitted" and scores.numel() > MOST_CELLS:
-                # To choose it again in every fold would take five times as long as the fit itself.
-                find = partial(find, penalty=adjustment.settings["penalty"])
-            else:
-                find = partial(find, seed=(seed + 1) % 2**63)
-            candidates, on = {adjustment.method: find}, "validation rows"
-            return try_adjustments(scores, labels, candidates, kind=table.kind, on=on, seed=seed)
+            assert fitted_on.labels is not None
+            if adjustment.method == "none":
+                return Trials()
+            many = fitted_on.scores.numel() > MOST_CELLS
+            again = partial(find, kind="logits", **_chosen(adjustment, many, (seed + 1) % 2**63))
+            candidates, on = {adjustment.method: again}, "validation rows"
+            return try_adjustments(
+                fitted_on.scores,
+                fitted_on.labels,
+                candidates,
+                fitted_on.vectors,
+                kind=table.kind,
+                on=on,
+                seed=seed,
+            )
         rows, on = validation_rows(table), "validation rows"
         if not len(rows) or across or find is None:
             rows, on = reported_rows(table), "rows" if table.splits is None else "test rows"
@@ -228,11 +302,44 @@ class Adjusting:
         note += f"; each {_ACROSS}" * bool(self.arguments.cross_validate)
         if self.arguments.adjustment is not None:
             note += "; where the offsets were fitted on these very rows, they flatter"
-        before, after = (
-            fairness(predicted, table.labels[rows], classes, self.counts)
-            for predicted in (table.scores[rows].argmax(1), predictions[rows])
+        old, new, labels = table.scores[rows].argmax(1), predictions[rows], table.labels[rows]
+        before, after = (fairness(predicted, labels, classes, self.counts) for predicted in (old, new))
+        changes = fairness_changes(old, new, labels, classes, self.counts, seed=self.seed)
+        return f"{format_adjustment(before, after, changes)}\n\n{note}"
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of a table: where they are, and what is known of them."""
+
+    places: Tensor  # (M,)
+    scores: Tensor  # (M, C)
+    labels: Tensor | None  # (M,)
+    vectors: Tensor | None  # (M, D)
+
+    @classmethod
+    def of(cls, table: ScoreTable, places: Tensor, labelled: bool = True) -> "_Rows":
+        labels = table.labels[places] if labelled and table.labels is not None else None
+        return cls(
+            places, table.scores[places], labels, None if table.vectors is None else table.vectors[places]
         )
-        return f"{format_adjustment(before, after)}\n\n{note}"
+
+
+def _chosen(adjustment: BaseAdjustment, many: bool, seed: int) -> dict[str, Any]:
+    """What was chosen by cross-validation and is kept in a trial: the method, and of many rows all that takes long.
+
+    To choose it again in every fold would take five times as long as the fit itself.
+    """
+    found: dict[str, Any] = {"method": adjustment.method}
+    if adjustment.method in {"fitted", "geometry", "refit"}:
+        found["seed"] = seed
+    if adjustment.method == "prior":
+        found["tau"] = "fit"
+    if many and adjustment.method == "fitted":
+        found["penalty"] = adjustment.settings["penalty"]
+    if many and isinstance(adjustment, GeometryAdjustment):
+        found["moments"] = adjustment.moments
+    return found
 
 
 def _held_out(trials: Trials) -> list[str]:
@@ -253,6 +360,14 @@ def _notes(table: ScoreTable, method: str) -> list[str]:
     left_out = () if table.embeddings is None else table.embeddings.left_out
     more = [f"{len(left_out) - _LINES} more are left out"] if len(left_out) > _LINES else []
     return [*notes, *(f"left out: {line}" for line in left_out[:_LINES]), *more]
+
+
+def _count(name: str, text: str) -> int:
+    """The number of classes that a text is."""
+    require(
+        text.isascii() and text.isdigit() and int(text) > 0, name, repr(text), "an integer from 1, or all"
+    )
+    return int(text)
 
 
 def _number(name: str, text: str, word: Word) -> float | Word:

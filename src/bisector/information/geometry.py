@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from bisector.checks import require_classes, require_embeddings
-from bisector.errors import missing_extra, require, require_integer, require_number
-from bisector.files import reading, write_whole
+from bisector.errors import require, require_integer, require_number
+from bisector.files import read_safetensors, reading, write_safetensors
 from bisector.information.meter import InformationMeter
 from bisector.information.rows import on_scale, places_by_class, require_finite
 from bisector.statistics.moments import Moments
@@ -147,12 +147,9 @@ class ClassGeometry:
     @classmethod
     def load_with_texts(cls, path: Path | str) -> tuple[Self, dict[str, str]]:
         """Read what `save` wrote, its texts too; see `load`."""
-        safetensors = _safetensors()
         with reading(f"path: got {path}; expected the safetensors of a ClassGeometry"):
-            with safetensors.safe_open(str(path), "pt") as file:
-                texts = file.metadata()
-                options = json.loads(texts["class_geometry"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors, texts = read_safetensors(Path(path))
+            options = json.loads(texts["class_geometry"])
             held = options.pop("meter")
             meter = InformationMeter(held["num_classes"], held["dim"], embeddings=held["embeddings"])
             held |= {name: {} for name in _PARTS}
@@ -173,15 +170,11 @@ class ClassGeometry:
             MissingExtraError: safetensors is not installed.
             OSError: the file cannot be written.
         """
-        _safetensors()
-        from safetensors.torch import save
-
         state: dict[str, Any] = dict(self._meter.state_dict())
         tensors = {f"{part}.{key}": tensor for part in _PARTS for key, tensor in state.pop(part).items()}
         options = {name: getattr(self, name) for name in ("kappa", "ridge", "dof", "memory_budget")}
         told = json.dumps({**options, "meter": state})
-        content = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        write_whole(Path(path), save(content, {"class_geometry": told, **texts}))
+        write_safetensors(Path(path), tensors, {"class_geometry": told, **texts})
 
     def merge(self, other: "ClassGeometry") -> "ClassGeometry":
         """Return the geometry of the rows of both, with the options of this one.
@@ -243,6 +236,11 @@ class ClassGeometry:
     def means(self) -> Tensor:
         """(C, D) float64; NaN of a class without rows."""
         return self._means
+
+    @property
+    def pooled_covariance(self) -> Tensor:
+        """(D, D) float64, W."""
+        return self._pooled
 
     @cached_property
     def log_volume(self) -> Tensor:
@@ -513,11 +511,3 @@ def _copy(meter: InformationMeter) -> InformationMeter:
     copied = InformationMeter(meter.num_classes, meter.dim, embeddings=meter.embeddings)
     copied.load_state_dict(meter.state_dict())
     return copied
-
-
-def _safetensors() -> Any:
-    try:
-        import safetensors
-    except ImportError:
-        raise missing_extra("safetensors", "hf") from None
-    return safetensors

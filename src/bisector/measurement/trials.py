@@ -11,7 +11,9 @@ from torch import Tensor
 from bisector.data.tables.scores import ScoreTable
 from bisector.errors import ArgumentError
 from bisector.information.amount import information_amounts
-from bisector.posthoc import adjust
+from bisector.information.geometry import ClassGeometry
+from bisector.posthoc import adjust, embedding_scale
+from bisector.posthoc.adjustment import logits_of
 from bisector.posthoc.trial import Candidate, Trials, try_adjustments
 from bisector.statistics.bootstrap import FEWEST_ROWS
 
@@ -57,6 +59,39 @@ def train_amounts(table: ScoreTable) -> Tensor:  # (C,)
         )
     embeddings, labels = table.embeddings.embeddings[rows], table.embeddings.labels[rows]
     return information_amounts(embeddings, labels, len(table.class_names), embeddings="unit")
+
+
+def train_rows(table: ScoreTable) -> tuple[Tensor, Tensor] | None:  # (M, D), (M,)
+    """The embeddings and labels of split "train"; None where there are none, or no class has two."""
+    rows = table.rows_of("train")
+    if table.vectors is None or table.labels is None or not len(rows):
+        return None
+    rows = rows[table.labels[rows] >= 0]
+    labels = table.labels[rows]
+    return (table.vectors[rows], labels) if len(labels) and int(labels.bincount().max()) > 1 else None
+
+
+def train_geometry(
+    table: ScoreTable, rows: Tensor, scale: str = "auto", **options: Any
+) -> ClassGeometry | None:
+    """The geometry of the embeddings of split "train"; None where there are none, or no class has two.
+
+    Args:
+        table: of scores and embeddings.
+        rows: (M,) whose scores tell the scale of the embeddings, where it is "auto".
+        scale: of the embeddings.
+        options: of `ClassGeometry`.
+
+    Raises:
+        ArgumentError: they have none.
+    """
+    found = train_rows(table)
+    if found is None or table.vectors is None:
+        return None
+    if scale == "auto":
+        logits = logits_of("scores", table.scores[rows], table.kind)
+        scale = embedding_scale(logits, table.vectors[rows])
+    return ClassGeometry.fit(*found, len(table.class_names), scale=scale, **options)
 
 
 def prior_note(head: Mapping[str, Any]) -> str:
@@ -109,6 +144,23 @@ def try_all(
             found["amount"] = partial(adjust, method="amount", amounts=amounts(table))
         except ArgumentError as error:
             failed.append(f"amount: {error}")
+    vectors = None if table.vectors is None else table.vectors[rows]
+    if own and vectors is not None:
+        # Whose means and covariances are best is asked in every fold, unless that would take minutes.
+        moments = "auto" if cells <= MOST_CELLS else "both" if train_rows(table) else "held-out"
+        try:
+            found["geometry"] = partial(
+                adjust,
+                method="geometry",
+                geometry=train_geometry(table, rows),
+                moments=moments,
+                class_counts=counts,
+                seed=(seed + 1) % 2**63,
+            )
+        except ArgumentError as error:
+            failed.append(f"geometry: {error}")
+    elif own:
+        failed.append("geometry: there are no embeddings.")
     if cells <= MOST_CELLS:
         found["fitted" if own else "fitted --cross-validate"] = partial(
             adjust,
@@ -126,7 +178,7 @@ def try_all(
         else "test rows, for want of validation rows"
     )
     scores, labels = table.scores[rows], table.labels[rows]
-    tried = try_adjustments(scores, labels, found, kind=table.kind, on=on, seed=seed)
+    tried = try_adjustments(scores, labels, found, vectors, kind=table.kind, on=on, seed=seed)
     return replace(tried, not_tried=(*failed, *tried.not_tried))
 
 

@@ -6,10 +6,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from bisector.checks import require_classes
 from bisector.errors import require
-from bisector.metrics.bias import bias, bias_corrected
 from bisector.metrics.geometry import inter_class_separability, intra_class_compactness
-from bisector.metrics.groups import class_accuracy, group_accuracy, groups, worst_class
+from bisector.metrics.groups import Groups, class_accuracy, groups
+from bisector.statistics.bootstrap import Estimate, bootstrap_intervals
 from bisector.statistics.correlation import partial_correlation, pearson
 
 
@@ -48,6 +49,10 @@ METRICS: tuple[MetricInfo, ...] = (
         help="Mean accuracy of the classes with few training instances (the third with fewest).",
     ),
     MetricInfo("worst_class", "Worst class", "%", "higher", "Accuracy of the class that fares worst."),
+    MetricInfo(
+        *("harmonic_mean", "Harmonic mean", "%", "higher"),
+        help="Harmonic mean of the accuracies of the classes: near the worst ones, and 0 where one is.",
+    ),
     MetricInfo(
         *("bias", "Bias", "pp²", "lower"),
         help="Variance of the accuracy over the classes, in percentage points squared; 0 means all alike.",
@@ -105,17 +110,86 @@ def fairness(
     >>> found["balanced_accuracy"], found["worst_class"]
     (0.75, 0.5)
     """
-    by_class = class_accuracy(predictions, labels, num_classes)
-    grouped = {} if train_counts is None else group_accuracy(by_class, groups(train_counts, thresholds))
-    found = {
-        "accuracy": (predictions == labels).double().mean(),
-        "balanced_accuracy": by_class.nanmean(),
-        **grouped,
-        "worst_class": worst_class(by_class),
-        "bias": bias(by_class),
-        "bias_corrected": bias_corrected(by_class, torch.bincount(labels, minlength=num_classes)),
-    }
+    right = (predictions == labels).double()
+    require_classes("predictions", predictions, num_classes, rows=len(labels))
+    require_classes("labels", labels, num_classes)
+    by_count = None if train_counts is None else groups(train_counts, thresholds)
+    found = _fairness(torch.ones(1, len(labels), dtype=torch.float64), right, labels, num_classes, by_count)
     return {key: float(value) for key, value in found.items()}
+
+
+def fairness_changes(
+    before: Tensor,  # (N,) class indices
+    after: Tensor,  # (N,) class indices
+    labels: Tensor,  # (N,) class indices
+    num_classes: int,
+    train_counts: Tensor | None = None,  # (C,)
+    *,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """By how much each number of `fairness` changes from some predictions to others of the same rows.
+
+    With 95% intervals, BCa over rows drawn again (`bisector.statistics.bootstrap`), each for itself.
+
+    Args:
+        before: predictions.
+        after: other predictions.
+        labels: the true classes.
+        num_classes: C.
+        train_counts: as in `fairness`.
+        seed: of the drawing.
+
+    >>> labels = torch.arange(20) % 2
+    >>> found = fairness_changes(torch.zeros(20, dtype=torch.long), labels, labels, 2)
+    >>> found["balanced_accuracy"].value, found["worst_class"].value
+    (0.5, 1.0)
+    """
+    by_count = None if train_counts is None else groups(train_counts)
+    right = [(one == labels).double() for one in (before, after)]
+
+    def statistic(weights: Tensor) -> Tensor:  # (R, N) -> (R, k)
+        old, new = (_fairness(weights, one, labels, num_classes, by_count) for one in right)
+        return torch.stack([new[key] - old[key] for key in new], 1)
+
+    names = _fairness(
+        torch.ones(1, len(labels), dtype=torch.float64), right[0], labels, num_classes, by_count
+    )
+    return dict(zip(names, bootstrap_intervals(statistic, len(labels), seed=seed), strict=True))
+
+
+def _fairness(
+    weights: Tensor,  # (R, N), of the rows
+    right: Tensor,  # (N,) 1 where the prediction is right, else 0
+    labels: Tensor,  # (N,)
+    num_classes: int,
+    by_count: Groups | None,
+) -> dict[str, Tensor]:  # (R,)
+    """Return the numbers of `fairness` for each way to weigh the rows; NaN where no row counts."""
+    empty = weights.new_zeros(len(weights), num_classes)
+    counts = empty.index_add(1, labels, weights)
+    by_class = empty.index_add(1, labels, weights * right) / counts
+    mean = by_class.nanmean(1)
+    known = ~by_class.isnan()
+    some = known.any(1)
+    unknown = torch.full_like(mean, torch.nan)
+    worst = by_class.where(known, torch.inf).amin(1)
+    harmonic = known.sum(1) / (1 / by_class).where(known, 0).sum(1)
+    measured = counts >= 2
+    sure = by_class.where(measured, torch.nan)
+    chance = (sure * (1 - sure) / (counts - 1)).nanmean(1)
+    spread, corrected = (
+        (100 * (one - one.nanmean(1, keepdim=True))).square().nanmean(1) for one in (by_class, sure)
+    )
+    shares = {} if by_count is None else by_count._asdict()
+    return {
+        "accuracy": (weights * right).sum(1) / weights.sum(1),
+        "balanced_accuracy": mean,
+        **{name: by_class[:, mask].nanmean(1) for name, mask in shares.items()},
+        "worst_class": worst.where(some, unknown),
+        "harmonic_mean": harmonic.where(some, unknown),
+        "bias": spread,
+        "bias_corrected": corrected - (1 - 1 / measured.sum(1).clamp_min(1)) * 100**2 * chance,
+    }
 
 
 def summarize(

@@ -1,6 +1,7 @@
-"""Adjustment: one offset for each class, added to scores that are there already."""
+"""What is done to the scores of a trained model, and the simplest of it: one offset for each class."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,96 @@ Kind: TypeAlias = Literal["logits", "probabilities"]
 KINDS: tuple[Kind, ...] = ("logits", "probabilities")
 
 
+class BaseAdjustment(ABC):
+    """What is done to the scores of a trained model before it decides.
+
+    Attributes:
+        kind: what the scores are: "logits" or "probabilities".
+        method: how it was found.
+        description: the same in a sentence.
+        settings: the numbers that went in or were fitted.
+        class_names: of the columns, where they are known.
+    """
+
+    kind: Kind
+    method: str
+    description: str
+    settings: Mapping[str, float]
+    class_names: tuple[str, ...]
+
+    @property
+    @abstractmethod
+    def num_classes(self) -> int:
+        """C."""
+
+    @property
+    def needs_embeddings(self) -> bool:
+        """Whether rows are decided by their embeddings too."""
+        return True
+
+    @abstractmethod
+    def adjusted_logits(
+        self,
+        logits: Tensor,  # (N, C)
+        embeddings: Tensor | None = None,  # (N, D)
+    ) -> Tensor:
+        """Return the (N, C) logits after, up to a number of each row.
+
+        Raises:
+            ArgumentError: a shape does not fit, or embeddings are needed and there are none.
+        """
+
+    @abstractmethod
+    def save(self, path: Path) -> None:
+        """Write as one file, whole or not at all, which `load_adjustment` reads.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+
+    def apply(
+        self,
+        scores: Tensor,  # (N, C)
+        embeddings: Tensor | None = None,  # (N, D)
+    ) -> Tensor:
+        """Return the (N, C) adjusted scores: logits for logits, probabilities for probabilities.
+
+        In the dtype that came in, computed in float32 at least.
+
+        Raises:
+            ArgumentError: the scores are of another number of classes or no scores of this kind, or embeddings do
+                not fit.
+        """
+        adjusted = self.adjusted_logits(self._logits(scores), embeddings)
+        if self.kind == "probabilities":
+            adjusted = adjusted.softmax(dim=1)
+        return adjusted.to(scores)
+
+    def predict(
+        self,
+        scores: Tensor,  # (N, C)
+        embeddings: Tensor | None = None,  # (N, D)
+    ) -> Tensor:
+        """Return the (N,) classes that score highest after the adjustment.
+
+        Raises:
+            ArgumentError: as `apply`.
+        """
+        # The differences of large half-precision logits would be lost in their dtype.
+        return self.adjusted_logits(self._logits(scores).double(), embeddings).argmax(1).to(scores.device)
+
+    def _logits(self, scores: Tensor) -> Tensor:
+        return logits_of("scores", scores, self.kind, num_classes=self.num_classes)
+
+    def _require_consistent(self) -> None:
+        """Raise `ArgumentError` where what all adjustments have does not fit."""
+        require_choice("kind", self.kind, KINDS)
+        names = len(self.class_names)
+        require(names in {0, self.num_classes}, "class_names", f"{names} names", f"{self.num_classes}")
+
+
 @dataclass(frozen=True, eq=False)
-class Adjustment:
+class Adjustment(BaseAdjustment):
     r"""Offsets that move the boundaries of a trained model.
 
     .. math:: z'_{nc} = z_{nc} / T + b_c
@@ -57,39 +146,25 @@ class Adjustment:
         require(self.offsets.dim() == 1 and len(self.offsets) > 0, "offsets", f"shape {shape}", "(C,)")
         require(bool(self.offsets.isfinite().all()), "offsets", "NaN or infinity", "finite numbers")
         require_number("temperature", self.temperature, above=0)
-        require_choice("kind", self.kind, KINDS)
-        names = len(self.class_names)
-        require(names in {0, len(self.offsets)}, "class_names", f"{names} names", f"{len(self.offsets)}")
+        self._require_consistent()
 
-    def apply(
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return len(self.offsets)
+
+    @property
+    def needs_embeddings(self) -> bool:
+        """False: offsets are the same for every row."""
+        return False
+
+    def adjusted_logits(
         self,
-        scores: Tensor,  # (N, C)
+        logits: Tensor,  # (N, C)
+        embeddings: Tensor | None = None,
     ) -> Tensor:
-        """Return the (N, C) adjusted scores: logits for logits, probabilities for probabilities.
-
-        In the dtype that came in, computed in float32 at least.
-
-        Raises:
-            ArgumentError: the scores are of another number of classes or no scores of this kind.
-        """
-        logits = logits_of("scores", scores, self.kind, num_classes=len(self.offsets))
-        adjusted = logits / self.temperature + self.offsets.to(logits)
-        if self.kind == "probabilities":
-            adjusted = adjusted.softmax(dim=1)
-        return adjusted.to(scores.dtype)
-
-    def predict(
-        self,
-        scores: Tensor,  # (N, C)
-    ) -> Tensor:
-        """Return the (N,) classes that score highest after the adjustment.
-
-        Raises:
-            ArgumentError: as `apply`.
-        """
-        logits = logits_of("scores", scores, self.kind, num_classes=len(self.offsets))
-        # The differences of large half-precision logits would be lost in their dtype.
-        return (logits.double() / self.temperature + self.offsets.to(logits.device, torch.float64)).argmax(1)
+        """Return the (N, C) logits after; embeddings are not looked at."""
+        return logits / self.temperature + self.offsets.to(logits)
 
     def save(self, path: Path) -> None:
         """Write as JSON, whole or not at all.

@@ -162,8 +162,10 @@ def offsets_from_counts(
     fits = counts.dim() == 1 and len(counts) > 0
     require(fits, "class_counts", f"shape {tuple(counts.shape)}", "(C,)")
     even = torch.full((1, len(counts)), 1 / len(counts), dtype=torch.float64, device="cpu")
-    how: dict[str, Any] = {"method": "prior", "kind": "probabilities", "tau": tau}
-    found = adjust(even, class_counts=counts, class_names=tuple(class_names), **how)
+    names = tuple(class_names)
+    found = adjust(
+        even, method="prior", kind="probabilities", tau=tau, class_counts=counts, class_names=names
+    )
     counts = counts.where(counts > 0, counts[counts > 0].min())
     return replace(found, offsets=level_offsets(found.offsets, counts))
 

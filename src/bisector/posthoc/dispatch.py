@@ -1,22 +1,81 @@
-"""adjust: find the offsets by the method that is asked for."""
+"""adjust: find what is to be done to scores by the method that is asked for."""
 
 import math
-from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack, overload
 
-import torch
 from torch import Tensor
 
 from bisector.checks import require_of_each_class
 from bisector.errors import ArgumentError, require, require_choice, require_number
-from bisector.guides.amount import check_class_values, impute, normalized_amount
+from bisector.guides.amount import impute, normalized_amount
 from bisector.guides.pairwise import pairwise_guide
 from bisector.heads import PRESETS
-from bisector.posthoc.adjustment import Adjustment, Kind, logits_of
-from bisector.posthoc.fit import fit_offsets, require_fit_rows, short
+from bisector.information.geometry import ClassGeometry
+from bisector.posthoc.adjustment import Adjustment, BaseAdjustment, Kind, logits_of
+from bisector.posthoc.choice import choose
+from bisector.posthoc.fit import class_values, fit_offsets, require_fit_rows
+from bisector.posthoc.geometry import GeometryAdjustment, Moments, embedding_scale, fit_geometry
+from bisector.posthoc.linear import LinearAdjustment, linear_discriminant, nearest_mean, refit, tau_norm
 
-Method: TypeAlias = Literal["prior", "amount", "fitted"]
-METHODS: tuple[Method, ...] = ("prior", "amount", "fitted")
+OffsetMethod: TypeAlias = Literal["prior", "amount", "fitted"]
+LayerMethod: TypeAlias = Literal["nearest-mean", "lda", "tau-norm", "refit"]
+Method: TypeAlias = OffsetMethod | Literal["geometry", "auto"] | LayerMethod
+METHODS: tuple[Method, ...] = ("prior", "amount", "fitted", "geometry", "auto")
+CONTROLS: tuple[LayerMethod, ...] = ("nearest-mean", "lda", "tau-norm", "refit")
+"""Methods that put another last layer in the place of the model's: to compare with."""
+
+
+_MOST_CELLS = 2**22  # rows times classes above which "auto" tries no offset for each class
+
+
+class Options(TypedDict, total=False):
+    """What `adjust` is given by name, beside the method."""
+
+    kind: Kind
+    class_counts: Tensor | Sequence[float] | None
+    amounts: Tensor | Sequence[float] | None
+    embeddings: Tensor | None
+    train: tuple[Tensor, Tensor] | None
+    geometry: ClassGeometry | None
+    moments: Moments
+    scale: str
+    tau: float | Literal["fit"] | None
+    strength: float | Literal["fit"]
+    penalty: float | Literal["cross-validate"]
+    k: int | None
+    seed: int
+    class_names: Sequence[str]
+
+
+_Scores: TypeAlias = Tensor
+_Labels: TypeAlias = Tensor | Sequence[int] | None
+
+
+@overload
+def adjust(
+    scores: _Scores, labels: _Labels = None, *, method: OffsetMethod = "prior", **options: Unpack[Options]
+) -> Adjustment: ...
+
+
+@overload
+def adjust(
+    scores: _Scores, labels: _Labels = None, *, method: Literal["geometry"], **options: Unpack[Options]
+) -> GeometryAdjustment: ...
+
+
+@overload
+def adjust(
+    scores: _Scores, labels: _Labels = None, *, method: LayerMethod, **options: Unpack[Options]
+) -> LinearAdjustment: ...
+
+
+@overload
+def adjust(
+    scores: _Scores, labels: _Labels = None, *, method: Method, **options: Unpack[Options]
+) -> BaseAdjustment: ...
 
 
 def adjust(
@@ -27,13 +86,19 @@ def adjust(
     kind: Kind = "logits",
     class_counts: Tensor | Sequence[float] | None = None,  # (C,)
     amounts: Tensor | Sequence[float] | None = None,  # (C,) bits
-    tau: float | Literal["fit"] = 1.0,
+    embeddings: Tensor | None = None,  # (N, D)
+    train: tuple[Tensor, Tensor] | None = None,  # (M, D), (M,)
+    geometry: ClassGeometry | None = None,
+    moments: Moments = "auto",
+    scale: str = "auto",
+    tau: float | Literal["fit"] | None = None,
     strength: float | Literal["fit"] = "fit",
     penalty: float | Literal["cross-validate"] = "cross-validate",
+    k: int | None = 32,
     seed: int = 0,
     class_names: Sequence[str] = (),
-) -> Adjustment:
-    r"""Find offsets :math:`b_c` that move the boundaries of a trained model, :math:`z / T + b`.
+) -> BaseAdjustment:
+    r"""Find what moves the boundaries of a trained model: offsets :math:`z / T + b`, or its classes' geometry.
 
     - ``"prior"``: :math:`b_c = -\tau \log \pi_c`, the training counts taken out again (Menon et al. 2021). For a
       model trained with plain cross-entropy on imbalanced classes; it needs no label. Not for one whose training
@@ -52,8 +117,18 @@ def adjust(
       labelled scores, drawn towards 0 by a penalty that cross-validation chooses. It knows of no cause, so it
       mends whatever makes a class lose; the fewer labelled instances a class has, the less it can learn, and
       the nearer to 0 the penalty has to keep it.
+    - ``"geometry"``: the model's logits pooled with how well a row's embedding fits each class, by three or four
+      numbers that are fitted on labelled scores and embeddings; see `fit_geometry`. The only one of these that can
+      have boundaries which no linear head has.
+    - ``"auto"``: of "prior" with tau fitted (where the counts are known), "fitted" and "geometry" (where there are
+      embeddings) the one with the lowest balanced cross-entropy, all cross-validated on the same folds; none of
+      them unless it is below that of a temperature alone by more than one standard error. The result has the method
+      of the one that is chosen, or "none"; its description says what each gained.
+    - Controls, to compare with, which put another linear layer over the embeddings in the place of the model's:
+      ``"nearest-mean"``, ``"lda"`` (linear discriminant analysis), ``"tau-norm"`` (class vectors divided by a
+      power of their length) and ``"refit"`` (the last layer trained again, every class weighing the same; cRT).
 
-    All of them can only trade one class against another: they raise balanced accuracy, the rare classes and
+    Offsets can only trade one class against another: they raise balanced accuracy, the rare classes and
     the worst class mostly at some cost in plain accuracy on test data as imbalanced as the training's. Where
     counts are equal and classes equally hard there is nothing to gain, and a fit adds noise.
 
@@ -63,13 +138,21 @@ def adjust(
     Args:
         scores: (N, C) of the validation split, of a model without margin; for what is not fitted only C is read.
         labels: (N,) their classes, for what is fitted.
-        method: "prior", "amount" or "fitted".
+        method: one of the above.
         kind: what the scores are: "logits" or "probabilities".
         class_counts: (C,) training instances, for "prior"; a class without any counts as the rarest of the others.
         amounts: (C,) bits, for "amount"; NaN, a class that could not be measured, counts as the mean of the others.
-        tau: for "prior": a number of at least 0, or "fit".
+        embeddings: (N, D) of the same rows, for "geometry" and the controls.
+        train: embeddings (M, D) and labels (M,) of the training rows, for "geometry", where no geometry is
+            given, and the controls; without them the rows given here have to do.
+        geometry: of the training rows.
+        moments: for "geometry": whose means and covariances, "train", "held-out" (the rows given here), "both" or
+            "auto"; for "refit": which rows the layer is trained on ("auto": "train" where there are any).
+        scale: of the embeddings, "raw", "unit" or "auto"; see `embedding_scale`.
+        tau: for "prior" (1 if None) and "tau-norm" ("fit" if None): a number of at least 0, or "fit".
         strength: for "amount": a number, in logits per radian, or "fit".
         penalty: for "fitted": lambda of at least 0, or "cross-validate"; see `bisector.posthoc.fit`.
+        k: for "geometry": of each row the k classes of the highest logits are looked at; None for all.
         seed: of the folds of that cross-validation.
         class_names: of the columns, to be kept with the adjustment.
 
@@ -82,14 +165,46 @@ def adjust(
     >>> adjustment.offsets
     tensor([0.1044, 2.4069, 4.7095], dtype=torch.float64)
     """
-    require_choice("method", method, METHODS)
+    require_choice("method", method, (*METHODS, *CONTROLS))
     logits = logits_of("scores", scores, kind)
+    names = tuple(class_names)
+    if method == "geometry":
+        if geometry is None and train is not None:
+            geometry = _geometry_of(train, logits, embeddings, scale)
+        return fit_geometry(
+            scores,
+            labels,
+            _required(embeddings, method),
+            geometry,
+            moments=moments,
+            scale=scale,
+            kind=kind,
+            class_counts=class_counts,
+            k=k,
+            seed=seed,
+            class_names=class_names,
+        )
+    if method == "auto":
+        options: dict[str, Any] = {"class_counts": class_counts, "train": train, "geometry": geometry}
+        options |= {
+            "moments": moments,
+            "scale": scale,
+            "penalty": penalty,
+            "k": k,
+            "seed": (seed + 1) % 2**63,
+        }
+        best = _best(logits, labels, embeddings, options, seed)
+        return replace(best, kind=kind, class_names=names)  # type: ignore[type-var]
+    if method in CONTROLS:
+        layer = _layer(method, logits, labels, embeddings, train, geometry, moments, scale, tau, kind, seed)
+        return replace(layer, kind=kind, class_names=names)
+    found: _Found
     if method == "fitted":
         found = _fitted(logits, labels, penalty, seed)
     elif method == "prior":
         direction = _surprise(class_counts, logits.shape[1])
         told, fitted = "minus tau = {} times the log of the training prior", "tau and the temperature fitted"
-        found = _along(direction, "tau", tau, 0, told, fitted, logits, labels)
+        found = _along(direction, "tau", 1.0 if tau is None else tau, 0, told, fitted, logits, labels)
     else:
         direction = _guide(amounts, logits.shape[1])
         told = "{} logits a radian of the guide that the information amounts make"
@@ -97,17 +212,97 @@ def adjust(
             direction, "strength", strength, -math.inf, told, "fitted with the temperature", logits, labels
         )
     offsets, temperature, description, settings = found
-    return Adjustment(offsets, temperature, kind, method, description, settings, tuple(class_names))
+    return Adjustment(offsets, temperature, kind, method, description, settings, names)
 
 
-_Labels: TypeAlias = Tensor | Sequence[int] | None
+def _required(embeddings: Tensor | None, method: str) -> Tensor:
+    if embeddings is None:
+        raise ArgumentError(f"embeddings: got None; expected those of the rows, for method {method!r}")
+    return embeddings
+
+
+def _geometry_of(
+    train: tuple[Tensor, Tensor], logits: Tensor, embeddings: Tensor | None, scale: str
+) -> ClassGeometry:
+    """Return the geometry of training rows, on the scale that the scores of other rows are made on."""
+    if scale == "auto":
+        scale = embedding_scale(logits, _required(embeddings, "geometry"))
+    return ClassGeometry.fit(*train, logits.shape[1], scale=scale)
+
+
+def _best(
+    logits: Tensor, labels: _Labels, embeddings: Tensor | None, options: dict[str, Any], seed: int
+) -> BaseAdjustment:
+    """Return the method of the lowest cross-validated balanced cross-entropy, fitted on all rows, or no change."""
+    rows = require_fit_rows(logits, labels, "the best of several methods").long()
+    logits = logits.cpu().double()
+    found: dict[str, Callable[..., BaseAdjustment]] = {}
+    left_out = []
+    if options["class_counts"] is not None:
+        found["prior"] = partial(adjust, method="prior", tau="fit", class_counts=options["class_counts"])
+    if logits.numel() <= _MOST_CELLS:
+        # The penalty is chosen once: to choose it again in every fold would take five times as long.
+        penalty = _fitted(logits, rows, options["penalty"], options["seed"])[3]["penalty"]
+        found["fitted"] = partial(adjust, method="fitted", penalty=penalty)
+    else:
+        left_out = [
+            f"an offset a class would take too long for {len(rows):,} rows of {logits.shape[1]:,} classes"
+        ]
+    if embeddings is not None:
+        if options["geometry"] is None and options["train"] is not None:
+            options["geometry"] = _geometry_of(options["train"], logits, embeddings, options["scale"])
+        names = ("class_counts", "geometry", "moments", "scale", "k", "seed")
+        chosen = {name: options[name] for name in names}
+        found["geometry"] = partial(fit_geometry, least=-math.inf, **chosen)
+
+    return choose(found, logits, rows, embeddings, seed=seed, note="; ".join(left_out))
+
+
+def _layer(
+    method: Method,
+    logits: Tensor,
+    labels: _Labels,
+    embeddings: Tensor | None,
+    train: tuple[Tensor, Tensor] | None,
+    geometry: ClassGeometry | None,
+    moments: Moments,
+    scale: str,
+    tau: float | Literal["fit"] | None,
+    kind: Kind,
+    seed: int,
+) -> LinearAdjustment:
+    """Return the linear layer of a control."""
+    rows = _required(embeddings, method)
+    if scale == "auto":
+        scale = embedding_scale(logits, rows)
+    if method == "tau-norm":
+        require(kind == "logits", "kind", repr(kind), "'logits', of which tau-norm finds the class vectors")
+        return tau_norm(logits, labels, rows, tau="fit" if tau is None else tau, scale=scale)
+    if method == "refit":
+        there = train is not None and moments != "held-out"
+        merged = moments == "both"
+        return refit(
+            rows,
+            labels,
+            logits.shape[1],
+            train=train if there else None,
+            merged=merged,
+            scale=scale,
+            seed=seed,
+        )
+    if geometry is None:
+        used = train or (rows, require_fit_rows(logits, labels, "the means").long())
+        geometry = ClassGeometry.fit(*used, logits.shape[1], scale=scale)
+    return nearest_mean(geometry) if method == "nearest-mean" else linear_discriminant(geometry)
+
+
 _Found: TypeAlias = tuple[Tensor, float, str, dict[str, float]]
 
 
 def _surprise(class_counts: Tensor | Sequence[float] | None, classes: int) -> Tensor:  # (C,)
     """Minus the logarithm of the training prior, in nats."""
     require(class_counts is not None, "class_counts", "None", "the training instances of each class")
-    counts = _of_each_class("class_counts", class_counts, classes)
+    counts = class_values("class_counts", class_counts, classes)
     require_of_each_class("class_counts", counts, ~counts.isnan(), "numbers of at least 0")
     require(bool((counts > 0).any()), "class_counts", "0 for every class", "at least one training instance")
     counts = counts.where(counts > 0, counts[counts > 0].min())
@@ -117,7 +312,7 @@ def _surprise(class_counts: Tensor | Sequence[float] | None, classes: int) -> Te
 def _guide(amounts: Tensor | Sequence[float] | None, classes: int) -> Tensor:  # (C,)
     """The guide that the amounts make, in radians, of mean 0."""
     require(amounts is not None, "amounts", "None", "the information amount of each class, in bits")
-    bits = _of_each_class("amounts", amounts, classes)
+    bits = class_values("amounts", amounts, classes)
     bits = impute(bits, missing=bits.isnan())
     preset = PRESETS["recommended"]
     guide = pairwise_guide(
@@ -161,13 +356,3 @@ def _fitted(logits: Tensor, labels: _Labels, penalty: float | Literal["cross-val
     if fit.absent:
         told += f"; {fit.absent} classes without a row keep the mean offset, 0"
     return fit.offsets, fit.temperature, told, {"penalty": fit.penalty}
-
-
-def _of_each_class(name: str, values: Tensor | Sequence[float] | None, classes: int) -> Tensor:
-    try:
-        vector = torch.as_tensor(values, dtype=torch.float64, device="cpu")
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise ArgumentError(f"{name}: got {short(values)}; expected {classes} numbers ({error})") from None
-    numbers = check_class_values(name, vector)
-    require(len(numbers) == classes, name, f"{len(numbers)} classes", f"the {classes} of the scores")
-    return numbers

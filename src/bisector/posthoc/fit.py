@@ -24,7 +24,8 @@ from torch.nn.functional import cross_entropy
 
 from bisector.checks import require_classes
 from bisector.errors import ArgumentError, require, require_integer
-from bisector.posthoc.adjustment import Adjustment, Kind, logits_of
+from bisector.guides.amount import check_class_values
+from bisector.posthoc.adjustment import Adjustment, BaseAdjustment, Kind, logits_of
 
 PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 """The strengths lambda that cross-validation chooses from, strongest first; the first hardly allows an offset."""
@@ -42,6 +43,11 @@ class Fit:
     temperature: float
     penalty: float
     absent: int  # classes without a label to fit on
+
+    @property
+    def adjustment(self) -> Adjustment:
+        """The same as an adjustment of logits."""
+        return Adjustment(self.offsets, self.temperature)
 
 
 class _Space(NamedTuple):
@@ -135,7 +141,7 @@ def cross_validated_scores(
     return cross_validated_logits(
         logits,
         labels.cpu().long(),
-        lambda z, y: fit_offsets(z, y, penalty=penalty, folds=folds, seed=(seed + 1) % 2**63),
+        lambda z, y: fit_offsets(z, y, penalty=penalty, folds=folds, seed=(seed + 1) % 2**63).adjustment,
         folds=folds,
         seed=seed,
     )
@@ -144,12 +150,21 @@ def cross_validated_scores(
 def cross_validated_logits(
     logits: Tensor,  # (N, C) float64
     labels: Tensor,  # (N,) int64
-    fit: Callable[[Tensor, Tensor], Fit | Adjustment],
+    fit: Callable[..., BaseAdjustment],
+    embeddings: Tensor | None = None,  # (N, D)
     *,
     folds: int = 5,
     seed: int = 0,
 ) -> Tensor:  # (N, C)
-    """Logits, each row's adjusted by what `fit` finds on the logits and labels of the other folds.
+    """Logits, each row's adjusted by what `fit` finds on the rows of the other folds.
+
+    Args:
+        logits: of all rows.
+        labels: their classes.
+        fit: returns an adjustment of logits and labels; where there are embeddings it is given them by that name.
+        embeddings: of all rows.
+        folds: how many.
+        seed: of the folds.
 
     Raises:
         ArgumentError: there are fewer rows than folds, or `fit` raises it.
@@ -161,8 +176,11 @@ def cross_validated_logits(
     for held_out in range(folds):
         out = fold == held_out
         if bool(out.any()):
-            found = fit(logits[~out], labels[~out])
-            adjusted[out] = logits[out] / found.temperature + found.offsets.to(logits)
+            more = {} if embeddings is None else {"embeddings": embeddings[~out]}
+            found = fit(logits[~out], labels[~out], **more)
+            adjusted[out] = found.adjusted_logits(
+                logits[out], None if embeddings is None else embeddings[out]
+            )
     return adjusted
 
 
@@ -258,6 +276,26 @@ def balanced_weights(labels: Tensor, classes: int) -> Tensor:  # (N,)
     return 1 / (counts[labels] * (counts > 0).sum().clamp_min(1))
 
 
+def balanced_mean(
+    values: Tensor,  # (N,)
+    labels: Tensor,  # (N,)
+) -> tuple[float, float]:
+    """Return the mean over the classes of the means of their rows, and its standard error over rows drawn anew.
+
+    A class with one row has the variance that the others have within them.
+    """
+    counts = torch.bincount(labels).double()
+    mean = torch.zeros_like(counts).index_add(0, labels, values) / counts
+    deviations = (values - mean[labels]).square()
+    free = (counts - 1).clamp_min(0)
+    pooled = deviations.sum() / free.sum().clamp_min(1)
+    variance = torch.zeros_like(counts).index_add(0, labels, deviations) / free
+    variance = torch.where(free > 0, variance, pooled)
+    present = counts > 0
+    error = (variance[present] / counts[present]).sum().sqrt() / present.sum()
+    return float(mean[present].mean()), float(error)
+
+
 def require_fit_rows(scores: Tensor, labels: Tensor | Sequence[int] | None, method: str) -> Tensor:
     """Return the labels that a fit needs."""
     require(labels is not None, "labels", "None", f"the classes of the validation scores, to fit {method}")
@@ -270,6 +308,17 @@ def require_fit_rows(scores: Tensor, labels: Tensor | Sequence[int] | None, meth
     require_classes("labels", labels, scores.shape[1], rows=len(scores))
     require(len(labels) > 0, "scores", "no row", f"validation scores, to fit {method}")
     return labels
+
+
+def class_values(name: str, values: Tensor | Sequence[float] | None, classes: int) -> Tensor:  # (C,)
+    """Return a number for each class, float64; NaN is one that is not known."""
+    try:
+        vector = torch.as_tensor(values, dtype=torch.float64, device="cpu")
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ArgumentError(f"{name}: got {short(values)}; expected {classes} numbers ({error})") from None
+    numbers = check_class_values(name, vector)
+    require(len(numbers) == classes, name, f"{len(numbers)} classes", f"the {classes} of the scores")
+    return numbers
 
 
 def short(value: object) -> str:

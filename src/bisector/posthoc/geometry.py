@@ -1,6 +1,7 @@
 """Geometry in the decision: a network's own logits pooled with how well a row fits each class."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,22 +11,27 @@ import torch
 from torch import Tensor
 
 from bisector.checks import require_embeddings
-from bisector.errors import require, require_choice, require_integer, require_number
+from bisector.errors import ArgumentError, require, require_choice, require_integer, require_number
 from bisector.files import reading
 from bisector.information.geometry import ClassGeometry
-from bisector.posthoc.adjustment import KINDS, Kind, logits_of
-from bisector.posthoc.fit import balanced_weights, dealt_folds, require_fit_rows
+from bisector.information.rows import require_finite
+from bisector.posthoc.adjustment import BaseAdjustment, Kind, logits_of
+from bisector.posthoc.fit import balanced_mean, balanced_weights, class_values, dealt_folds, require_fit_rows
+from bisector.posthoc.linear import linear_layer
 
 Moments: TypeAlias = Literal["auto", "train", "held-out", "both"]
 MOMENTS: tuple[Moments, ...] = ("auto", "train", "held-out", "both")
 
 _ROWS = {"train": "training rows", "held-out": "held-out rows", "both": "training and held-out rows"}
+_NUMBERS = ("a", "b", "e", "t", "k", "kind", "method", "description", "moments")
+_CELLS = 2**23  # numbers that a block of rows may take while it is adjusted
+_MOST_ROWS = 8192  # to tell the scale of embeddings by
 _EPSILON = 1e-5  # draws fitted coefficients to the identity where rows can be told apart perfectly
 _STEPS = 100
 
 
 @dataclass(frozen=True, eq=False)
-class GeometryAdjustment:
+class GeometryAdjustment(BaseAdjustment):
     r"""A decision over logits, densities, volumes and counts of the classes.
 
     .. math:: z'_c(x) = a\, l_c(x) + b\, g_c(x) - e\, A_c + t \ln n_c
@@ -43,9 +49,12 @@ class GeometryAdjustment:
         k: of each row only the k classes of the highest logits are looked at; all others stay below them, in the
             order of their logits. None: all.
         kind: what the scores are: "logits" or "probabilities".
-        description: how it was found, in a sentence.
+        method: how it was found.
+        description: the same in a sentence.
         settings: numbers that were fitted or measured.
         class_names: of the columns, where they are known.
+        class_counts: (C,) n, the training instances; those of the geometry if None.
+        moments: whose means and covariances they are: "train", "held-out" or "both"; empty where nobody says.
 
     Raises:
         ArgumentError: an argument is not as described.
@@ -58,9 +67,12 @@ class GeometryAdjustment:
     t: float = 0.0
     k: int | None = None
     kind: Kind = "logits"
+    method: str = "geometry"
     description: str = ""
     settings: Mapping[str, float] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
+    class_counts: Tensor | None = None
+    moments: str = ""
 
     def __post_init__(self) -> None:
         require_number("a", self.a, least=0)
@@ -68,41 +80,77 @@ class GeometryAdjustment:
             require_number(name, getattr(self, name))
         if self.k is not None:
             require_integer("k", self.k, least=1)
-        require_choice("kind", self.kind, KINDS)
-        names, classes = len(self.class_names), self.geometry.num_classes
-        require(names in {0, classes}, "class_names", f"{names} names", f"{classes}")
+        if self.class_counts is not None:
+            counts = class_values("class_counts", self.class_counts, self.num_classes)
+            object.__setattr__(self, "class_counts", counts)
+        self._require_consistent()
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self.geometry.num_classes
 
     @property
     def is_identity(self) -> bool:
         """Whether no prediction changes."""
-        return self.b == self.e == self.t == 0
+        return self.b == self.e == self.t == 0 and self.a > 0
 
-    def apply(
+    @property
+    def needs_embeddings(self) -> bool:
+        """Whether rows are decided by their embeddings too: unless it is the identity."""
+        return not self.is_identity
+
+    @property
+    def meaning(self) -> str:
+        """What the fitted numbers mean, in words."""
+        if self.is_identity:
+            return "a = 1, b = e = t = 0: the logits decide alone."
+        share = "the logits decide with" if self.a else "the logits are left out;"
+        parts = [
+            f"a = {self.a:.3g} and b = {self.b:.3g}: {share} how well a row fits each class",
+            f"e = {self.e:.3g}: a class pays {self.e:.3g} logits for each nat that its volume lies above the mean",
+        ]
+        if self.t:
+            more = "less" if self.t < 0 else "more"
+            parts.append(
+                f"t = {self.t:.3g}: a class of tenfold count gets {abs(self.t) * math.log(10):.2g} logits {more}"
+            )
+        return "; ".join(parts) + "."
+
+    def adjusted_logits(
         self,
-        scores: Tensor,  # (N, C)
-        embeddings: Tensor,  # (N, D)
+        logits: Tensor,  # (N, C)
+        embeddings: Tensor | None = None,  # (N, D)
     ) -> Tensor:
-        """Return the (N, C) adjusted scores, logits for logits and probabilities for probabilities, in their dtype.
+        """Return the (N, C) logits after, float64 on the CPU.
 
         Raises:
-            ArgumentError: a shape does not fit, or a number is not finite.
+            ArgumentError: a shape does not fit, an embedding is not finite, or embeddings are needed.
         """
-        adjusted = self._logits(scores, embeddings)
-        if self.kind == "probabilities":
-            adjusted = adjusted.softmax(1)
-        return adjusted.to(scores)
+        logits = logits.cpu().double()
+        if self.is_identity:
+            return self.a * logits
+        if embeddings is None:
+            raise ArgumentError("embeddings: got None; expected those of the rows, which the geometry scores")
+        fits = embeddings.dim() == 2 and len(embeddings) == len(logits)
+        expected = f"({len(logits)}, {self.geometry.dim})"
+        require(fits, "embeddings", f"shape {tuple(embeddings.shape)}", expected)
+        found = torch.empty_like(logits)
+        step = max(1, _CELLS // (4 * min(self.k or self.num_classes, self.num_classes) + self.geometry.dim))
+        for start in range(0, len(logits), step):
+            rows = slice(start, start + step)
+            found[rows] = self._block(logits[rows], embeddings[rows])
+        return found
 
-    def predict(
-        self,
-        scores: Tensor,  # (N, C)
-        embeddings: Tensor,  # (N, D)
-    ) -> Tensor:
-        """Return the (N,) classes that score highest after the adjustment.
-
-        Raises:
-            ArgumentError: as `apply`.
-        """
-        return self._logits(scores, embeddings).argmax(1).to(scores.device)
+    def _block(self, logits: Tensor, embeddings: Tensor) -> Tensor:
+        theta = torch.tensor([self.a, self.b, self.e, self.t], dtype=torch.float64, device="cpu")
+        counts = self.geometry.counts if self.class_counts is None else self.class_counts
+        if self.k is None or self.k >= logits.shape[1]:
+            return _features(self.geometry, logits, embeddings, None, counts) @ theta
+        top = logits.topk(self.k, dim=1)
+        found = _features(self.geometry, logits, embeddings, top.indices, counts) @ theta
+        floor = found.min(1, keepdim=True).values - self.a * top.values[:, -1:]
+        return (self.a * logits + floor - 1e-9).scatter(1, top.indices, found)
 
     def save(self, path: Path | str) -> None:
         """Write as one safetensors file, the geometry in it, whole or not at all.
@@ -111,8 +159,9 @@ class GeometryAdjustment:
             MissingExtraError: safetensors is not installed.
             OSError: the file cannot be written.
         """
-        numbers = {name: getattr(self, name) for name in ("a", "b", "e", "t", "k", "kind", "description")}
-        told = {**numbers, "settings": dict(self.settings), "class_names": list(self.class_names)}
+        told = {name: getattr(self, name) for name in _NUMBERS}
+        told |= {"settings": dict(self.settings), "class_names": list(self.class_names)}
+        told["class_counts"] = None if self.class_counts is None else self.class_counts.tolist()
         self.geometry.save(path, geometry_adjustment=json.dumps(told))
 
     @classmethod
@@ -126,19 +175,9 @@ class GeometryAdjustment:
         geometry, texts = ClassGeometry.load_with_texts(path)
         with reading(f"path: got {path}; expected the safetensors of a GeometryAdjustment"):
             told = json.loads(texts["geometry_adjustment"])
+            counts = told.pop("class_counts")
+            told["class_counts"] = None if counts is None else torch.tensor(counts, dtype=torch.float64)
             return cls(geometry, class_names=tuple(map(str, told.pop("class_names"))), **told)
-
-    def _logits(self, scores: Tensor, embeddings: Tensor) -> Tensor:
-        logits = logits_of("scores", scores, self.kind, num_classes=self.geometry.num_classes).cpu().double()
-        if self.is_identity:
-            return self.a * logits
-        theta = torch.tensor([self.a, self.b, self.e, self.t], dtype=torch.float64, device="cpu")
-        if self.k is None or self.k >= logits.shape[1]:
-            return _features(self.geometry, logits, embeddings, None) @ theta
-        top = logits.topk(self.k, dim=1)
-        found = _features(self.geometry, logits, embeddings, top.indices) @ theta
-        floor = found.min(1, keepdim=True).values - self.a * top.values[:, -1:]
-        return (self.a * logits + floor - 1e-9).scatter(1, top.indices, found)
 
 
 def fit_geometry(
@@ -148,10 +187,12 @@ def fit_geometry(
     geometry: ClassGeometry | None = None,
     *,
     moments: Moments = "auto",
-    scale: str = "raw",
+    scale: str = "auto",
     kind: Kind = "logits",
-    count_term: bool = False,
-    k: int | None = None,
+    class_counts: Tensor | Sequence[float] | None = None,  # (C,)
+    count_term: bool = True,
+    k: int | None = 32,
+    least: float = 1.0,
     folds: int = 5,
     seed: int = 0,
     class_names: Sequence[str] = (),
@@ -159,8 +200,8 @@ def fit_geometry(
     r"""Find (a, b, e) or (a, b, e, t) of least balanced cross-entropy on labelled rows.
 
     Three or four numbers, whatever C is, of a convex loss. They are kept only if they lower the cross-validated
-    balanced cross-entropy, against a temperature alone, by more than one standard error; otherwise the result is
-    the identity. (Fixed numbers would do on networks that were trained end to end, and lose 15 points on frozen
+    balanced cross-entropy, against a temperature alone, by more than `least` standard errors; otherwise the result
+    is the identity. (Fixed numbers would do on networks that were trained end to end, and lose 15 points on frozen
     encoders: so there are none.)
 
     A network that has learned its training rows by heart shows them narrower than new ones. So the means and
@@ -173,10 +214,13 @@ def fit_geometry(
         geometry: of the training rows, if they are at hand.
         moments: which rows' means and covariances: "train", those of `geometry`; "held-out", those given here;
             "both"; or "auto", whichever has the lowest cross-validated loss.
-        scale: of the embeddings where there is no geometry: "raw", or "unit" for those of a cosine head.
+        scale: of the embeddings where there is no geometry: "raw", "unit" for those of a cosine head, or "auto", as
+            `embedding_scale` has it.
         kind: what the scores are: "logits" or "probabilities".
-        count_term: whether t is fitted too, where the counts differ twofold at least; else it is 0.
+        class_counts: (C,) training instances; those of `geometry` if None.
+        count_term: whether t is fitted too, where the counts are known and differ twofold at least; else it is 0.
         k: see `GeometryAdjustment`; where rows are fitted, their own class is looked at as well.
+        least: how many standard errors the loss must fall by; `-math.inf` to keep what is fitted in any case.
         folds: of the cross-validation.
         seed: of the folds.
         class_names: to be kept with the result.
@@ -211,6 +255,12 @@ def fit_geometry(
     own = truth if chosen is None else (chosen == truth[:, None]).to(torch.int8).argmax(1)
     fold = dealt_folds(truth, folds, seed)
     parts = [fold == held_out for held_out in range(folds) if bool((fold == held_out).any())]
+    if geometry is None and scale == "auto":
+        scale = embedding_scale(logits, embeddings)
+    counts = None if geometry is None else geometry.counts
+    if class_counts is not None:
+        counts = class_values("class_counts", class_counts, classes)
+    width = 4 if count_term and counts is not None and _uneven(counts) else 3
 
     def geometry_of(rows: Tensor, which: str) -> ClassGeometry:
         if which == "train":
@@ -228,10 +278,8 @@ def fit_geometry(
         features = torch.empty(*own.shape, classes if chosen is None else k or 0, 4, dtype=torch.float64)
         for out in parts:
             picked = None if chosen is None else chosen[out]
-            features[out] = _features(geometry_of(~out, which), logits[out], embeddings[out], picked)
-        counts = geometry_of(torch.ones_like(fold, dtype=torch.bool), which).counts
-        counts = counts[counts > 0]
-        features = features[:, :, : 4 if count_term and float(counts.max() / counts.min()) >= 2 else 3]
+            features[out] = _features(geometry_of(~out, which), logits[out], embeddings[out], picked, counts)
+        features = features[:, :, :width]
         mean, error = _cross_validated(features, own, truth, classes, parts)
         if best is None or mean > best[0]:
             best = mean, error, which, features
@@ -241,18 +289,58 @@ def fit_geometry(
         f"with means and covariances of {_ROWS[taken]}, cross-validated on {len(truth):,} rows, the geometry "
         f"lowers the balanced log-loss by {mean:.3g} nats (standard error {error:.2g})"
     )
-    numbers: dict[str, float] = {}
-    if mean > error:
-        numbers = dict(
-            zip("abet", _fit(features, own, balanced_weights(truth, classes)).tolist(), strict=False)
-        )
+    a, b, e, t = 1.0, 0.0, 0.0, 0.0
+    if mean > least * error:
+        a, b, e, t = (*_fit(features, own, balanced_weights(truth, classes)).tolist(), 0.0)[:4]
     else:
         told = f"{told}: not by more than that, so the scores stay as they are"
     found = geometry_of(torch.ones_like(fold, dtype=torch.bool), taken)
     settings = {"log_loss_gain": mean, "standard_error": error}
     return GeometryAdjustment(
-        found, **numbers, k=k, kind=kind, description=told, settings=settings, class_names=tuple(class_names)
+        found,
+        a,
+        b,
+        e,
+        t,
+        k=k,
+        kind=kind,
+        description=told,
+        settings=settings,
+        class_names=tuple(class_names),
+        class_counts=counts,
+        moments=taken,
     )
+
+
+def _uneven(counts: Tensor) -> bool:
+    """Whether counts differ twofold at least: from less nothing is learned."""
+    known = counts[counts > 0]
+    return len(known) > 0 and float(known.max() / known.min()) >= 2
+
+
+def embedding_scale(
+    scores: Tensor,  # (N, C)
+    embeddings: Tensor,  # (N, D)
+) -> Literal["raw", "unit"]:
+    """Return "unit" where the scores are made of directions alone, as those of a cosine head, else "raw".
+
+    That is where a linear layer over unit embeddings leaves less than half as much of the scores' variance
+    unexplained as one over raw embeddings. No label is asked.
+
+    >>> x, w = torch.randn(200, 8), torch.randn(3, 8)
+    >>> unit = torch.nn.functional.normalize(x, dim=1)
+    >>> embedding_scale(x @ w.T, x), embedding_scale(30 * unit @ w.T, x)
+    ('raw', 'unit')
+    """
+    require_embeddings("embeddings", embeddings)
+    require_finite("embeddings", embeddings.detach().cpu())
+    rows = slice(None, None, max(1, len(scores) // _MOST_ROWS))
+    logits, raw = scores[rows].cpu().double(), embeddings[rows].cpu().double()
+    logits = logits - logits.mean(1, keepdim=True)
+    if len(raw) <= raw.shape[1] + 1:  # either explains everything
+        return "raw"
+    left = [float(linear_layer(logits, x)[2]) for x in (raw, torch.nn.functional.normalize(raw, dim=1))]
+    return "unit" if left[1] < left[0] / 2 else "raw"
 
 
 def _cross_validated(
@@ -267,7 +355,7 @@ def _cross_validated(
             for p in (1, features.shape[2])
         )
         gain[out] = before - after
-    return _balanced(gain, truth, balanced_weights(truth, classes))
+    return balanced_mean(gain, truth)
 
 
 def _features(
@@ -275,16 +363,17 @@ def _features(
     logits: Tensor,  # (N, C)
     embeddings: Tensor,  # (N, D)
     classes: Tensor | None,  # (N, k)
+    counts: Tensor | None,  # (C,)
 ) -> Tensor:  # (N, C or k, 4)
-    """Return logits, evidence, minus the volumes and the logarithms of the counts."""
-    fits = embeddings.dim() == 2 and len(embeddings) == len(logits)
-    require(fits, "embeddings", f"shape {tuple(embeddings.shape)}", f"({len(logits)}, {geometry.dim})")
+    """Return logits, evidence, minus the volumes and the logarithms of the counts; 0 for what is not known."""
     evidence = geometry.evidence(embeddings, classes)
     known = ~evidence.isnan()
     mean = evidence.nansum(1, keepdim=True) / known.sum(1, keepdim=True).clamp_min(1)
-    present = geometry.counts > 0
-    volume, counts = geometry.log_volume, geometry.counts.log()
-    each = [torch.where(present, values - values[present].mean(), 0.0) for values in (-volume, counts)]
+    counts = torch.ones_like(geometry.counts) if counts is None else counts
+    each = [
+        torch.where(there, values - values[there].mean(), 0.0)
+        for values, there in ((-geometry.log_volume, geometry.counts > 0), (counts.log(), counts > 0))
+    ]
     chosen = [v.expand_as(logits) if classes is None else v[classes] for v in each]
     logits = logits if classes is None else logits.gather(1, classes)
     return torch.stack([logits, torch.where(known, evidence, mean), *chosen], 2)
@@ -350,17 +439,3 @@ def _minimum(features: Tensor, own: Tensor, weights: Tensor, start: float = 1.0)
         if float(last - value) <= 1e-12 * max(1.0, abs(float(value))):
             break
     return theta / unit
-
-
-def _balanced(gain: Tensor, truth: Tensor, weights: Tensor) -> tuple[float, float]:
-    """Return the balanced mean of a number of each row and its standard error, rows drawn within their classes."""
-    counts = torch.bincount(truth).double()
-    mean = torch.zeros_like(counts).index_add(0, truth, gain) / counts
-    deviations = (gain - mean[truth]).square()
-    free = (counts - 1).clamp_min(0)
-    pooled = deviations.sum() / free.sum().clamp_min(1)
-    variance = torch.zeros_like(counts).index_add(0, truth, deviations) / free
-    variance = torch.where(free > 0, variance, pooled)
-    present = counts > 0
-    error = (variance[present] / counts[present]).sum().sqrt() / present.sum()
-    return float((weights * gain).sum()), float(error)

@@ -11,12 +11,12 @@ from torch import Tensor
 from bisector.checks import require_classes
 from bisector.errors import ArgumentError, require
 from bisector.metrics.groups import balanced_accuracy
-from bisector.posthoc.adjustment import Adjustment, Kind, logits_of
+from bisector.posthoc.adjustment import BaseAdjustment, Kind, logits_of
 from bisector.posthoc.fit import cross_validated_logits
 from bisector.statistics.bootstrap import Estimate, bootstrap_intervals
 
-Candidate: TypeAlias = "Adjustment | Callable[[Tensor, Tensor], Adjustment]"
-"""An adjustment that has not seen the rows, or how one is fitted on logits (N, C) and labels (N,)."""
+Candidate: TypeAlias = "BaseAdjustment | Callable[..., BaseAdjustment]"
+"""An adjustment that has not seen the rows, or how one is fitted on logits (N, C), labels (N,) and `embeddings`."""
 
 _LEVEL = 0.95
 
@@ -81,6 +81,7 @@ def try_adjustments(
     scores: Tensor,  # (N, C)
     labels: Tensor,  # (N,)
     candidates: Mapping[str, Candidate],
+    embeddings: Tensor | None = None,  # (N, D)
     *,
     kind: Kind = "logits",
     on: str = "rows",
@@ -97,6 +98,7 @@ def try_adjustments(
         scores: (N, C) of rows that the model was not trained on.
         labels: (N,) their classes.
         candidates: by name.
+        embeddings: of the rows, where there are any; those that are fitted are then given them.
         kind: what the scores are: "logits" or "probabilities".
         on: what the rows are called.
         folds: of the cross-validation, which splits every class evenly.
@@ -105,6 +107,7 @@ def try_adjustments(
     Raises:
         ArgumentError: an argument is not as described.
 
+    >>> from bisector.posthoc import Adjustment
     >>> scores, labels = torch.tensor([[2.0, 1.5], [3.0, 0.0]]).repeat(10, 1), torch.tensor([1, 0]).repeat(10)
     >>> found = try_adjustments(scores, labels, {"by hand": Adjustment(torch.tensor([0.0, 1.0]))})
     >>> found.balanced_accuracy, found.best.gain.value
@@ -118,9 +121,9 @@ def try_adjustments(
     for name, candidate in candidates.items():
         try:
             after = (
-                logits / candidate.temperature + candidate.offsets.to(logits)
-                if isinstance(candidate, Adjustment)
-                else cross_validated_logits(logits, labels, candidate, folds=folds, seed=seed)
+                candidate.adjusted_logits(logits, embeddings)
+                if isinstance(candidate, BaseAdjustment)
+                else cross_validated_logits(logits, labels, candidate, embeddings, folds=folds, seed=seed)
             )
             predictions[name] = after.argmax(1)
         except ArgumentError as error:

@@ -14,31 +14,46 @@ from torch.nn.functional import cross_entropy
 from bisector.data.tables import write_embeddings
 from bisector.data.tables.scores import ScoreTable
 from bisector.files import whole_file
-from bisector.metrics.summary import METRICS
+from bisector.metrics.summary import METRICS, MetricInfo
 from bisector.report.summary import metric_value
 from bisector.report.table import Table
+from bisector.statistics.bootstrap import Estimate
 
 
-def format_adjustment(before: Mapping[str, float], after: Mapping[str, float]) -> str:
-    """Both side by side, with the difference.
+def format_adjustment(
+    before: Mapping[str, float], after: Mapping[str, float], changes: Mapping[str, Estimate] | None = None
+) -> str:
+    """Both side by side, with the difference and its 95% interval, where that is known.
 
     >>> print(format_adjustment({"accuracy": 0.8, "bias": 40.0}, {"accuracy": 0.75, "bias": 10.0}))
                 before  after  change
     Accuracy %    80.0   75.0    −5.0
     Bias pp²      40.0   10.0   −30.0
+    >>> change = {"accuracy": Estimate(-0.05, -0.08, 0.01)}
+    >>> print(format_adjustment({"accuracy": 0.8}, {"accuracy": 0.75}, change))
+                before  after  change  95% interval
+    Accuracy %    80.0   75.0    −5.0  −8.0 to +1.0
     """
     rows = []
     for info in (info for info in METRICS if info.key in before):
         old, new = before[info.key], after[info.key]
-        change = metric_value(info, new - old)
-        sign = "+" * (math.isfinite(new - old) and not change.startswith("−"))
-        values = [metric_value(info, old), metric_value(info, new), sign + change]
+        values = [metric_value(info, old), metric_value(info, new), _signed(info, new - old)]
+        if changes is not None:
+            one = changes[info.key]
+            known = math.isfinite(one.low) and math.isfinite(one.high)
+            values.append(f"{_signed(info, one.low)} to {_signed(info, one.high)}" if known else "")
         rows.append([f"{info.label} {info.unit}".rstrip(), *values])
-    lines = [Table(["", "before", "after", "change"], rows).text(rule=False)]
+    headings = ["", "before", "after", "change", *["95% interval"] * (changes is not None)]
+    lines = [Table(headings, rows).text(rule=False)]
     key = "balanced_accuracy"
     if after.get(key, 0.0) < before.get(key, 0.0):
-        lines.append("The balanced accuracy is lower than before: these offsets do not help here.")
+        lines.append("The balanced accuracy is lower than before: this does not help here.")
     return "\n\n".join(lines)
+
+
+def _signed(info: MetricInfo, value: float) -> str:
+    text = metric_value(info, value)
+    return "+" * (math.isfinite(value) and not text.startswith("−")) + text
 
 
 def write_adjusted(

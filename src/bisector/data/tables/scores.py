@@ -30,6 +30,7 @@ class ScoreTable:
         labels: (N,) integers from 0 to C - 1; -1 in a row that has none.
         splits: "train", "validation" or "test" for each row.
         embeddings: the table they come from, if they come from one; it may have no vectors.
+        vectors: (N, D) the embeddings, where there are any.
         told: what the scores were taken for when they were read, and why.
         columns: which columns of a table were taken for what, in a line; empty for arrays.
         adjusted: what was done to the scores after the model; empty where they are its own.
@@ -45,6 +46,7 @@ class ScoreTable:
     labels: Tensor | None = None  # (N,)
     splits: list[str] | None = None
     embeddings: EmbeddingTable | None = None
+    vectors: Tensor | None = None  # (N, D)
     told: str = ""
     columns: str = ""
     adjusted: str = ""
@@ -55,7 +57,7 @@ class ScoreTable:
         classes = len(self.class_names)
         fits = len(shape) == 2 and shape[1] == classes
         require(fits, "scores", f"shape {shape}", f"(N, {classes}), a column a class")
-        for name in ("labels", "splits"):
+        for name in ("labels", "splits", "vectors"):
             column = getattr(self, name)
             rows = shape[0] if column is None else len(column)
             require(rows == shape[0], name, f"{rows} rows", f"{shape[0]}, as scores")
@@ -88,8 +90,8 @@ def read_scores(
 
     - **Parquet** and **Arrow**, a file or a folder, as `bisector embed` writes it, with or without the vectors: see
       `bisector.data.tables.read_embeddings`; probabilities in it become logits by their logarithm.
-    - **npz**: `scores`, `logits` or `probabilities`; `labels` (or `y`), `splits` and `class_names` if they are
-      there; see `bisector.data.tables.columns.ALIASES`.
+    - **npz**: `scores`, `logits` or `probabilities`; `labels` (or `y`), `splits`, `class_names` and `embeddings` if
+      they are there; see `bisector.data.tables.columns.ALIASES`.
     - **npy**: the scores alone.
 
     What is called "scores" is taken for probabilities where no number is negative and every row sums to 1, else for
@@ -138,12 +140,19 @@ def read_scores(
         require(len(column) == len(scores), "labels", f"{len(column)} rows", f"{len(scores)}, as scores")
         classes = _classes(column, names, scores.shape[1])
     splits = find(arrays, "splits")[1]
+    vectors = find(arrays, "embeddings")[1]
+    if vectors is not None:
+        floating = vectors.ndim == 2 and np.issubdtype(vectors.dtype, np.floating)
+        got = f"{vectors.dtype} of shape {vectors.shape}"
+        require(floating, "embeddings", got, "floating numbers (N, D)")
+        vectors = vectors.astype(np.promote_types(vectors.dtype, np.float32))
     return ScoreTable(
         torch.from_numpy(scores.astype(np.promote_types(scores.dtype, np.float32))),
         found,
         tuple(map(str, range(scores.shape[1]))) if names is None else names,
         classes,
         None if splits is None else [SPLITS[code] for code in split_codes(splits).tolist()],
+        vectors=None if vectors is None else torch.from_numpy(vectors),
         told=told,
         adjusted=_text(arrays, "adjusted"),
         head=_head(_text(arrays, "head")),
@@ -191,6 +200,7 @@ def scores_of(table: EmbeddingTable) -> ScoreTable:
         table.labels,
         table.splits,
         embeddings=table,
+        vectors=table.embeddings if table.embeddings.shape[1] else None,
         adjusted=table.adjusted,
         head=table.head,
     )
