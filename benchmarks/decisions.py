@@ -15,6 +15,7 @@ import csv
 import fcntl
 import io
 import math
+import os
 import re
 import shlex
 import subprocess
@@ -29,7 +30,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.decision_rules import DECISIONS, EXPLORED, measured, read_store
+from benchmarks.decision_rules import DECISIONS, EXPLORED, METRICS, measured, read_store
 from benchmarks.script import listed
 from benchmarks.tables import Table
 from bisector.cli.output import say
@@ -54,7 +55,6 @@ RESULTS = Path(__file__).parent / "results/decisions.csv"
 CONFIRMING = 10  # the least seed of what is summarised; those below chose what is done
 
 KEY = ("data", "head", "seed", "validation", "decision")
-METRICS = ("balanced_accuracy", "accuracy", "few", "worst_class", "harmonic", "bias", "log_loss")
 NUMBERS = ("a", "b", "e", "t", "gain", "error", "tau", "penalty")
 COLUMNS = ("data", "classes", "imbalance", *KEY[1:], *METRICS, *NUMBERS)
 
@@ -85,7 +85,7 @@ class Case:
 _HERE = "benchmarks/decision_data.py"
 _SMALL = {"epochs": 8, "batch_size": 128, "embedding_dim": 64}
 _VECTORS = {"backbone": "identity", "embedding_dim": None, "epochs": 20, "batch_size": 128}
-_RESNET = {
+_STRONG = {
     "backbone": "resnet20",
     "embedding_dim": 64,
     "epochs": 40,
@@ -103,7 +103,8 @@ CASES: Mapping[str, Case] = {
         for data in ("fashion-mnist", "cifar10")
         for imbalance in (1, 10, 100)
     },
-    "cifar10-strong": Case("cifar10", 100, _RESNET, "bf16-mixed"),
+    "cifar10-strong": Case("cifar10", 100, _STRONG, "bf16-mixed"),
+    "cifar10-stronger": Case("cifar10", 100, {**_STRONG, "epochs": 120}, "bf16-mixed"),
     "kanji": Case(f"{_HERE}:set=kanji", 15, {"embedding_dim": 64}),
     "debian": Case(f"{_HERE}:set=debian", 1, _VECTORS),
     "elite0": Case(f"{_HERE}:set=elite0", 100, _VECTORS),
@@ -297,8 +298,8 @@ def _decide(arguments: argparse.Namespace, words: Sequence[str]) -> None:
                 for name, value in measured(store, decided).items()
             }
             of_data = {"classes": f"{store.classes}", "imbalance": f"{cell.case.imbalance:g}"}
-            found[*key, name] = {**dict(zip(KEY, (*key, name), strict=True)), **of_data, **told}
-        write_results(found, arguments.results)
+            row = {**dict(zip(KEY, (*key, name), strict=True)), **of_data, **told}
+            add_results({(*key, name): row}, arguments.results)
         print(f"{cell.store}: {len(missing)} decisions, {time.monotonic() - begun:.0f} s", flush=True)
 
 
@@ -314,9 +315,18 @@ def read_results(path: Path) -> dict[tuple[str, ...], Row]:
         return {tuple(row[name] for name in KEY): row for row in csv.DictReader(file)}
 
 
-def write_results(found: Mapping[tuple[str, ...], Row], path: Path) -> None:
-    """Write the rows in an order that does not depend on when they were made."""
+def add_results(rows: Mapping[tuple[str, ...], Row], path: Path) -> None:
+    """Add rows, in an order that does not depend on when they were made; others may do so at the same time."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        _write_results({**read_results(path), **rows}, path)
+    finally:
+        os.close(folder)
+
+
+def _write_results(found: Mapping[tuple[str, ...], Row], path: Path) -> None:
     decisions = [*DECISIONS, *EXPLORED]
 
     def place(key: tuple[str, ...]) -> tuple[Any, ...]:
