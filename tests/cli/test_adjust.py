@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from shlex import split as words_of
@@ -350,15 +351,15 @@ empty.npz --method prior => scores: got no row of finite numbers
 text.npy --method prior --labels labels.npy => expected a readable .npy file
 test.npz --method geometry --cross-validate => embeddings: got test.npz without them; expected some, for --method
 test.npz --method geometry => --validation: got none, and geometry needs rows that are not reported
-scores.parquet --method geometry --moments some => --moments: got 'some'; expected one of auto, train, held-out, both
+scores.parquet --method geometry --moments some => --moments: got 'some'; expected one of auto, train, held-out
 scores.parquet --method geometry --scale big => --scale: got 'big'; expected one of auto, raw, unit
 scores.parquet --method geometry --kappa 0 => kappa: got 0.0
-scores.parquet --method geometry --kappa small => --kappa: got 'small'; expected a number, or inf
+scores.parquet --method geometry --kappa small => --kappa: got 'small'; expected a number, or auto
 scores.parquet --method geometry --top-k 0 => --top-k: got '0'; expected an integer from 1, or all
 scores.parquet --method geometry --geometry a-file => a-file; expected the safetensors of a ClassGeometry
 scores.parquet --method geometry --geometry nowhere.safetensors => nowhere.safetensors
 scores.parquet --method geometry --geometry two.safetensors => --geometry: got 2 classes; expected the 4
-scores.parquet --method geometry --geometry two.safetensors --kappa 3 => --geometry: got --scale or --kappa
+scores.parquet --method geometry --geometry two.safetensors --scale raw => --geometry: got --scale beside it
 scores.parquet --method fitted --moments train => --moments: got --method fitted beside it; expected --method geom
 test.npz --method lda => embeddings: got test.npz without them
 vectors.npz --method lda => --geometry: got none, and no embeddings with split 'train'
@@ -422,7 +423,9 @@ def wide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EmbeddingTable:
     return table
 
 
-@pytest.mark.parametrize("words", ["wide.parquet --method geometry", "wide.npz --method auto --moments both"])
+@pytest.mark.parametrize(
+    "words", ["wide.parquet --method geometry", "wide.npz --method auto --moments both --top-k all"]
+)
 def test_geometry_moves_boundaries_that_no_offset_moves(wide, words, capsys):
     assert adjust(words) == 0, capsys.readouterr().err
     said, test = capsys.readouterr().out, slice(0, 1200)
@@ -442,7 +445,6 @@ def test_geometry_moves_boundaries_that_no_offset_moves(wide, words, capsys):
         method="geometry",
         embeddings=wide.embeddings[validation],
         train=(wide.embeddings[train], wide.labels[train]),
-        moments="both" if "both" in words else "auto",
         scale="raw",
         seed=1 if "auto" in words else 0,
     )
@@ -468,7 +470,7 @@ def test_the_geometry_of_training_rows_may_come_from_a_file(wide, capsys):
     assert torch.equal(written()[1], written("whole")[1][:1600])
     assert adjust("fewer.parquet --method geometry --kappa inf --top-k all", "own") == 0
     stored = load_adjustment("own/adjustment.safetensors")
-    assert (stored.k, stored.moments, stored.geometry.kappa) == (None, "held-out", 16.0)
+    assert (stored.k, stored.moments, stored.geometry.kappa) == (None, "held-out", math.inf)
 
 
 def test_without_validation_rows_each_is_decided_by_others(wide, capsys):

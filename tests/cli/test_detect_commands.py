@@ -6,10 +6,12 @@ import os
 import random
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import torch
 from bisector.cli.main import main
 from bisector.data.boxes import load_boxes
 from bisector.data.tables import read_embeddings
+from bisector.posthoc import GeometryAdjustment
 from tiny_boxes import write_voc
 
 SMALL = ["--model", "small-fpn", "--image-size", "64", "--batch-size", "8"]
@@ -114,7 +117,7 @@ def test_a_run_is_scored_again_and_so_are_its_stored_results(run: Path, voc: Pat
     adjusted = result(tmp_path / "tau")
     assert adjusted["part"] == "validation"
     assert adjusted["adjustment"].startswith("prior")
-    assert adjusted["classified"] is None  # it would be that of the scores as they were
+    assert adjusted["classified"] is not None
 
 
 def test_a_training_is_not_written_over(run: Path, voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -197,12 +200,104 @@ def test_stored_results_are_adjusted(voc: Path, tmp_path: Path, capsys: pytest.C
     assert not (tmp_path / "several").exists()
 
 
+def test_the_geometry_of_a_runs_classes_takes_part_in_its_decision(
+    run: Path, voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = Path(shutil.copytree(run, tmp_path / "run"))
+    cpu = ["--device", "cpu"]
+    detect("evaluate", mine, *cpu, "--adjust", "geometry", "--out", tmp_path / "none", code=2)
+    told = capsys.readouterr().err
+    assert (
+        f"{mine}/geometry.safetensors, which is not there; expected what bisector detect adjust {mine}"
+        in told
+    )
+    assert not (tmp_path / "none").exists()
+
+    detect("adjust", mine, *cpu)
+    told = capsys.readouterr().out
+    assert "held out from it" in told
+    assert re.search(r"Balanced accuracy % +\d", told)
+    following = shlex.split(told[told.index("Next: bisector detect ") :])[3:]
+    assert following == ["evaluate", str(mine), "--adjust", "geometry"]
+    file = mine / "geometry.safetensors"
+    fitted = GeometryAdjustment.load(file)
+    assert fitted.class_names == ("blue", "green", "red")
+    assert fitted.geometry.scale == "unit"
+    detect(*following, *cpu, "--out", tmp_path / "fitted")
+    assert result(tmp_path / "fitted")["adjustment"] == f"geometry, {fitted.description}"
+
+    replace(fitted, a=1.0, b=0.0, e=0.0, t=0.0).save(file)  # the identity
+    detect(*following, *cpu, "--out", tmp_path / "same")
+    detect("evaluate", mine, *cpu, "--out", tmp_path / "plain")
+    same, plain = ((tmp_path / name / "detections.json").read_bytes() for name in ("same", "plain"))
+    assert same == plain
+    replace(fitted, a=0.0, b=3.0).save(tmp_path / "moved.safetensors")
+    capsys.readouterr()
+    part = ("--part", "validation", "--adjust", tmp_path / "moved.safetensors", "--out", tmp_path / "moved")
+    detect("evaluate", mine, *cpu, *part)
+    assert (
+        "Where the adjustment was fitted on these very boxes, the scores flatter." in capsys.readouterr().out
+    )
+    before, after = (result(tmp_path / name)["classified"]["class_accuracy"] for name in ("plain", "moved"))
+    assert before != after
+
+    for method, name in (("fitted", "fitted.json"), ("lda", "lda.safetensors")):
+        detect("adjust", mine, *cpu, "--method", method)
+        assert f"--adjust {mine / name}" in capsys.readouterr().out
+        detect("evaluate", mine, *cpu, "--adjust", mine / name, "--out", tmp_path / method)
+        assert result(tmp_path / method)["adjustment"].startswith(f"{method}, ")
+
+    # Of another training, on other data, or of results that hold no embeddings.
+    stored = torch.load(mine / "last.ckpt", weights_only=False)
+    stored["state_dict"]["network.roi_heads.box_predictor.head.weight"].mul_(1.001)
+    torch.save(stored, tmp_path / "other.ckpt")
+    for words, complaint in (
+        (
+            (tmp_path / "other.ckpt", "--adjust", file),
+            "adjustment: got one that was fitted on another detector",
+        ),
+        ((mine / "detections.json", "--data", voc, "--adjust", "geometry"), "expected a run in the place of"),
+        ((mine, "--adjust", tmp_path / "no.safetensors"), "no.safetensors, which is not there"),
+    ):
+        detect("evaluate", *words, "--out", tmp_path / "none", code=2)
+        assert complaint in capsys.readouterr().err
+        assert not (tmp_path / "none").exists()
+
+
+def test_adjust_says_which_input_a_method_needs(
+    run: Path, coco: list[str], voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = run / "detections.json"
+    data = ["--data", voc]
+    empty = json.loads((Path(coco[-1])).read_text()) | {"annotations": []}
+    (tmp_path / "empty.json").write_text(json.dumps(empty))
+    for words, complaint in (
+        ((results, *data, "--method", "geometry"), "--method: got geometry with"),
+        ((run, "--method", "prior"), f"bisector detect evaluate {run} --adjust prior"),
+        ((run, "--method", "geometri"), "did you mean 'geometry'"),
+        ((run, "--tau", "0.5"), f"--tau: got it with {run}; expected it with results.json"),
+        ((results, *data, "--moments", "train"), f"--moments: got it with {results}; expected it with a run"),
+        ((results,), "--data: got none"),
+        ((run, "--out", tmp_path / "offsets.json"), "expected a name that ends with .safetensors"),
+        ((run, *coco[:-1], tmp_path / "empty.json"), "data: got no box in"),
+        (
+            (results, *data, "--adjustment", "x.safetensors"),
+            "--adjustment: got x.safetensors; expected a run",
+        ),
+    ):
+        detect("adjust", *words, code=2)
+        told = capsys.readouterr().err
+        assert complaint in told
+        assert "Traceback" not in told
+    assert not (run / "geometry.safetensors").exists()
+
+
 def test_the_boxes_of_a_run_are_measured_with_its_ap(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     detect("measure", run, "--device", "cpu", "--out", tmp_path)
     told = capsys.readouterr().out
-    assert "bisector detect" in told[told.index("Next:") :]
+    assert re.search(r"Next: [^$]*bisector detect adjust \S+igam [^$]*--method geometry", told)
     measured = json.loads((tmp_path / "measure.json").read_text())
     assert {"AP", "AP50"} <= {score["name"] for score in measured["scores"]}
     table = read_embeddings(tmp_path / "embeddings.parquet")

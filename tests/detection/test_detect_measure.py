@@ -1,9 +1,8 @@
-"""What a detector makes of the true boxes, and scores that carry class offsets."""
+"""What a detector makes of the true boxes."""
 
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torchvision.transforms.functional import resize
@@ -14,14 +13,12 @@ from bisector.detection.attaching import attach
 from bisector.detection.data import pixels
 from bisector.detection.models import build_detector
 from bisector.detection.predict import (
-    adjusted_scores,
     class_logits,
     classify_truth,
     embed_truth,
     write_box_embeddings,
 )
 from bisector.errors import ArgumentError
-from bisector.posthoc import Adjustment
 from tiny_boxes import write_voc
 
 
@@ -107,23 +104,3 @@ def test_a_part_without_boxes_is_refused(splits: BoxSplits, tmp_path: Path) -> N
         write_box_embeddings(network(), none, tmp_path / "e.parquet", parts=("test",))
     assert classify_truth(network(), empty).accuracy != classify_truth(network(), empty).accuracy  # NaN
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("objectness", [False, True])
-def test_offsets_move_classes_and_leave_the_background(splits: BoxSplits, objectness: bool) -> None:
-    model = network("linear", objectness=objectness)
-    offsets = torch.tensor([1.0, -0.5, 2.0])
-    embeddings = torch.randn(7, 256, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        before = model.roi_heads.box_predictor(embeddings)[0].softmax(1).double().numpy()
-        with adjusted_scores(model, Adjustment(offsets)):
-            after = model.roi_heads.box_predictor(embeddings)[0].softmax(1).double().numpy()
-        again = model.roi_heads.box_predictor(embeddings)[0].softmax(1).double().numpy()
-    moved = before[:, 1:] * np.exp(offsets.double().numpy())
-    expected = moved / moved.sum(1, keepdims=True) * before[:, 1:].sum(1, keepdims=True)
-    np.testing.assert_allclose(after[:, 1:], expected, rtol=1e-5)
-    np.testing.assert_allclose(after[:, 0], before[:, 0], rtol=1e-5)
-    np.testing.assert_array_equal(again, before)
-    wrong = Adjustment(torch.zeros(2))
-    with adjusted_scores(model, wrong), torch.no_grad(), pytest.raises(ArgumentError, match="scores"):
-        model(pixels([splits.test.image(0)]))

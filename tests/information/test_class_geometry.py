@@ -11,7 +11,7 @@ from scipy.stats import multivariate_normal
 from torch import Tensor
 
 from bisector.errors import ArgumentError, DamagedFileError
-from bisector.information.geometry import ClassGeometry
+from bisector.information.geometry import ClassGeometry, nearest_means
 from bisector.information.meter import InformationMeter
 
 
@@ -126,6 +126,18 @@ def test_the_nearest_class_is_that_of_a_loop() -> None:
     numpy.testing.assert_allclose(nearest.squared_distance[present], corrected.min(1), rtol=1e-9)
     assert nearest.neighbour[present].tolist() == [present[k] for k in corrected.argmin(1)]
     assert int(nearest.neighbour[4]) == -1
+
+
+@pytest.mark.parametrize("budget", [None, 7500])
+def test_the_nearest_of_moments_alone_is_that_of_the_geometry(budget: int | None) -> None:
+    x, y = rows_of([*COUNTS, *[4] * 20], 7)
+    meter = InformationMeter(26, 7, memory_budget=budget)
+    meter.update(x, y)
+    assert ("sketch" in meter.forms) == (budget is not None)
+    found = nearest_means(meter.moments(), 26, 7)
+    expected = ClassGeometry.from_meter(meter).nearest()
+    torch.testing.assert_close(found.squared_distance, expected.squared_distance, equal_nan=True)
+    assert torch.equal(found.neighbour, expected.neighbour)
 
 
 def test_two_samples_of_one_class_are_at_no_distance_on_average() -> None:

@@ -11,12 +11,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import expit, logit
+from scipy.special import expit, logit, softmax
 from torch import Tensor
 
 from bisector.errors import ArgumentError
+from bisector.information.geometry import ClassGeometry
 from bisector.posthoc import (
     Adjustment,
+    GeometryAdjustment,
     adjust,
     adjust_detr,
     adjust_results,
@@ -24,6 +26,7 @@ from bisector.posthoc import (
     level_offsets,
     offsets_from_counts,
 )
+from bisector.posthoc.detections import adjust_logits
 from coco_peers import pycocotools_evaluation
 from posthoc_cases import COUNTS, posterior_scores
 
@@ -54,6 +57,72 @@ def test_a_softmax_keeps_what_is_foreground_and_moves_the_odds_within(seed, clas
     # Only differences of the offsets matter, and zeros change nothing.
     torch.testing.assert_close(adjust_scores(p, Adjustment(b + 7, temperature), background=-1), found)
     torch.testing.assert_close(adjust_scores(p, 0 * b, background=-1), p)
+
+
+def geometry_for(seed: int, classes: int, dim: int = 4) -> tuple[ClassGeometry, Tensor]:
+    """The geometry of some rows, and embeddings of five others."""
+    draw = torch.Generator().manual_seed(seed)
+    y = torch.arange(6 * classes) % classes
+    x = torch.randn(len(y), dim, generator=draw, dtype=torch.float64) + 2 * y[:, None]
+    return ClassGeometry.fit(x, y), torch.randn(5, dim, generator=draw, dtype=torch.float64)
+
+
+@given(st.integers(0, 10**6), st.integers(2, 6), st.floats(0, 2), st.floats(-1, 1), st.floats(-1, 1))
+def test_a_geometry_keeps_what_is_foreground_and_decides_within(seed, classes, a, b, e):
+    p, _ = boxes_of(seed, 5, classes)
+    geometry, x = geometry_for(seed, classes)
+    found = adjust_scores(p, GeometryAdjustment(geometry, a, b, e), background=-1, embeddings=x)
+    fit, volume = geometry.evidence(x).numpy(), geometry.log_volume.numpy()
+    foreground = p[:, :-1].numpy()
+    z = a * np.log(np.maximum(foreground, np.finfo(float).tiny)) + b * fit - e * (volume - volume.mean())
+    expected = foreground.sum(1, keepdims=True) * softmax(z, axis=1)
+    np.testing.assert_allclose(found[:, :-1].numpy(), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found[:, -1].numpy(), p[:, -1].numpy(), rtol=1e-12)
+    np.testing.assert_allclose(found.sum(1).numpy(), p.sum(1).numpy(), rtol=1e-9)
+    whole = GeometryAdjustment(geometry, a, b, e)
+    p = p.clamp_min(1e-9)
+    logits = adjust_logits(p.log() + 3, whole, background=-1, embeddings=x)
+    torch.testing.assert_close(
+        logits.softmax(1), adjust_scores(p / p.sum(1, keepdim=True), whole, background=-1, embeddings=x)
+    )
+    assert torch.equal(logits[:, -1], p[:, -1].log() + 3)
+
+
+def test_a_geometry_that_is_the_identity_gives_the_very_scores():
+    p, _ = boxes_of(0, 5, 3)
+    geometry, x = geometry_for(0, 3)
+    identity = GeometryAdjustment(geometry)
+    for scores in (p, p.float(), p.half()):
+        assert torch.equal(adjust_scores(scores, identity, background=-1, embeddings=x), scores)
+        assert torch.equal(adjust_logits(scores, identity, background=-1), scores)
+    other = adjust_scores(p, GeometryAdjustment(geometry, a=0.5), background=-1, embeddings=x)
+    torch.testing.assert_close(other, adjust_scores(p, Adjustment(torch.zeros(3), 2.0), background=-1))
+    assert not torch.equal(other, p)  # a temperature changes no class, but an AP
+
+
+def test_where_a_geometry_cannot_decide_it_says_what_is_missing():
+    p, _ = boxes_of(0, 5, 3)
+    geometry, x = geometry_for(0, 3)
+    moved = GeometryAdjustment(geometry, b=1.0)
+    for how, told in (
+        ({"background": -1}, "embeddings: got None; expected those of the rows"),
+        ({"background": -1, "embeddings": x[:4]}, "embeddings: got shape"),
+        ({"background": -1, "embeddings": x[:, :3]}, "embeddings"),
+        (
+            {"embeddings": x, "activation": "sigmoid"},
+            "offsets: got a GeometryAdjustment; expected class offsets",
+        ),
+    ):
+        with pytest.raises(ArgumentError, match=told):
+            adjust_scores(p if "background" in how else p[:, :-1], moved, **how)
+    with pytest.raises(ArgumentError, match=r"expected \(\.\.\., 4\)"):
+        adjust_scores(p[:, :-1], moved, background=-1, embeddings=x)
+    for refused in (
+        lambda: adjust_results([], moved, [1, 2, 3]),
+        lambda: adjust_detr({"logits": p[None].log()}, moved, activation="softmax"),
+    ):
+        with pytest.raises(ArgumentError, match="expected class offsets: any other moves a softmax"):
+            refused()
 
 
 @given(st.integers(0, 10**6), st.integers(1, 6), st.floats(0.5, 3))

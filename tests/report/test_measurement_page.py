@@ -86,7 +86,7 @@ def commands_as_lines(html):
 def test_the_page_and_the_text_show_every_estimate(found):
     page, text = section(page_of(found), "correlations"), format_measurement(found)
     for score in found.scores:
-        assert len(score.relationships) == 3
+        assert len(score.relationships) == 5
         for one in score.relationships:
             for each in (one.relation.pearson, one.relation.spearman, one.relation.partial):
                 assert f"{abs(each.value):.2f}<br>" in page
@@ -307,13 +307,19 @@ def test_the_tables_hold_the_scores(found, tmp_path):
     assert [row["AP"] for row in rows] == [f"{0.01 * c * c}" for c in range(10)] + [""] * 2
     assert [float(row["equal_amount"]) for row in rows] == [one.equal_amount for one in found.classes]
     lines = rows_of(tmp_path / "score_correlations.csv")
-    quantities = ("amount", "log count", "equal amount")
+    quantities = (
+        "amount",
+        "log count",
+        "equal amount",
+        "distance to the nearest class",
+        "intrinsic dimension",
+    )
     names = [*(("accuracy", quantity) for quantity in quantities), ("AP", "amount")]
-    assert [(line["score"], line["quantity"]) for line in lines[:4]] == names
+    assert [(line["score"], line["quantity"]) for line in lines[:6]] == names
     amount = found.scores[1].of("amount")
-    assert float(lines[3]["spearman_low"]) == amount.relation.spearman.low
-    assert float(lines[3]["r2_both"]) == amount.adds.r2_full
-    assert lines[3]["bias_corrected"] == ""
+    assert float(lines[5]["spearman_low"]) == amount.relation.spearman.low
+    assert float(lines[5]["r2_both"]) == amount.adds.r2_full
+    assert lines[5]["bias_corrected"] == ""
     twice = ClassScores("accuracy", "a.csv", [0.5] * 12, percent=True)
     write_measurement(measure(table_of(), scores=[twice]), tmp_path)
     heading = list(rows_of(tmp_path / "classes.csv")[0])

@@ -26,6 +26,13 @@ def test_a_curved_surface_has_two_dimensions_and_repeated_rows_count_once() -> N
     assert intrinsic_dimension(torch.cat([sphere, sphere[:500]])) == intrinsic_dimension(sphere)
 
 
+@pytest.mark.parametrize("moved", [0.0, 0.1])
+def test_rows_as_far_from_each_other_have_no_end_of_dimensions(moved: float) -> None:
+    assert intrinsic_dimension(torch.eye(30) + moved) == math.inf
+    turned = torch.linalg.qr(torch.randn(30, 30, generator=torch.Generator().manual_seed(0))).Q
+    assert intrinsic_dimension(turned + moved) == math.inf  # up to the rounding of float32
+
+
 def test_too_few_rows_have_none_and_other_things_are_refused() -> None:
     assert math.isnan(intrinsic_dimension(torch.eye(7)))
     assert math.isnan(intrinsic_dimension(torch.ones(100, 3)))

@@ -98,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--moments",
         help="of geometry: whose means and covariances, train, held-out (the validation rows), both, or auto; of "
-        "refit: the rows that are trained on (default: auto)",
+        "refit: the rows that are trained on (default: both)",
     )
     parser.add_argument(
         "--scale", help="of the embeddings: raw, unit, or auto, by which explains the scores (default: auto)"
@@ -111,7 +111,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--kappa",
-        help="of geometry: rows that the pooled covariance counts for in each class; inf: it alone (default: 16)",
+        help="of geometry: rows that the pooled covariance counts for in each class; inf: it alone; auto: 16 or "
+        "256 (default: auto)",
     )
     parser.add_argument(
         "--top-k", help="of geometry: classes of the highest scores that are looked at, or all (default: 32)"
@@ -156,8 +157,8 @@ def _check_options(arguments: argparse.Namespace) -> None:
     for name, choices_of in (("moments", _MOMENTS), ("scale", _SCALES)):
         if name in given:
             require_choice(option(name), getattr(arguments, name), choices_of)
-    beside = arguments.geometry is not None and (arguments.scale or arguments.kappa)
-    require(not beside, "--geometry", "--scale or --kappa beside it", "none: the file has its own")
+    beside = arguments.geometry is not None and arguments.scale
+    require(not beside, "--geometry", "--scale beside it", "none: the file has its own")
     if arguments.seed is not None:
         require_integer("--seed", arguments.seed, least=0)
         require(arguments.seed < 2**63, "--seed", arguments.seed, "an integer below 2**63")

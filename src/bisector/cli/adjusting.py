@@ -43,7 +43,7 @@ from bisector.posthoc.trial import Trials, compare_predictions, try_adjustments
 from bisector.report.adjustment import format_adjustment, write_adjusted
 from bisector.statistics.bootstrap import FEWEST_ROWS
 
-Word = TypeVar("Word", Literal["fit"], Literal["cross-validate"], Literal["inf"])
+Word = TypeVar("Word", Literal["fit"], Literal["cross-validate"], Literal["auto"])
 
 _LINES = 5  # of what was left out
 _LEAST = 20_000  # rows by which the scale of embeddings or a last layer is found, where nothing is fitted
@@ -171,6 +171,9 @@ class Adjusting:
         if given.moments:
             options["moments"] = given.moments
         if method in {"geometry", "auto"}:
+            options["kappa"] = (
+                math.inf if given.kappa == "inf" else _number("--kappa", given.kappa or "auto", "auto")
+            )
             options["k"] = None if given.top_k == "all" else _count("--top-k", given.top_k or "32")
         if method in {"tau-norm", "refit"}:
             options["train"] = train_rows(self.table)
@@ -181,9 +184,7 @@ class Adjusting:
             classes, own = geometry.num_classes, len(self.table.class_names)
             require(classes == own, "--geometry", f"{classes} classes", f"the {own} of the scores")
         else:
-            kappa = _number("--kappa", given.kappa or "16", "inf")
-            kappa = math.inf if isinstance(kappa, str) else kappa
-            geometry = train_geometry(self.table, rows.places, scale, kappa=kappa)
+            geometry = train_geometry(self.table, rows.places, scale)
         needs = method in {"nearest-mean", "lda"} or given.moments in {"train", "both"}
         if needs and geometry is None:
             got = "none, and no embeddings with split 'train'"
@@ -338,7 +339,7 @@ def _chosen(adjustment: BaseAdjustment, many: bool, seed: int) -> dict[str, Any]
     if many and adjustment.method == "fitted":
         found["penalty"] = adjustment.settings["penalty"]
     if many and isinstance(adjustment, GeometryAdjustment):
-        found["moments"] = adjustment.moments
+        found |= {"moments": adjustment.moments, "kappa": adjustment.geometry.kappa}
     return found
 
 

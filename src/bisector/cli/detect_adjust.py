@@ -1,129 +1,315 @@
-"""Move the class boundaries of a detector in its stored results: COCO's format in, COCO's format out.
+"""Move the class boundaries of a detector, in its stored results or in the decision of a run.
 
-A record with one score keeps its class; with the scores of all classes it may get another.
+Results in COCO's format get class offsets: a record with one score keeps its class, with the scores of all classes
+it may get another. For a run or checkpoint of `bisector detect train` the geometry of its classes is fitted on the
+true boxes of the validation part, and left beside it for `bisector detect evaluate RUN --adjust geometry`.
 """
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bisector.cli.detect_options import add_data, add_out, data_options, task_of
+from bisector.cli.detect_options import (
+    add_data,
+    add_machine,
+    data_options,
+    device_of,
+    task_of,
+    warn,
+    warn_of_data,
+)
 from bisector.cli.output import require_folder, say
-from bisector.errors import ArgumentError, require
+from bisector.errors import ArgumentError, require, require_choice, require_integer
 from bisector.files import place_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from bisector.data.boxes import BoxSet
-    from bisector.posthoc import Adjustment
+    from bisector.detection.checkpoint import TrainedDetector
+    from bisector.detection.geometry import TrueBoxes
+    from bisector.posthoc import BaseAdjustment
+    from bisector.posthoc.trial import Trials
 
+GEOMETRY = "geometry.safetensors"
+_PRIOR = "prior"
+_METHODS = {
+    "geometry": ".safetensors",
+    "fitted": ".json",
+    "nearest-mean": ".safetensors",
+    "lda": ".safetensors",
+}
+_MOMENTS = ("auto", "train", "held-out", "both")  # as in `bisector.posthoc`, which would bring torch
 _BACKGROUNDS = {"none": None, "first": 0, "last": -1}
+_OF_RESULTS = ("counts", "tau", "adjustment", "activation", "background", "threshold", "nms_iou", "per_image")
+_OF_RUNS = ("moments", "device", "batch_size")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bisector detect adjust``."""
     add = parser.add_argument
-    add("results", type=Path, metavar="RESULTS.json", help="in COCO's format")
-    add_data(parser, required=True)
-    add("--seed", type=int, default=0, help="that draws a long tail or a plugin's pictures (default: 0)")
     add(
+        "detector",
+        type=Path,
+        metavar="RUN|RESULTS.json",
+        help="folder of a run, file.ckpt, or results in COCO's format",
+    )
+    add(
+        "--method",
+        help="prior, for results: offsets of the training counts. For a run, fitted on its true boxes: geometry, "
+        "how well the embedding of a box fits each class, pooled with its scores; fitted, an offset a class; "
+        "nearest-mean or lda, another last layer, to compare with (default: prior, or geometry for a run)",
+    )
+    add_data(parser, required=False)
+    add(
+        "--seed",
+        type=int,
+        help="that draws a long tail or a plugin's pictures (default: the training's, or 0)",
+    )
+    results = parser.add_argument_group("of results").add_argument
+    results(
         "--counts",
         type=Path,
         metavar="FILE",
         help="training boxes of each class: JSON, CSV (class, count) or .npy (default: those of the training part)",
     )
-    add("--tau", type=float, default=1.0, help="strength of the offsets (default: %(default)s)")
-    add("--adjustment", metavar="FILE", help="instead: an adjustment.json to apply")
-    add(
+    results("--tau", type=float, help="strength of the offsets (default: 1)")
+    results("--adjustment", metavar="FILE", help="instead: an adjustment.json to apply")
+    results(
         "--activation",
         choices=("softmax", "sigmoid"),
-        default="softmax",
-        help="how the scores of all classes were made (default: %(default)s)",
+        help="how the scores of all classes were made (default: softmax)",
     )
-    add(
+    results(
         "--background",
         choices=tuple(_BACKGROUNDS),
-        default="none",
-        help="where the background stands among the scores of all classes (default: %(default)s)",
+        help="where the background stands among the scores of all classes (default: none)",
     )
-    add(
-        "--threshold",
-        type=float,
-        default=0.05,
-        help="least score of a class of such a box (default: %(default)s)",
-    )
-    add(
+    results("--threshold", type=float, help="least score of a class of such a box (default: 0.05)")
+    results(
         "--nms-iou",
         type=float,
         metavar="X",
         help="suppress boxes of a class that overlap by more (default: none)",
     )
-    add("--per-image", type=int, metavar="N", help="detections kept of an image (default: all; LVIS: 300)")
-    add_out(parser, "adjusted.json", "file to write")
+    results(
+        "--per-image", type=int, metavar="N", help="detections kept of an image (default: all; LVIS: 300)"
+    )
+    run = parser.add_argument_group("of a run")
+    run.add_argument(
+        "--moments",
+        choices=_MOMENTS,
+        help="whose means and covariances: of training boxes, of the held-out ones of validation, of both, or "
+        "those that predict best (default: auto)",
+    )
+    add_machine(run)
+    add(
+        "--out",
+        type=Path,
+        help=f"file to write (default: adjusted.json; of a run {GEOMETRY}, or METHOD, beside its checkpoint)",
+    )
+    parser.set_defaults(batch_size=None)  # where it is not given
 
 
 def run(arguments: argparse.Namespace, command: str) -> None:
     """Adjust, write, say what to type next."""
-    results, out = arguments.results, arguments.out
-    require_folder(out.parent, "a file to write in a folder, which is made")
-    require(not out.is_dir(), "--out", f"{out}, a folder", "a file to write")
+    path, method = arguments.detector, arguments.method
+    if method is not None:
+        require_choice("--method", method, (_PRIOR, *_METHODS))
+    if path.suffix == ".json":
+        got, legal = (
+            f"{method} with {path}, which has no embeddings",
+            "a run of bisector detect train in its place",
+        )
+        require(method in {None, _PRIOR}, "--method", got, legal)
+        _adjust_results(arguments)
+    else:
+        legal = f"one of {', '.join(_METHODS)}; or bisector detect evaluate {path} --adjust prior"
+        require(method != _PRIOR, "--method", f"prior with {path}, which is no results.json", legal)
+        _fit(arguments)
+
+
+def _require_of(arguments: argparse.Namespace, what: str, names: tuple[str, ...]) -> None:
+    """Raise `ArgumentError` for an option that only the other input reads."""
+    for name in names:
+        flag = f"--{name.replace('_', '-')}"
+        require(getattr(arguments, name) is None, flag, f"it with {arguments.detector}", f"it with {what}")
+
+
+def _adjust_results(arguments: argparse.Namespace) -> None:
+    results, out = arguments.detector, arguments.out or Path("adjusted.json")
+    _require_of(arguments, "a run", _OF_RUNS)
+    _require_file(out)
     require(results.is_file(), "results", f"{results}, which is not there", "results in COCO's format")
     require(place_of(out) != place_of(results), "--out", f"{out}, which is read", "another file")
-    task = task_of(arguments)
+    task, seed = task_of(arguments), arguments.seed or 0
 
     from bisector.data.tables.class_values import read_class_values
     from bisector.detection.data import load_box_task
     from bisector.measurement.command import command_line
 
-    train = load_box_task(task, arguments.seed, need_images=False).train
+    train = load_box_task(task, seed, need_images=False).train
     counts = train.counts
     if arguments.counts is not None:
         counts = read_class_values(arguments.counts, train.class_names, ["count", "train_count", "boxes"])
-    how = arguments.adjustment or "prior"
-    adjustment = offsets_of(how, counts, arguments.tau, train.class_names, "--adjustment")
+    how, tau = arguments.adjustment or _PRIOR, 1.0 if arguments.tau is None else arguments.tau
+    adjustment = adjustment_of(how, counts, tau, train.class_names, "--adjustment")
     written = write_adjusted(
         results,
         adjustment,
         train,
         out,
-        background=_BACKGROUNDS[arguments.background],
-        activation=arguments.activation,
-        threshold=arguments.threshold,
+        background=_BACKGROUNDS[arguments.background or "none"],
+        activation=arguments.activation or "softmax",
+        threshold=0.05 if arguments.threshold is None else arguments.threshold,
         nms_iou=arguments.nms_iou,
         per_image=arguments.per_image,
     )
     say(f"{adjustment.method}: {adjustment.description}\n{written:,} detections: {out}")
-    options = {**data_options(task), "seed": arguments.seed or None}
+    options = {**data_options(task), "seed": seed or None}
     say(f"Next: {command_line('bisector detect evaluate', str(out), options=options)}")
 
 
-def offsets_of(
-    how: str, counts: "Tensor", tau: float, class_names: tuple[str, ...], flag: str
-) -> "Adjustment":
-    """Return the offsets of the training counts for "prior", or those of a file.
+def _fit(arguments: argparse.Namespace) -> None:
+    """Fit on the true boxes of a run, say what it gains on held-out ones, write it."""
+    path, method = arguments.detector, arguments.method or "geometry"
+    _require_of(arguments, "results.json", _OF_RESULTS)
+    batch_size = 4 if arguments.batch_size is None else arguments.batch_size
+    require_integer("--batch-size", batch_size, least=1)
+
+    from tqdm import tqdm
+
+    from bisector.detection.checkpoint import load_detector
+    from bisector.detection.data import load_box_task
+    from bisector.detection.geometry import class_geometry, fit_boxes, true_boxes, try_boxes
+    from bisector.measurement.command import command_line
+    from bisector.measurement.trials import MOST_CELLS
+    from bisector.posthoc import GeometryAdjustment
+
+    device = device_of(arguments.device)
+    trained = load_detector(path)
+    suffix = _METHODS[method]
+    beside = trained.path.parent / f"{method}{suffix}"
+    out = arguments.out or beside
+    _require_file(out)
+    require(out.suffix == suffix, "--out", out, f"a name that ends with {suffix}")
+    warn("adjust", [trained.unfinished] * bool(trained.unfinished))
+    task = task_of(arguments, trained)
+    seed = trained.seed if arguments.seed is None else arguments.seed
+    splits = load_box_task(task, seed, pixel_range=trained.pixel_range)
+    warn_of_data(splits, "adjust")
+    trained.require_classes(splits.train)
+    network: Any = trained.model.to(device).network
+    require(method == "geometry" or arguments.moments is None, "--moments", method, "--method geometry")
+    held_out = method == "fitted" or arguments.moments == "held-out"
+    total = len(splits.validation) + (0 if held_out else len(splits.train))
+    with tqdm(total=total, unit="picture", file=sys.stderr, dynamic_ncols=True, disable=None) as bar:
+        how: dict[str, Any] = {"batch_size": batch_size, "progress": bar.update}
+        rows = true_boxes(network, splits.validation, **how)
+        geometry = None if held_out else class_geometry(network, splits.train, **how)
+    how = {
+        "method": method,
+        "geometry": geometry,
+        "moments": arguments.moments or "auto",
+        "class_counts": trained.train_counts,
+        "class_names": trained.class_names,
+    }
+    found = fit_boxes(network, rows, seed=seed, **how)
+    if rows.scores.numel() > MOST_CELLS:  # to choose anew in every fold takes five times as long as the fit
+        how |= {"moments": found.moments} if isinstance(found, GeometryAdjustment) else {}
+        how |= {"penalty": found.settings["penalty"]} if method == "fitted" else {}
+    found = _told(found, rows, *try_boxes(network, rows, seed=seed, **how), trained, splits.validation.name)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    found.save(out)
+    say(f"Adjustment: {out}")
+    given = data_options(task) if arguments.data is not None else {}
+    adjust = "geometry" if place_of(out) == place_of(trained.path.parent / GEOMETRY) else str(out)
+    options = {**given, "seed": arguments.seed, "adjust": adjust}
+    say(f"Next: {command_line('bisector detect evaluate', str(path), options=options)}")
+
+
+def _told(
+    found: "BaseAdjustment",
+    rows: "TrueBoxes",
+    predictions: "Tensor",
+    trials: "Trials",
+    trained: "TrainedDetector",
+    part: str,
+) -> "BaseAdjustment":
+    """Print what a fit gains on true boxes that it has not seen; return it with that in its description."""
+    from dataclasses import replace
+
+    from bisector.measurement.next_step import points
+    from bisector.metrics.summary import fairness, fairness_changes
+    from bisector.posthoc import GeometryAdjustment
+    from bisector.report.adjustment import format_adjustment
+
+    (trial,) = trials.tried
+    told = (
+        f"{found.description}; balanced accuracy of {trials.on} held out from it: "
+        f"{100 * trials.balanced_accuracy:.1f} % before, {100 * trial.balanced_accuracy:.1f} % after, "
+        f"{points(trial.gain)}" + ", so it lowers it" * (trial.gain.value < 0)
+    )
+    old, labels, counts = rows.scores.argmax(1), rows.labels, trained.train_counts
+    before, after = (fairness(one, labels, len(counts), counts) for one in (old, predictions))
+    changes = fairness_changes(old, predictions, labels, len(counts), counts)
+    say(f"{found.method}: {told}")
+    if isinstance(found, GeometryAdjustment):
+        say(f"Fitted: {found.meaning}")
+    say(f"\n{format_adjustment(before, after, changes)}\n")
+    say(f"{trials.on} of {part}, each adjusted by what was fitted on the other four fifths\n")
+    if trial.gain.value < 0:
+        lowers = "this lowers" if trial.harms else "this may lower"
+        warn("adjust", [f"{lowers} the balanced accuracy of true boxes: {points(trial.gain)}"])
+    return replace(found, description=told)  # type: ignore[type-var]
+
+
+def _require_file(out: Path) -> None:
+    require_folder(out.parent, "a file to write in a folder, which is made")
+    require(not out.is_dir(), "--out", f"{out}, a folder", "a file to write")
+
+
+def adjustment_of(
+    how: str,
+    counts: "Tensor",
+    tau: float,
+    class_names: tuple[str, ...],
+    flag: str,
+    trained: "TrainedDetector | None" = None,
+) -> "BaseAdjustment":
+    """Return the offsets of the training counts for "prior", what a file holds, or the "geometry" of a detector.
 
     Raises:
-        ArgumentError: the file is not there, or of other classes.
+        ArgumentError: the file is not there, of other classes or of another detector, or there is no detector.
     """
     from bisector.data.tables.scores import require_same_classes
-    from bisector.posthoc import Adjustment, offsets_from_counts
+    from bisector.posthoc import load_adjustment, offsets_from_counts
 
-    if how == "prior":
+    if how == _PRIOR:
         return offsets_from_counts(counts, tau, class_names)
-    file = Path(how)
-    require(file.is_file(), flag, f"{how}, which is not there", "prior, or an adjustment.json")
-    found = Adjustment.load(file)
-    same = len(found.offsets) == len(class_names)
-    require(same, flag, f"{len(found.offsets)} classes", f"the {len(class_names)} of the data")
+    file, legal = Path(how), "prior, or an adjustment.json"
+    if trained is None:
+        needs = "a run in the place of the results: a geometry asks for the embeddings of the boxes"
+        require(how != "geometry" and file.suffix != ".safetensors", flag, how, needs)
+    elif how == "geometry":
+        file = trained.path.parent / GEOMETRY
+        legal = f"what bisector detect adjust {trained.path.parent} leaves"
+    require(file.is_file(), flag, f"{file}, which is not there", legal)
+    found = load_adjustment(file)
+    classes, own = found.num_classes, len(class_names)
+    require(classes == own, flag, f"{classes} classes", f"the {own} of the data")
     if found.class_names:
         require_same_classes(flag, found.class_names, class_names)
+    if trained is not None:
+        rois: Any = trained.model.network.roi_heads
+        rois.box_predictor.require_fitting(found)
     return found
 
 
 def write_adjusted(
     results: Path,
-    adjustment: "Adjustment",
+    adjustment: "BaseAdjustment",
     boxes: "BoxSet",
     out: Path,
     *,

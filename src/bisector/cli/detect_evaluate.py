@@ -6,11 +6,10 @@ format. --adjust moves its class boundaries first.
 
 import argparse
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bisector.cli.detect_adjust import offsets_of, write_adjusted
+from bisector.cli.detect_adjust import adjustment_of, write_adjusted
 from bisector.cli.detect_options import (
     DETECTIONS,
     PAGE,
@@ -29,10 +28,12 @@ from bisector.errors import require, require_integer
 from bisector.files import place_of
 
 if TYPE_CHECKING:
+    import torch
+
     from bisector.data.boxes import BoxSet
     from bisector.detection.checkpoint import TrainedDetector
     from bisector.detection.evaluation import Detections
-    from bisector.posthoc import Adjustment
+    from bisector.posthoc import BaseAdjustment
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,8 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--adjust",
-        metavar="prior|FILE",
-        help="add class offsets: those of the training counts, or of an adjustment.json",
+        metavar="prior|geometry|FILE",
+        help="move the class boundaries: by offsets of the training counts or of an adjustment.json; of a run also "
+        "by the geometry that bisector detect adjust left beside it, or a .safetensors elsewhere",
     )
     add("--tau", type=float, default=1.0, help="strength of --adjust prior (default: %(default)s)")
     add_machine(parser)
@@ -88,21 +90,21 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         trained.require_classes(truth)
         trained.detect_like(truth)
         counts, image_counts = trained.train_counts, trained.train_image_counts
-    adjustment = None
+    adjustment = adjusting = None
     if arguments.adjust is not None:
-        adjustment = offsets_of(arguments.adjust, counts, arguments.tau, truth.class_names, "--adjust")
+        given = (arguments.adjust, counts, arguments.tau, truth.class_names, "--adjust")
+        adjustment = adjustment_of(*given, trained)
+        adjusting = f"{adjustment.method}, {adjustment.description}"
     if trained is None:
         found = _stored(path, truth, adjustment, out / DETECTIONS)
     else:
         out.mkdir(parents=True, exist_ok=True)
-        trained.model.to(device)
-        found = _detected(trained, truth, adjustment, arguments.batch_size)
+        found = _detected(trained, truth, adjustment, device, arguments.batch_size)
     scores = evaluate_boxes(truth, found, train_counts=counts, train_image_counts=image_counts)
     classified = None
-    if trained is not None and adjustment is None:  # it is asked without the offsets
+    if trained is not None:
         network, frequency = trained.model.network, scores.class_frequency
         classified = classify_truth(network, truth, frequency, batch_size=arguments.batch_size)
-    adjusting = None if adjustment is None else f"{adjustment.method}, {adjustment.description}"
     result = BoxResult(
         head=str(path) if trained is None else trained.head,
         seed=seed,
@@ -114,6 +116,8 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         adjustment=adjusting,
     )
     notes = [] if adjusting is None else [f"Adjusted: {adjusting}"]
+    if part == "validation" and trained is not None and arguments.adjust not in {None, "prior"}:
+        notes.append("Where the adjustment was fitted on these very boxes, the scores flatter.")
     finish(result, found, truth, out, command, f"{result.head} on {truth.name}", notes=notes)
 
 
@@ -131,7 +135,7 @@ def _require_out(out: Path, detector: Path) -> None:
 
 
 def _stored(
-    path: Path, truth: "BoxSet", adjustment: "Adjustment | None", adjusted: Path
+    path: Path, truth: "BoxSet", adjustment: "BaseAdjustment | None", adjusted: Path
 ) -> "list[Detections]":
     """What a file holds, with class offsets where there are any."""
     from bisector.detection.evaluation import read_detections
@@ -147,15 +151,18 @@ def _stored(
 
 
 def _detected(
-    trained: "TrainedDetector", truth: "BoxSet", adjustment: "Adjustment | None", batch_size: int
+    trained: "TrainedDetector",
+    truth: "BoxSet",
+    adjustment: "BaseAdjustment | None",
+    device: "torch.device | None",
+    batch_size: int,
 ) -> "list[Detections]":
-    """What the model detects, with class offsets where there are any."""
+    """What the model detects, and from now on decides, with an adjustment where there is one."""
     from tqdm import tqdm
 
-    from bisector.detection.predict import adjusted_scores, detect
+    from bisector.detection.predict import detect
 
-    network = trained.model.network
-    offsets = nullcontext() if adjustment is None else adjusted_scores(network, adjustment)
-    bar = tqdm(total=len(truth), unit="picture", file=sys.stderr, dynamic_ncols=True, disable=None)
-    with bar, offsets:
+    network: Any = trained.model.to(device).network
+    network.roi_heads.box_predictor.adjustment = adjustment
+    with tqdm(total=len(truth), unit="picture", file=sys.stderr, dynamic_ncols=True, disable=None) as bar:
         return detect(network, truth, batch_size=batch_size, progress=bar.update)

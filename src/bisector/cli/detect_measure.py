@@ -168,4 +168,12 @@ def _steps(steps: "Sequence[Step]", task: BoxTask, model: str) -> "list[Step]":
         "amount": f"{train} --head igam",
         "compare": f"{train} --head normalized-softmax",
     }
-    return [replace(step, command=commands.get(step.key, step.command)) for step in steps]
+    for method in ("prior", "fitted", "geometry"):
+        fit = command_line("bisector detect adjust", model, options={**data, "method": method})
+        commands[f"adjust {method}"] = evaluate if method == "prior" else fit
+
+    def own(step: "Step") -> str:
+        tried = step.command.rpartition(" ")[2]  # the method of the step that moves boundaries
+        return commands.get(step.key, commands.get(f"{step.key} {tried}", step.command))
+
+    return [replace(step, command=own(step)) for step in steps]

@@ -33,7 +33,7 @@ def add_data(parser: argparse.ArgumentParser, *, required: bool) -> None:
     add_options(parser, BoxTask, without=("data",))
 
 
-def add_machine(parser: argparse.ArgumentParser) -> None:
+def add_machine(parser: "argparse._ActionsContainer") -> None:
     """Add the flags of what runs a trained model."""
     parser.add_argument("--device", help="that computes: cpu, cuda, cuda:1 (default: a GPU if there is one)")
     parser.add_argument(

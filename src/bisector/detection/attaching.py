@@ -113,10 +113,14 @@ def detach(model: Model) -> Model:
     torchvision's `FastRCNNPredictor`. Margins, meters and losses of ours are gone.
 
     Raises:
-        ArgumentError: no head of ours is attached.
+        ArgumentError: no head of ours is attached, or it decides with an adjustment, which a plain model cannot.
     """
     stages = [old for old in _stages(model) if isinstance(old, MarginRoIHeads)]
     require(bool(stages), "model", f"{type(model).__name__} without a head of ours", "an attached one")
+    adjusted = any(old.box_predictor.adjusted for old in stages)
+    require(
+        not adjusted, "model", "one that decides with an adjustment", "box_predictor.adjustment = None before"
+    )
     kinds = [RoIHeads if type(old) is MarginRoIHeads else type(old).__bases__[1] for old in stages]
     pairs = zip(stages, kinds, strict=True)
     return _replaced(

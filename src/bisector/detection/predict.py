@@ -1,7 +1,6 @@
 """What a detector finds in a set of pictures, and what it makes of the true boxes."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +16,7 @@ from bisector.detection.evaluation.evaluate import classify_predicted
 from bisector.detection.roi_heads import evaluating
 from bisector.errors import require
 from bisector.information.distributed import several_processes
-from bisector.posthoc import Adjustment, adjust_scores
+from bisector.posthoc.detections import adjust_logits
 
 Item = TypeVar("Item")
 
@@ -74,28 +73,23 @@ def detect(
     return found
 
 
-@contextmanager
-def adjusted_scores(network: Any, adjustment: Adjustment) -> Iterator[None]:
-    """Let a torchvision R-CNN score with class offsets, for as long as the context lasts.
+def embed_targets(
+    network: Any, images: Sequence[Tensor], targets: Sequence[Mapping[str, Any]]
+) -> tuple[Tensor, Tensor]:
+    """Return the (n, D) embeddings and (n,) labels of true boxes: what the classifier sees of exact boxes.
 
-    Among the classes the scores of a box move as `bisector.posthoc.adjust_scores` says; what they have together,
-    and the background's, stays. It is done before thresholds and suppression, as in a model that was trained so.
-
-    Raises:
-        ArgumentError: at the first picture, if the number of classes does not fit.
+    Images and targets are those that torchvision's detectors train on; labels count from 1.
     """
-
-    def move(module: object, inputs: object, outputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        logits, deltas = outputs
-        scores = adjust_scores(logits.float().softmax(-1), adjustment, background=0)
-        # Their softmax is they themselves.
-        return scores.clamp_min(torch.finfo(scores.dtype).tiny).log(), deltas
-
-    handle = network.roi_heads.box_predictor.register_forward_hook(move)
-    try:
-        yield
-    finally:
-        handle.remove()
+    device = next(network.parameters()).device
+    own = [{name: target[name].to(device) for name in ("boxes", "labels")} for target in targets]
+    with evaluating(network):
+        batch, own = network.transform([image.to(device) for image in images], own)
+        features = network.backbone(batch.tensors)
+        if isinstance(features, Tensor):
+            features = {"0": features}
+        boxes = [target["boxes"] for target in own]
+        found = network.roi_heads.embed_boxes(features, boxes, batch.image_sizes)
+    return found, torch.cat([target["labels"] for target in own])
 
 
 def embed_truth(
@@ -117,19 +111,14 @@ def embed_truth(
     for positions, batch in zip(batches.positions, batches, strict=True):
         if not len(positions):
             continue
-        targets = [{name: t[name].to(device) for name in ("boxes", "labels")} for t in batch.targets]
-        with evaluating(network):
-            images, targets = network.transform(pixels([image.to(device) for image in batch.images]), targets)
-            features = network.backbone(images.tensors)
-            if isinstance(features, Tensor):
-                features = {"0": features}
-            found = network.roi_heads.embed_boxes(features, [t["boxes"] for t in targets], images.image_sizes)
+        images = pixels([image.to(device) for image in batch.images])
+        embeddings, labels = embed_targets(network, images, batch.targets)
         names = [
             f"{boxes[index].file}#{annotation}"
             for index in positions.tolist()
             for annotation in boxes[index].ids[~boxes[index].crowd].tolist()
         ]
-        yield found, torch.cat([target["labels"] for target in targets]), names
+        yield embeddings, labels, names
 
 
 def class_logits(network: Any, embeddings: Tensor) -> Tensor:  # (n, D) -> (n, C)
@@ -144,15 +133,20 @@ def classify_truth(
 ) -> BoxAccuracy | None:
     """Return how well a detector classifies the ground-truth boxes; None where there is one class alone.
 
-    A detector that finds little has an AP near 0 for every class; given the boxes, its classes can be compared. Of
-    several processes each looks at its share, and all return what all found. `how` goes to `embed_truth`.
+    It decides as at inference: with the adjustment of its predictor, where there is one. A detector that finds
+    little has an AP near 0 for every class; given the boxes, its classes can be compared. Of several processes each
+    looks at its share, and all return what all found. `how` goes to `embed_truth`.
     """
     if len(boxes.class_names) == 1:
         return None
     found = [(torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long))]
+    adjustment = network.roi_heads.box_predictor.adjustment
     with torch.no_grad():
         for embeddings, labels, _ in embed_truth(network, boxes, **how):
-            found.append((class_logits(network, embeddings).argmax(dim=1).cpu() + 1, labels.cpu()))
+            logits = class_logits(network, embeddings)
+            if adjustment is not None:
+                logits = adjust_logits(logits.float(), adjustment, embeddings=embeddings)
+            found.append((logits.argmax(dim=1).cpu() + 1, labels.cpu()))
     predictions, labels = (torch.cat(column) for column in zip(*gathered(found), strict=True))
     return classify_predicted(predictions, labels, len(boxes.class_names), frequency)
 

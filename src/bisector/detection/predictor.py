@@ -1,6 +1,7 @@
 """The last layers of an R-CNN's box branch: the scores of a head at inference, its loss in training, and plain."""
 
 import math
+import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self
 
@@ -8,8 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bisector.errors import require
 from bisector.functional.cosine import SHORTEST
 from bisector.heads import CosineHead, Head, LinearSoftmax
+from bisector.posthoc import BaseAdjustment
+from bisector.posthoc.detections import adjust_logits
+
+MARK = "classifier_crc32"
+"""The entry of an adjustment's settings that says on which classifier it was fitted."""
 
 
 class Scores(nn.Module):
@@ -107,10 +114,12 @@ class BoxPredictor(nn.Module):
             embeddings, and its logits are NaN where no loss may be computed from them.
         embeddings: (N, D), of each call in this step.
         plain: whether the loss is the one that torchvision computes, bit by bit.
+        adjusted: whether there is an `adjustment`.
     """
 
     # TorchScript exports the scores, not the loss.
-    __jit_ignored_attributes__ = ("head", "embeddings")
+    __jit_ignored_attributes__ = ("head", "embeddings", "_adjustment")
+    __jit_unused_properties__ = ("adjustment", "mark")
 
     def __init__(self, head: Head, bbox_pred: nn.Linear, objectness: nn.Linear | None = None) -> None:
         super().__init__()
@@ -122,9 +131,46 @@ class BoxPredictor(nn.Module):
         self.plain = objectness is None and _is_plain(head)
         self.catching = False
         self.embeddings: list[Tensor] = []
+        self.adjusted = False
+        self._adjustment: BaseAdjustment | None = None
         self.register_load_state_dict_post_hook(_tie)  # type: ignore[no-untyped-call]
 
+    @property
+    def adjustment(self) -> BaseAdjustment | None:
+        """What moves the classes in evaluation mode, before thresholds and suppression; None for nothing.
+
+        Among the C classes the scores of a box move as `bisector.posthoc.adjust_scores` says; what they have
+        together, and the background's, stays. Training does not see it, and a state dict does not hold it.
+
+        Raises:
+            ArgumentError: `require_fitting` refuses what is set.
+        """
+        return self._adjustment
+
+    @adjustment.setter
+    def adjustment(self, given: BaseAdjustment | None) -> None:
+        if given is not None:
+            self.require_fitting(given)
+        self._adjustment, self.adjusted = given, given is not None
+
+    @torch.jit.unused
+    def require_fitting(self, given: BaseAdjustment) -> None:
+        """Raise `ArgumentError` for one that is of other classes, or was fitted on another detector."""
+        classes, own = given.num_classes, self.num_outputs - 1
+        legal = f"one of {own}, without the background"
+        require(classes == own, "adjustment", f"one of {classes} classes", legal)
+        mark = given.settings.get(MARK, self.mark)
+        legal = "one of this detector: its embeddings are its own"
+        require(mark == self.mark, "adjustment", "one that was fitted on another detector", legal)
+
+    @property
+    def mark(self) -> float:
+        """A number by which the classifier's weights are known again, the CRC-32 of their bytes."""
+        weight = self.head.weight.detach().cpu().float().contiguous()
+        return float(zlib.crc32(weight.numpy().tobytes()))
+
     def __prepare_scriptable__(self) -> Self:
+        require(not self.adjusted, "adjustment", "one in a model for TorchScript", "None")
         self.head.scripted_elsewhere = True  # by cls_score
         return self
 
@@ -137,7 +183,17 @@ class BoxPredictor(nn.Module):
             logits = torch.full([x.shape[0], self.num_outputs], math.nan, device=x.device)
         else:
             logits = self.cls_score(x)
+        if self.adjusted and not self.training:
+            logits = self._move(logits, x)
         return logits, self.bbox_pred(x).repeat(1, self.copies)
+
+    @torch.jit.unused
+    def _move(self, logits: Tensor, x: Tensor) -> Tensor:
+        assert self._adjustment is not None
+        traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        traced = traced and self._adjustment.needs_embeddings
+        require(not traced, "adjustment", "a geometry in a model to be exported", "None, or class offsets")
+        return adjust_logits(logits, self._adjustment, background=0, embeddings=x)
 
     @torch.jit.unused
     def _keep(self, x: Tensor) -> None:

@@ -1,8 +1,9 @@
 """ClassGeometry: where every class lies in the space of embeddings, how wide it is, and which others it touches."""
 
+import copy
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -207,6 +208,19 @@ class ClassGeometry:
         meter.update(embeddings, labels)
         return self._with(meter)
 
+    def shrunk(self, kappa: float) -> "ClassGeometry":
+        """Return the geometry of the same rows with another `kappa`; what does not depend on it is shared.
+
+        Raises:
+            ArgumentError: kappa is not above 0.
+        """
+        other = copy.copy(self)
+        other.kappa = kappa if kappa == math.inf else require_number("kappa", kappa, above=0)
+        other._volumes, other._kept = {}, {}
+        for name in ("log_volume", "amount"):
+            other.__dict__.pop(name, None)
+        return other
+
     def _with(self, meter: InformationMeter) -> "ClassGeometry":
         return ClassGeometry(
             meter, kappa=self.kappa, ridge=self.ridge, dof=self.dof, memory_budget=self.memory_budget
@@ -323,14 +337,7 @@ class ClassGeometry:
 
         The second term is what two means of so few rows lie apart on average where the classes are the same.
         """
-        distance = torch.full((self.num_classes,), math.nan, dtype=torch.float64, device="cpu")
-        neighbour = torch.full((self.num_classes,), -1, dtype=torch.int64, device="cpu")
-        if len(self._present) > 1:
-            for rows, corrected in self._between():
-                found = corrected.min(1)
-                here = self._present[rows]
-                distance[here], neighbour[here] = found.values, self._present[found.indices]
-        return Nearest(distance, neighbour)
+        return self._means_under_w.nearest()
 
     def overlap(self, k: int = 20) -> Overlap:
         """Return the k pairs of classes whose densities overlap most.
@@ -343,7 +350,7 @@ class ClassGeometry:
         require_integer("k", k, least=1)
         best = torch.empty(0, dtype=torch.float64, device="cpu")
         pairs = torch.empty(0, 2, dtype=torch.int64, device="cpu")
-        for rows, corrected in self._between():
+        for rows, corrected in self._means_under_w.between():
             first = torch.arange(rows.start, rows.stop, device="cpu")[:, None].expand_as(corrected)
             second = torch.arange(len(self._present), device="cpu").expand_as(corrected)
             upper = second > first
@@ -360,32 +367,19 @@ class ClassGeometry:
     def _prepare(self) -> None:
         """Read the meter: counts, means, W."""
         self._moments: dict[int, Moments] = dict(self._meter.moments())
-        self._present = torch.tensor(sorted(self._moments), dtype=torch.int64, device="cpu")
-        self._counts = torch.zeros(self.num_classes, dtype=torch.float64, device="cpu")
-        self._means = torch.full((self.num_classes, self.dim), math.nan, dtype=torch.float64, device="cpu")
         self._volumes: dict[int, float] = {}
         self._kept: dict[int, _Factor] = {}
-        pooled = torch.zeros(self.dim, self.dim, dtype=torch.float64, device="cpu")
-        rows = 0.0
-        for c, moments in self._moments.items():
-            self._counts[c], self._means[c] = moments.count, moments.mean
-            if moments.count > 1:
-                pooled += _full(moments) * (moments.count / (moments.count - 1))
-                rows += moments.count
-        require(rows > 0, "embeddings", "no class with two rows", "at least one, for a covariance")
-        pooled /= rows
-        spread = float(pooled.trace()) / self.dim
-        require(spread > 0, "embeddings", "equal rows within every class", "rows that differ")
-        self._pooled = (1 - self.ridge) * pooled
-        self._pooled.diagonal().add_(self.ridge * spread)
-        factor = torch.linalg.cholesky(self._pooled)
-        self._pooled_volume = float(factor.diagonal().log().sum())
-        # The transpose of L^-1, so that rows are whitened by a product.
-        identity = torch.eye(self.dim, dtype=torch.float64, device="cpu")
-        self._whiten = torch.linalg.solve_triangular(factor, identity, upper=False).T.contiguous()
-        # Rows are whitened about the middle of the means, so that no digits are lost to what all have in common.
-        self._centre = self._means[self._present].mean(0)
-        self._white_means = (self._means - self._centre) @ self._whiten
+        held = self._means_under_w = _MeansUnderW(
+            self._moments.items(), self.num_classes, self.dim, ridge=self.ridge
+        )
+        self._present, self._counts, self._means, self._pooled = (
+            held.present,
+            held.counts,
+            held.means,
+            held.pooled,
+        )
+        self._pooled_volume, self._whiten = held.volume, held.whiten
+        self._centre, self._white_means = held.centre, held.white_means
 
     def _weight(self, moments: Moments) -> float:
         """Return what the scatter matrix of a class is multiplied by in its covariance: n S = n / (n - 1) M2."""
@@ -445,19 +439,6 @@ class ClassGeometry:
                 found[places] = self._factor(c).squared(white[places // classes.shape[1]])
         return found.view(classes.shape)
 
-    def _between(self) -> Iterator[tuple[slice, Tensor]]:
-        """Yield blocks of the noise-corrected squared distances between the means under W, infinite to itself."""
-        white = self._white_means[self._present]
-        noise = self.dim / self._counts[self._present]
-        lengths = white.square().sum(1)
-        step = max(1, _PAIR_ROWS // max(len(white), 1))
-        for start in range(0, len(white), step):
-            rows = slice(start, min(start + step, len(white)))
-            squared = lengths[rows, None] + lengths - 2 * white[rows] @ white.T
-            corrected = squared.clamp_min_(0) - noise[rows, None] - noise
-            corrected.diagonal(start).fill_(math.inf)
-            yield rows, corrected
-
     def _bhattacharyya(self, i: int, j: int) -> float:
         """Return the coefficient of two classes: the integral of the root of the product of their densities."""
         lower = torch.linalg.cholesky((self.covariance(i) + self.covariance(j)) / 2)
@@ -467,6 +448,97 @@ class ClassGeometry:
         volume = float(lower.diagonal().log().sum())
         volumes = float(self.log_volume[i] + self.log_volume[j]) / 2
         return math.exp(-float(deviation.square().sum()) / 8 - (volume - volumes))
+
+
+def nearest_means(
+    classes: Iterable[tuple[int, Moments]],
+    num_classes: int,
+    dim: int,
+    *,
+    ridge: float = 0.05,
+) -> Nearest:
+    """Return what `ClassGeometry.nearest` does, from one look at the moments of the classes.
+
+    Only means and W are kept, `C D + D^2` numbers some times over; no class' own covariance is.
+
+    Args:
+        classes: each class with a row, and its moments, as `InformationMeter.moments` yields them.
+        num_classes: C.
+        dim: D.
+        ridge: in (0, 1].
+
+    Raises:
+        ArgumentError: no class has two rows, or within every class all rows are the same.
+    """
+    return _MeansUnderW(classes, num_classes, dim, ridge=ridge).nearest()
+
+
+class _MeansUnderW:
+    """Counts and means of classes, the covariance W that they share, and how far apart the means lie under it."""
+
+    def __init__(
+        self, classes: Iterable[tuple[int, Moments]], num_classes: int, dim: int, *, ridge: float
+    ) -> None:
+        self.counts = torch.zeros(num_classes, dtype=torch.float64, device="cpu")
+        self.means = torch.full((num_classes, dim), math.nan, dtype=torch.float64, device="cpu")
+        summed, rows = Packed(dim), 0.0
+        held: list[Tensor] = []  # of small classes, to be added together
+
+        def add_held() -> None:
+            if held:
+                summed.add_rows_(torch.cat(held))
+                held.clear()
+
+        for c, moments in classes:
+            self.counts[c], self.means[c] = moments.count, moments.mean
+            if moments.count > 1:
+                weight = moments.count / (moments.count - 1)
+                if isinstance(moments.scatter, Packed):
+                    summed.values.add_(moments.scatter.values, alpha=weight)
+                else:
+                    held.append(moments.scatter.rows() * weight**0.5)
+                    if sum(map(len, held)) >= dim:
+                        add_held()
+                rows += moments.count
+        add_held()
+        require(rows > 0, "embeddings", "no class with two rows", "at least one, for a covariance")
+        spread = summed.trace / rows / dim
+        require(spread > 0, "embeddings", "equal rows within every class", "rows that differ")
+        self.present = self.counts.nonzero().flatten()
+        self.pooled = summed.gram() * ((1 - ridge) / rows)
+        self.pooled.diagonal().add_(ridge * spread)
+        factor = torch.linalg.cholesky(self.pooled)
+        self.volume = float(factor.diagonal().log().sum())
+        # The transpose of L^-1, so that rows are whitened by a product.
+        identity = torch.eye(dim, dtype=torch.float64, device="cpu")
+        self.whiten = torch.linalg.solve_triangular(factor, identity, upper=False).T.contiguous()
+        # Rows are whitened about the middle of the means, so that no digits are lost to what all have in common.
+        self.centre = self.means[self.present].mean(0)
+        self.white_means = (self.means - self.centre) @ self.whiten
+
+    def nearest(self) -> Nearest:
+        """See `ClassGeometry.nearest`."""
+        distance = torch.full_like(self.counts, math.nan)
+        neighbour = torch.full(self.counts.shape, -1, dtype=torch.int64, device="cpu")
+        if len(self.present) > 1:
+            for rows, corrected in self.between():
+                found = corrected.min(1)
+                here = self.present[rows]
+                distance[here], neighbour[here] = found.values, self.present[found.indices]
+        return Nearest(distance, neighbour)
+
+    def between(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield blocks of the noise-corrected squared distances between the means under W, infinite to itself."""
+        white = self.white_means[self.present]
+        noise = white.shape[1] / self.counts[self.present]
+        lengths = white.square().sum(1)
+        step = max(1, _PAIR_ROWS // max(len(white), 1))
+        for start in range(0, len(white), step):
+            rows = slice(start, min(start + step, len(white)))
+            squared = lengths[rows, None] + lengths - 2 * white[rows] @ white.T
+            corrected = squared.clamp_min_(0) - noise[rows, None] - noise
+            corrected.diagonal(start).fill_(math.inf)
+            yield rows, corrected
 
 
 class _Factor(NamedTuple):

@@ -3,8 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from torch import Tensor
+
+from bisector.errors import missing_extra
 
 FEWEST = 13
 """Rows below which no amount says much about its class, whatever the dimension; see `fewest_rows`."""
@@ -20,6 +23,9 @@ DRAWN_ROW = 16
 
 _LEAST_DRAWN = 2**26
 """Bytes that the rows drawn may take whatever else is held, where there is no budget."""
+
+_FEWEST_ERRORS = 5
+"""Errors of a class below which nothing is said of where they go."""
 
 _NAMED = 5
 _LONGEST = 40  # letters of a name
@@ -109,6 +115,12 @@ class ClassMeasure:
         equal_amount: the amount on as many random rows as of every other class; NaN with fewer.
         error_bound: bits that the amount is off by at most; 0 where it is exact, NaN where no bound is known.
         error_estimate: bits that it may be off by where no bound is known, an estimate that can be exceeded.
+        neighbour: name of the class whose mean is nearest; empty where there is none.
+        squared_distance: to that mean, noise-corrected, so that it may be below 0: see
+            `bisector.information.geometry.ClassGeometry.nearest`.
+        taken_for_neighbour: tested rows that were predicted to be of that class.
+        false_positives: tested rows of other classes that were predicted to be of this one.
+        intrinsic_dimension: directions that as many random rows as of every other class spread in; NaN with fewer.
     """
 
     name: str
@@ -120,12 +132,70 @@ class ClassMeasure:
     equal_amount: float = math.nan
     error_bound: float = 0.0
     error_estimate: float = math.nan
+    neighbour: str = ""
+    squared_distance: float = math.nan
+    taken_for_neighbour: int = 0
+    false_positives: int = 0
+    intrinsic_dimension: float = math.nan
+
+    @property
+    def errors(self) -> int:
+        """Tested rows that were predicted to be of another class."""
+        return self.tested - round(self.accuracy * self.tested) if self.tested else 0
 
 
 def hardest(classes: Sequence[ClassMeasure]) -> list[ClassMeasure]:
     """The classes with an accuracy, the lowest first; of equal ones the one with the higher loss."""
     known = [one for one in classes if math.isfinite(one.accuracy)]
     return sorted(known, key=lambda one: (one.accuracy, -one.loss if math.isfinite(one.loss) else 0.0))
+
+
+def hard_with_neighbour(classes: Sequence[ClassMeasure], most: int = 5) -> list[tuple[ClassMeasure, bool]]:
+    """The hardest classes, and of each whether it is hard because its neighbour is near.
+
+    Hard is a class that is less accurate than the mean of all, and has a neighbour. That the neighbour is why is
+    said where all of this holds: it is no further away than those of half of the classes; the class has 5 errors or
+    more; more than half of them go to the neighbour, at least twice the share of those of the classes that have
+    another neighbour, and more than that share would bring by chance (binomial test, 5 %): what a model takes all
+    classes for explains nothing by being near.
+
+    Args:
+        classes: all that were measured.
+        most: of the hardest.
+
+    Raises:
+        MissingExtraError: without scipy.
+
+    >>> rows = [("horse", 0.5, 4, "deer", 8, 0), ("deer", 1.0, 4, "horse", 0, 9), ("ship", 0.6, 90, "car", 1, 7)]
+    >>> classes = [ClassMeasure(n, 50, 20, 9.0, a, 0.1, neighbour=to, squared_distance=d, taken_for_neighbour=k,
+    ...            false_positives=f) for n, a, d, to, k, f in rows]
+    >>> classes.append(ClassMeasure("car", 50, 20, 9.0, 0.9, 0.1, false_positives=2))
+    >>> [(one.name, near) for one, near in hard_with_neighbour(classes)]
+    [('horse', True), ('ship', False)]
+    """
+    ranked = hardest(classes)
+    mean = sum(one.accuracy for one in ranked) / max(1, len(ranked))
+    hard = [one for one in ranked if one.accuracy < mean and one.neighbour][:most]
+    middle = median([d for one in classes if math.isfinite(d := one.squared_distance)] or [math.nan])
+    return [(one, one.squared_distance <= middle and _drawn_there(one, classes)) for one in hard]
+
+
+def _drawn_there(one: ClassMeasure, classes: Sequence[ClassMeasure]) -> bool:
+    """Whether most errors of a class go to its neighbour, and more than of classes that are not near it."""
+    try:
+        from scipy.special import bdtrc
+    except ImportError:
+        raise missing_extra("scipy", "measure") from None
+    taken, errors = one.taken_for_neighbour, one.errors
+    if errors < _FEWEST_ERRORS or 2 * taken <= errors:
+        return False
+    attracted = [other for other in classes if other.neighbour == one.neighbour]  # to the same, this one too
+    neighbour = next(other for other in classes if other.name == one.neighbour)
+    elsewhere = sum(other.errors for other in classes) - neighbour.errors - sum(k.errors for k in attracted)
+    from_afar = neighbour.false_positives - sum(k.taken_for_neighbour for k in attracted)
+    share = from_afar / elsewhere if elsewhere else 0.0
+    share = max(share, 1 / (sum(other.count > 0 for other in classes) - 1))
+    return taken >= 2 * share * errors and bool(bdtrc(taken - 1, errors, share) < 0.05)
 
 
 def small_note(classes: Sequence[ClassMeasure], dimensions: int) -> str:

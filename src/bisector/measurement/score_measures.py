@@ -1,4 +1,4 @@
-"""What the amounts and the counts of the classes say of a score: the statistics of every score."""
+"""What the amounts, the counts and the geometry of the classes say of a score: the statistics of every score."""
 
 import math
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from bisector.statistics.regression import NestedRegression, nested_regression
 from bisector.statistics.relation import Relation, relate
 
 AMOUNT, COUNT, EQUAL = "amount", "log count", "equal amount"
+NEAREST, DIMENSION = "distance to the nearest class", "intrinsic dimension"
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Relationship:
     """How one quantity of the classes goes with a score.
 
     Args:
-        quantity: `"amount"`, `"log count"` or `"equal amount"`.
+        quantity: `"amount"`, `"log count"`, `"equal amount"`, `"distance to the nearest class"`, squared, or
+            `"intrinsic dimension"`.
         given: what its partial correlation holds fixed.
         relation: the correlations.
         adds: what the quantity explains beyond the one held fixed.
@@ -42,7 +44,7 @@ class ScoreMeasure:
         source: the rows or the file it comes from.
         percent: whether it is a fraction that is shown in percent.
         values: (C,), NaN of a class that has none.
-        relationships: with the amount, the log count and the equal amount, where there are equal amounts.
+        relationships: with each quantity that is known of three classes or more.
         bias: variance over the classes, in percentage points squared, or in the square of the score's unit.
         bias_corrected: of an accuracy, the same without what few tested rows bring by chance; else NaN.
         classes: that have an amount and the score.
@@ -82,7 +84,7 @@ def measure_scores(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> list[ScoreMeasure]:
-    """Relate accuracy, where classes have one, and every score that was brought to the amounts and the counts.
+    """Relate accuracy, where classes have one, and every score that was brought to what was measured of them.
 
     The classes are what varies: intervals are over classes drawn again. Only classes with rows take part.
 
@@ -128,7 +130,15 @@ def _measure(
     count = _column([math.log(one.count) if one.count else math.nan for one in classes])
     amount = _column([one.amount for one in classes])
     equal = _column([one.equal_amount for one in classes])
-    pairs = ((AMOUNT, amount, COUNT, count), (COUNT, count, AMOUNT, amount), (EQUAL, equal, COUNT, count))
+    distance = _column([one.squared_distance for one in classes])
+    dimension = _column([one.intrinsic_dimension for one in classes])
+    pairs = (
+        (AMOUNT, amount, COUNT, count),
+        (COUNT, count, AMOUNT, amount),
+        (EQUAL, equal, COUNT, count),
+        (NEAREST, distance, COUNT, count),
+        (DIMENSION, dimension, COUNT, count),
+    )
     related = [
         Relationship(
             quantity,

@@ -146,14 +146,11 @@ def try_all(
             failed.append(f"amount: {error}")
     vectors = None if table.vectors is None else table.vectors[rows]
     if own and vectors is not None:
-        # Whose means and covariances are best is asked in every fold, unless that would take minutes.
-        moments = "auto" if cells <= MOST_CELLS else "both" if train_rows(table) else "held-out"
         try:
             found["geometry"] = partial(
                 adjust,
                 method="geometry",
                 geometry=train_geometry(table, rows),
-                moments=moments,
                 class_counts=counts,
                 seed=(seed + 1) % 2**63,
             )

@@ -11,7 +11,7 @@ from torch import Tensor
 from bisector.data.boxes.annotations import image_id, integer_id
 from bisector.data.boxes.picture import corners_of
 from bisector.errors import ArgumentError, missing_extra, require, require_integer, require_number
-from bisector.posthoc.adjustment import Adjustment
+from bisector.posthoc.adjustment import BaseAdjustment
 from bisector.posthoc.detections import Activation, adjust_scores, parts_of
 
 Record = Mapping[str, Any]
@@ -19,7 +19,7 @@ Record = Mapping[str, Any]
 
 def adjust_results(
     records: Sequence[Record],
-    offsets: Adjustment | Tensor,  # (C,)
+    offsets: BaseAdjustment | Tensor,  # (C,)
     category_ids: Sequence[int],  # (C,)
     *,
     background: Any = None,
@@ -42,7 +42,7 @@ def adjust_results(
     Args:
         records: with "image_id" and either "score" and "category_id", or "scores", (C,) or with the background
             (C + 1,), in the order of `category_ids`. All other keys are carried over; "scores" is not.
-        offsets: an `Adjustment`, or (C,) b.
+        offsets: an `Adjustment`, or (C,) b; one that asks for embeddings is refused: a file holds none.
         category_ids: the file's id of each class.
         background: of "scores": the first column (0), the last (-1), or none (None).
         activation: of "scores": "softmax" or "sigmoid".

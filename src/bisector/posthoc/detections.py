@@ -1,7 +1,8 @@
-"""Post-hoc adjustment of detectors: class offsets that leave the decision object or background as it is."""
+"""Post-hoc adjustment of detectors: the classes move, the decision object or background stays as it is."""
 
 import copy
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -10,20 +11,24 @@ from torch import Tensor
 
 from bisector.checks import require_of_each_class
 from bisector.errors import ArgumentError, require, require_choice, require_number
-from bisector.posthoc.adjustment import Adjustment
+from bisector.posthoc.adjustment import Adjustment, BaseAdjustment
 from bisector.posthoc.dispatch import adjust
+from bisector.posthoc.geometry import GeometryAdjustment
 
 Activation: TypeAlias = Literal["softmax", "sigmoid"]
 ACTIVATIONS: tuple[Activation, ...] = ("softmax", "sigmoid")
 Outputs = TypeVar("Outputs")
 
+_LEAST = math.log(torch.finfo(torch.float64).tiny)  # of a class that has nothing of a box, for a geometry
+
 
 def adjust_scores(
     scores: Tensor,  # (..., C), or (..., C + 1) with the background
-    offsets: Adjustment | Tensor,  # (C,)
+    offsets: BaseAdjustment | Tensor,  # (C,)
     *,
     background: Literal[0, -1] | None = None,
     activation: Activation = "softmax",
+    embeddings: Tensor | None = None,  # (N, D), of scores (N, C) or (N, C + 1)
 ) -> Tensor:
     r"""Return the scores of boxes with the classes' offsets, in the dtype that came in.
 
@@ -34,7 +39,9 @@ def adjust_scores(
               m = \sum_k p_k, \qquad p'_\mathrm{bg} = p_\mathrm{bg}
 
     Only the differences of the offsets matter. That is right if the detector tells objects from background as it
-    should whatever the class, and the training prior spoils only the choice among classes.
+    should whatever the class, and the training prior spoils only the choice among classes. An adjustment that asks
+    for embeddings, such as a `GeometryAdjustment`, shares m by the softmax of its logits of the C classes; a
+    geometry that is the identity gives the very scores.
 
     **sigmoid**: a score for each class by itself, :math:`p'_c = \sigma(\mathrm{logit}(p_c) / T + b_c)`: the odds of
     the class times :math:`e^{b_c}`, which is a change of its prior. The level of the offsets matters:
@@ -45,12 +52,14 @@ def adjust_scores(
     Args:
         scores: probabilities. A softmax whose background was dropped is one with ``background=None``: the sum
             of a row is kept, whatever it is.
-        offsets: an `Adjustment`, or (C,) b, which stands for one with T = 1.
+        offsets: an `Adjustment`, or (C,) b, which stands for one with T = 1; of a softmax also an
+            adjustment that asks for embeddings.
         background: which column is the background's: the first (torchvision), the last (DETR), or none.
         activation: how the scores were made.
+        embeddings: of the boxes, for such an adjustment.
 
     Raises:
-        ArgumentError: the shapes do not fit, or the scores are no probabilities.
+        ArgumentError: the shapes do not fit, the scores are no probabilities, or embeddings are missing.
 
     >>> scores = torch.tensor([[0.5, 0.4, 0.1]])
     >>> adjust_scores(scores, torch.tensor([0.0, 4.0]).log1p(), background=0)
@@ -58,22 +67,49 @@ def adjust_scores(
     """
     require(isinstance(scores, Tensor), "scores", type(scores).__name__, "a tensor")
     require(scores.is_floating_point(), "scores", scores.dtype, "a floating dtype")
-    b, temperature = parts_of(offsets)
     require_choice("activation", activation, ACTIVATIONS)
-    known = background is None or (isinstance(background, int) and background in {0, -1})
-    require(known, "background", background, "0, -1 or None")
-    width = len(b) + (background is not None)
-    fits = scores.dim() > 0 and scores.shape[-1] == width
-    require(fits, "scores", f"shape {tuple(scores.shape)}", f"(..., {width})")
+    _require_columns("scores", scores, offsets, background)
     precise = scores.to(torch.promote_types(scores.dtype, torch.float32))
     legal = bool(((precise >= 0) & (precise <= 1.001)).all())
     if activation == "softmax":
         legal = legal and bool((precise.sum(-1) <= 1.02).all())
     require(legal, "scores", "numbers that are none", f"probabilities of a {activation}")
     if activation == "sigmoid":
-        logits = precise.clamp(max=1.0).logit()
-        return _moved(logits, b, temperature, background, activation).sigmoid().to(scores.dtype)
-    return _moved(precise.log(), b, temperature, background, activation).exp().to(scores.dtype)
+        b, temperature = parts_of(offsets)
+        return (
+            _with_classes(precise.clamp(max=1.0).logit(), background, lambda z: z / temperature + b.to(z))
+            .sigmoid()
+            .to(scores.dtype)
+        )
+    if _is_identity(offsets):
+        return scores
+    return _moved(precise.log(), offsets, background, embeddings).exp().to(scores.dtype)
+
+
+def adjust_logits(
+    logits: Tensor,  # (..., C), or (..., C + 1) with the background
+    offsets: BaseAdjustment | Tensor,  # (C,)
+    *,
+    background: Literal[0, -1] | None = None,
+    embeddings: Tensor | None = None,  # (N, D), of logits (N, C) or (N, C + 1)
+) -> Tensor:
+    r"""Return logits whose softmax is what `adjust_scores` makes of the softmax of these, in their dtype.
+
+    The background's logit stays, and so does the log-sum-exp of the classes': no digit is lost to a probability
+    near 0. Arguments are those of `adjust_scores`.
+
+    Raises:
+        ArgumentError: the shapes do not fit, or embeddings are missing.
+
+    >>> logits = torch.tensor([[0.5, 0.4, 0.1]]).log()
+    >>> adjust_logits(logits, torch.tensor([0.0, 4.0]).log1p(), background=0).softmax(1)
+    tensor([[0.5000, 0.2222, 0.2778]])
+    """
+    _require_columns("logits", logits, offsets, background)
+    if _is_identity(offsets):
+        return logits
+    precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return _moved(precise, offsets, background, embeddings).to(logits.dtype)
 
 
 def adjust_detr(
@@ -118,9 +154,11 @@ def adjust_detr(
     fits = logits.dim() > 0 and logits.shape[-1] == width
     legal = f"(N, Q, {width}) of a {activation}"
     require(fits, "outputs", f"logits of shape {tuple(logits.shape)}", legal)
-    background = -1 if activation == "softmax" else None
-    precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    moved = _moved(precise, b, temperature, background, activation).to(logits.dtype)
+    if activation == "softmax":
+        moved = adjust_logits(logits, offsets, background=-1)
+    else:
+        precise = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        moved = (precise / temperature + b.to(precise)).to(logits.dtype)
     twin: Any = copy.copy(outputs)
     if mapping:
         twin[name] = moved
@@ -193,29 +231,66 @@ def level_offsets(
     return b + counts.sum().log() - (counts.log() + b).logsumexp(0)
 
 
-def parts_of(offsets: Adjustment | Tensor) -> tuple[Tensor, float]:
-    """Return b and T."""
-    if not isinstance(offsets, Adjustment):
-        offsets = Adjustment(offsets)
-    return offsets.offsets, offsets.temperature
+def parts_of(offsets: BaseAdjustment | Tensor) -> tuple[Tensor, float]:
+    """Return b and T.
+
+    Raises:
+        ArgumentError: they are none of one number a class.
+    """
+    if isinstance(offsets, BaseAdjustment) and not isinstance(offsets, Adjustment):
+        legal = "class offsets: any other moves a softmax alone, by the embeddings of the boxes"
+        raise ArgumentError(f"offsets: got a {type(offsets).__name__}; expected {legal}")
+    found = offsets if isinstance(offsets, Adjustment) else Adjustment(offsets)
+    return found.offsets, found.temperature
+
+
+def _is_identity(adjustment: BaseAdjustment | Tensor) -> bool:
+    """Whether no score changes; with another temperature no prediction would, but an AP may."""
+    return isinstance(adjustment, GeometryAdjustment) and adjustment.is_identity and adjustment.a == 1
+
+
+def _require_columns(name: str, given: Tensor, offsets: BaseAdjustment | Tensor, background: Any) -> None:
+    """Raise `ArgumentError` unless there is a column for every class, and one for the background if it has one."""
+    known = background is None or (isinstance(background, int) and background in {0, -1})
+    require(known, "background", background, "0, -1 or None")
+    offsets = offsets if isinstance(offsets, BaseAdjustment) else Adjustment(offsets)
+    width = offsets.num_classes + (background is not None)
+    fits = given.dim() > 0 and given.shape[-1] == width
+    require(fits, name, f"shape {tuple(given.shape)}", f"(..., {width})")
 
 
 def _moved(
     logits: Tensor,  # (..., C), or (..., C + 1)
-    offsets: Tensor,  # (C,)
-    temperature: float,
+    adjustment: BaseAdjustment | Tensor,  # (C,)
     background: int | None,
-    activation: Activation,
+    embeddings: Tensor | None,
 ) -> Tensor:
-    """Add the offsets; under a softmax, keep the logarithm of the summed exponentials of the classes."""
-    first = 1 if background == 0 else 0
-    classes = logits.narrow(-1, first, len(offsets))
-    moved = classes / temperature + offsets.to(logits)
-    if activation == "softmax":
+    """Move the classes, and keep the logarithm of their summed exponentials."""
+    one = adjustment if isinstance(adjustment, BaseAdjustment) else Adjustment(adjustment)
+
+    def move(given: Tensor) -> Tensor:
+        classes = known = given
+        if one.needs_embeddings:
+            # Evidence of hundreds would cost digits in float32.
+            classes = given.cpu().double()
+            known = classes.where(classes > -torch.inf, _LEAST)
+        # Logits and logarithms of probabilities differ by a number of each row, which the shift takes out.
+        moved = one.adjusted_logits(known, None if embeddings is None else embeddings.to(known.device))
         before, after = (z.logsumexp(-1, keepdim=True) for z in (classes, moved))
         # A box that has nothing of any class keeps it: there is no number to shift.
-        moved = moved + torch.where(after > -torch.inf, before - after, 0)
+        return (moved + torch.where(after > -torch.inf, before - after, 0)).to(given)
+
+    return _with_classes(logits, background, move)
+
+
+def _with_classes(
+    logits: Tensor,  # (..., C), or (..., C + 1)
+    background: int | None,
+    move: Callable[[Tensor], Tensor],  # (..., C) -> (..., C)
+) -> Tensor:
+    """Change the columns of the classes and leave the background's."""
     if background is None:
-        return moved
-    parts = [moved, logits.narrow(-1, 0 if first else len(offsets), 1)]
+        return move(logits)
+    first, count = int(background == 0), logits.shape[-1] - 1
+    parts = [move(logits.narrow(-1, first, count)), logits.narrow(-1, 0 if first else count, 1)]
     return torch.cat(parts[::-1] if first else parts, dim=-1)

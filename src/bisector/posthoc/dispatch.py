@@ -41,6 +41,7 @@ class Options(TypedDict, total=False):
     train: tuple[Tensor, Tensor] | None
     geometry: ClassGeometry | None
     moments: Moments
+    kappa: float | Literal["auto"] | None
     scale: str
     tau: float | Literal["fit"] | None
     strength: float | Literal["fit"]
@@ -89,7 +90,8 @@ def adjust(
     embeddings: Tensor | None = None,  # (N, D)
     train: tuple[Tensor, Tensor] | None = None,  # (M, D), (M,)
     geometry: ClassGeometry | None = None,
-    moments: Moments = "auto",
+    moments: Moments = "both",
+    kappa: float | Literal["auto"] | None = "auto",
     scale: str = "auto",
     tau: float | Literal["fit"] | None = None,
     strength: float | Literal["fit"] = "fit",
@@ -147,7 +149,8 @@ def adjust(
             given, and the controls; without them the rows given here have to do.
         geometry: of the training rows.
         moments: for "geometry": whose means and covariances, "train", "held-out" (the rows given here), "both" or
-            "auto"; for "refit": which rows the layer is trained on ("auto": "train" where there are any).
+            "auto"; for "refit": which rows the layer is trained on ("auto" is "both").
+        kappa: for "geometry": see `fit_geometry`.
         scale: of the embeddings, "raw", "unit" or "auto"; see `embedding_scale`.
         tau: for "prior" (1 if None) and "tau-norm" ("fit" if None): a number of at least 0, or "fit".
         strength: for "amount": a number, in logits per radian, or "fit".
@@ -177,6 +180,7 @@ def adjust(
             _required(embeddings, method),
             geometry,
             moments=moments,
+            kappa=kappa,
             scale=scale,
             kind=kind,
             class_counts=class_counts,
@@ -188,6 +192,7 @@ def adjust(
         options: dict[str, Any] = {"class_counts": class_counts, "train": train, "geometry": geometry}
         options |= {
             "moments": moments,
+            "kappa": kappa,
             "scale": scale,
             "penalty": penalty,
             "k": k,
@@ -251,7 +256,7 @@ def _best(
     if embeddings is not None:
         if options["geometry"] is None and options["train"] is not None:
             options["geometry"] = _geometry_of(options["train"], logits, embeddings, options["scale"])
-        names = ("class_counts", "geometry", "moments", "scale", "k", "seed")
+        names = ("class_counts", "geometry", "moments", "kappa", "scale", "k", "seed")
         chosen = {name: options[name] for name in names}
         found["geometry"] = partial(fit_geometry, least=-math.inf, **chosen)
 
@@ -280,7 +285,7 @@ def _layer(
         return tau_norm(logits, labels, rows, tau="fit" if tau is None else tau, scale=scale)
     if method == "refit":
         there = train is not None and moments != "held-out"
-        merged = moments == "both"
+        merged = moments in {"both", "auto"}
         return refit(
             rows,
             labels,

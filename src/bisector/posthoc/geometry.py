@@ -26,7 +26,8 @@ _ROWS = {"train": "training rows", "held-out": "held-out rows", "both": "trainin
 _NUMBERS = ("a", "b", "e", "t", "k", "kind", "method", "description", "moments")
 _CELLS = 2**23  # numbers that a block of rows may take while it is adjusted
 _MOST_ROWS = 8192  # to tell the scale of embeddings by
-_EPSILON = 1e-5  # draws fitted coefficients to the identity where rows can be told apart perfectly
+_KAPPAS = (16.0, 256.0)  # that cross-validation chooses from
+_PRIOR = 4.0  # one over the variance of what features add to a row, in units of what the logits are
 _STEPS = 100
 
 
@@ -186,7 +187,8 @@ def fit_geometry(
     embeddings: Tensor,  # (N, D)
     geometry: ClassGeometry | None = None,
     *,
-    moments: Moments = "auto",
+    moments: Moments = "both",
+    kappa: float | Literal["auto"] | None = "auto",
     scale: str = "auto",
     kind: Kind = "logits",
     class_counts: Tensor | Sequence[float] | None = None,  # (C,)
@@ -199,10 +201,10 @@ def fit_geometry(
 ) -> GeometryAdjustment:
     r"""Find (a, b, e) or (a, b, e, t) of least balanced cross-entropy on labelled rows.
 
-    Three or four numbers, whatever C is, of a convex loss. They are kept only if they lower the cross-validated
-    balanced cross-entropy, against a temperature alone, by more than `least` standard errors; otherwise the result
-    is the identity. (Fixed numbers would do on networks that were trained end to end, and lose 15 points on frozen
-    encoders: so there are none.)
+    Three or four numbers, whatever C is, of a convex loss, with a normal prior about the identity. They are kept
+    only if they lower the cross-validated balanced cross-entropy, against a temperature alone, by more than `least`
+    standard errors; otherwise the result is the identity. (Fixed numbers would do on networks that were trained end
+    to end, and lose 15 points on frozen encoders: so there are none.)
 
     A network that has learned its training rows by heart shows them narrower than new ones. So the means and
     covariances may also be those of the rows given here: each row is then scored by those of the other folds.
@@ -213,7 +215,9 @@ def fit_geometry(
         embeddings: (N, D) of the same rows.
         geometry: of the training rows, if they are at hand.
         moments: which rows' means and covariances: "train", those of `geometry`; "held-out", those given here;
-            "both"; or "auto", whichever has the lowest cross-validated loss.
+            "both" (without a geometry those given here); or "auto", whichever has the lowest cross-validated loss.
+        kappa: how many rows the pooled covariance counts for in each class; "auto" for 16 or 256, whichever has the
+            lower cross-validated loss; None for that of `geometry`.
         scale: of the embeddings where there is no geometry: "raw", "unit" for those of a cosine head, or "auto", as
             `embedding_scale` has it.
         kind: what the scores are: "logits" or "probabilities".
@@ -237,64 +241,47 @@ def fit_geometry(
     True
     """
     require_choice("moments", moments, MOMENTS)
-    require(
-        geometry is not None or moments in {"auto", "held-out"}, "geometry", "None", "that of training rows"
-    )
+    require(geometry is not None or moments != "train", "geometry", "None", "that of training rows")
+    if kappa is not None and kappa not in ("auto", math.inf):
+        require_number("kappa", kappa, above=0)
     known, dim = (None, None) if geometry is None else (geometry.num_classes, geometry.dim)
     logits = logits_of("scores", scores, kind, num_classes=known).cpu().double()
     truth = require_fit_rows(logits, labels, "the geometry's share").long()
-    classes = logits.shape[1]
     require_integer("folds", folds, least=2)
     require(len(truth) >= folds, "scores", f"{len(truth)} rows", f"at least {folds}, one a fold")
     require_embeddings("embeddings", embeddings, dim)
     fits = len(embeddings) == len(logits)
     require(fits, "embeddings", f"shape {tuple(embeddings.shape)}", f"({len(logits)}, D)")
-    chosen = None
-    if k is not None and require_integer("k", k, least=1) < classes:
-        chosen = _with_truth(logits.topk(k, dim=1).indices, truth)
-    own = truth if chosen is None else (chosen == truth[:, None]).to(torch.int8).argmax(1)
-    fold = dealt_folds(truth, folds, seed)
-    parts = [fold == held_out for held_out in range(folds) if bool((fold == held_out).any())]
-    if geometry is None and scale == "auto":
-        scale = embedding_scale(logits, embeddings)
     counts = None if geometry is None else geometry.counts
     if class_counts is not None:
-        counts = class_values("class_counts", class_counts, classes)
+        counts = class_values("class_counts", class_counts, logits.shape[1])
     width = 4 if count_term and counts is not None and _uneven(counts) else 3
-
-    def geometry_of(rows: Tensor, which: str) -> ClassGeometry:
-        if which == "train":
-            assert geometry is not None
-            return geometry
-        if geometry is None:
-            return ClassGeometry.fit(embeddings[rows], truth[rows], classes, scale=scale)
-        return geometry.refitted(embeddings[rows], truth[rows], merged=which == "both")
-
-    best: tuple[float, float, str, Tensor] | None = None
-    candidates: tuple[str, ...] = (moments,)
-    if moments == "auto":
-        candidates = MOMENTS[1:] if geometry is not None else ("held-out",)
+    if geometry is None and scale == "auto":
+        scale = embedding_scale(logits, embeddings)
+    rows = _HeldOut(logits, truth, embeddings, geometry, scale, k, dealt_folds(truth, folds, seed))
+    candidates = ("held-out",) if geometry is None else MOMENTS[1:] if moments == "auto" else (moments,)
+    best: tuple[float, float, Tensor, ClassGeometry, str] | None = None
     for which in candidates:
-        features = torch.empty(*own.shape, classes if chosen is None else k or 0, 4, dtype=torch.float64)
-        for out in parts:
-            picked = None if chosen is None else chosen[out]
-            features[out] = _features(geometry_of(~out, which), logits[out], embeddings[out], picked, counts)
-        features = features[:, :, :width]
-        mean, error = _cross_validated(features, own, truth, classes, parts)
-        if best is None or mean > best[0]:
-            best = mean, error, which, features
+        whole, parted = rows.geometry(which), [rows.geometry(which, ~out) for out in rows.parts]
+        own = whole.kappa if kappa in (None, "auto") else float(kappa)
+        for strength in _KAPPAS if kappa == "auto" else (own,):
+            features = rows.features([one.shrunk(strength) for one in parted], counts)[:, :, :width]
+            mean, error = rows.gain(features)
+            if best is None or mean > best[0]:
+                best = mean, error, features, whole.shrunk(strength), which
     assert best is not None
-    mean, error, taken, features = best
+    mean, error, features, found, taken = best
     told = (
-        f"with means and covariances of {_ROWS[taken]}, cross-validated on {len(truth):,} rows, the geometry "
-        f"lowers the balanced log-loss by {mean:.3g} nats (standard error {error:.2g})"
+        f"with means and covariances of {_ROWS[taken]} and kappa = {found.kappa:g}, cross-validated on "
+        f"{len(truth):,} rows, the geometry lowers the balanced log-loss by {mean:.3g} nats (standard error "
+        f"{error:.2g})"
     )
     a, b, e, t = 1.0, 0.0, 0.0, 0.0
     if mean > least * error:
-        a, b, e, t = (*_fit(features, own, balanced_weights(truth, classes)).tolist(), 0.0)[:4]
+        weights = balanced_weights(truth, logits.shape[1])
+        a, b, e, t = (*_fit(features, rows.own, weights).tolist(), 0.0)[:4]
     else:
         told = f"{told}: not by more than that, so the scores stay as they are"
-    found = geometry_of(torch.ones_like(fold, dtype=torch.bool), taken)
     settings = {"log_loss_gain": mean, "standard_error": error}
     return GeometryAdjustment(
         found,
@@ -343,19 +330,71 @@ def embedding_scale(
     return "unit" if left[1] < left[0] / 2 else "raw"
 
 
-def _cross_validated(
-    features: Tensor, own: Tensor, truth: Tensor, classes: int, parts: Sequence[Tensor]
-) -> tuple[float, float]:
-    """Return how much lower the balanced log-loss is than by a temperature alone, and the standard error."""
-    gain = torch.empty(len(own), dtype=torch.float64, device="cpu")
-    for out in parts:
-        weights = balanced_weights(truth[~out], classes)
-        before, after = (
-            _row_losses(features[out, :, :p], own[out], _fit(features[~out, :, :p], own[~out], weights))
-            for p in (1, features.shape[2])
-        )
-        gain[out] = before - after
-    return balanced_mean(gain, truth)
+class _HeldOut:
+    """Labelled rows that the geometry is fitted on, in folds.
+
+    Args:
+        logits: (N, C).
+        labels: (N,).
+        embeddings: (N, D).
+        train: the geometry of the training rows.
+        scale: of the embeddings where there is none.
+        k: of each row the k classes of the highest logits are looked at, its own among them; None for all.
+        fold: (N,) of each row.
+    """
+
+    def __init__(
+        self,
+        logits: Tensor,
+        labels: Tensor,
+        embeddings: Tensor,
+        train: ClassGeometry | None,
+        scale: str,
+        k: int | None,
+        fold: Tensor,
+    ) -> None:
+        self.logits, self.labels, self.embeddings = logits, labels, embeddings
+        self.train, self.scale = train, scale
+        self.chosen: Tensor | None = None
+        self.own = labels  # the place of a row's class among those that are looked at
+        if k is not None and require_integer("k", k, least=1) < logits.shape[1]:
+            self.chosen = _with_truth(logits.topk(k, dim=1).indices, labels)
+            self.own = (self.chosen == labels[:, None]).to(torch.int8).argmax(1)
+        self.parts = [fold == number for number in sorted(set(fold.tolist()))]
+
+    def geometry(self, moments: str, rows: Tensor | None = None) -> ClassGeometry:
+        """Return the geometry of training rows, of some of these rows, or of both."""
+        if moments == "train":
+            assert self.train is not None
+            return self.train
+        here = slice(None) if rows is None else rows
+        x, y = self.embeddings[here], self.labels[here]
+        if self.train is None:
+            return ClassGeometry.fit(x, y, self.logits.shape[1], scale=self.scale)
+        return self.train.refitted(x, y, merged=moments == "both")
+
+    def features(self, geometries: Sequence[ClassGeometry], counts: Tensor | None) -> Tensor:
+        """Return what a row is decided by, (N, C or k, 4), those of each fold by its own geometry."""
+        looked_at = self.logits if self.chosen is None else self.chosen
+        found = torch.empty(*looked_at.shape, 4, dtype=torch.float64, device="cpu")
+        for out, geometry in zip(self.parts, geometries, strict=True):
+            classes = None if self.chosen is None else self.chosen[out]
+            found[out] = _features(geometry, self.logits[out], self.embeddings[out], classes, counts)
+        return found
+
+    def gain(self, features: Tensor) -> tuple[float, float]:
+        """Return how much lower the balanced log-loss is than by a temperature alone, and the standard error."""
+        gain = torch.empty(len(self.own), dtype=torch.float64, device="cpu")
+        for out in self.parts:
+            weights = balanced_weights(self.labels[~out], self.logits.shape[1])
+            before, after = (
+                _row_losses(
+                    features[out, :, :p], self.own[out], _fit(features[~out, :, :p], self.own[~out], weights)
+                )
+                for p in (1, features.shape[2])
+            )
+            gain[out] = before - after
+        return balanced_mean(gain, self.labels)
 
 
 def _features(
@@ -374,6 +413,8 @@ def _features(
         torch.where(there, values - values[there].mean(), 0.0)
         for values, there in ((-geometry.log_volume, geometry.counts > 0), (counts.log(), counts > 0))
     ]
+    if geometry.kappa == math.inf:  # all volumes are one, but for rounding
+        each[0] = torch.zeros_like(each[0])
     chosen = [v.expand_as(logits) if classes is None else v[classes] for v in each]
     logits = logits if classes is None else logits.gather(1, classes)
     return torch.stack([logits, torch.where(known, evidence, mean), *chosen], 2)
@@ -407,7 +448,11 @@ def _minimum(features: Tensor, own: Tensor, weights: Tensor, start: float = 1.0)
         features: (N, k, p).
         own: (N,) the place of each row's class among its k.
         weights: (N,) of the rows.
-        start: the first coefficient, from which where rows can be told apart perfectly it does not go far.
+        start: the first coefficient where nothing is learned.
+
+    The coefficients have a normal prior about (start, 0, ...), of a standard deviation with which every feature
+    spreads half as much within a row as the first one does: few rows learn little, and rows that can be told apart
+    perfectly have a minimum.
     """
     # In units in which every feature spreads by 1 within a row on average.
     unit = (features - features.mean(1, keepdim=True)).square().mean((0, 1)).sqrt()
@@ -416,9 +461,10 @@ def _minimum(features: Tensor, own: Tensor, weights: Tensor, start: float = 1.0)
     theta = torch.zeros(features.shape[2], dtype=torch.float64, device="cpu")
     theta[0] = start * unit[0]
     origin = theta.clone()
+    prior = _PRIOR / (len(own) * float(unit[0]) ** 2)
 
     def objective(theta: Tensor) -> Tensor:
-        penalty: Tensor = _EPSILON / 2 * (theta - origin).square().sum()
+        penalty: Tensor = prior / 2 * (theta - origin).square().sum()
         return (weights * _row_losses(scaled, own, theta)).sum() + penalty
 
     value = objective(theta)
@@ -426,10 +472,10 @@ def _minimum(features: Tensor, own: Tensor, weights: Tensor, start: float = 1.0)
     for _ in range(_STEPS):
         p = (scaled @ theta).softmax(1)
         mean = (p[:, :, None] * scaled).sum(1)
-        gradient = (weights[:, None] * (mean - scaled[rows, own])).sum(0) + _EPSILON * (theta - origin)
+        gradient = (weights[:, None] * (mean - scaled[rows, own])).sum(0) + prior * (theta - origin)
         centred = scaled - mean[:, None]
         hessian = torch.einsum("n,nc,ncp,ncq->pq", weights, p, centred, centred)
-        hessian.diagonal().add_(_EPSILON)
+        hessian.diagonal().add_(prior)
         step = torch.linalg.solve(hessian, gradient)
         size = 1.0
         while size > 1e-6 and not bool(objective(theta - size * step) <= value):

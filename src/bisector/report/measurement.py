@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from bisector.measurement.classes import ClassMeasure, fewest_rows, hardest
+from bisector.measurement.classes import ClassMeasure, fewest_rows, hard_with_neighbour, hardest
 from bisector.measurement.command import column_options, command_line
 from bisector.measurement.confusion import Pair
 from bisector.measurement.measurement import Measurement
@@ -25,6 +25,7 @@ _MOST_CLASSES = 2000  # in the table; classes.csv has all
 _MOST_ROWS = 50  # of suspects and of duplicates
 _MOST_LINES = 10  # of a terminal: of classes, and of what was left out
 _NAME = 28  # letters, in a terminal
+_LONG_NAME = 40  # letters, in a sentence
 _HOLDS = {True: "yes", False: "no", None: "not known"}
 _TRIED = ("balanced, %", "gain, points", "accuracy, %", "gain, points")
 
@@ -49,6 +50,38 @@ def _verified_pairs(verified: Verification) -> str:
         f"{verified.genuine_pairs:,} genuine and {verified.impostor_pairs:,} impostor pairs of "
         f"{count(verified.embeddings, 'row')} in {count(verified.classes, 'class')}"
     )
+
+
+def neighbour_lines(classes: Sequence[ClassMeasure]) -> list[str]:
+    """A sentence for each of the hardest classes: which class is nearest, and how many of its errors go there."""
+    lines = []
+    for one, near in hard_with_neighbour(classes):
+        name, other = _called(one.name), _called(one.neighbour)
+        taken, errors = one.taken_for_neighbour, count(one.errors, "error")
+        share = (
+            f"{taken:,} of its {errors} go{'es' * (taken == 1)}" if taken else f"none of its {errors} goes"
+        )
+        if near:
+            lines.append(f"{name} is hard because {other} is near: {share} to it.")
+        else:
+            lines.append(f"{name}: its nearest class is {other}, to which {share}.")
+    return lines
+
+
+def _called(name: str) -> str:
+    """A class in a sentence; of a number alone nobody would know what it is."""
+    return f"class {name}" if name.isdigit() else shorten(name, _LONG_NAME)
+
+
+def distance(value: float) -> str:
+    """A squared distance, which may be huge where a network maps each class to nearly one point.
+
+    >>> distance(-1.25), distance(41234.5), distance(2.5e13), distance(math.nan)
+    ('−1.2', '41,234', '2.5e13', '–')
+    """
+    if abs(value) >= 1e7:
+        return f"{value:.1e}".replace("e+", "e")
+    return f"{value:,.0f}" if abs(value) >= 1000 else number(value)
 
 
 def _trial_rows(found: Trials) -> list[list[str]]:
@@ -219,7 +252,28 @@ def _next_section(found: Measurement) -> Section:
 
 
 def _class_section(found: Measurement) -> Section:
-    """Every class with its rows, amounts and scores; a click sorts."""
+    """Every class with its rows, amounts, neighbour and scores; a click sorts."""
+    classes = found.classes
+    position = {id(one): c for c, one in enumerate(classes)}
+    ranked = [position[id(one)] for one in hardest(classes)]
+    others = (position[id(one)] for one in _largest(classes))
+    order = list(dict.fromkeys([*ranked, *others, *range(len(classes))]))
+    hint = "Click to sort; numbers in names count as numbers."
+    columns = _class_columns(found)
+    table = class_table([one.name for one in classes], order[:_MOST_CLASSES], columns, hint)
+    return Section(
+        "classes",
+        "Class by class",
+        found=found,
+        amounts=_amounts(found),
+        classes=table,
+        lines=neighbour_lines(classes),
+        geometry=any(one.neighbour for one in classes),
+        dimensions=any(math.isfinite(one.intrinsic_dimension) for one in classes),
+    )
+
+
+def _class_columns(found: Measurement) -> list[Values]:
     classes, tested = found.classes, bool(found.tested_on)
 
     def known(key: str, least: float = -math.inf) -> bool:
@@ -229,7 +283,8 @@ def _class_section(found: Measurement) -> Section:
 
     def add(label: str, key: str, show: Callable[[Any], str], hint: str) -> None:
         """Add a column; what brings up a class to look at comes to the top."""
-        first: Any = "ascending" if show in (percent, whole) else "descending"
+        rising = key in ("accuracy", "count", "tested", "squared_distance")
+        first: Any = "ascending" if rising else "descending"
         is_order = key == ("accuracy" if tested else "amount")
         column = Column(label, help=hint, sorts=first, sorted=is_order)
         columns.append((column, [getattr(one, key) for one in classes], show))
@@ -249,6 +304,20 @@ def _class_section(found: Measurement) -> Section:
     if known("equal_amount"):
         hint = f"Amount on {found.equal_count:,} random rows of each class, of those that have as many."
         add("Equal amount, bits", "equal_amount", number, hint)
+    if known("squared_distance"):
+        neighbours = [one.neighbour or "–" for one in classes]
+        hint = "The class whose mean is nearest, by the covariance within the classes."
+        width = name_width(neighbours)
+        column = Column("Nearest class", "words", help=hint, sorts="ascending", width=width)
+        columns.append((column, neighbours, str))
+        hint = "Squared, of the means, by that covariance; less what few rows add by chance, so it may be below 0."
+        add("Its distance, squared", "squared_distance", distance, hint)
+        if tested:
+            hint = f"Of the {found.tested_on} of a class, those predicted to be of its nearest class."
+            add("Taken for it", "taken_for_neighbour", whole, hint)
+    if known("intrinsic_dimension"):
+        hint = "Directions that the rows of a class spread in (TwoNN), on as many rows of each class."
+        add("Intrinsic dimension", "intrinsic_dimension", number, hint)
     if known("loss"):
         add("Mean loss", "loss", partial(number, decimals=2), "Cross-entropy of the scores, in nats.")
     if tested:
@@ -258,13 +327,7 @@ def _class_section(found: Measurement) -> Section:
             label, hint = score.name + ", %" * score.percent, f"From {score.source}."
             show = percent if score.percent else partial(number, decimals=3)
             columns.append((Column(label, help=hint, sorts="ascending"), score.values, show))
-    position = {id(one): c for c, one in enumerate(classes)}
-    ranked = [position[id(one)] for one in hardest(classes)]
-    others = (position[id(one)] for one in _largest(classes))
-    order = list(dict.fromkeys([*ranked, *others, *range(len(classes))]))
-    hint = "Click to sort; numbers in names count as numbers."
-    table = class_table([one.name for one in classes], order[:_MOST_CLASSES], columns, hint)
-    return Section("classes", "Class by class", found=found, amounts=_amounts(found), classes=table)
+    return columns
 
 
 def _largest(classes: Sequence[ClassMeasure]) -> list[ClassMeasure]:
@@ -296,7 +359,7 @@ def _correlation_section(found: Measurement) -> Section:
         scores.append(shown)
     return Section(
         "correlations",
-        "Does the amount, or the count, say which classes are hard?",
+        "What says which classes are hard?",
         figures=figures,
         found=found,
         scores=scores,
@@ -439,11 +502,14 @@ def _classes_text(found: Measurement) -> str:
             *(_name(one.name), str(one.count), number(one.amount)),
             *(error(one.error_bound) if bounds else "–", error(one.error_estimate)),
             *(percent(one.accuracy), number(one.loss, 2)),
+            *(_name(one.neighbour) or "–", distance(one.squared_distance), number(one.intrinsic_dimension)),
         ]
         for one in (ranked or largest)[:_MOST_LINES]
     ]
     errors = ("error at most", "error estimated")
-    return _table([title, "rows", "amount, bits", *errors, "accuracy, %", "loss"], rows)
+    geometry = ("nearest class", "its distance, squared", "dimension")
+    table = _table([title, "rows", "amount, bits", *errors, "accuracy, %", "loss", *geometry], rows)
+    return "\n".join([table, *map(plain, neighbour_lines(found.classes))])
 
 
 def _score_text(found: Measurement, score: ScoreMeasure) -> str:

@@ -12,6 +12,7 @@ FEWEST = 8
 
 _KEPT = 0.9  # of the ratios; the largest are of points in thin places
 _BLOCK = 2**24  # numbers of a block of distances
+_ROUNDING = 1e-6  # ratios that are so near 1 may be of equal distances, of rows that came as float32
 
 
 def intrinsic_dimension(
@@ -27,7 +28,7 @@ def intrinsic_dimension(
         embeddings: (N, D) finite numbers. Rows that are equal count once. It takes N^2 D multiplications.
 
     Returns:
-        The dimension; NaN of fewer than 8 distinct rows.
+        The dimension; NaN of fewer than 8 distinct rows, infinite where all are as far from each other.
 
     Raises:
         ArgumentError: they are no floating (N, D).
@@ -47,6 +48,7 @@ def intrinsic_dimension(
     near = [torch.cdist(block, rows).topk(3, largest=False).values[:, 1:] for block in blocks]  # not itself
     first, second = torch.cat(near).unbind(1)
     ratios = (second / first).log().sort().values
+    ratios[ratios < _ROUNDING] = 0
     kept = max(2, int(_KEPT * len(ratios)))
     heights = -torch.log1p(-torch.arange(1, kept + 1, dtype=torch.float64, device="cpu") / (len(ratios) + 1))
     squares = float(ratios[:kept].square().sum())

@@ -14,9 +14,16 @@ from bisector.errors import missing_extra, require, require_choice
 from bisector.measurement.class_scores import ClassScores
 from bisector.measurement.classes import choose_equal_count
 from bisector.measurement.confusion import nearest_pairs
+from bisector.measurement.draw import EqualDraw
 from bisector.measurement.duplicates import Duplicates, duplicates_of
 from bisector.measurement.label_errors import Judge, LabelErrors, among, label_errors_of
-from bisector.measurement.measure import Findings, equal_amounts, measurement_of
+from bisector.measurement.measure import (
+    Findings,
+    equal_amounts,
+    intrinsic_dimensions,
+    measurement_of,
+    nearest_of,
+)
 from bisector.measurement.measurement import Measurement
 from bisector.measurement.stream.folder import partials_folder, plan_of
 from bisector.measurement.stream.job import Job, one_thread
@@ -127,9 +134,8 @@ def _findings(stored: "StoredEmbeddings", found: Partial, options: Options, tell
     )
     means = found.meter.means
     known = (~means.isnan().any(dim=1)).nonzero().flatten()
-    equal = torch.full_like(information.amount, torch.nan)
-    if found.drawn is not None:
-        equal = equal_amounts(found.drawn, equal_count, len(equal), **how)
+    drawn, classes = found.drawn or EqualDraw(0, stored.dim), len(stored.class_names)
+    equal = equal_amounts(drawn, equal_count, classes, **how)  # before what is below takes its memory
     duplicates = _duplicates(stored, found)
     with threadpool_limits(1):  # of the libraries of linear algebra: the same bits on any number of cores
         label_errors = _label_errors(stored, found, tell)
@@ -147,6 +153,8 @@ def _findings(stored: "StoredEmbeddings", found: Partial, options: Options, tell
         counts=information.count,
         amounts=information.amount,
         equal_amounts=equal,
+        intrinsic_dimensions=intrinsic_dimensions(drawn, equal_count, classes, options.embeddings),
+        nearest_means=nearest_of(found.meter),
         tally=found.tally,
         nearest=nearest_pairs(means[known].float(), known, stored.class_names),
         label_errors=label_errors,
