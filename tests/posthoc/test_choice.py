@@ -36,7 +36,7 @@ def test_geometry_wins_where_widths_differ() -> None:
     found = adjust(scores, labels, method="auto", embeddings=x, class_counts=[100] * C)
     assert isinstance(found, GeometryAdjustment)
     assert found.method == "geometry"
-    assert found.description.startswith("chosen among 3; balanced log-loss gained on 400 rows")
+    assert found.description.startswith("chosen among 4; balanced log-loss gained on 400 rows")
     assert all(f"{name} " in found.description for name in ("prior", "fitted", "geometry"))
     new, truth, z = wide_and_narrow(2000, 1)
     assert balanced(found.predict(new, z), truth) > balanced(new.argmax(1), truth) + 0.1

@@ -28,7 +28,7 @@ CONTROLS: tuple[LayerMethod, ...] = ("nearest-mean", "lda", "tau-norm", "refit")
 """Methods that put another last layer in the place of the model's: to compare with."""
 
 
-_MOST_CELLS = 2**22  # rows times classes above which "auto" tries no offset for each class
+_MOST_CELLS = 2**22  # rows times classes above which "auto" tries no offset for each class and no layer
 
 
 class Options(TypedDict, total=False):
@@ -122,10 +122,11 @@ def adjust(
     - ``"geometry"``: the model's logits pooled with how well a row's embedding fits each class, by three or four
       numbers that are fitted on labelled scores and embeddings; see `fit_geometry`. The only one of these that can
       have boundaries which no linear head has.
-    - ``"auto"``: of "prior" with tau fitted (where the counts are known), "fitted" and "geometry" (where there are
-      embeddings) the one with the lowest balanced cross-entropy, all cross-validated on the same folds; none of
-      them unless it is below that of a temperature alone by more than one standard error. The result has the method
-      of the one that is chosen, or "none"; its description says what each gained.
+    - ``"auto"``: of "prior" with tau fitted (where the counts are known), "fitted", and where there are embeddings
+      "geometry" and "refit" on the rows given here, the one with the lowest balanced cross-entropy, all
+      cross-validated on the same folds; none of them unless it is below that of a temperature alone by more than
+      one standard error. The result has the method of the one that is chosen, or "none"; its description says what
+      each gained.
     - Controls, to compare with, which put another linear layer over the embeddings in the place of the model's:
       ``"nearest-mean"``, ``"lda"`` (linear discriminant analysis), ``"tau-norm"`` (class vectors divided by a
       power of their length) and ``"refit"`` (the last layer trained again, every class weighing the same; cRT).
@@ -242,25 +243,34 @@ def _best(
     rows = require_fit_rows(logits, labels, "the best of several methods").long()
     logits = logits.cpu().double()
     found: dict[str, Callable[..., BaseAdjustment]] = {}
-    left_out = []
     if options["class_counts"] is not None:
         found["prior"] = partial(adjust, method="prior", tau="fit", class_counts=options["class_counts"])
-    if logits.numel() <= _MOST_CELLS:
-        # The penalty is chosen once: to choose it again in every fold would take five times as long.
+    few, scale = logits.numel() <= _MOST_CELLS, options["scale"]
+    # Penalties are chosen once: to choose them again in every fold would take five times as long.
+    if few:
         penalty = _fitted(logits, rows, options["penalty"], options["seed"])[3]["penalty"]
         found["fitted"] = partial(adjust, method="fitted", penalty=penalty)
-    else:
-        left_out = [
-            f"an offset a class would take too long for {len(rows):,} rows of {logits.shape[1]:,} classes"
-        ]
     if embeddings is not None:
+        if scale == "auto" and options["geometry"] is None:
+            options["scale"] = scale = embedding_scale(logits, embeddings)
         if options["geometry"] is None and options["train"] is not None:
-            options["geometry"] = _geometry_of(options["train"], logits, embeddings, options["scale"])
+            options["geometry"] = _geometry_of(options["train"], logits, embeddings, scale)
         names = ("class_counts", "geometry", "moments", "kappa", "scale", "k", "seed")
-        chosen = {name: options[name] for name in names}
-        found["geometry"] = partial(fit_geometry, least=-math.inf, **chosen)
+        found["geometry"] = partial(fit_geometry, least=-math.inf, **{name: options[name] for name in names})
+    if few and embeddings is not None:
+        on = scale if options["geometry"] is None else options["geometry"].scale
+        layer = refit(embeddings, rows, logits.shape[1], scale=on, seed=options["seed"])
+        found["refit"] = partial(
+            _refitted, num_classes=logits.shape[1], scale=on, penalty=layer.settings["penalty"]
+        )
+    much = f"{len(rows):,} rows of {logits.shape[1]:,} classes"
+    note = "" if few else f"an offset a class and another layer would take too long for {much}"
+    return choose(found, logits, rows, embeddings, seed=seed, note=note)
 
-    return choose(found, logits, rows, embeddings, seed=seed, note="; ".join(left_out))
+
+def _refitted(logits: Tensor, labels: Tensor, embeddings: Tensor, **options: Any) -> LinearAdjustment:
+    """Return `refit` of the embeddings alone, as `choose` calls it."""
+    return refit(embeddings, labels, **options)
 
 
 def _layer(

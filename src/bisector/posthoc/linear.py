@@ -237,6 +237,7 @@ def refit(
     train: tuple[Tensor, Tensor] | None = None,
     merged: bool = False,
     scale: str = "raw",
+    penalty: float | Literal["cross-validate"] = "cross-validate",
     folds: int = 5,
     seed: int = 0,
 ) -> LinearAdjustment:
@@ -255,6 +256,7 @@ def refit(
             rows that are given here.
         merged: whether it is trained on both.
         scale: of the embeddings.
+        penalty: lambda, above 0, or "cross-validate".
         folds: of the rows given here, where they are trained on.
         seed: of the folds.
 
@@ -283,6 +285,27 @@ def refit(
                 parts.append((torch.cat([more[0], x[~out]]), torch.cat([more[1], y[~out]]), x[out], y[out]))
     else:
         parts.append((*more, x, y))
+    chosen = _best_penalty(parts, num_classes) if penalty == "cross-validate" else penalty
+    require_number("penalty", chosen, above=0)
+    if own:
+        more = (torch.cat([more[0], x]), torch.cat([more[1], y]))
+    layer = _trained_layer(*more, num_classes, chosen)
+    rows = (
+        "training and held-out rows"
+        if train is not None and own
+        else "training rows"
+        if train
+        else "held-out rows"
+    )
+    told = f"the last layer trained again on {len(more[1]):,} {rows}, every class weighing the same"
+    settings = {"penalty": chosen}
+    return LinearAdjustment(
+        layer[:, :-1] / unit, layer[:, -1].clone(), scale, method="refit", description=told, settings=settings
+    )
+
+
+def _best_penalty(parts: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]], num_classes: int) -> float:
+    """Return the penalty of least balanced cross-entropy over parts: what to train on, and what to judge by."""
     losses: list[float] = []
     layers: list[Tensor | None] = [None] * len(parts)
     for penalty in PENALTIES:
@@ -294,22 +317,7 @@ def refit(
             losses[-1] += float((balanced_weights(test_y, num_classes) * nll).sum())
         if len(losses) > 2 and losses[-1] > losses[-2] > losses[-3]:
             break  # the weaker ones are past the best, and take by far the longest
-    penalty = PENALTIES[losses.index(min(losses))]
-    if own:
-        more = (torch.cat([more[0], x]), torch.cat([more[1], y]))
-    layer = _trained_layer(*more, num_classes, penalty)
-    rows = (
-        "training and held-out rows"
-        if train is not None and own
-        else "training rows"
-        if train
-        else "held-out rows"
-    )
-    told = f"the last layer trained again on {len(more[1]):,} {rows}, every class weighing the same"
-    settings = {"penalty": penalty}
-    return LinearAdjustment(
-        layer[:, :-1] / unit, layer[:, -1].clone(), scale, method="refit", description=told, settings=settings
-    )
+    return PENALTIES[losses.index(min(losses))]
 
 
 def _trained_layer(
