@@ -143,6 +143,16 @@ class GeometryAdjustment(BaseAdjustment):
             found[rows] = self._block(logits[rows], embeddings[rows])
         return found
 
+    def apply_and_predict(
+        self,
+        scores: Tensor,  # (N, C)
+        embeddings: Tensor | None = None,  # (N, D)
+    ) -> tuple[Tensor, Tensor]:
+        """Return what `apply` and what `predict` do: rows are scored once, for both are computed in float64."""
+        logits = self.adjusted_logits(self._logits(scores), embeddings)
+        adjusted = logits.softmax(dim=1) if self.kind == "probabilities" else logits
+        return adjusted.to(scores), logits.argmax(1).to(scores.device)
+
     def _block(self, logits: Tensor, embeddings: Tensor) -> Tensor:
         theta = torch.tensor([self.a, self.b, self.e, self.t], dtype=torch.float64, device="cpu")
         counts = self.geometry.counts if self.class_counts is None else self.class_counts
