@@ -5,6 +5,9 @@ from importlib import import_module
 import pytest
 
 MISTAKES = [
+    ("adjusting --rows 9", "--rows: got 9"),
+    ("adjusting --methods ,", "--methods: got ','"),
+    ("adjusting --scoring --repeats 0", "--repeats: got 0"),
     ("amounts --dims 4,five", "--dims: got 'five'"),
     ("amounts --dims=", "--dims: got ''"),
     ("amounts --dims 0", "--dims: got 0"),

@@ -4,9 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from scipy.special import softmax
 
-from bisector.data.tables.scores import read_scores
+from bisector.data.tables import EmbeddingTable, write_embeddings
+from bisector.data.tables.scores import StoredScores, open_scores, read_scores
 from bisector.errors import ArgumentError
 
 LOGITS = np.random.default_rng(0).normal(size=(6, 3))
@@ -120,3 +122,95 @@ def test_a_file_by_the_suffix_of_another_is_told(tmp_path: Path) -> None:
     for name in ("a.npz", "b.npy"):
         with pytest.raises(ArgumentError, match=rf"{name}.*or the suffix"):
             read_scores(tmp_path / name)
+
+
+def table_with_gaps(order: str, *, predicted: bool = True) -> EmbeddingTable:
+    draw = torch.Generator().manual_seed(0)
+    labels, vectors = torch.arange(500) % 3, torch.randn(500, 4, generator=draw)
+    scores = torch.randn(500, 3, generator=draw)
+    vectors[[3, 250, 499]] = torch.nan
+    scores[[5, 251, 400]] = torch.nan
+    codes = torch.arange(500) * 3 // 500 if order == "in turn" else torch.randint(3, (500,), generator=draw)
+    splits = [("train", "validation", "test")[code] for code in codes.tolist()]
+    return EmbeddingTable(
+        vectors,
+        labels,
+        ("a", "b", "c"),
+        predictions=labels.roll(1) if predicted else None,
+        scores=scores,
+        names=[f"row {row}" for row in range(500)],
+        splits=None if order == "none" else splits,
+    )
+
+
+@pytest.mark.parametrize("predicted", [True, False])
+@pytest.mark.parametrize("order", ["in turn", "mixed", "none"])
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+def test_scores_that_stay_stored_are_those_in_memory(
+    tmp_path: Path, monkeypatch, form, order, predicted
+) -> None:
+    monkeypatch.setattr("bisector.data.tables.reader.ROWS", 30)  # parts and chunks of a few rows
+    path = tmp_path / "t.parquet"
+    write_embeddings(table_with_gaps(order, predicted=predicted), path)
+    columns = pq.read_table(path)
+    if form == "arrow":
+        path = tmp_path / "t.arrow"
+        with pa.ipc.new_file(path, columns.schema) as file:
+            file.write_table(columns, max_chunksize=70)
+    else:
+        pq.write_table(columns, path, row_group_size=70)
+    stored, whole = open_scores(path), read_scores(path)
+    assert isinstance(stored, StoredScores)
+    assert stored.left_out == whole.left_out
+    for name in ("kind", "class_names", "told", "columns", "adjusted", "head", "has_splits", "dim"):
+        assert getattr(stored, name) == getattr(whole, name), name
+    assert torch.equal(stored.labels, whole.labels)
+    asked = (
+        torch.arange(len(whole))
+        if order == "none"
+        else torch.cat([whole.rows_of(s) for s in ("validation", "test")])
+    )
+    asked = asked.sort().values
+    known = asked[whole.scored[asked]]
+    assert torch.equal(stored.scored[asked], whole.scored[asked])
+    assert torch.equal(stored.predictions_of(known), whole.predictions_of(known))
+    for one, other in (
+        (stored.take(known[::3]), whole.take(known[::3])),
+        (stored.first(90), whole.first(90)),
+    ):
+        for name in ("scores", "labels", "vectors"):
+            assert torch.equal(getattr(one, name), getattr(other, name)), name
+    rows, blocks = zip(*stored.blocks(names=True), strict=True)
+    assert torch.equal(torch.cat(rows), torch.arange(len(whole)))
+    assert torch.equal(
+        torch.cat([block.scores for block in blocks]).nan_to_num(9), whole.scores.nan_to_num(9)
+    )
+    assert [name for block in blocks for name in block.embeddings.names] == whole.embeddings.names
+    ours, theirs = (list(zip(*table.train_blocks(), strict=True)) for table in (stored, whole))
+    assert (order == "none") == (not ours)
+    for mine, other in zip(ours, theirs, strict=False):
+        assert torch.equal(torch.cat(mine), torch.cat(other))
+
+
+def test_scores_of_training_rows_are_not_read_until_all_are(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("bisector.data.tables.reader.ROWS", 30)  # else these few rows are one part
+    path = tmp_path / "t.parquet"
+    write_embeddings(table_with_gaps("in turn"), path)
+    columns = pq.read_table(path)
+    pq.write_table(
+        columns, path, row_group_size=80, write_page_checksum=True, compression="none", use_dictionary=False
+    )
+    group = pq.ParquetFile(path).metadata.row_group(1)  # training rows alone
+    place = next(
+        group.column(k)
+        for k in range(group.num_columns)
+        if group.column(k).path_in_schema.startswith("scores")
+    )
+    held = bytearray(path.read_bytes())
+    held[place.data_page_offset + 60] ^= 1
+    path.write_bytes(held)
+    stored = open_scores(path, kind="logits")
+    assert sum(len(labels) for _, labels in stored.train_blocks()) == 166
+    assert len(stored.take(stored.rows_of("test"))) == 165
+    with pytest.raises(ArgumentError, match="row group 1"):
+        list(stored.blocks())

@@ -488,3 +488,24 @@ def test_the_state_stays_on_the_cpu_whatever_the_default_device(shrinkage):
     for info in found:
         torch.testing.assert_close(info.amount, here.compute().amount)
     assert counts.tolist() == [30, 30, 30]
+
+
+def test_a_copy_and_its_meter_go_on_as_if_they_had_nothing_in_common():
+    x, labels = wide_stream()
+    first, second, third = slice(0, 2000), slice(2000, 2500), slice(2500, 3000)
+    meter, own, other = (InformationMeter(5, WIDE) for _ in range(3))
+    for one, parts in ((meter, [first]), (own, [first, second]), (other, [first, third])):
+        for part in parts:
+            one.update(x[part], labels[part])
+    copied = meter.copy()
+    again = copied.copy()
+    again.merge(other)
+    copied.update(x[third], labels[third])
+    meter.update(x[second], labels[second])
+    assert "scatter" in meter.forms
+    for one, expected in ((meter, own), (copied, other)):
+        assert torch.equal(one.counts, expected.counts)
+        for (c, mine), (d, theirs) in zip(one.moments(), expected.moments(), strict=True):
+            assert c == d
+            assert torch.equal(mine.mean, theirs.mean)
+            torch.testing.assert_close(mine.scatter.gram(), theirs.scatter.gram(), rtol=1e-9, atol=1e-9)

@@ -3,8 +3,8 @@
 import argparse
 import math
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from bisector.cli.adjust import OF_EMBEDDINGS, fits_something
 from bisector.cli.output import say
 from bisector.data.tables.class_values import read_class_values
-from bisector.data.tables.scores import ScoreTable, read_scores, require_same_classes
+from bisector.data.tables.scores import AnyScores, ScoreTable, open_scores, require_same_classes
 from bisector.errors import ArgumentError, require
 from bisector.information.geometry import ClassGeometry
 from bisector.measurement.next_step import points
@@ -47,7 +47,8 @@ Word = TypeVar("Word", Literal["fit"], Literal["cross-validate"], Literal["auto"
 
 _LINES = 5  # of what was left out
 _LEAST = 20_000  # rows by which the scale of embeddings or a last layer is found, where nothing is fitted
-_BLOCK = 65_536  # rows that are adjusted at a time
+_KEPT = 2**25  # adjusted scores that are kept from the table to the file, else they are found twice
+_FACTORS = 2**32  # bytes of factors of covariances that are kept, where those of all classes are more
 _ACROSS = "adjusted by what was fitted on the other four fifths"
 
 
@@ -63,7 +64,7 @@ class Adjusting:
         self.seed: int = arguments.seed or 0
         self.penalty = _number("--penalty", arguments.penalty or "cross-validate", "cross-validate")
         self.table = table = self._read(arguments.scores, arguments.labels)
-        require(bool(table.scored.any()), "scores", "no row of finite numbers", "at least one")
+        require(len(table.first(1)) > 0, "scores", "no row of finite numbers", "at least one")
         names = ["count", "train_count", "instances"]
         given = arguments.counts
         self.counts = read_class_values(given, table.class_names, names) if given else train_counts(table)
@@ -71,19 +72,19 @@ class Adjusting:
     def run(self) -> None:
         """Adjust, print the table, write the files."""
         table, out = self.table, self.arguments.out
-        find = fitted_on = None
+        find: Callable[..., BaseAdjustment] | None = None
+        fitted_on: ScoreTable | None = None
         if self.arguments.adjustment is not None:
             adjustment = self._stored()
         else:
             if fits_something(self.arguments):
                 fitted_on = self._to_fit_on()
-            used = fitted_on or self._some_rows()
-            find = self._find(used)
-            adjustment = find(used.scores, used.labels, embeddings=used.vectors)
+            adjustment, find = self._found(self._some_rows() if fitted_on is None else fitted_on)
         if table.columns:  # once something is found: a mistake stays one line
             print(f"bisector adjust: {table.columns}", file=sys.stderr)
-        scores, predictions = self._apply(adjustment, find)
-        trials = self._try(adjustment, find, fitted_on, predictions)
+        decided = self._decide(adjustment, find, fitted_on)
+        trials = self._try(adjustment, find, fitted_on, decided.predictions)
+        find = fitted_on = None  # they hold much, and all rows are to be read
         told = "; ".join([adjustment.description, *_held_out(trials)])
         adjustment = replace(adjustment, description=told)  # type: ignore[type-var]
         told = f"{adjustment.method}: {told}"
@@ -92,7 +93,7 @@ class Adjusting:
             say(f"Fitted: {adjustment.meaning}")
         for note in _notes(table, adjustment.method):
             say(f"Note: {note}")
-        say(f"\n{self._compared(predictions)}")
+        say(f"\n{self._compared(decided.predictions)}")
         for one in trials.tried:  # before anything is written
             if one.gain.value < 0:
                 lowers = "this lowers" if one.harms else "this may lower"
@@ -103,18 +104,19 @@ class Adjusting:
                 )
         out.mkdir(parents=True, exist_ok=True)
         across = f"; the rows that are reported: each {_ACROSS}" * bool(self.arguments.cross_validate)
-        written = [f"Adjusted scores: {write_adjusted(table, scores, predictions, told + across, out)}"]
-        if find is not None:
+        blocks = self._adjusted(adjustment, decided)
+        written = [f"Adjusted scores: {write_adjusted(table, blocks, told + across, out)}"]
+        if self.arguments.adjustment is None:
             offsets = isinstance(adjustment, Adjustment)
             file = out / ("adjustment.json" if offsets else "adjustment.safetensors")
             adjustment.save(file)
             written.insert(0, f"{'Offsets' if offsets else 'Adjustment'}: {file}")
         say("\n" + "\n".join(written))
 
-    def _read(self, path: object, labels: object) -> ScoreTable:
+    def _read(self, path: object, labels: object) -> AnyScores:
         given = self.arguments
         how = {"kind": given.kind, "embedding": given.embedding, "label": given.label}
-        return read_scores(path, labels=labels, **how)  # type: ignore[arg-type]
+        return open_scores(path, labels=labels, **how)  # type: ignore[arg-type]
 
     def _stored(self) -> BaseAdjustment:
         """The adjustment that was saved, for scores of this kind."""
@@ -124,13 +126,18 @@ class Adjusting:
         require(classes == len(own), "--adjustment", f"{classes} classes", expected)
         if adjustment.class_names:
             require_same_classes("--adjustment", adjustment.class_names, own)
-        if adjustment.needs_embeddings and self.table.vectors is None:
+        if adjustment.needs_embeddings and not self.table.dim:
             got = f"one that needs embeddings, and {self.arguments.scores} without them"
             raise ArgumentError(f"--adjustment: got {got}; expected scores and embeddings")
         # Logits and logarithms of probabilities differ by a number of each row, which decides nothing.
         return replace(adjustment, kind=self.table.kind)  # type: ignore[type-var]
 
-    def _find(self, rows: "_Rows") -> Callable[..., BaseAdjustment]:
+    def _found(self, used: ScoreTable) -> tuple[BaseAdjustment, Callable[..., BaseAdjustment]]:
+        """The adjustment that is found on these rows, and how others are found."""
+        find = self._find(used)
+        return find(used.scores, used.labels, embeddings=used.vectors), find
+
+    def _find(self, rows: ScoreTable) -> Callable[..., BaseAdjustment]:
         """The method that is asked for, as a function of scores, labels and embeddings to fit on.
 
         Args:
@@ -158,7 +165,7 @@ class Adjusting:
             options |= self._of_embeddings(rows)
         return partial(adjust, method=method, **options)
 
-    def _of_embeddings(self, rows: "_Rows") -> dict[str, Any]:
+    def _of_embeddings(self, rows: ScoreTable) -> dict[str, Any]:
         """What only methods that look at embeddings are given."""
         given, method = self.arguments, self.arguments.method
         if rows.vectors is None:
@@ -175,36 +182,39 @@ class Adjusting:
                 math.inf if given.kappa == "inf" else _number("--kappa", given.kappa or "auto", "auto")
             )
             options["k"] = None if given.top_k == "all" else _count("--top-k", given.top_k or "32")
-        if method in {"tau-norm", "refit"}:
-            options["train"] = train_rows(self.table)
+        if method == "tau-norm":
             return options
+        if method == "refit":
+            return options | {"train": train_rows(self.table)}
         geometry: ClassGeometry | None
         if given.geometry is not None:
             geometry = ClassGeometry.load(given.geometry)
             classes, own = geometry.num_classes, len(self.table.class_names)
             require(classes == own, "--geometry", f"{classes} classes", f"the {own} of the scores")
         else:
-            geometry = train_geometry(self.table, rows.places, scale)
+            full = 8 * len(self.table.class_names) * self.table.dim**2
+            budget = _FACTORS if full > _FACTORS else None
+            geometry = train_geometry(self.table, scale=scale, memory_budget=budget)
         needs = method in {"nearest-mean", "lda"} or given.moments in {"train", "both"}
         if needs and geometry is None:
             got = "none, and no embeddings with split 'train'"
             raise ArgumentError(f"--geometry: got {got}; expected the training rows' geometry")
         return options | {"geometry": geometry}
 
-    def _some_rows(self) -> "_Rows":
+    def _some_rows(self) -> ScoreTable:
         """Rows to which a method that fits nothing looks for the classes, the scale or the layer alone."""
-        rows = self.table.scored.nonzero().flatten()[: _LEAST if self.table.vectors is not None else 1]
-        return _Rows.of(self.table, rows, labelled=False)
+        many = self.table.dim and self.arguments.method in OF_EMBEDDINGS
+        return replace(self.table.first(_LEAST if many else 1), labels=None)
 
-    def _to_fit_on(self) -> "_Rows":
+    def _to_fit_on(self) -> ScoreTable:
         """Rows that are not those reported on."""
         given, table, path = self.arguments, self.table, self.arguments.validation
         if path is not None:
-            same = path.exists() and path.samefile(given.scores) and table.splits is None
+            same = path.exists() and path.samefile(given.scores) and not table.has_splits
             require(not same, "--validation", f"{path}, which is SCORES", "other rows than those reported on")
             other = self._read(path, given.validation_labels)
             require_same_classes("--validation", other.class_names, table.class_names)
-            rows = reported_rows(other) if other.splits is None else validation_rows(other)
+            rows = validation_rows(other) if other.has_splits else reported_rows(other)
             got, expected = f"{path} without rows of split 'validation'", "scores to fit on"
             require(len(rows) > 0, "--validation", got, expected)
             require(other.kind == table.kind, "--validation", other.kind, f"{table.kind}, as SCORES")
@@ -224,39 +234,69 @@ class Adjusting:
         if table.labels is None:
             got = f"{path or given.scores} without labels"
             raise ArgumentError(f"--validation: got {got}; expected labelled scores")
-        return _Rows.of(table, rows)
+        return table.take(rows)
 
-    def _apply(
-        self, adjustment: BaseAdjustment, find: Callable[..., BaseAdjustment] | None
-    ) -> tuple[Tensor, Tensor]:
-        """The scores (N, C) and predictions (N,) after: NaN and -1 in a row without finite scores.
+    def _decide(
+        self,
+        adjustment: BaseAdjustment,
+        find: Callable[..., BaseAdjustment] | None,
+        fitted_on: ScoreTable | None,
+    ) -> "_Decided":
+        """The predictions of the rows that are told of, and their scores where these are few.
 
         With --cross-validate those of a reported row are of an adjustment that has not seen its label.
         """
         table = self.table
-        scores = torch.full_like(table.scores, torch.nan)
         predictions = torch.full((len(table),), -1)
-        for rows in torch.split(table.scored.nonzero().flatten(), _BLOCK):
-            vectors = table.vectors[rows] if table.vectors is not None else None
-            scores[rows] = adjustment.apply(table.scores[rows], vectors)
-            predictions[rows] = adjustment.predict(table.scores[rows], vectors)
         if self.arguments.cross_validate:
             assert find is not None
+            assert fitted_on is not None  # the reported rows
+            assert fitted_on.labels is not None  # else there was nothing to fit on
             rows = reported_rows(table)
-            used = _Rows.of(table, rows)
-            assert used.labels is not None  # else there was nothing to fit on
             again = partial(find, kind="logits", seed=(self.seed + 1) % 2**63)
-            logits = logits_of("scores", used.scores, table.kind).double()
-            logits = cross_validated_logits(logits, used.labels, again, used.vectors, seed=self.seed)
+            logits = logits_of("scores", fitted_on.scores, table.kind).double()
+            logits = cross_validated_logits(
+                logits, fitted_on.labels, again, fitted_on.vectors, seed=self.seed
+            )
             predictions[rows] = logits.argmax(1)
-            scores[rows] = (logits if table.kind == "logits" else logits.softmax(1)).to(scores.dtype)
-        return scores, predictions
+            scores = logits if table.kind == "logits" else logits.softmax(1)
+            return _Decided(predictions, rows, scores.to(fitted_on.scores.dtype))
+        told = reported_rows(table)
+        if isinstance(table, ScoreTable):
+            told = table.scored.nonzero().flatten()
+        elif find is not None and fitted_on is None:  # then the trial is on the validation rows
+            told = torch.cat([told, validation_rows(table)]).sort().values
+        keeps = isinstance(table, ScoreTable) or len(told) * len(table.class_names) <= _KEPT
+        held: list[Tensor] = []
+        for rows, block in table.blocks(told):
+            scores, predictions[rows] = adjustment.apply_and_predict(block.scores, block.vectors)
+            if keeps:
+                held.append(scores)
+        return _Decided(predictions, told, torch.cat(held)) if held else _Decided(predictions)
+
+    def _adjusted(
+        self, adjustment: BaseAdjustment, decided: "_Decided"
+    ) -> Iterator[tuple[ScoreTable, Tensor, Tensor]]:
+        """Yield blocks of rows with their scores (n, C) and predictions (n,) after; NaN and -1 without scores."""
+        for rows, block in self.table.blocks(names=True):
+            scores, predictions = torch.full_like(block.scores, torch.nan), decided.predictions[rows]
+            here = slice(*torch.searchsorted(decided.rows, rows[[0, -1]] + torch.tensor([0, 1])).tolist())
+            known = decided.rows[here] - rows[0]
+            scores[known] = decided.scores[here]
+            left = block.scored
+            left[known] = False
+            if bool(left.any()):
+                vectors = None if block.vectors is None else block.vectors[left]
+                scores[left], own = adjustment.apply_and_predict(block.scores[left], vectors)
+                # What was told of stays.
+                predictions[left] = predictions[left].where(predictions[left] >= 0, own)
+            yield block, scores, predictions
 
     def _try(
         self,
         adjustment: BaseAdjustment,
         find: Callable[..., BaseAdjustment] | None,
-        fitted_on: "_Rows | None",
+        fitted_on: ScoreTable | None,
         predictions: Tensor,
     ) -> Trials:
         """What the adjustment does on rows that it was not fitted on: of validation where there are any.
@@ -282,10 +322,10 @@ class Adjusting:
             )
         rows, on = validation_rows(table), "validation rows"
         if not len(rows) or across or find is None:
-            rows, on = reported_rows(table), "rows" if table.splits is None else "test rows"
+            rows, on = reported_rows(table), "test rows" if table.has_splits else "rows"
         if table.labels is None or not len(rows):
             return Trials()
-        before, after = table.scores[rows].argmax(1), {adjustment.method: predictions[rows]}
+        before, after = table.predictions_of(rows), {adjustment.method: predictions[rows]}
         return compare_predictions(
             before, after, table.labels[rows], len(table.class_names), on=on, seed=seed
         )
@@ -297,33 +337,25 @@ class Adjusting:
             return "No labels: what the adjustment changes in accuracy cannot be told."
         if not len(rows):
             return "No rows of split 'test' with scores: what the adjustment changes in accuracy is not told."
-        without = (len(table) if table.splits is None else len(table.rows_of("test"))) - len(rows)
+        without = (len(table.rows_of("test")) if table.has_splits else len(table)) - len(rows)
         note = f"{len(rows)} rows of {classes} classes"
         note += f", and {without} more without finite scores" * bool(without)
         note += f"; each {_ACROSS}" * bool(self.arguments.cross_validate)
         if self.arguments.adjustment is not None:
             note += "; where the offsets were fitted on these very rows, they flatter"
-        old, new, labels = table.scores[rows].argmax(1), predictions[rows], table.labels[rows]
+        old, new, labels = table.predictions_of(rows), predictions[rows], table.labels[rows]
         before, after = (fairness(predicted, labels, classes, self.counts) for predicted in (old, new))
         changes = fairness_changes(old, new, labels, classes, self.counts, seed=self.seed)
         return f"{format_adjustment(before, after, changes)}\n\n{note}"
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """Rows of a table: where they are, and what is known of them."""
+class _Decided:
+    """What an adjustment makes of rows before anything is written."""
 
-    places: Tensor  # (M,)
-    scores: Tensor  # (M, C)
-    labels: Tensor | None  # (M,)
-    vectors: Tensor | None  # (M, D)
-
-    @classmethod
-    def of(cls, table: ScoreTable, places: Tensor, labelled: bool = True) -> "_Rows":
-        labels = table.labels[places] if labelled and table.labels is not None else None
-        return cls(
-            places, table.scores[places], labels, None if table.vectors is None else table.vectors[places]
-        )
+    predictions: Tensor  # (N,), -1 where nothing was asked
+    rows: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))  # (M,) ascending
+    scores: Tensor = field(default_factory=lambda: torch.empty(0, 0))  # (M, C) of these rows
 
 
 def _chosen(adjustment: BaseAdjustment, many: bool, seed: int) -> dict[str, Any]:
@@ -354,13 +386,13 @@ def _held_out(trials: Trials) -> list[str]:
     ]
 
 
-def _notes(table: ScoreTable, method: str) -> list[str]:
+def _notes(table: AnyScores, method: str) -> list[str]:
     """What is known of the scores that speaks against adjusting them."""
     notes = [f"the scores are adjusted already: {table.adjusted}"] if table.adjusted else []
     notes += filter(None, [prior_note(table.head) if method == "prior" else ""])
-    left_out = () if table.embeddings is None else table.embeddings.left_out
-    more = [f"{len(left_out) - _LINES} more are left out"] if len(left_out) > _LINES else []
-    return [*notes, *(f"left out: {line}" for line in left_out[:_LINES]), *more]
+    more = len(table.left_out) - _LINES
+    notes += [f"left out: {line}" for line in table.left_out[:_LINES]]
+    return [*notes, *[f"{more} more are left out"] * (more > 0)]
 
 
 def _count(name: str, text: str) -> int:

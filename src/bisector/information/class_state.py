@@ -40,6 +40,7 @@ class ClassState:
         self.rows: list[Tensor] = []
         self.weights: list[float] = []  # of each tensor of rows: below 1 where they are partly forgotten
         self._waiting = 0  # rows
+        self._shared = False  # whether another one has these moments too, which then must not change
 
     def append(
         self,
@@ -66,20 +67,35 @@ class ClassState:
             if self.moments is None:
                 self.moments = other.moments.scaled(1)
             else:
-                self.moments.merge_(other.moments)
+                self._own().merge_(other.moments)
         self.extend(other.rows, other.weights)
 
     def fold(self) -> None:
         """Add the rows that wait to the sums, so that none waits."""
         if self.rows:
-            self.moments = self.moments or Moments.empty(self.dim)
-            self.moments.add_rows_(*self.waiting())
+            self._own().add_rows_(*self.waiting())
             self.rows, self.weights, self._waiting = [], [], 0
 
     def sketch(self, size: int) -> None:
         """Keep a sketch of at most 2 `size` rows from now on."""
-        self.moments = self.current().sketched(size)
+        self.moments, self._shared = self.current().sketched(size), False
         self.rows, self.weights, self._waiting = [], [], 0
+
+    def _own(self) -> Moments:
+        """The moments, which nobody else has from now on."""
+        if self.moments is None:
+            self.moments = Moments.empty(self.dim)
+        elif self._shared:
+            self.moments = self.moments.scaled(1)
+        self._shared = False
+        return self.moments
+
+    def copy(self) -> "ClassState":
+        """The same as another one. Moments are copied by the one of the two that changes first."""
+        other = ClassState(self.dim, self.moments)
+        other.rows, other.weights, other._waiting = [*self.rows], [*self.weights], self._waiting
+        other._shared = self._shared = self.moments is not None
+        return other
 
     def current(self) -> Moments:
         """The moments of all rows; nothing changes."""

@@ -101,7 +101,7 @@ class ClassGeometry:
         if memory_budget is not None:
             require_integer("memory_budget", memory_budget, least=0)
         self.memory_budget = memory_budget
-        self._meter = _copy(meter)
+        self._meter = meter.copy()
         self._prepare()
 
     @classmethod
@@ -184,7 +184,7 @@ class ClassGeometry:
             ArgumentError: the two differ in classes, dimension or scale.
         """
         require(isinstance(other, ClassGeometry), "other", type(other).__name__, "a ClassGeometry")
-        both = _copy(self._meter)
+        both = self._meter.copy()
         both.merge(other._meter)
         return self._with(both)
 
@@ -201,7 +201,7 @@ class ClassGeometry:
             ArgumentError: as `fit`.
         """
         meter = (
-            _copy(self._meter)
+            self._meter.copy()
             if merged
             else InformationMeter(self.num_classes, self.dim, embeddings=self.scale)
         )
@@ -216,7 +216,7 @@ class ClassGeometry:
         """
         other = copy.copy(self)
         other.kappa = kappa if kappa == math.inf else require_number("kappa", kappa, above=0)
-        other._volumes, other._kept = {}, {}
+        other._volumes, other._kept, other._kept_bytes = {}, {}, 0
         for name in ("log_volume", "amount"):
             other.__dict__.pop(name, None)
         return other
@@ -277,9 +277,9 @@ class ClassGeometry:
 
     def covariance(self, c: int) -> Tensor:
         """Return the (D, D) covariance of class c, shrunk; that of a class without rows is W."""
-        moments = self._moments.get(c)
-        if moments is None or moments.count <= 1 or self.kappa == math.inf:
+        if self.counts[c] <= 1 or self.kappa == math.inf:
             return self._pooled.clone()
+        moments = self._states[c].current()
         pooled = self._pooled * (self.kappa / (moments.count + self.kappa))
         return pooled + _full(moments) * self._weight(moments)
 
@@ -370,11 +370,16 @@ class ClassGeometry:
 
     def _prepare(self) -> None:
         """Read the meter: counts, means, W."""
-        self._moments: dict[int, Moments] = dict(self._meter.moments())
+        # Moments are made when they are needed: those of all classes would be held twice, and by every fold.
+        self._states = self._meter.class_states()
         self._volumes: dict[int, float] = {}
         self._kept: dict[int, Factor] = {}
+        self._kept_bytes = 0
         held = self._means_under_w = _MeansUnderW(
-            self._moments.items(), self.num_classes, self.dim, ridge=self.ridge
+            ((c, state.current()) for c, state in self._states.items()),
+            self.num_classes,
+            self.dim,
+            ridge=self.ridge,
         )
         self._present, self._counts, self._means, self._pooled = (
             held.present,
@@ -394,7 +399,7 @@ class ClassGeometry:
         """Return the factor of the inverse covariance of a class with rows, among rows whitened by W."""
         if c in self._kept:
             return self._kept[c]
-        moments = self._moments[c]
+        moments = self._states[c].current()
         a, matrix = 1.0, None
         volume = self._pooled_volume
         if moments.count > 1 and self.kappa != math.inf:
@@ -418,9 +423,9 @@ class ClassGeometry:
             volume += float(lower.diagonal().log().sum())
         self._volumes[c] = volume
         found = Factor(matrix, a, self._white_means[c])
-        held = sum(factor.nbytes for factor in self._kept.values())
-        if self.memory_budget is None or held + found.nbytes <= self.memory_budget:
+        if self.memory_budget is None or self._kept_bytes + found.nbytes <= self.memory_budget:
             self._kept[c] = found
+            self._kept_bytes += found.nbytes
         return found
 
     def _squared(self, embeddings: Tensor, classes: Tensor | None) -> Tensor:
@@ -439,7 +444,7 @@ class ClassGeometry:
         flat = classes.cpu().long().flatten()
         found = torch.full((len(flat),), math.nan, dtype=torch.float64, device="cpu")
         for c, places in places_by_class(flat):
-            if c in self._moments:
+            if c in self._states:
                 found[places] = self._factor(c).squared(white[places // classes.shape[1]])
         return found.view(classes.shape)
 
@@ -601,9 +606,3 @@ def _full(moments: Moments) -> Tensor:
         return moments.scatter.gram()
     rows = moments.scatter.rows().double()
     return rows.T @ rows
-
-
-def _copy(meter: InformationMeter) -> InformationMeter:
-    copied = InformationMeter(meter.num_classes, meter.dim, embeddings=meter.embeddings)
-    copied.load_state_dict(meter.state_dict())
-    return copied

@@ -255,9 +255,34 @@ class InformationMeter:
 
     def moments(self) -> Iterator[tuple[int, Moments]]:
         """Yield each class with an instance and its moments, which may change with the next update; read only."""
-        self._look()
-        for c, state in self._current():
+        for c, state in self.class_states().items():
             yield c, state.current()
+
+    def class_states(self) -> dict[int, ClassState]:
+        """Return what is held of each class with an instance, which may change with the next update; read only."""
+        self._look()
+        return dict(self._current())
+
+    def copy(self) -> "InformationMeter":
+        """Return a meter of the same rows; options that do not change what is stored are the default ones.
+
+        What is large is shared until one of the two changes it.
+
+        >>> meter = InformationMeter(2, 2)
+        >>> meter.update(torch.eye(2), torch.tensor([0, 1]))
+        >>> other = meter.copy()
+        >>> other.update(torch.eye(2), torch.tensor([0, 0]))
+        >>> meter.counts, other.counts
+        (tensor([1., 1.], dtype=torch.float64), tensor([3., 1.], dtype=torch.float64))
+        """
+        self._look()
+        other = InformationMeter(self.num_classes, self.dim, embeddings=self.embeddings)
+        other._states = {c: state.copy() for c, state in self._states.items()}
+        other._anchors, other.skipped, other._itemsize = dict(self._anchors), self.skipped, self._itemsize
+        if (waiting := self._queue.peek()) is not None:
+            for block in other._queue.push(*waiting):
+                other._flush(block)
+        return other
 
     @property
     def forms(self) -> tuple[Form | None, ...]:

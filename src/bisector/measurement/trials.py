@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bisector.data.tables.scores import ScoreTable
+from bisector.data.tables.scores import AnyScores, ScoreTable
 from bisector.errors import ArgumentError
-from bisector.information.amount import information_amounts
 from bisector.information.geometry import ClassGeometry
+from bisector.information.meter import InformationMeter
 from bisector.posthoc import adjust, embedding_scale
 from bisector.posthoc.adjustment import logits_of
 from bisector.posthoc.trial import Candidate, Trials, try_adjustments
@@ -24,20 +24,20 @@ NOT_STREAMED = "The table was streamed; --engine memory tries every adjustment."
 """Why a streamed measurement tries no adjustment."""
 
 
-def reported_rows(table: ScoreTable) -> Tensor:  # (M,)
+def reported_rows(table: AnyScores) -> Tensor:  # (M,)
     """The rows that an adjustment is reported on: of split "test", or of all in a table without splits.
 
     Those with scores; where the table has labels, those with one.
     """
-    return _usable(table, torch.arange(len(table)) if table.splits is None else table.rows_of("test"))
+    return _usable(table, table.rows_of("test") if table.has_splits else torch.arange(len(table)))
 
 
-def validation_rows(table: ScoreTable) -> Tensor:  # (M,)
+def validation_rows(table: AnyScores) -> Tensor:  # (M,)
     """The rows to fit on: of split "validation", with scores and, where the table has labels, with one."""
     return _usable(table, table.rows_of("validation"))
 
 
-def train_counts(table: ScoreTable) -> Tensor | None:  # (C,)
+def train_counts(table: AnyScores) -> Tensor | None:  # (C,)
     """The labelled rows of split "train" in every class, float64; None where there are none."""
     rows = table.rows_of("train")
     if table.labels is None or not bool((table.labels[rows] >= 0).any()):
@@ -46,33 +46,29 @@ def train_counts(table: ScoreTable) -> Tensor | None:  # (C,)
     return torch.bincount(labels[labels >= 0], minlength=len(table.class_names)).double()
 
 
-def train_amounts(table: ScoreTable) -> Tensor:  # (C,)
+def train_amounts(table: AnyScores) -> Tensor:  # (C,)
     """The information amounts of the embeddings of split "train", in bits.
 
     Raises:
         ArgumentError: there are none.
     """
-    rows = table.rows_of("train")
-    if table.embeddings is None or not table.embeddings.embeddings.shape[1] or not len(rows):
+    if not table.dim or not len(table.rows_of("train")):
         raise ArgumentError(
             "--amounts: got none, and no embeddings of split 'train'; expected a file with the information amounts"
         )
-    embeddings, labels = table.embeddings.embeddings[rows], table.embeddings.labels[rows]
-    return information_amounts(embeddings, labels, len(table.class_names), embeddings="unit")
+    return _observed(table, "unit").compute(ranks=False).amount
 
 
-def train_rows(table: ScoreTable) -> tuple[Tensor, Tensor] | None:  # (M, D), (M,)
+def train_rows(table: AnyScores) -> tuple[Tensor, Tensor] | None:  # (M, D), (M,)
     """The embeddings and labels of split "train"; None where there are none, or no class has two."""
-    rows = table.rows_of("train")
-    if table.vectors is None or table.labels is None or not len(rows):
+    if not _has_train_pair(table):
         return None
-    rows = rows[table.labels[rows] >= 0]
-    labels = table.labels[rows]
-    return (table.vectors[rows], labels) if len(labels) and int(labels.bincount().max()) > 1 else None
+    vectors, labels = zip(*table.train_blocks(), strict=True)
+    return torch.cat(vectors), torch.cat(labels)
 
 
 def train_geometry(
-    table: ScoreTable, rows: Tensor, scale: str = "auto", **options: Any
+    table: AnyScores, rows: Tensor | None = None, scale: str = "auto", **options: Any
 ) -> ClassGeometry | None:
     """The geometry of the embeddings of split "train"; None where there are none, or no class has two.
 
@@ -85,13 +81,28 @@ def train_geometry(
     Raises:
         ArgumentError: they have none.
     """
-    found = train_rows(table)
-    if found is None or table.vectors is None:
+    if not _has_train_pair(table):
         return None
     if scale == "auto":
-        logits = logits_of("scores", table.scores[rows], table.kind)
-        scale = embedding_scale(logits, table.vectors[rows])
-    return ClassGeometry.fit(*found, len(table.class_names), scale=scale, **options)
+        assert rows is not None
+        used = table.take(rows)
+        assert used.vectors is not None
+        scale = embedding_scale(logits_of("scores", used.scores, used.kind), used.vectors)
+    return ClassGeometry(_observed(table, scale), **options)
+
+
+def _has_train_pair(table: AnyScores) -> bool:
+    """Whether there are embeddings of split "train", of one class two."""
+    counts = train_counts(table)
+    return table.dim > 0 and counts is not None and bool(counts.max() > 1)
+
+
+def _observed(table: AnyScores, scale: str) -> InformationMeter:
+    """What the embeddings of split "train" hold, block by block."""
+    meter = InformationMeter(len(table.class_names), table.dim, embeddings=scale)
+    for vectors, labels in table.train_blocks():
+        meter.update(vectors, labels)
+    return meter
 
 
 def prior_note(head: Mapping[str, Any]) -> str:
@@ -182,6 +193,6 @@ def try_all(
     return replace(tried, not_tried=(*failed, *tried.not_tried))
 
 
-def _usable(table: ScoreTable, rows: Tensor) -> Tensor:
+def _usable(table: AnyScores, rows: Tensor) -> Tensor:
     there = table.scored if table.labels is None else table.scored & (table.labels >= 0)
     return rows[there[rows]]

@@ -13,6 +13,7 @@ from bisector.posthoc.detections import adjust_detr, adjust_scores, level_offset
 from bisector.posthoc.dispatch import CONTROLS, METHODS, adjust
 from bisector.posthoc.fit import cross_validated_predictions, cross_validated_scores
 from bisector.posthoc.geometry import GeometryAdjustment, embedding_scale, fit_geometry
+from bisector.posthoc.geometry_table import geometry_of_table
 from bisector.posthoc.linear import LinearAdjustment, linear_discriminant, nearest_mean, refit, tau_norm
 from bisector.posthoc.stored import load_adjustment
 
@@ -31,6 +32,7 @@ __all__ = [
     "cross_validated_scores",
     "embedding_scale",
     "fit_geometry",
+    "geometry_of_table",
     "level_offsets",
     "linear_discriminant",
     "load_adjustment",

@@ -103,6 +103,14 @@ class BaseAdjustment(ABC):
         # The differences of large half-precision logits would be lost in their dtype.
         return self.adjusted_logits(self._logits(scores).double(), embeddings).argmax(1).to(scores.device)
 
+    def apply_and_predict(
+        self,
+        scores: Tensor,  # (N, C)
+        embeddings: Tensor | None = None,  # (N, D)
+    ) -> tuple[Tensor, Tensor]:
+        """Return what `apply` and what `predict` do."""
+        return self.apply(scores, embeddings), self.predict(scores, embeddings)
+
     def _logits(self, scores: Tensor) -> Tensor:
         return logits_of("scores", scores, self.kind, num_classes=self.num_classes)
 

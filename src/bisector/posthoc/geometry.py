@@ -144,6 +144,16 @@ class GeometryAdjustment(BaseAdjustment):
             found[rows] = self._block(logits[rows], embeddings[rows])
         return found
 
+    def apply_and_predict(
+        self,
+        scores: Tensor,  # (N, C)
+        embeddings: Tensor | None = None,  # (N, D)
+    ) -> tuple[Tensor, Tensor]:
+        """Return what `apply` and what `predict` do: rows are scored once, for both are computed in float64."""
+        logits = self.adjusted_logits(self._logits(scores), embeddings)
+        adjusted = logits.softmax(dim=1) if self.kind == "probabilities" else logits
+        return adjusted.to(scores), logits.argmax(1).to(scores.device)
+
     def _block(self, logits: Tensor, embeddings: Tensor) -> Tensor:
         theta = torch.tensor([self.a, self.b, self.e, self.t], dtype=torch.float64, device="cpu")
         if self.k is None or self.k >= logits.shape[1]:
@@ -266,7 +276,7 @@ def fit_geometry(
     if kappa is not None and kappa not in ("auto", math.inf):
         require_number("kappa", kappa, above=0)
     known, dim = (None, None) if geometry is None else (geometry.num_classes, geometry.dim)
-    logits = logits_of("scores", scores, kind, num_classes=known).cpu().double()
+    logits = logits_of("scores", scores, kind, num_classes=known).cpu()
     truth = require_fit_rows(logits, labels, "the geometry's share").long()
     require_integer("folds", folds, least=2)
     require(len(truth) >= folds, "scores", f"{len(truth)} rows", f"at least {folds}, one a fold")
@@ -281,17 +291,18 @@ def fit_geometry(
         scale = embedding_scale(logits, embeddings)
     rows = _HeldOut(logits, truth, embeddings, geometry, scale, k, dealt_folds(truth, folds, seed))
     candidates = ("held-out",) if geometry is None else MOMENTS[1:] if moments == "auto" else (moments,)
-    best: tuple[float, float, Tensor, ClassGeometry, str] | None = None
+    best: tuple[float, float, Tensor, float, str] | None = None
+    if kappa is None:
+        kappa = _KAPPAS[0] if geometry is None else geometry.kappa
+    kappas = _KAPPAS if kappa == "auto" else (float(kappa),)
     for which in candidates:
-        whole, parted = rows.geometry(which), [rows.geometry(which, ~out) for out in rows.parts]
-        own = whole.kappa if kappa in (None, "auto") else float(kappa)
-        for strength in _KAPPAS if kappa == "auto" else (own,):
-            features = rows.features([one.shrunk(strength) for one in parted], counts)[:, :, :width]
+        for strength, features in zip(kappas, rows.features(which, kappas, counts, width), strict=True):
             mean, error = rows.gain(features)
             if best is None or mean > best[0]:
-                best = mean, error, features, whole.shrunk(strength), which
+                best = mean, error, features, strength, which
     assert best is not None
-    mean, error, features, found, taken = best
+    mean, error, features, strength, taken = best
+    found = rows.geometry(taken).shrunk(strength)
     told = (
         f"with means and covariances of {_ROWS[taken]} and kappa = {found.kappa:g}, cross-validated on "
         f"{len(truth):,} rows, the geometry lowers the balanced log-loss by {mean:.3g} nats (standard error "
@@ -394,13 +405,28 @@ class _HeldOut:
             return ClassGeometry.fit(x, y, self.logits.shape[1], scale=self.scale)
         return self.train.refitted(x, y, merged=moments == "both")
 
-    def features(self, geometries: Sequence[ClassGeometry], counts: Tensor | None) -> Tensor:
-        """Return what a row is decided by, (N, C or k, 4), those of each fold by its own geometry."""
+    def features(
+        self, moments: str, kappas: Sequence[float], counts: Tensor | None, width: int
+    ) -> list[Tensor]:
+        """Return what rows are decided by, (N, C or k, width) for each kappa; each fold by its own geometry.
+
+        The geometries of the folds are made one after another, and of their factors, which are needed once, none is
+        kept: all of them together would be many times as large as the rows.
+        """
         looked_at = self.logits if self.chosen is None else self.chosen
-        found = torch.empty(*looked_at.shape, 4, dtype=torch.float64, device="cpu")
-        for out, geometry in zip(self.parts, geometries, strict=True):
+        found = [torch.empty(*looked_at.shape, width, dtype=torch.float64, device="cpu") for _ in kappas]
+        one = None if moments != "train" else self.geometry(moments)
+        shrunk = [] if one is None else [one.shrunk(kappa) for kappa in kappas]
+        for out in self.parts:
             classes = None if self.chosen is None else self.chosen[out]
-            found[out] = _features(geometry, self.logits[out], self.embeddings[out], classes, counts)
+            if one is None:
+                fold = self.geometry(moments, ~out)
+                shrunk = [fold.shrunk(kappa) for kappa in kappas]
+                for each in shrunk:
+                    each.memory_budget = 0
+            for features, each in zip(found, shrunk, strict=True):
+                everything = _features(each, self.logits[out], self.embeddings[out], classes, counts)
+                features[out] = everything[:, :, :width]
         return found
 
     def gain(self, features: Tensor) -> tuple[float, float]:
@@ -431,7 +457,7 @@ def _features(
     mean = evidence.nansum(1, keepdim=True) / known.sum(1, keepdim=True).clamp_min(1)
     each = _of_classes(geometry, counts)
     chosen = [v.expand_as(logits) if classes is None else v[classes] for v in each]
-    logits = logits if classes is None else logits.gather(1, classes)
+    logits = (logits if classes is None else logits.gather(1, classes)).double()
     return torch.stack([logits, torch.where(known, evidence, mean), *chosen], 2)
 
 

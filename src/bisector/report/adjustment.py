@@ -2,8 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from bisector.data.tables import write_embeddings
-from bisector.data.tables.scores import ScoreTable
+from bisector.data.tables.scores import AnyScores, ScoreTable, StoredScores
 from bisector.files import whole_file
 from bisector.metrics.summary import METRICS, MetricInfo
 from bisector.report.summary import metric_value
@@ -57,29 +55,32 @@ def _signed(info: MetricInfo, value: float) -> str:
 
 
 def write_adjusted(
-    table: ScoreTable,
-    scores: Tensor,  # (N, C)
-    predictions: Tensor,  # (N,)
+    table: AnyScores,
+    blocks: Iterable[tuple[ScoreTable, Tensor, Tensor]],  # (n, C), (n,)
     adjusted: str,
     folder: Path,
 ) -> Path:
-    """Write adjusted.parquet for a table of embeddings, else adjusted.npz; return its path.
+    """Write adjusted.parquet for a stored table, else adjusted.npz, whole or not at all; return its path.
 
     The file says how the scores were adjusted, before too, and by which head they were made.
+
+    Args:
+        table: what was adjusted.
+        blocks: all its rows in their order, their scores and predictions after; of a stored table one block is in
+            memory at a time.
+        adjusted: what was done.
+        folder: that is written to.
     """
     adjusted = "; then ".join(filter(None, [table.adjusted, adjusted]))
-    if table.embeddings is not None:
+    if isinstance(table, StoredScores):
         path = folder / "adjusted.parquet"
-        losses = cross_entropy(scores, table.embeddings.labels, reduction="none")
-        after = replace(
-            table.embeddings, scores=scores, predictions=predictions, losses=losses, adjusted=adjusted
-        )
-        write_embeddings(after, path)
+        _write_parquet(table, blocks, adjusted, path)
         return path
     path = folder / "adjusted.npz"
+    parts = [(scores.numpy(), predictions.numpy()) for _, scores, predictions in blocks]
     arrays: dict[str, Any] = {
-        table.kind: scores.numpy(),
-        "predictions": predictions.numpy(),
+        table.kind: np.concatenate([scores for scores, _ in parts]),
+        "predictions": np.concatenate([predictions for _, predictions in parts]),
         "class_names": np.array(table.class_names),
         "adjusted": np.array(adjusted),
     }
@@ -92,3 +93,27 @@ def write_adjusted(
     with whole_file(path) as file:
         np.savez(file, **arrays)
     return path
+
+
+def _write_parquet(
+    table: StoredScores, blocks: Iterable[tuple[ScoreTable, Tensor, Tensor]], adjusted: str, path: Path
+) -> None:
+    from bisector.data.tables.writer import EmbeddingWriter, group_rows
+
+    about = table.stored.about | {"adjusted": adjusted}
+    size = group_rows(max(table.dim, len(table.class_names)))
+    with EmbeddingWriter(
+        path, class_names=table.class_names, left_out=table.left_out, group_rows=size, **about
+    ) as writer:
+        for block, scores, predictions in blocks:
+            rows = block.embeddings
+            assert rows is not None
+            writer.write(
+                rows.embeddings,
+                rows.labels,
+                predictions=predictions,
+                losses=cross_entropy(scores, rows.labels, reduction="none"),
+                scores=scores,
+                names=rows.names,
+                splits=rows.splits,
+            )

@@ -157,20 +157,23 @@ class StoredEmbeddings:
             dict.fromkeys((*self.notes.get("left_out", ()), *ours))
         )  # each once: it may be our own file
 
-    def chunks(self, parts: Iterable[Part] | None = None, *, names: bool = False) -> Iterator[Chunk]:
+    def chunks(
+        self, parts: Iterable[Part] | None = None, *, names: bool = False, scores: bool = True
+    ) -> Iterator[Chunk]:
         """Yield the rows of these parts, or all, in chunks of at most 16 MiB of vectors.
 
-        Where a chunk ends depends on its part alone. While one is worked on, the next is read by another thread;
-        no more than these two are in memory.
+        Where a chunk ends depends on its part, and on whether scores are read, alone. While one is worked on, the
+        next is read by another thread; no more than these two are in memory.
 
         Args:
             parts: some of those of the table.
             names: whether chunks shall have the names of their rows.
+            scores: whether the scores are read; without them predictions and losses are those that are stored.
 
         Raises:
             ArgumentError: one cannot be read; the message names the file and the row group, batch or slice.
         """
-        stream = self._chunks(self.parts if parts is None else parts, names)
+        stream = self._chunks(self.parts if parts is None else parts, names, scores)
         with ThreadPoolExecutor(1, thread_name_prefix="bisector-read") as reader:
             try:
                 ahead = reader.submit(next, stream, None)
@@ -203,8 +206,9 @@ class StoredEmbeddings:
             found.append(checked(piece.columns[key][rows[inside] - piece.first]))
         return np.concatenate(found) if found else np.empty(0)
 
-    def _chunks(self, parts: Iterable[Part], names: bool) -> Generator[Chunk]:
-        for piece in self.reader.pieces(parts, (*_KEYS, "names") if names else _KEYS):
+    def _chunks(self, parts: Iterable[Part], names: bool, scores: bool) -> Generator[Chunk]:
+        keys = [key for key in (*_KEYS, "names") if (names or key != "names") and (scores or key != "scores")]
+        for piece in self.reader.pieces(parts, keys):
             yield self._checked(piece)
 
     def _checked(self, piece: Piece) -> Chunk:

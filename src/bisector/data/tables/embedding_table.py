@@ -11,8 +11,11 @@ import torch
 from torch import Tensor
 
 from bisector.data.tables.columns import SPLITS, Array, Kind
-from bisector.data.tables.dataset import StoredEmbeddings, open_embeddings
+from bisector.data.tables.dataset import Chunk, StoredEmbeddings, open_embeddings
 from bisector.errors import require
+
+NO_ROW = ("file", "no row that has a label and a finite vector", "at least one")
+"""What is said of a table without a row that can be used."""
 
 _ROWS = 65536  # written at once
 
@@ -206,7 +209,7 @@ def whole_table(stored: StoredEmbeddings) -> EmbeddingTable:
             if (column := getattr(chunk, key)) is not None:
                 others.setdefault(key, []).append(column)
         rows += len(chunk)
-    require(rows > 0, "file", "no row that has a label and a finite vector", "at least one")
+    require(rows > 0, *NO_ROW)
     columns = {key: np.concatenate(held) for key, held in others.items()}
     names, splits = columns.pop("names", None), columns.pop("splits", None)
     tensors: dict[str, Any] = {key: torch.from_numpy(column) for key, column in columns.items()}
@@ -218,6 +221,21 @@ def whole_table(stored: StoredEmbeddings) -> EmbeddingTable:
         names=None if names is None else names.tolist(),
         splits=None if splits is None else [SPLITS[code] for code in splits.tolist()],
         left_out=stored.left_out_lines(counted),
+        **stored.about,
+    )
+
+
+def table_of(stored: StoredEmbeddings, chunk: Chunk) -> EmbeddingTable:
+    """The rows of one chunk of a stored table, with what is noted of all; what is left out of it is not said."""
+    tensors: dict[str, Any] = {
+        key: None if (column := getattr(chunk, key)) is None else torch.from_numpy(column)
+        for key in ("embeddings", "labels", "predictions", "losses", "scores")
+    }
+    return EmbeddingTable(
+        **tensors,
+        class_names=stored.class_names,
+        names=None if chunk.names is None else chunk.names.tolist(),
+        splits=None if chunk.splits is None else [SPLITS[code] for code in chunk.splits.tolist()],
         **stored.about,
     )
 

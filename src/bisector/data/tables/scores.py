@@ -1,11 +1,13 @@
 """Stored scores: what a trained model said of each example, with or without its embeddings."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -14,9 +16,12 @@ from torch import Tensor
 from bisector.data.tables.arrays import class_names_in, find, load_archive, load_array, require_member
 from bisector.data.tables.classes import LabelValues
 from bisector.data.tables.columns import SPLITS, Array, Kind, kind_of_scores, one_each, split_codes
-from bisector.data.tables.dataset import open_embeddings
-from bisector.data.tables.embedding_table import EmbeddingTable, whole_table
+from bisector.data.tables.dataset import Chunk, StoredEmbeddings, open_embeddings
+from bisector.data.tables.embedding_table import NO_ROW, EmbeddingTable, table_of, whole_table
 from bisector.errors import ArgumentError, require
+
+_ARRAYS = {".npy", ".npz"}
+_BLOCK = 65_536  # rows of a table in memory that are looked at together
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +78,272 @@ class ScoreTable:
         """Whether a row has finite scores, (N,) bool."""
         return self.scores.isfinite().all(dim=1)
 
+    @property
+    def has_splits(self) -> bool:
+        """Whether every row is of a split."""
+        return self.splits is not None
+
+    @property
+    def dim(self) -> int:
+        """D; 0 where there are no vectors."""
+        return 0 if self.vectors is None else self.vectors.shape[1]
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """A line for everything that was found and is not in the table, or not all of it."""
+        return () if self.embeddings is None else self.embeddings.left_out
+
     def rows_of(self, split: str) -> Tensor:  # (M,)
         """The positions of a split; none where the table has no splits."""
         return torch.tensor([row for row, name in enumerate(self.splits or ()) if name == split]).long()
+
+    def predictions_of(self, rows: Tensor) -> Tensor:  # (M,) -> (M,)
+        """The class of the highest score in each of these rows."""
+        return self.scores[rows].argmax(1)
+
+    def take(self, rows: Tensor) -> "ScoreTable":  # (M,)
+        """Scores, labels and vectors of these rows, in this order."""
+        labels, vectors = (None if column is None else column[rows] for column in (self.labels, self.vectors))
+        return replace(
+            self, scores=self.scores[rows], labels=labels, vectors=vectors, splits=None, embeddings=None
+        )
+
+    def first(self, count: int) -> "ScoreTable":
+        """Return the first `count` rows with finite scores, or as many as there are, as `take` does."""
+        return self.take(self.scored.nonzero().flatten()[:count])
+
+    def blocks(
+        self, rows: Tensor | None = None, *, names: bool = False
+    ) -> Iterator[tuple[Tensor, "ScoreTable"]]:
+        """Yield all rows, or some, ascending, in blocks of bounded size: their positions, and what `take` returns.
+
+        Args:
+            rows: (M,) positions.
+            names: whether names of rows shall be with them, where they have any.
+        """
+        for block in torch.split(torch.arange(len(self)) if rows is None else rows, _BLOCK):
+            yield block, self.take(block)
+
+    def train_blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the vectors (n, D) and labels (n,) of the labelled rows of split "train"."""
+        if self.vectors is not None and self.labels is not None:
+            rows = self.rows_of("train")
+            rows = rows[self.labels[rows] >= 0]
+            yield self.vectors[rows], self.labels[rows]
+
+
+@dataclass(frozen=True, eq=False)
+class StoredScores:
+    """Scores that stay where they are stored: what is known of every row, and the rows in blocks.
+
+    Of a row some twenty bytes are held; vectors and scores are read when they are asked for. What it has in common
+    with `ScoreTable` is described there.
+
+    Args:
+        stored: the table, which has scores.
+        labels: (N,) int64.
+        predictions: (N,) int64, the class of the highest score; -1 in a row without finite scores, and in rows of
+            split "train" whose scores nothing asked for.
+        codes: (N,) uint8, the splits as positions in `bisector.data.tables.columns.SPLITS`.
+        starts: (P,) the position of the first row of each part of the table.
+        left_out: a line for everything that is missing.
+    """
+
+    stored: StoredEmbeddings
+    labels: Tensor  # (N,)
+    predictions: Tensor  # (N,)
+    codes: Array | None  # (N,)
+    starts: Array  # (P,)
+    left_out: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def kind(self) -> Kind:
+        """Logits: of probabilities the logarithm is taken."""
+        return "logits"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the columns."""
+        return self.stored.class_names
+
+    @property
+    def told(self) -> str:
+        """What the scores were taken for, and why."""
+        return _told(self.stored)
+
+    @property
+    def columns(self) -> str:
+        """Which columns were taken for what, in a line."""
+        return self.stored.reader.columns_line
+
+    @property
+    def adjusted(self) -> str:
+        """What was done to the scores after the model."""
+        found: str = self.stored.about["adjusted"]
+        return found
+
+    @property
+    def head(self) -> Mapping[str, Any]:
+        """The head that made the scores."""
+        found: Mapping[str, Any] = self.stored.about["head"]
+        return found
+
+    @property
+    def scored(self) -> Tensor:
+        """Whether a row has finite scores, (N,) bool; False where nothing asked for them."""
+        return self.predictions >= 0
+
+    @property
+    def has_splits(self) -> bool:
+        """Whether every row is of a split."""
+        return self.codes is not None
+
+    @property
+    def dim(self) -> int:
+        """D; 0 where there are no vectors."""
+        return self.stored.dim
+
+    def rows_of(self, split: str) -> Tensor:  # (M,)
+        """The positions of a split; none where the table has no splits."""
+        codes = np.empty(0) if self.codes is None else self.codes
+        return torch.from_numpy(np.flatnonzero(codes == SPLITS.index(split)))
+
+    def predictions_of(self, rows: Tensor) -> Tensor:  # (M,) -> (M,)
+        """The class of the highest score in each of these rows."""
+        return self.predictions[rows]
+
+    def take(self, rows: Tensor) -> ScoreTable:  # (M,)
+        """Return these rows, ascending, in memory."""
+        scores = torch.empty(len(rows), len(self.class_names))
+        vectors = torch.empty(len(rows), self.dim) if self.dim else None
+        start = 0
+        for _, block in self.blocks(rows):
+            here = slice(start, start + len(block))
+            scores[here], start = block.scores, start + len(block)
+            if vectors is not None and block.vectors is not None:
+                vectors[here] = block.vectors
+        return ScoreTable(
+            scores, self.kind, self.class_names, self.labels[rows], vectors=vectors, head=self.head
+        )
+
+    def first(self, count: int) -> ScoreTable:
+        """Return the first `count` rows with finite scores, or as many as there are; others are not read."""
+        found: list[Tensor] = []
+        held = 0
+        for rows, block in self.blocks():
+            found.append(rows[block.scored.nonzero().flatten()[: count - held]])
+            held += len(found[-1])
+            if held == count:
+                break
+        return self.take(torch.cat(found))
+
+    def blocks(
+        self, rows: Tensor | None = None, *, names: bool = False
+    ) -> Iterator[tuple[Tensor, ScoreTable]]:
+        """Yield all rows, or some, ascending: their positions and what is stored of them, a chunk at a time."""
+        wanted = np.arange(len(self.starts))
+        if rows is not None:
+            wanted = np.unique(np.searchsorted(self.starts, rows.numpy(), side="right") - 1)
+        for places, chunk in self._chunks(wanted, names=names):
+            table = table_of(self.stored, chunk)
+            if rows is not None:
+                inside = slice(
+                    *torch.searchsorted(rows.contiguous(), torch.tensor([places.start, places.stop])).tolist()
+                )
+                if inside.start == inside.stop:
+                    continue
+                if inside.stop - inside.start < len(places):
+                    table = table.select(rows[inside] - places.start)
+                yield rows[inside], scores_of(table)
+            else:
+                yield torch.arange(places.start, places.stop), scores_of(table)
+
+    def train_blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the vectors (n, D) and labels (n,) of the rows of split "train"; their scores are not read."""
+        rows = self.rows_of("train").numpy()
+        if self.dim and len(rows):
+            wanted = np.unique(np.searchsorted(self.starts, rows, side="right") - 1)
+            for _, chunk in self._chunks(wanted, scores=False):
+                train = np.flatnonzero(chunk.splits == 0)
+                yield torch.from_numpy(chunk.embeddings[train]), torch.from_numpy(chunk.labels[train])
+
+    def _chunks(self, wanted: Array, **what: bool) -> Iterator[tuple[range, Chunk]]:
+        """Yield the chunks of some parts, and where their rows are."""
+        first = {
+            part.first: start for part, start in zip(self.stored.parts, self.starts.tolist(), strict=True)
+        }
+        at, of = 0, -1
+        for chunk in self.stored.chunks([self.stored.parts[number] for number in wanted], **what):
+            if chunk.part.first != of:
+                of, at = chunk.part.first, first[chunk.part.first]
+            yield range(at, at + len(chunk)), chunk
+            at += len(chunk)
+
+
+AnyScores: TypeAlias = ScoreTable | StoredScores
+
+
+def open_scores(
+    path: str | Path,
+    *,
+    labels: str | Path | None = None,
+    kind: Kind | None = None,
+    embedding: str | None = None,
+    label: str | None = None,
+) -> AnyScores:
+    """Open stored scores: a table stays where it is, arrays (.npz, .npy) are read; see `read_scores`.
+
+    One pass over a table finds out what is left out of it. It reads no scores of rows of split "train" whose
+    predictions are stored.
+    """
+    if Path(path).suffix.lower() in _ARRAYS:
+        return read_scores(path, labels=labels, kind=kind, embedding=embedding, label=label)
+    stored = _open_table(Path(path), labels, kind, embedding, label)
+    held: dict[str, list[Array]] = {"labels": [], "predictions": [], "codes": []}
+    rows = {part.first: 0 for part in stored.parts}
+    counted: Counter[str] = Counter()
+    for scores, parts in groupby(zip(_asked_for(stored), stored.parts, strict=True), lambda pair: pair[0]):
+        for chunk in stored.chunks([part for _, part in parts], scores=scores):
+            counted.update(chunk.left_out)
+            rows[chunk.part.first] += len(chunk)
+            held["labels"].append(chunk.labels)
+            held["predictions"].append(_highest(chunk))
+            if chunk.splits is not None:
+                held["codes"].append(chunk.splits)
+    columns = {key: np.concatenate(column) for key, column in held.items() if column}
+    require(len(columns.get("labels", ())) > 0, *NO_ROW)
+    return StoredScores(
+        stored,
+        torch.from_numpy(columns["labels"]),
+        torch.from_numpy(columns["predictions"]),
+        columns.get("codes"),
+        np.cumsum([0, *rows.values()])[:-1],
+        stored.left_out_lines(counted),
+    )
+
+
+def _asked_for(stored: StoredEmbeddings) -> list[bool]:
+    """Whether the scores of each part are read: unless it is training rows alone, whose predictions are stored."""
+    if stored.kind == "probabilities" or not {"predictions", "splits"} <= stored.reader.keys:
+        return [True] * len(stored.parts)
+    asked = {part.first: False for part in stored.parts}
+    for piece in stored.reader.pieces(stored.parts, ("labels", "predictions", "splits")):
+        _, predicted, known = stored.classes.numbers(piece.columns["labels"], piece.columns["predictions"])
+        assert predicted is not None
+        other = split_codes(piece.columns["splits"]) != SPLITS.index("train")
+        asked[piece.part.first] |= bool((other | (known & (predicted < 0))).any())
+    return list(asked.values())
+
+
+def _highest(chunk: Chunk) -> Array:  # (n,)
+    """The class of the highest score; -1 where the scores are not finite or were not read."""
+    if chunk.scores is None:
+        return np.full(len(chunk), -1, dtype=np.int64)
+    scores = torch.from_numpy(chunk.scores)
+    return scores.argmax(1).where(scores.isfinite().all(1), -1).numpy()
 
 
 def read_scores(
@@ -110,9 +378,9 @@ def read_scores(
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in {".npy", ".npz"}:
-        require(labels is None, "--labels", labels, "none beside a table that has its own")
-        return _of_table(path, kind, embedding, label)
+    if suffix not in _ARRAYS:
+        stored = _open_table(path, labels, kind, embedding, label)
+        return replace(scores_of(whole_table(stored)), told=_told(stored), columns=stored.reader.columns_line)
     require(embedding is None, "--embedding", f"{path} beside it", "none beside arrays of scores")
     require(
         label is None or (suffix == ".npz" and labels is None),
@@ -172,7 +440,10 @@ def require_same_classes(name: str, class_names: Sequence[str], expected: Sequen
         require(one == other, name, f"{one!r} as class {number}", f"{other!r}, as the scores have")
 
 
-def _of_table(path: Path, kind: Kind | None, embedding: str | None, label: str | None) -> ScoreTable:
+def _open_table(
+    path: Path, labels: object, kind: Kind | None, embedding: str | None, label: str | None
+) -> StoredEmbeddings:
+    require(labels is None, "--labels", labels, "none beside a table that has its own")
     stored = open_embeddings(
         path, embedding=embedding, label=label, kind=kind, vectors_needed=False, at_once=True
     )
@@ -180,8 +451,11 @@ def _of_table(path: Path, kind: Kind | None, embedding: str | None, label: str |
         raise ArgumentError(
             f"scores: got {path} without them; expected a column 'scores', one number a class"
         )
-    told = stored.kind_reason + ("; taken by their logarithm" if stored.kind == "probabilities" else "")
-    return replace(scores_of(whole_table(stored)), told=told, columns=stored.reader.columns_line)
+    return stored
+
+
+def _told(stored: StoredEmbeddings) -> str:
+    return stored.kind_reason + "; taken by their logarithm" * (stored.kind == "probabilities")
 
 
 def scores_of(table: EmbeddingTable) -> ScoreTable:

@@ -20,6 +20,18 @@ try:
 except ImportError:
     raise missing_extra("pyarrow", "measure") from None
 
+_ROWS = 65_536  # of a row group at most
+_BYTES = 2**26  # of the widest column of a row group, unless one row has more
+
+
+def group_rows(width: int) -> int:
+    """Rows of a row group where a row's widest column has so many float32 numbers.
+
+    >>> group_rows(10), group_rows(1203)
+    (65536, 13946)
+    """
+    return max(1, min(_ROWS, _BYTES // (4 * max(width, 1))))
+
 
 class EmbeddingWriter:
     """Writes the table of embeddings batch by batch; the file appears when all of it is there.
@@ -38,6 +50,7 @@ class EmbeddingWriter:
             written.
         head: that made the scores: `name`, `tau`, the strength of the prior in its training, and `decision`, the
             method by which predictions were chosen, where it was not the highest score.
+        group_rows: of a row group; None for one row group a call of `write`.
     """
 
     def __init__(
@@ -51,8 +64,11 @@ class EmbeddingWriter:
         adjusted: str = "",
         settings: Mapping[str, Any] | None = None,
         head: Mapping[str, Any] | None = None,
+        group_rows: int | None = None,
     ) -> None:
         self._path = path
+        self._group_rows = group_rows
+        self._waiting: list[Any] = []  # tables of the row group to come
         self._notes = {
             "class_names": list(class_names),
             "model": model,
@@ -72,7 +88,11 @@ class EmbeddingWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._open.__exit__(kind, error, traceback)
+        if error is None and self._waiting:
+            with self._open:  # what is written goes away with an error of the last row group too
+                self._write_groups(1)
+        else:
+            self._open.__exit__(kind, error, traceback)
 
     def write(
         self,
@@ -105,7 +125,18 @@ class EmbeddingWriter:
             self._writer = self._open.enter_context(
                 pq.ParquetWriter(file, table.schema, compression="zstd", write_page_checksum=True)
             )
-        self._writer.write_table(table)
+        if self._group_rows is None:
+            self._writer.write_table(table)
+        else:
+            self._waiting.append(table)
+            self._write_groups(self._group_rows)
+
+    def _write_groups(self, least: int) -> None:
+        """Write what waits as row groups, as long as so many rows wait."""
+        while (rows := sum(map(len, self._waiting))) >= least:
+            whole, size = pa.concat_tables(self._waiting), min(rows, self._group_rows or rows)
+            self._writer.write_table(whole.slice(0, size), row_group_size=size)
+            self._waiting = [whole.slice(size)]
 
 
 def _vectors(rows: Tensor) -> "pa.Array":
