@@ -14,7 +14,7 @@ the posterior of classes that are equally frequent, and the largest of those is 
 accuracy.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -147,16 +147,16 @@ def cross_validated_scores(
     )
 
 
-def cross_validated_logits(
-    logits: Tensor,  # (N, C) float64
+def cross_validated_folds(
+    logits: Tensor,  # (N, C)
     labels: Tensor,  # (N,) int64
     fit: Callable[..., BaseAdjustment],
     embeddings: Tensor | None = None,  # (N, D)
     *,
     folds: int = 5,
     seed: int = 0,
-) -> Tensor:  # (N, C)
-    """Logits, each row's adjusted by what `fit` finds on the rows of the other folds.
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield each fold, (N,) bool, and its logits, float64, adjusted by what `fit` finds on the other folds.
 
     Args:
         logits: of all rows.
@@ -172,15 +172,30 @@ def cross_validated_logits(
     require_integer("folds", folds, least=2)
     require(len(labels) >= folds, "scores", f"{len(labels)} rows", f"at least {folds}, one a fold")
     fold = dealt_folds(labels, folds, seed)
-    adjusted = torch.empty_like(logits)
     for held_out in range(folds):
         out = fold == held_out
         if bool(out.any()):
             more = {} if embeddings is None else {"embeddings": embeddings[~out]}
-            found = fit(logits[~out], labels[~out], **more)
-            adjusted[out] = found.adjusted_logits(
-                logits[out], None if embeddings is None else embeddings[out]
+            found = fit(logits[~out].double(), labels[~out], **more)
+            yield (
+                out,
+                found.adjusted_logits(logits[out].double(), None if embeddings is None else embeddings[out]),
             )
+
+
+def cross_validated_logits(
+    logits: Tensor,  # (N, C)
+    labels: Tensor,  # (N,) int64
+    fit: Callable[..., BaseAdjustment],
+    embeddings: Tensor | None = None,  # (N, D)
+    *,
+    folds: int = 5,
+    seed: int = 0,
+) -> Tensor:  # (N, C)
+    """Return all logits, float64, as `cross_validated_folds` yields them."""
+    adjusted = torch.empty_like(logits, dtype=torch.float64)
+    for out, found in cross_validated_folds(logits, labels, fit, embeddings, folds=folds, seed=seed):
+        adjusted[out] = found
     return adjusted
 
 

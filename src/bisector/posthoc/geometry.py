@@ -141,7 +141,7 @@ class GeometryAdjustment(BaseAdjustment):
         step = max(1, _CELLS // (4 * min(self.k or self.num_classes, self.num_classes) + self.geometry.dim))
         for start in range(0, len(logits), step):
             rows = slice(start, start + step)
-            found[rows] = self._block(logits[rows], embeddings[rows])
+            self._block(logits[rows], embeddings[rows], found[rows])
         return found
 
     def apply_and_predict(
@@ -154,14 +154,16 @@ class GeometryAdjustment(BaseAdjustment):
         adjusted = logits.softmax(dim=1) if self.kind == "probabilities" else logits
         return adjusted.to(scores), logits.argmax(1).to(scores.device)
 
-    def _block(self, logits: Tensor, embeddings: Tensor) -> Tensor:
+    def _block(self, logits: Tensor, embeddings: Tensor, found: Tensor) -> None:
+        """Fill the (n, C) logits after; in place, since to touch new memory costs as much as to compute."""
         theta = torch.tensor([self.a, self.b, self.e, self.t], dtype=torch.float64, device="cpu")
         if self.k is None or self.k >= logits.shape[1]:
-            return _features(self.geometry, logits, embeddings, None, self._counts) @ theta
+            torch.matmul(_features(self.geometry, logits, embeddings, None, self._counts), theta, out=found)
+            return
         top = logits.topk(self.k, dim=1)
-        found = _features(self.geometry, logits, embeddings, top.indices, self._counts) @ theta
-        floor = found.min(1, keepdim=True).values - self.a * top.values[:, -1:]
-        return (self.a * logits + floor - 1e-9).scatter(1, top.indices, found)
+        highest = _features(self.geometry, logits, embeddings, top.indices, self._counts) @ theta
+        floor = highest.min(1, keepdim=True).values - self.a * top.values[:, -1:]
+        torch.mul(logits, self.a, out=found).add_(floor).sub_(1e-9).scatter_(1, top.indices, highest)
 
     def module(self, dtype: torch.dtype = torch.float32) -> AdjustmentModule:
         """Return `apply` as a module with buffers alone; of the identity, one that needs no embeddings."""

@@ -12,7 +12,7 @@ from bisector.checks import require_classes
 from bisector.errors import ArgumentError, require
 from bisector.metrics.groups import balanced_accuracy
 from bisector.posthoc.adjustment import BaseAdjustment, Kind, logits_of
-from bisector.posthoc.fit import cross_validated_logits
+from bisector.posthoc.fit import cross_validated_folds
 from bisector.statistics.bootstrap import Estimate, bootstrap_intervals
 
 Candidate: TypeAlias = "BaseAdjustment | Callable[..., BaseAdjustment]"
@@ -113,23 +113,25 @@ def try_adjustments(
     >>> found.balanced_accuracy, found.best.gain.value
     (0.5, 0.5)
     """
-    logits = logits_of("scores", scores, kind).to("cpu", torch.float64)
+    logits = logits_of("scores", scores, kind).cpu()
     require_classes("labels", labels, logits.shape[1], rows=len(logits))
     require(len(labels) > 0, "scores", "no row", "labelled scores")
     labels = labels.cpu().long()
     predictions, failed = {}, []
     for name, candidate in candidates.items():
         try:
-            after = (
-                candidate.adjusted_logits(logits, embeddings)
-                if isinstance(candidate, BaseAdjustment)
-                else cross_validated_logits(logits, labels, candidate, embeddings, folds=folds, seed=seed)
-            )
-            predictions[name] = after.argmax(1)
+            if isinstance(candidate, BaseAdjustment):
+                predictions[name] = candidate.adjusted_logits(logits.double(), embeddings).argmax(1)
+                continue
+            after = torch.empty_like(labels)  # not the logits, which are many times as large
+            given = cross_validated_folds(logits, labels, candidate, embeddings, folds=folds, seed=seed)
+            for out, found in given:
+                after[out] = found.argmax(1)
+            predictions[name] = after
         except ArgumentError as error:
             failed.append(f"{name}: {error}")
-    found = compare_predictions(logits.argmax(1), predictions, labels, logits.shape[1], on=on, seed=seed)
-    return replace(found, not_tried=tuple(failed))
+    compared = compare_predictions(logits.argmax(1), predictions, labels, logits.shape[1], on=on, seed=seed)
+    return replace(compared, not_tried=tuple(failed))
 
 
 def compare_predictions(
