@@ -95,3 +95,30 @@ def test_training_rows_make_the_geometry() -> None:
     both = adjust(scores, labels, method="geometry", embeddings=x, train=(train[2], train[1]), moments="both")
     assert both.geometry.counts.tolist() == [1100] * C
     assert adjust(scores, labels, method="lda", embeddings=x).weight.shape == (C, D)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_scores_with_zeros_are_not_given_up_for_embeddings_that_are_noise(seed: int) -> None:
+    """Zero probabilities make a log-loss that anything flat beats; balanced accuracy tells."""
+    draw = torch.Generator().manual_seed(seed)
+    labels = torch.arange(400) % C
+    votes = torch.randn(400, C, generator=draw) + 1.5 * torch.nn.functional.one_hot(labels, C)
+    scores = votes.softmax(1).where(torch.rand(400, C, generator=draw) > 0.1, 0.0)
+    scores = scores / scores.sum(1, keepdim=True).clamp_min(1e-9)
+    scores = scores.where(scores.sum(1, keepdim=True) > 0, 1 / C).double()
+    noise = torch.randn(400, D, generator=draw)
+    found = adjust(scores[:200], labels[:200], method="auto", embeddings=noise[:200], kind="probabilities")
+    before, after = scores[200:].argmax(1), found.predict(scores[200:], noise[200:])
+    assert balanced(after, labels[200:]) > balanced(before, labels[200:]) - 0.05
+
+
+def test_a_class_without_rows_is_still_chosen_and_what_cannot_be_fitted_is_named() -> None:
+    scores, labels, x = wide_and_narrow(400, 0)
+    train = wide_and_narrow(2000, 3)
+    few = labels != 3
+    found = adjust(scores[few], labels[few], method="auto", embeddings=x[few], train=(train[2], train[1]))
+    assert "refit is left out, for some classes have no row" in found.description
+    new, truth, z = wide_and_narrow(2000, 1)
+    assert float((found.predict(new, z)[truth == 3] == 3).double().mean()) > 0.5
+    same = adjust(scores, labels, method="auto", embeddings=torch.ones_like(x))
+    assert "geometry cannot be fitted (embeddings: got equal rows" in same.description

@@ -59,12 +59,13 @@ def test_a_refitted_layer_is_scikit_learns_at_the_same_penalty() -> None:
     x, y = x[keep], y[keep]
     v, t = rows(200, 1)
     layer = refit(v, t, C, train=(x, y))
-    unit = float(torch.cat([v, x]).square().mean().sqrt())
+    centre = torch.cat([v, x]).mean(0)
+    unit = float((torch.cat([v, x]) - centre).square().mean().sqrt())
     weights = 1 / (C * y.bincount()[y].double())
     solver = LogisticRegression(C=1 / layer.settings["penalty"], tol=1e-10, max_iter=5000)
-    solver.fit(x.numpy() / unit, y.numpy(), sample_weight=weights.numpy())
+    solver.fit((x - centre).numpy() / unit, y.numpy(), sample_weight=weights.numpy())
     mine = layer.adjusted_logits(torch.zeros(200, C, dtype=torch.float64), v).softmax(1)
-    np.testing.assert_allclose(mine.numpy(), solver.predict_proba(v.numpy() / unit), atol=2e-4)
+    np.testing.assert_allclose(mine.numpy(), solver.predict_proba((v - centre).numpy() / unit), atol=2e-4)
 
 
 def test_whose_rows_a_layer_is_refitted_on() -> None:
@@ -147,3 +148,20 @@ def test_layers_need_embeddings_that_fit() -> None:
         layer.predict(torch.zeros(3, C), x[:3, :4])
     with pytest.raises(ArgumentError, match="bias: got NaN or infinity"):
         LinearAdjustment(torch.ones(2, 3), torch.tensor([0.0, math.nan]))
+
+
+def test_embeddings_that_are_not_finite_are_refused() -> None:
+    layer = LinearAdjustment(torch.ones(C, D), torch.zeros(C))
+    x = torch.zeros(3, D)
+    x[1, 2] = torch.nan
+    with pytest.raises(ArgumentError, match="embeddings: got NaN or infinity in row 1"):
+        layer.predict(torch.zeros(3, C), x)
+
+
+def test_a_refitted_layer_does_not_depend_on_where_the_embeddings_lie() -> None:
+    (x, y), (new, _) = rows(300, 0), rows(500, 1)
+    layer, moved = refit(x, y, C), refit(x + 3000, y, C)
+    scores = torch.zeros(500, C, dtype=torch.float64)
+    torch.testing.assert_close(
+        moved.apply(scores, new + 3000), layer.apply(scores, new), atol=1e-3, rtol=1e-3
+    )

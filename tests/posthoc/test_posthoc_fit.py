@@ -8,6 +8,7 @@ from bisector.errors import ArgumentError
 from bisector.posthoc import adjust
 from bisector.posthoc.fit import (
     _EPSILON,
+    balanced_mean,
     cross_validated_predictions,
     cross_validated_scores,
     dealt_folds,
@@ -164,3 +165,15 @@ def test_on_pure_noise_cross_validation_reports_chance():
 def test_complaints_name_the_argument(call, told):
     with pytest.raises(ArgumentError, match=told):
         call()
+
+
+def test_the_error_of_a_balanced_mean_is_that_of_scipy_and_never_0_of_one_row_a_class() -> None:
+    values = torch.randn(400, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    labels = torch.arange(400) % 4
+    mean, error = balanced_mean(values, labels)
+    assert mean == pytest.approx(float(values.mean()))
+    means = [float(values[labels == c].var() / 100) for c in range(4)]
+    assert error == pytest.approx(sum(means) ** 0.5 / 4)
+    assert balanced_mean(values[:50], torch.arange(50))[1] == pytest.approx(
+        float(values[:50].std()) / 50**0.5
+    )

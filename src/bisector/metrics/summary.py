@@ -110,9 +110,9 @@ def fairness(
     >>> found["balanced_accuracy"], found["worst_class"]
     (0.75, 0.5)
     """
-    right = (predictions == labels).double()
     require_classes("predictions", predictions, num_classes, rows=len(labels))
     require_classes("labels", labels, num_classes)
+    right = (predictions == labels).double()
     by_count = None if train_counts is None else groups(train_counts, thresholds)
     found = _fairness(torch.ones(1, len(labels), dtype=torch.float64), right, labels, num_classes, by_count)
     return {key: float(value) for key, value in found.items()}
@@ -146,6 +146,10 @@ def fairness_changes(
     """
     by_count = None if train_counts is None else groups(train_counts)
     right = [(one == labels).double() for one in (before, after)]
+    present, labels = torch.unique(labels, return_inverse=True)  # of many classes few may occur
+    if by_count is not None:
+        by_count = Groups(*(mask[present] for mask in by_count))
+    num_classes = len(present)
 
     def statistic(weights: Tensor) -> Tensor:  # (R, N) -> (R, k)
         old, new = (_fairness(weights, one, labels, num_classes, by_count) for one in right)

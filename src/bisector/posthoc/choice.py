@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from bisector.errors import ArgumentError
 from bisector.posthoc.adjustment import Adjustment, BaseAdjustment
-from bisector.posthoc.fit import balanced_mean, cross_validated_logits, fit_offsets
+from bisector.posthoc.fit import balanced_mean, cross_validated_logits, fit_temperature
 
 
 def choose(
@@ -23,8 +24,8 @@ def choose(
 ) -> BaseAdjustment:
     """Return the adjustment of the lowest cross-validated balanced cross-entropy, fitted on all rows; or none.
 
-    None unless it lowers that of a temperature alone by more than one standard error: offsets of 0 then, by method
-    "none".
+    None unless it lowers that of a temperature alone by more than one standard error, and does not lower the
+    balanced accuracy: offsets of 0 then, by method "none". What cannot be fitted is named in the description.
 
     Args:
         found: how each is fitted, by name; see `cross_validated_logits`.
@@ -35,22 +36,37 @@ def choose(
         note: of what could not be tried, for the description.
     """
 
-    def losses(fit: Callable[..., BaseAdjustment]) -> Tensor:
+    def judged(fit: Callable[..., BaseAdjustment]) -> tuple[Tensor, float]:
+        """Return the loss of each row, and the balanced accuracy."""
         after = cross_validated_logits(logits, labels, fit, embeddings, seed=seed)
-        return cross_entropy(after, labels, reduction="none")
+        right = (after.argmax(1) == labels).double()
+        return cross_entropy(after, labels, reduction="none"), balanced_mean(right, labels)[0]
 
-    before = losses(_temperature)
-    tried = {name: balanced_mean(before - losses(fit), labels) for name, fit in found.items()}
+    before, own = judged(_temperature)
+    tried: dict[str, tuple[float, float]] = {}
+    notes, lower = [note] if note else [], []
+    for name, fit in found.items():
+        try:
+            after, accuracy = judged(fit)
+        except ArgumentError as error:
+            notes.append(f"{name} cannot be fitted ({error})")
+            continue
+        tried[name] = balanced_mean(before - after, labels)
+        if accuracy < own:
+            lower.append(name)
     gains = ", ".join(
-        f"{name} {mean:+.3g} nats (standard error {error:.2g})" for name, (mean, error) in tried.items()
+        f"{name} {mean:+.3g} nats (standard error {error:.2g}"
+        + ", but balanced accuracy falls" * (name in lower)
+        + ")"
+        for name, (mean, error) in tried.items()
     )
-    told = "; ".join(
-        filter(None, [f"balanced log-loss gained on {len(labels):,} rows, cross-validated: {gains}", note])
-    )
-    best = max(tried, key=lambda name: tried[name][0], default="")
-    if not best or tried[best][0] <= tried[best][1]:
+    told = f"balanced log-loss gained on {len(labels):,} rows, cross-validated: {gains or 'nothing could be tried'}"
+    told = "; ".join([told, *notes])
+    clear = [name for name, (mean, error) in tried.items() if mean > error and name not in lower]
+    if not clear:
         nothing = torch.zeros(logits.shape[1], dtype=torch.float64, device="cpu")
         return Adjustment(nothing, method="none", description=f"no change, for none gains clearly; {told}")
+    best = max(clear, key=lambda name: tried[name][0])
     more: dict[str, Any] = {} if embeddings is None else {"embeddings": embeddings}
     one = found[best](logits, labels, **more)
     return replace(one, description=f"chosen among {len(tried)}; {told}; {one.description}")  # type: ignore[type-var]
@@ -58,5 +74,5 @@ def choose(
 
 def _temperature(logits: Tensor, labels: Tensor, embeddings: Tensor | None = None) -> Adjustment:
     """Return no offsets and the temperature of least balanced cross-entropy."""
-    nothing = torch.zeros(logits.shape[1], 1, dtype=torch.float64, device="cpu")
-    return fit_offsets(logits, labels, directions=nothing).adjustment
+    nothing = torch.zeros(logits.shape[1], dtype=torch.float64, device="cpu")
+    return Adjustment(nothing, fit_temperature(logits, labels))

@@ -165,6 +165,7 @@ def adjust(
 
     Source: Menon et al., ICLR 2021 (arXiv 2007.07314) for "prior"; the guide is that of Ma, Dai, Chen, ICLR 2025.
 
+    >>> import torch
     >>> adjustment = adjust(torch.zeros(1, 3), method="prior", class_counts=[100, 10, 1])
     >>> adjustment.offsets
     tensor([0.1044, 2.4069, 4.7095], dtype=torch.float64)
@@ -257,15 +258,18 @@ def _best(
             options["geometry"] = _geometry_of(options["train"], logits, embeddings, scale)
         names = ("class_counts", "geometry", "moments", "kappa", "scale", "k", "seed")
         found["geometry"] = partial(fit_geometry, least=-math.inf, **{name: options[name] for name in names})
+    much = f"{len(rows):,} rows of {logits.shape[1]:,} classes"
+    notes = [] if few else [f"an offset a class and another layer would take too long for {much}"]
     if few and embeddings is not None:
         on = scale if options["geometry"] is None else options["geometry"].scale
-        layer = refit(embeddings, rows, logits.shape[1], scale=on, seed=options["seed"])
-        found["refit"] = partial(
-            _refitted, num_classes=logits.shape[1], scale=on, penalty=layer.settings["penalty"]
-        )
-    much = f"{len(rows):,} rows of {logits.shape[1]:,} classes"
-    note = "" if few else f"an offset a class and another layer would take too long for {much}"
-    return choose(found, logits, rows, embeddings, seed=seed, note=note)
+        if len(set(rows.tolist())) < logits.shape[1]:  # the layer would never choose the others
+            notes.append("refit is left out, for some classes have no row")
+        else:
+            layer = refit(embeddings, rows, logits.shape[1], scale=on, seed=options["seed"])
+            found["refit"] = partial(
+                _refitted, num_classes=logits.shape[1], scale=on, penalty=layer.settings["penalty"]
+            )
+    return choose(found, logits, rows, embeddings, seed=seed, note="; ".join(notes))
 
 
 def _refitted(logits: Tensor, labels: Tensor, embeddings: Tensor, **options: Any) -> LinearAdjustment:

@@ -96,6 +96,24 @@ def fit_offsets(
     return Fit(coefficients, space.offsets(coefficients), unit / inverse, chosen, int((~present).sum()))
 
 
+def fit_temperature(
+    logits: Tensor,  # (N, C)
+    labels: Tensor,  # (N,)
+) -> float:
+    """Return the temperature of least balanced cross-entropy; large where the logits tell nothing.
+
+    >>> labels = torch.arange(300) % 3
+    >>> noise = torch.randn(300, 3, generator=torch.Generator().manual_seed(0))
+    >>> fit_temperature(noise, labels) > 5
+    True
+    """
+    logits, labels = logits.to("cpu", torch.float64), labels.to("cpu", torch.int64)
+    unit = unit_of(logits)
+    nothing = _Space(1, lambda u: torch.zeros(logits.shape[1], dtype=torch.float64, device="cpu") * u)
+    _, inverse = _minimize(logits / unit, labels, nothing, 0.0, False)
+    return unit / max(inverse, _EPSILON)
+
+
 def cross_validated_predictions(
     scores: Tensor,  # (N, C)
     labels: Tensor,  # (N,)
@@ -297,13 +315,14 @@ def balanced_mean(
 ) -> tuple[float, float]:
     """Return the mean over the classes of the means of their rows, and its standard error over rows drawn anew.
 
-    A class with one row has the variance that the others have within them.
+    A class with one row has the variance that the others have within them; where all have one, that of all rows.
     """
     counts = torch.bincount(labels).double()
     mean = torch.zeros_like(counts).index_add(0, labels, values) / counts
     deviations = (values - mean[labels]).square()
     free = (counts - 1).clamp_min(0)
-    pooled = deviations.sum() / free.sum().clamp_min(1)
+    spread = values.var(correction=1) if len(values) > 1 else values.new_tensor(torch.inf)
+    pooled = deviations.sum() / free.sum() if bool(free.any()) else spread
     variance = torch.zeros_like(counts).index_add(0, labels, deviations) / free
     variance = torch.where(free > 0, variance, pooled)
     present = counts > 0

@@ -236,8 +236,8 @@ def fit_geometry(
 
     Three or four numbers, whatever C is, of a convex loss, with a normal prior about the identity. They are kept
     only if they lower the cross-validated balanced cross-entropy, against a temperature alone, by more than `least`
-    standard errors; otherwise the result is the identity. (Fixed numbers would do on networks that were trained end
-    to end, and lose 15 points on frozen encoders: so there are none.)
+    standard errors, and do not lower the balanced accuracy; otherwise the result is the identity. (Fixed numbers
+    would do on networks that were trained end to end, and lose 15 points on frozen encoders: so there are none.)
 
     A network that has learned its training rows by heart shows them narrower than new ones. So the means and
     covariances may also be those of the rows given here: each row is then scored by those of the other folds.
@@ -256,7 +256,7 @@ def fit_geometry(
         kind: what the scores are: "logits" or "probabilities".
         class_counts: (C,) training instances; those of `geometry` if None.
         count_term: whether t is fitted too, where the counts are known and differ twofold at least; else it is 0.
-        k: see `GeometryAdjustment`; where rows are fitted, their own class is looked at as well.
+        k: see `GeometryAdjustment`; rows of another class than these teach nothing.
         least: how many standard errors the loss must fall by; `-math.inf` to keep what is fitted in any case.
         folds: of the cross-validation.
         seed: of the folds.
@@ -293,17 +293,17 @@ def fit_geometry(
         scale = embedding_scale(logits, embeddings)
     rows = _HeldOut(logits, truth, embeddings, geometry, scale, k, dealt_folds(truth, folds, seed))
     candidates = ("held-out",) if geometry is None else MOMENTS[1:] if moments == "auto" else (moments,)
-    best: tuple[float, float, Tensor, float, str] | None = None
+    best: tuple[float, float, float, Tensor, float, str] | None = None
     if kappa is None:
         kappa = _KAPPAS[0] if geometry is None else geometry.kappa
     kappas = _KAPPAS if kappa == "auto" else (float(kappa),)
     for which in candidates:
         for strength, features in zip(kappas, rows.features(which, kappas, counts, width), strict=True):
-            mean, error = rows.gain(features)
+            mean, error, accuracy = rows.gain(features)
             if best is None or mean > best[0]:
-                best = mean, error, features, strength, which
+                best = mean, error, accuracy, features, strength, which
     assert best is not None
-    mean, error, features, strength, taken = best
+    mean, error, accuracy, features, strength, taken = best
     found = rows.geometry(taken).shrunk(strength)
     told = (
         f"with means and covariances of {_ROWS[taken]} and kappa = {found.kappa:g}, cross-validated on "
@@ -311,9 +311,10 @@ def fit_geometry(
         f"{error:.2g})"
     )
     a, b, e, t = 1.0, 0.0, 0.0, 0.0
-    if mean > least * error:
-        weights = balanced_weights(truth, logits.shape[1])
-        a, b, e, t = (*_fit(features, rows.own, weights).tolist(), 0.0)[:4]
+    if least == -math.inf or (mean > least * error and accuracy >= 0):
+        a, b, e, t = (*rows.fit(features).tolist(), 0.0)[:4]
+    elif mean > least * error:
+        told = f"{told}, but balanced accuracy falls, so the scores stay as they are"
     else:
         told = f"{told}: not by more than that, so the scores stay as they are"
     settings = {"log_loss_gain": mean, "standard_error": error}
@@ -373,7 +374,7 @@ class _HeldOut:
         embeddings: (N, D).
         train: the geometry of the training rows.
         scale: of the embeddings where there is none.
-        k: of each row the k classes of the highest logits are looked at, its own among them; None for all.
+        k: of each row the k classes of the highest logits are looked at; None for all.
         fold: (N,) of each row.
     """
 
@@ -391,9 +392,12 @@ class _HeldOut:
         self.train, self.scale = train, scale
         self.chosen: Tensor | None = None
         self.own = labels  # the place of a row's class among those that are looked at
+        # Whether it is among them: else nothing is learned of the row.
+        self.inside = torch.ones_like(labels, dtype=torch.bool)
         if k is not None and require_integer("k", k, least=1) < logits.shape[1]:
-            self.chosen = _with_truth(logits.topk(k, dim=1).indices, labels)
+            self.chosen = logits.topk(k, dim=1).indices
             self.own = (self.chosen == labels[:, None]).to(torch.int8).argmax(1)
+            self.inside = (self.chosen == labels[:, None]).any(1)
         self.parts = [fold == number for number in sorted(set(fold.tolist()))]
 
     def geometry(self, moments: str, rows: Tensor | None = None) -> ClassGeometry:
@@ -431,19 +435,29 @@ class _HeldOut:
                 features[out] = everything[:, :, :width]
         return found
 
-    def gain(self, features: Tensor) -> tuple[float, float]:
-        """Return how much lower the balanced log-loss is than by a temperature alone, and the standard error."""
-        gain = torch.empty(len(self.own), dtype=torch.float64, device="cpu")
+    def gain(self, features: Tensor) -> tuple[float, float, float]:
+        """Return how much lower the balanced log-loss is than by a temperature alone, and the standard error.
+
+        The third is how much higher the balanced accuracy is.
+        """
+        gain = torch.zeros(len(self.own), dtype=torch.float64, device="cpu")
+        right = torch.zeros_like(gain)
         for out in self.parts:
-            weights = balanced_weights(self.labels[~out], self.logits.shape[1])
-            before, after = (
-                _row_losses(
-                    features[out, :, :p], self.own[out], _fit(features[~out, :, :p], self.own[~out], weights)
-                )
-                for p in (1, features.shape[2])
-            )
-            gain[out] = before - after
-        return balanced_mean(gain, self.labels)
+            others, here = ~out & self.inside, out & self.inside
+            found = []
+            for p in (1, features.shape[2]):
+                scores = features[here, :, :p] @ self.fit(features[:, :, :p], others)
+                nll = torch.nn.functional.cross_entropy(scores, self.own[here], reduction="none")
+                found.append((nll, (scores.argmax(1) == self.own[here]).double()))
+            (before, old), (after, new) = found
+            gain[here], right[here] = before - after, new - old
+        return *balanced_mean(gain, self.labels), balanced_mean(right, self.labels)[0]
+
+    def fit(self, features: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Return the (p,) coefficients of these rows, those whose class is looked at."""
+        rows = self.inside if rows is None else rows
+        weights = balanced_weights(self.labels[rows], self.logits.shape[1])
+        return _fit(features[rows], self.own[rows], weights)
 
 
 def _features(
@@ -473,14 +487,6 @@ def _of_classes(geometry: ClassGeometry, counts: Tensor | None) -> list[Tensor]:
     if geometry.kappa == math.inf:  # all volumes are one, but for rounding
         each[0] = torch.zeros_like(each[0])
     return each
-
-
-def _with_truth(top: Tensor, truth: Tensor) -> Tensor:
-    """Return the (N, k) classes with the row's own in place of the last, where it is not among them."""
-    absent = ~(top == truth[:, None]).any(1)
-    top = top.clone()
-    top[absent, -1] = truth[absent]
-    return top
 
 
 def _row_losses(features: Tensor, own: Tensor, theta: Tensor) -> Tensor:
@@ -516,7 +522,7 @@ def _minimum(features: Tensor, own: Tensor, weights: Tensor, start: float = 1.0)
     theta = torch.zeros(features.shape[2], dtype=torch.float64, device="cpu")
     theta[0] = start * unit[0]
     origin = theta.clone()
-    prior = _PRIOR / (len(own) * float(unit[0]) ** 2)
+    prior = _PRIOR / (max(len(own), 1) * float(unit[0]) ** 2)
 
     def objective(theta: Tensor) -> Tensor:
         penalty: Tensor = prior / 2 * (theta - origin).square().sum()
@@ -535,6 +541,8 @@ def _minimum(features: Tensor, own: Tensor, weights: Tensor, start: float = 1.0)
         size = 1.0
         while size > 1e-6 and not bool(objective(theta - size * step) <= value):
             size /= 2
+        if size <= 1e-6:  # rounding alone is left
+            break
         theta = theta - size * step
         last, value = value, objective(theta)
         if float(last - value) <= 1e-12 * max(1.0, abs(float(value))):

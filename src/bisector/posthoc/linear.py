@@ -14,9 +14,9 @@ from bisector.checks import require_classes, require_embeddings
 from bisector.errors import ArgumentError, require, require_choice, require_number
 from bisector.files import read_safetensors, reading, write_safetensors
 from bisector.information.geometry import ClassGeometry
-from bisector.information.rows import on_scale
+from bisector.information.rows import on_scale, require_finite
 from bisector.posthoc.adjustment import BaseAdjustment, Kind, logits_of
-from bisector.posthoc.fit import balanced_weights, dealt_folds, fit_offsets, require_fit_rows
+from bisector.posthoc.fit import balanced_weights, dealt_folds, fit_temperature, require_fit_rows
 from bisector.posthoc.modules import LayerModule
 
 TAUS = tuple(tau / 10 for tau in range(21))
@@ -82,7 +82,7 @@ class LinearAdjustment(BaseAdjustment):
         logits: Tensor,  # (N, C)
         embeddings: Tensor | None = None,  # (N, D)
     ) -> Tensor:
-        """Return the (N, C) logits of the layer; those that are given only say how many rows there are."""
+        """Return the (N, C) logits of the layer, float64 on the CPU; of those given only the rows are counted."""
         if embeddings is None:
             raise ArgumentError(
                 "embeddings: got None; expected those of the rows, of which the layer makes logits"
@@ -90,7 +90,9 @@ class LinearAdjustment(BaseAdjustment):
         require_embeddings("embeddings", embeddings, self.weight.shape[1])
         rows = len(embeddings)
         require(rows == len(logits), "embeddings", f"{rows} rows", f"{len(logits)}, as scores")
-        return on_scale(embeddings.to(logits), self.scale) @ self.weight.T.to(logits) + self.bias.to(logits)
+        require_finite("embeddings", embeddings.detach().cpu())
+        x = on_scale(embeddings.detach().cpu().double(), self.scale)
+        return x @ self.weight.T.cpu().double() + self.bias.cpu().double()
 
     def module(self, dtype: torch.dtype = torch.float32) -> LayerModule:
         """Return `apply` as a module with buffers alone."""
@@ -212,8 +214,7 @@ def tau_norm(
 
 def _temperate_loss(logits: Tensor, labels: Tensor) -> float:
     """Return the balanced cross-entropy at the best temperature."""
-    found = fit_offsets(logits, labels, directions=torch.zeros(logits.shape[1], 1, dtype=torch.float64))
-    losses = cross_entropy(logits / found.temperature, labels, reduction="none")
+    losses = cross_entropy(logits / fit_temperature(logits, labels), labels, reduction="none")
     return float((balanced_weights(labels, logits.shape[1]) * losses).sum())
 
 
@@ -245,8 +246,8 @@ def refit(
 
     .. math:: \min_{w, b} \sum_n \frac{1}{C n_{y_n}} \mathrm{nll}_n + \frac{\lambda}{2} |w|^2
 
-    on embeddings in units of their root mean square. Of `PENALTIES` the lambda of least balanced cross-entropy on
-    the rows that are given here; where these are trained on too, on their held-out folds.
+    on embeddings less their mean, in units of their root mean square. Of `PENALTIES` the lambda of least balanced
+    cross-entropy on the rows that are given here; where these are trained on too, on their held-out folds.
 
     Args:
         embeddings: (N, D) of rows that the model has not seen.
@@ -275,6 +276,8 @@ def refit(
         require_embeddings("train", train[0], x.shape[1])
         require_classes("train", train[1], num_classes, rows=len(train[0]))
         more = (on_scale(train[0], scale).double(), train[1].cpu().long())
+    centre = torch.cat([x, more[0]]).mean(0)
+    x, more = x - centre, (more[0] - centre, more[1])
     unit = float(torch.cat([x, more[0]]).square().mean().sqrt()) or 1.0
     x, more = x / unit, (more[0] / unit, more[1])
     if own:
@@ -299,8 +302,9 @@ def refit(
     )
     told = f"the last layer trained again on {len(more[1]):,} {rows}, every class weighing the same"
     settings = {"penalty": chosen}
+    weight = layer[:, :-1] / unit
     return LinearAdjustment(
-        layer[:, :-1] / unit, layer[:, -1].clone(), scale, method="refit", description=told, settings=settings
+        weight, layer[:, -1] - weight @ centre, scale, method="refit", description=told, settings=settings
     )
 
 
