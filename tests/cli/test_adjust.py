@@ -460,6 +460,15 @@ def test_geometry_moves_boundaries_that_no_offset_moves(wide, words, capsys):
     torch.testing.assert_close(written("again")[0], scores)
 
 
+@pytest.mark.parametrize("method", ["prior", "geometry"])
+def test_rows_that_are_too_many_to_be_kept_are_adjusted_twice(wide, method, monkeypatch):
+    assert adjust(f"wide.parquet --method {method}", "kept") == 0
+    monkeypatch.setattr("bisector.cli.adjusting._KEPT", 0)
+    monkeypatch.setattr("bisector.data.tables.reader._BYTES", 4 * 6 * 500)  # chunks of 500 rows
+    assert adjust(f"wide.parquet --method {method}") == 0
+    assert Path("found/adjusted.parquet").read_bytes() == Path("kept/adjusted.parquet").read_bytes()
+
+
 def test_the_geometry_of_training_rows_may_come_from_a_file(wide, capsys):
     train = slice(1600, 2400)
     ClassGeometry.fit(wide.embeddings[train], wide.labels[train]).save("train.safetensors")

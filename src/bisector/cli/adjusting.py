@@ -4,7 +4,7 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -272,7 +272,7 @@ class Adjusting:
             scores, predictions[rows] = adjustment.apply_and_predict(block.scores, block.vectors)
             if keeps:
                 held.append(scores)
-        return _Decided(predictions, told, torch.cat(held)) if held else _Decided(predictions)
+        return _Decided(predictions, told, torch.cat(held) if held else None)
 
     def _adjusted(
         self, adjustment: BaseAdjustment, decided: "_Decided"
@@ -280,11 +280,11 @@ class Adjusting:
         """Yield blocks of rows with their scores (n, C) and predictions (n,) after; NaN and -1 without scores."""
         for rows, block in self.table.blocks(names=True):
             scores, predictions = torch.full_like(block.scores, torch.nan), decided.predictions[rows]
-            here = slice(*torch.searchsorted(decided.rows, rows[[0, -1]] + torch.tensor([0, 1])).tolist())
-            known = decided.rows[here] - rows[0]
-            scores[known] = decided.scores[here]
             left = block.scored
-            left[known] = False
+            if decided.scores is not None:
+                here = slice(*torch.searchsorted(decided.rows, rows[[0, -1]] + torch.tensor([0, 1])).tolist())
+                known = decided.rows[here] - rows[0]
+                scores[known], left[known] = decided.scores[here], torch.tensor(False)
             if bool(left.any()):
                 vectors = None if block.vectors is None else block.vectors[left]
                 scores[left], own = adjustment.apply_and_predict(block.scores[left], vectors)
@@ -354,8 +354,8 @@ class _Decided:
     """What an adjustment makes of rows before anything is written."""
 
     predictions: Tensor  # (N,), -1 where nothing was asked
-    rows: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))  # (M,) ascending
-    scores: Tensor = field(default_factory=lambda: torch.empty(0, 0))  # (M, C) of these rows
+    rows: Tensor  # (M,) that were asked for, ascending
+    scores: Tensor | None = None  # (M, C) of these rows, where they are kept
 
 
 def _chosen(adjustment: BaseAdjustment, many: bool, seed: int) -> dict[str, Any]:
