@@ -85,7 +85,9 @@ class Adjusting:
         decided = self._decide(adjustment, find, fitted_on)
         trials = self._try(adjustment, find, fitted_on, decided.predictions)
         find = fitted_on = None  # they hold much, and all rows are to be read
-        told = "; ".join([adjustment.description, *_held_out(trials)])
+        stored = self.arguments.adjustment is not None  # who knows what rows it was fitted on
+        tried_on = f"{trials.on}{' held out from it' * (not stored)}"
+        told = "; ".join([adjustment.description, *_tried(trials, tried_on)])
         adjustment = replace(adjustment, description=told)  # type: ignore[type-var]
         told = f"{adjustment.method}: {told}"
         say(f"{told}\nScores: {table.told}")
@@ -98,7 +100,7 @@ class Adjusting:
             if one.gain.value < 0:
                 lowers = "this lowers" if one.harms else "this may lower"
                 print(
-                    f"bisector adjust: {lowers} the balanced accuracy: {trials.on} held out from it "
+                    f"bisector adjust: {lowers} the balanced accuracy: {tried_on} "
                     f"{points(one.gain)}; better leave the scores as they are",
                     file=sys.stderr,
                 )
@@ -342,7 +344,7 @@ class Adjusting:
         note += f", and {without} more without finite scores" * bool(without)
         note += f"; each {_ACROSS}" * bool(self.arguments.cross_validate)
         if self.arguments.adjustment is not None:
-            note += "; where the offsets were fitted on these very rows, they flatter"
+            note += "; where it was fitted on these very rows, they flatter"
         old, new, labels = table.predictions_of(rows), predictions[rows], table.labels[rows]
         before, after = (fairness(predicted, labels, classes, self.counts) for predicted in (old, new))
         changes = fairness_changes(old, new, labels, classes, self.counts, seed=self.seed)
@@ -375,10 +377,10 @@ def _chosen(adjustment: BaseAdjustment, many: bool, seed: int) -> dict[str, Any]
     return found
 
 
-def _held_out(trials: Trials) -> list[str]:
+def _tried(trials: Trials, on: str) -> list[str]:
     """What the trial found, in words; nothing where there was none."""
     return [
-        f"balanced accuracy of {trials.on} held out from it: {100 * trials.balanced_accuracy:.1f} % before, "
+        f"balanced accuracy of {on}: {100 * trials.balanced_accuracy:.1f} % before, "
         f"{100 * one.balanced_accuracy:.1f} % after, {points(one.gain)}"
         + ", so it lowers it" * (one.gain.value < 0)
         + f" (fewer than {FEWEST_ROWS} rows: too few to tell)" * (trials.rows < FEWEST_ROWS)
@@ -390,6 +392,8 @@ def _notes(table: AnyScores, method: str) -> list[str]:
     """What is known of the scores that speaks against adjusting them."""
     notes = [f"the scores are adjusted already: {table.adjusted}"] if table.adjusted else []
     notes += filter(None, [prior_note(table.head) if method == "prior" else ""])
+    if decision := table.head.get("decision"):
+        notes.append(f"the run decides by {decision} already; before and after are of its scores alone")
     more = len(table.left_out) - _LINES
     notes += [f"left out: {line}" for line in table.left_out[:_LINES]]
     return [*notes, *[f"{more} more are left out"] * (more > 0)]

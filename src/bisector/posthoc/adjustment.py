@@ -221,6 +221,12 @@ class Adjustment(BaseAdjustment):
             return cls(offsets, class_names=tuple(map(str, names)), **raw)
 
 
+def require_suffix(path: Path | str) -> None:
+    """Raise `ArgumentError` unless a file is called as `load_adjustment` knows adjustments with tensors by."""
+    suffix = Path(path).suffix.lower()
+    require(suffix == ".safetensors", "path", str(path), "a name that ends in .safetensors")
+
+
 def logits_of(
     name: str,
     scores: Tensor,  # (N, C)

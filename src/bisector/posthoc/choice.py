@@ -12,6 +12,8 @@ from bisector.errors import ArgumentError
 from bisector.posthoc.adjustment import Adjustment, BaseAdjustment
 from bisector.posthoc.fit import balanced_mean, cross_validated_logits, fit_temperature
 
+_LEAST = 1e-4  # nats, of a gain that is one
+
 
 def choose(
     found: Mapping[str, Callable[..., BaseAdjustment]],
@@ -24,8 +26,9 @@ def choose(
 ) -> BaseAdjustment:
     """Return the adjustment of the lowest cross-validated balanced cross-entropy, fitted on all rows; or none.
 
-    None unless it lowers that of a temperature alone by more than one standard error, and does not lower the
-    balanced accuracy: offsets of 0 then, by method "none". What cannot be fitted is named in the description.
+    None unless it lowers that of a temperature alone by more than one standard error and 0.0001 nats, and does not
+    lower the balanced accuracy, and none for rows of one class: offsets of 0 then, by method "none". What cannot be
+    fitted is named in the description.
 
     Args:
         found: how each is fitted, by name; see `cross_validated_logits`.
@@ -62,8 +65,8 @@ def choose(
     )
     told = f"balanced log-loss gained on {len(labels):,} rows, cross-validated: {gains or 'nothing could be tried'}"
     told = "; ".join([told, *notes])
-    clear = [name for name, (mean, error) in tried.items() if mean > error and name not in lower]
-    if not clear:
+    clear = [name for name, (mean, error) in tried.items() if mean > max(error, _LEAST) and name not in lower]
+    if not clear or len(set(labels.tolist())) < 2:
         nothing = torch.zeros(logits.shape[1], dtype=torch.float64, device="cpu")
         return Adjustment(nothing, method="none", description=f"no change, for none gains clearly; {told}")
     best = max(clear, key=lambda name: tried[name][0])

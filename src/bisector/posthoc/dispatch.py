@@ -173,6 +173,8 @@ def adjust(
     require_choice("method", method, (*METHODS, *CONTROLS))
     logits = logits_of("scores", scores, kind)
     names = tuple(class_names)
+    pair = train is None or (isinstance(train, (tuple, list)) and len(train) == 2)
+    require(pair, "train", type(train).__name__, "embeddings (M, D) and labels (M,), a pair")
     if method == "geometry":
         if geometry is None and train is not None:
             geometry = _geometry_of(train, logits, embeddings, scale)

@@ -15,7 +15,7 @@ from bisector.errors import ArgumentError, require, require_choice, require_inte
 from bisector.files import reading
 from bisector.information.geometry import ClassGeometry
 from bisector.information.rows import require_finite
-from bisector.posthoc.adjustment import BaseAdjustment, Kind, logits_of
+from bisector.posthoc.adjustment import BaseAdjustment, Kind, logits_of, require_suffix
 from bisector.posthoc.fit import balanced_mean, balanced_weights, class_values, dealt_folds, require_fit_rows
 from bisector.posthoc.linear import linear_layer
 from bisector.posthoc.modules import AdjustmentModule, GeometryModule, OffsetModule
@@ -190,12 +190,14 @@ class GeometryAdjustment(BaseAdjustment):
         """Write as one safetensors file, the geometry in it, whole or not at all.
 
         Raises:
+            ArgumentError: the file is not called .safetensors.
             MissingExtraError: safetensors is not installed.
             OSError: the file cannot be written.
         """
         told = {name: getattr(self, name) for name in _NUMBERS}
         told |= {"settings": dict(self.settings), "class_names": list(self.class_names)}
         told["class_counts"] = None if self.class_counts is None else self.class_counts.tolist()
+        require_suffix(path)
         self.geometry.save(path, geometry_adjustment=json.dumps(told))
 
     @classmethod
@@ -274,6 +276,8 @@ def fit_geometry(
     True
     """
     require_choice("moments", moments, MOMENTS)
+    is_one = geometry is None or isinstance(geometry, ClassGeometry)
+    require(is_one, "geometry", type(geometry).__name__, "a ClassGeometry")
     require(geometry is not None or moments != "train", "geometry", "None", "that of training rows")
     if kappa is not None and kappa not in ("auto", math.inf):
         require_number("kappa", kappa, above=0)

@@ -15,7 +15,7 @@ from bisector.errors import ArgumentError, require, require_choice, require_numb
 from bisector.files import read_safetensors, reading, write_safetensors
 from bisector.information.geometry import ClassGeometry
 from bisector.information.rows import on_scale, require_finite
-from bisector.posthoc.adjustment import BaseAdjustment, Kind, logits_of
+from bisector.posthoc.adjustment import BaseAdjustment, Kind, logits_of, require_suffix
 from bisector.posthoc.fit import balanced_weights, dealt_folds, fit_temperature, require_fit_rows
 from bisector.posthoc.modules import LayerModule
 
@@ -108,6 +108,7 @@ class LinearAdjustment(BaseAdjustment):
         told = {name: getattr(self, name) for name in _TEXTS}
         told |= {"settings": dict(self.settings), "class_names": list(self.class_names)}
         tensors = {"weight": self.weight, "bias": self.bias}
+        require_suffix(path)
         write_safetensors(Path(path), tensors, {"linear_adjustment": json.dumps(told)})
 
     @classmethod

@@ -27,5 +27,7 @@ def load_adjustment(path: Path | str) -> BaseAdjustment:
         return Adjustment.load(path)
     with reading(f"path: got {path}; expected the safetensors of an adjustment"):
         texts = read_safetensors(path)[1]
-        kind = next(kind for entry, kind in KINDS.items() if entry in texts)
+        kind = next((kind for entry, kind in KINDS.items() if entry in texts), None)
+        if kind is None:
+            raise ValueError("a geometry alone" if "class_geometry" in texts else "other tensors")
         return kind.load(path)

@@ -191,7 +191,7 @@ def build_model(description: dict[str, Any], *, pretrained: bool) -> Classifier:
     )
 
 
-def load_trained(path: Path) -> Trained:
+def load_trained(path: Path | str) -> Trained:
     """Load a model that ``bisector train`` or ``bisector compare --keep`` left.
 
     Args:
@@ -201,6 +201,7 @@ def load_trained(path: Path) -> Trained:
     Raises:
         ArgumentError: there is no checkpoint, or it is none of bisector's.
     """
+    path = Path(path)
     last = path / LAST if path.is_dir() else path
     require(last.is_file(), "model", str(path), "a checkpoint, or the folder of a training that holds one")
     stored = read_checkpoint("model", last)
