@@ -13,9 +13,10 @@ def lazy(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], l
     each, ``from module import Name as Name``. Its subpackages are attributes as well, but not in `__all__`.
     See PEP 562.
 
+    >>> import bisector.detection
     >>> get, names, public = lazy("bisector.detection")
     >>> public
-    ['attach', 'detach']
+    ['attach', 'detach', 'fit_geometry']
     >>> get("attack")
     Traceback (most recent call last):
     AttributeError: module 'bisector.detection' has no attribute 'attack'

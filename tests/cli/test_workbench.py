@@ -129,7 +129,7 @@ def test_what_is_recommended_was_tried_and_keeps_what_it_promises(
         found = Measurement.read(Path("found/measure.json"))
         assert found.trials is not None
         gains = {trial.name: trial.gain for trial in found.trials.tried}
-        assert set(gains) == {"prior", "prior --tau fit", "amount", "fitted"}
+        assert set(gains) == {"prior", "prior --tau fit", "amount", "geometry", "fitted"}
         assert (gains["prior"].high < 0) == (tau > 0)  # twice the prior ruins what once the prior mended
         assert any("was trained with the prior (tau = 1)" in note for note in found.notes) == (tau > 0)
         step = found.step

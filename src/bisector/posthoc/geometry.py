@@ -311,7 +311,7 @@ def fit_geometry(
     found = rows.geometry(taken).shrunk(strength)
     told = (
         f"with means and covariances of {_ROWS[taken]} and kappa = {found.kappa:g}, cross-validated on "
-        f"{len(truth):,} rows, the geometry lowers the balanced log-loss by {mean:.3g} nats (standard error "
+        f"{len(truth):,} rows, the geometry takes {mean:.3g} nats off the balanced log-loss (standard error "
         f"{error:.2g})"
     )
     a, b, e, t = 1.0, 0.0, 0.0, 0.0

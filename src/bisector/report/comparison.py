@@ -110,7 +110,8 @@ def render_page(comparison: Comparison) -> str:
 
 def _sections(comparison: Comparison) -> list[Section]:
     rows, recipe = summary_rows(comparison), comparison.recipe
-    infos = known_metrics(rows, METRICS)
+    # The harmonic mean is in the text and the files: with it this table would not fit a sheet of paper.
+    infos = known_metrics(rows, [info for info in METRICS if info.key != "harmonic_mean"])
     columns = [metric_column(info, neither="Neither end is better.") for info in infos]
     differences, baseline = differences_of(comparison), head_label(comparison.baseline_head)
     gains, decided = decision_gains(comparison), comparison.decided_heads
