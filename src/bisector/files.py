@@ -188,7 +188,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         MissingExtraError: safetensors is not installed.
         OSError: the file cannot be read.
     """
-    with _safetensors().safe_open(str(path), "pt") as file:
+    with require_safetensors().safe_open(str(path), "pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
 
 
@@ -199,17 +199,25 @@ def write_safetensors(path: Path, tensors: Mapping[str, Any], texts: dict[str, s
         MissingExtraError: safetensors is not installed.
         OSError: the file cannot be written.
     """
-    _safetensors()
+    require_safetensors()
     from safetensors.torch import save
 
     write_whole(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}, texts))
 
 
-def _safetensors() -> Any:
+def require_safetensors(extra: str = "measure") -> Any:
+    """Return the package safetensors.
+
+    Args:
+        extra: of bisector that brings it, for the message.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         import safetensors
     except ImportError:
-        raise missing_extra("safetensors", "measure") from None
+        raise missing_extra("safetensors", extra) from None
     return safetensors
 
 

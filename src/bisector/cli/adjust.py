@@ -14,7 +14,7 @@ from bisector.errors import require, require_choice, require_integer
 # As in `bisector.posthoc`, which would bring torch.
 _METHODS = ("prior", "amount", "fitted", "geometry", "auto", "nearest-mean", "lda", "tau-norm", "refit")
 _KINDS = ("logits", "probabilities")
-_MOMENTS = ("auto", "train", "held-out", "both")
+MOMENTS = ("auto", "train", "held-out", "both")
 _SCALES = ("auto", "raw", "unit")
 OF_EMBEDDINGS = ("geometry", "auto", "nearest-mean", "lda", "tau-norm", "refit")
 _METHODS_OF = {  # what only some methods read
@@ -155,7 +155,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
     for name, owners in _METHODS_OF.items():
         fits = name not in given or method in owners
         require(fits, option(name), f"--method {method} beside it", f"--method {' or '.join(owners)}")
-    for name, choices_of in (("moments", _MOMENTS), ("scale", _SCALES)):
+    for name, choices_of in (("moments", MOMENTS), ("scale", _SCALES)):
         if name in given:
             require_choice(option(name), getattr(arguments, name), choices_of)
     beside = arguments.geometry is not None and arguments.scale

@@ -17,7 +17,7 @@ from bisector.data.tables.class_values import read_class_values
 from bisector.data.tables.scores import AnyScores, ScoreTable, open_scores, require_same_classes
 from bisector.errors import ArgumentError, require
 from bisector.information.geometry import ClassGeometry
-from bisector.measurement.next_step import points
+from bisector.measurement.next_step import before_and_after, points
 from bisector.measurement.trials import (
     MOST_CELLS,
     prior_note,
@@ -380,9 +380,7 @@ def _chosen(adjustment: BaseAdjustment, many: bool, seed: int) -> dict[str, Any]
 def _tried(trials: Trials, on: str) -> list[str]:
     """What the trial found, in words; nothing where there was none."""
     return [
-        f"balanced accuracy of {on}: {100 * trials.balanced_accuracy:.1f} % before, "
-        f"{100 * one.balanced_accuracy:.1f} % after, {points(one.gain)}"
-        + ", so it lowers it" * (one.gain.value < 0)
+        before_and_after(trials, one, on)
         + f" (fewer than {FEWEST_ROWS} rows: too few to tell)" * (trials.rows < FEWEST_ROWS)
         for one in trials.tried
     ]

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bisector.cli.adjust import MOMENTS
 from bisector.cli.detect_options import (
     add_data,
     add_machine,
@@ -40,7 +41,6 @@ _METHODS = {
     "nearest-mean": ".safetensors",
     "lda": ".safetensors",
 }
-_MOMENTS = ("auto", "train", "held-out", "both")  # as in `bisector.posthoc`, which would bring torch
 _BACKGROUNDS = {"none": None, "first": 0, "last": -1}
 _OF_RESULTS = ("counts", "tau", "adjustment", "activation", "background", "threshold", "nms_iou", "per_image")
 _OF_RUNS = ("moments", "device", "batch_size")
@@ -99,7 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run = parser.add_argument_group("of a run")
     run.add_argument(
         "--moments",
-        choices=_MOMENTS,
+        choices=MOMENTS,
         help="whose means and covariances: of training boxes, of the held-out ones of validation, of both, or "
         "those that predict best (default: auto)",
     )
@@ -240,17 +240,13 @@ def _told(
     """Print what a fit gains on true boxes that it has not seen; return it with that in its description."""
     from dataclasses import replace
 
-    from bisector.measurement.next_step import points
+    from bisector.measurement.next_step import before_and_after, points
     from bisector.metrics.summary import fairness, fairness_changes
     from bisector.posthoc import GeometryAdjustment
     from bisector.report.adjustment import format_adjustment
 
     (trial,) = trials.tried
-    told = (
-        f"{found.description}; balanced accuracy of {trials.on} held out from it: "
-        f"{100 * trials.balanced_accuracy:.1f} % before, {100 * trial.balanced_accuracy:.1f} % after, "
-        f"{points(trial.gain)}" + ", so it lowers it" * (trial.gain.value < 0)
-    )
+    told = f"{found.description}; {before_and_after(trials, trial, f'{trials.on} held out from it')}"
     old, labels, counts = rows.scores.argmax(1), rows.labels, trained.train_counts
     before, after = (fairness(one, labels, len(counts), counts) for one in (old, predictions))
     changes = fairness_changes(old, predictions, labels, len(counts), counts)

@@ -245,6 +245,16 @@ def points(gain: Estimate) -> str:
     return f"{100 * gain.value:+.1f} points{interval}"
 
 
+def before_and_after(trials: Trials, trial: Trial, on: str) -> str:
+    """What a trial found on rows, in words."""
+    return (
+        f"balanced accuracy of {on}: {100 * trials.balanced_accuracy:.1f} % before, "
+        f"{100 * trial.balanced_accuracy:.1f} % after, {points(trial.gain)}"
+        + ", so it lowers it"
+        * (trial.gain.value < 0)
+    )
+
+
 def _small(classes: Sequence[ClassMeasure], command: str) -> Step:
     there = [one for one in classes if one.count]
     small = [one for one in there if one.count < FEWEST]

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from bisector.data.dataset import Dataset
-from bisector.errors import ArgumentError, missing_extra, require_choice
+from bisector.errors import ArgumentError, require_choice
+from bisector.files import require_safetensors
 from bisector.posthoc import Adjustment, BaseAdjustment, GeometryAdjustment, adjust, load_adjustment
 from bisector.training.module import Classifier
 from bisector.training.recipe import DECISIONS
@@ -27,10 +28,7 @@ def require_decision(method: str) -> None:
     """
     require_choice("decide", method, DECISIONS)
     if method in {"geometry", "auto"}:
-        try:
-            import safetensors  # noqa: F401
-        except ImportError:
-            raise missing_extra("safetensors", "train") from None
+        require_safetensors("train")
 
 
 def reason_against(dataset: Dataset) -> str:
