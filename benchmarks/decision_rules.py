@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,10 +21,9 @@ from bisector.information.geometry import ClassGeometry
 from bisector.metrics.summary import fairness
 from bisector.posthoc import BaseAdjustment, GeometryAdjustment, adjust, fit_geometry
 from bisector.posthoc.fit import balanced_weights, fit_offsets
-from bisector.posthoc.geometry import MOMENTS, Moments
+from bisector.posthoc.geometry_fit import Moments
 
 FIXED = (1.0, 0.20, 0.09)  # a, b, e
-KAPPA = 16.0  # of `ClassGeometry`
 NEAREST = 32  # classes of a row that the geometry looks at, as `adjust` does
 METRICS = ("balanced_accuracy", "accuracy", "few", "worst_class", "harmonic_mean", "bias", "log_loss")
 
@@ -57,31 +56,20 @@ class Store:
         """(C,) training rows."""
         return torch.bincount(self.train.labels, minlength=self.classes)
 
-    def geometry(self, kappa: float = KAPPA) -> ClassGeometry:
+    def geometry(self) -> ClassGeometry:
         """Return the geometry of the training rows."""
-        if kappa not in self._made:
+        if "geometry" not in self._made:
             x, y = self.train.embeddings, self.train.labels
-            self._made[kappa] = ClassGeometry.fit(x, y, self.classes, scale=self.scale, kappa=kappa)
-        found: ClassGeometry = self._made[kappa]
+            self._made["geometry"] = ClassGeometry.fit(x, y, self.classes, scale=self.scale)
+        found: ClassGeometry = self._made["geometry"]
         return found
 
-    def fitted_geometry(self, moments: Moments, count_term: bool, kappa: float) -> GeometryAdjustment:
+    def fitted_geometry(self, **options: Any) -> GeometryAdjustment:
         """Return what `fit_geometry` finds on the validation rows, whether the gain is clear or not."""
-        key = (moments, count_term, kappa)
-        if (
-            key not in self._made and moments == "auto"
-        ):  # as `fit_geometry` chooses, which would fit all again
-            each = [self.fitted_geometry(which, count_term, kappa) for which in MOMENTS[1:]]
-            self._made[key] = max(each, key=lambda one: one.settings["log_loss_gain"])
-        elif key not in self._made:
-            self._made[key] = fit_geometry(
-                *self.validation,
-                self.geometry(kappa),
-                moments=moments,
-                count_term=count_term,
-                k=NEAREST,
-                least=-math.inf,
-            )
+        key = tuple(sorted(options.items()))
+        if key not in self._made:
+            how = {"k": NEAREST, "least": -math.inf, **options}
+            self._made[key] = fit_geometry(*self.validation, self.geometry(), **how)
         found: GeometryAdjustment = self._made[key]
         return found
 
@@ -158,29 +146,25 @@ def adjusted(*shown: str, held: bool = False, **options: Any) -> Decision:
 
 def fixed_pair(store: Store) -> Decided:
     """The geometry of the training rows with numbers that are the same for all data."""
-    return _decided(
-        store, GeometryAdjustment(store.geometry(), *FIXED, k=NEAREST), _numbers(*FIXED, 0.0), True
-    )
+    return _decided(store, GeometryAdjustment(store.geometry(), *FIXED, k=NEAREST), _numbers(*FIXED), True)
 
 
-def geometry(
-    moments: Moments, *, count_term: bool = False, kappa: float = KAPPA, gated: bool = True
-) -> Decision:
+def geometry(moments: Moments, *, layer: bool | Literal["auto"] = False, **options: Any) -> Decision:
     """Return the decision by the geometry of the classes, its numbers fitted.
 
     Args:
         moments: see `fit_geometry`.
-        count_term: see `fit_geometry`.
-        kappa: see `ClassGeometry`.
-        gated: whether the scores are kept as they are unless the gain is above one standard error.
+        layer: see `fit_geometry`.
+        options: further ones of it; or ``gated=False``, not to keep the scores where the gain is not clear.
     """
+    gated = options.pop("gated", True)
 
     def decide(store: Store) -> Decided:
-        found = store.fitted_geometry(moments, count_term, kappa)
+        found = store.fitted_geometry(moments=moments, layer=layer, **options)
         gain, error = (found.settings[name] for name in ("log_loss_gain", "standard_error"))
         if gated and gain <= error:
-            found = replace(found, a=1.0, b=0.0, e=0.0, t=0.0)
-        numbers = {**_numbers(found.a, found.b, found.e, found.t), "gain": gain, "error": error}
+            found = replace(found, a=1.0, b=0.0, e=0.0, t=0.0, r=0.0)
+        numbers = {**_numbers(found.a, found.b, found.e, found.t, found.r), "gain": gain, "error": error}
         return _decided(store, found, numbers, found.is_identity)
 
     return decide
@@ -201,30 +185,26 @@ DECISIONS: Mapping[str, Decision] = {
     "prior": adjusted("tau", method="prior", tau="fit"),
     "fitted": adjusted("penalty", method="fitted"),
     "fixed-pair": fixed_pair,
-    **{
-        f"geometry:{moments}{'+t' * term}": geometry(moments, count_term=term)
-        for term in (False, True)
-        for moments in (*_PARTS, "auto")
-    },
-    "geometry:train:pooled": geometry("train", kappa=math.inf),
+    **{f"geometry:{moments}+t": geometry(moments) for moments in _PARTS},
+    "geometry:both+t+layer": geometry("both", layer="auto"),
     "nearest-mean": adjusted(method="nearest-mean", held=True),
     "lda": adjusted(method="lda", held=True),
-    "density": density,
     "tau-norm": adjusted("tau", method="tau-norm", held=True),
-    **{f"refit:{part}": adjusted("penalty", method="refit", moments=part) for part in _PARTS},
+    **{f"refit:{part}": adjusted("penalty", method="refit", moments=part) for part in ("held-out", "both")},
     "auto": adjusted(method="auto"),
 }
 """Every decision by the name that the table of results has for it."""
 
 EXPLORED: Mapping[str, Decision] = {
-    **{f"geometry:{part}:ungated": geometry(part, gated=False) for part in _PARTS},
+    **{f"geometry:{part}": geometry(part, count_term=False) for part in _PARTS},
+    "geometry:both+t:ungated": geometry("both", gated=False),
     **{
-        f"geometry:{part}:kappa={kappa:g}": geometry(part, kappa=kappa)
-        for kappa in (4.0, 64.0, 256.0)
-        for part in _PARTS
+        f"geometry:both+t:kappa={kappa:g}": geometry("both", kappa=kappa) for kappa in (16.0, 256.0, math.inf)
     },
+    "density": density,
+    "refit:train": adjusted("penalty", method="refit", moments="train"),
 }
-"""Further ones, from which the defaults are chosen on exploratory seeds."""
+"""Further ones: what a part of the geometry is worth."""
 
 
 def measured(store: Store, found: Decided) -> dict[str, float]:
@@ -247,5 +227,5 @@ def _decided(store: Store, found: BaseAdjustment, numbers: Mapping[str, float], 
     return Decided(scores, numbers, found.apply(rows.scores, rows.embeddings) if held else None)
 
 
-def _numbers(a: float, b: float, e: float, t: float) -> dict[str, float]:
-    return {"a": a, "b": b, "e": e, "t": t}
+def _numbers(a: float, b: float, e: float, t: float = 0.0, r: float = 0.0) -> dict[str, float]:
+    return {"a": a, "b": b, "e": e, "t": t, "r": r}

@@ -55,7 +55,7 @@ RESULTS = Path(__file__).parent / "results/decisions.csv"
 CONFIRMING = 10  # the least seed of what is summarised; those below chose what is done
 
 KEY = ("data", "head", "seed", "validation", "decision")
-NUMBERS = ("a", "b", "e", "t", "gain", "error", "tau", "penalty")
+NUMBERS = ("a", "b", "e", "t", "r", "gain", "error", "tau", "penalty")
 COLUMNS = ("data", "classes", "imbalance", *KEY[1:], *METRICS, *NUMBERS)
 
 Row = dict[str, str]

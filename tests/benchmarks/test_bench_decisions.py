@@ -21,7 +21,7 @@ from sklearn.neighbors import NearestCentroid
 from benchmarks.decision_data import described
 from benchmarks.decision_rules import DECISIONS, EXPLORED, Rows, Store, measured, read_store
 from benchmarks.decisions import COLUMNS, COSINE, KEY, LOGIT_ADJUSTED, main, read_results, summary_tables
-from bisector.posthoc.geometry import fit_geometry
+from bisector.posthoc.geometry_fit import fit_geometry
 from real_processes import ENVIRONMENT, bisector
 
 QUICK = ["--data", "quick", "--heads", LOGIT_ADJUSTED]
@@ -73,7 +73,7 @@ def test_a_killed_suite_goes_on_and_its_tables_are_those_of_the_printed_commands
     first = results.read_text()
     assert told(*decide, "--decisions", "identity,prior") == ""
     assert results.read_text() == first
-    told(*decide, "--decisions", "prior,geometry:train,refit:train")
+    told(*decide, "--decisions", "prior,geometry:train+t,refit:both")
     told(*decide, "--decisions", "prior", "--validation", "5")
     with results.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -81,7 +81,7 @@ def test_a_killed_suite_goes_on_and_its_tables_are_those_of_the_printed_commands
     made = [(row["validation"], row["decision"]) for row in rows]
     assert made == [
         ("5", "prior"),
-        *(("all", name) for name in ("identity", "prior", "geometry:train", "refit:train")),
+        *(("all", name) for name in ("identity", "prior", "geometry:train+t", "refit:both")),
     ]
     store = read_store(ours)
     accuracy = (store.test.scores.argmax(1) == store.test.labels).double().mean()
@@ -133,7 +133,7 @@ def scikit_learns(name: str, store: Store) -> Any:
         return LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.05, priors=[0.25] * 4).fit(x, y)
     both = torch.cat([store.train.embeddings, store.validation.embeddings]).double()
     # The penalty is of embeddings in units of their root mean square.
-    penalty = DECISIONS["refit:train"](store).numbers["penalty"] * float(both.square().mean())
+    penalty = EXPLORED["refit:train"](store).numbers["penalty"] * float(both.square().mean())
     strength = 1 / (penalty * len(y))
     return LogisticRegression(C=strength, class_weight="balanced", tol=1e-10, max_iter=10_000).fit(x, y)
 
@@ -143,7 +143,7 @@ def test_the_controls_decide_as_those_of_scikit_learn(name: str) -> None:
     # Of equal counts for lda: scikit-learn weighs covariances by the priors, and those shall be equal here.
     store = drawn([50] * 4 if name == "lda" else [90, 40, 10, 5])
     expected = scikit_learns(name, store).predict(store.test.embeddings.double().numpy())
-    found = DECISIONS[name](store).scores.argmax(1).numpy()
+    found = {**DECISIONS, **EXPLORED}[name](store).scores.argmax(1).numpy()
     assert (found == expected).mean() > 0.995
 
 
@@ -156,7 +156,7 @@ def test_the_density_is_that_of_scipy() -> None:
         )
         for c in range(4)
     ]
-    found = DECISIONS["density"](store).scores
+    found = EXPLORED["density"](store).scores
     torch.testing.assert_close(found, torch.tensor(np.stack(expected, 1)), atol=1e-6, rtol=1e-6)
 
 
@@ -168,7 +168,7 @@ def test_no_decision_reads_the_labels_of_the_test_rows(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["geometry:train", "refit:train", "nearest-mean", "geometry:both", "refit:both"]
+    "name", ["geometry:train+t", "nearest-mean", "geometry:both+t", "geometry:both+t+layer", "refit:both"]
 )
 def test_what_is_named_after_training_rows_reads_them(name: str) -> None:
     store = drawn([90, 40, 10, 5])
@@ -176,23 +176,22 @@ def test_what_is_named_after_training_rows_reads_them(name: str) -> None:
     assert not torch.equal(DECISIONS[name](other).scores, DECISIONS[name](store).scores)
 
 
-def test_every_decision_is_measured_and_the_best_moments_are_those_of_auto() -> None:
+def test_every_decision_is_measured() -> None:
     store = drawn([90, 40, 10, 5])
-    rows = {name: (decide(store), measured(store, decide(store))) for name, decide in DECISIONS.items()}
-    for name, (_, told) in rows.items():
+    for name, decide in {**DECISIONS, **EXPLORED}.items():
+        told = measured(store, decide(store))
         assert 25 < told["worst_class"] <= told["harmonic_mean"] <= told["balanced_accuracy"] <= 100, name
         assert 0 < told["log_loss"] < 2, name
-    for term in (False, True):
-        found = fit_geometry(*store.validation, store.geometry(), moments="auto", count_term=term)
-        expected = found.apply(store.test.scores, store.test.embeddings)
-        assert torch.equal(rows[f"geometry:auto{'+t' * term}"][0].scores, expected)
+    found = fit_geometry(*store.validation, store.geometry())  # as `bisector adjust --method geometry` does
+    expected = found.apply(store.test.scores, store.test.embeddings)
+    assert torch.equal(DECISIONS["geometry:both+t+layer"](store).scores, expected)
 
 
 def test_a_gain_that_is_not_clear_leaves_the_scores_as_they_are() -> None:
     store = drawn([90, 40, 10, 5])
     order = torch.randperm(len(store.validation.labels), generator=torch.Generator().manual_seed(0))
     store = replace(store, validation=store.validation._replace(labels=store.validation.labels[order]))
-    kept, ungated = DECISIONS["geometry:train"](store), EXPLORED["geometry:train:ungated"](store)
+    kept, ungated = DECISIONS["geometry:both+t"](store), EXPLORED["geometry:both+t:ungated"](store)
     assert kept.numbers["gain"] <= kept.numbers["error"]
     assert kept.scores.equal(store.test.scores)
     assert ungated.numbers["b"] != 0

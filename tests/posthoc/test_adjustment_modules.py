@@ -34,8 +34,9 @@ def geometry(**options: Any) -> ClassGeometry:
     return ClassGeometry.fit(x, labels, len(COUNTS), **options)
 
 
-def pooled(k: int | None = None, kind: Any = "logits", **options: Any) -> GeometryAdjustment:
-    return GeometryAdjustment(geometry(**options), 0.8, 0.3, 0.2, -0.4, k=k, kind=kind)
+def pooled(k: int | None = None, kind: Any = "logits", r: float = 0.0, **options: Any) -> GeometryAdjustment:
+    one = geometry(**options)
+    return GeometryAdjustment(one, 0.8, 0.3, 0.2, -0.4, r, layer(one.scale), k=k, kind=kind)
 
 
 def layer(scale: str) -> LinearAdjustment:
@@ -57,6 +58,9 @@ CASES = {
     "geometry of directions": pooled(scale="unit"),
     "geometry of probabilities": pooled(4, "probabilities"),
     "geometry without a budget": pooled(memory_budget=0),
+    "geometry and a layer": pooled(r=0.3),
+    "geometry and a layer of three classes": pooled(3, r=0.3),
+    "geometry and a layer of directions": pooled(3, "probabilities", r=0.3, scale="unit"),
     "Gaussian geometry": pooled(dof=math.inf),
     "linear discriminant": pooled(kappa=math.inf),
 }

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from bisector.errors import ArgumentError, DamagedFileError
 from bisector.information.geometry import ClassGeometry
-from bisector.posthoc.geometry import GeometryAdjustment, fit_geometry
+from bisector.posthoc.fit import fit_temperature
+from bisector.posthoc.geometry import GeometryAdjustment
+from bisector.posthoc.geometry_fit import fit_geometry
 
 C, D = 4, 6
 
@@ -42,8 +44,9 @@ def test_the_fit_is_the_minimum_that_scipy_finds(geometry: ClassGeometry) -> Non
     keep = torch.rand(300, generator=torch.Generator().manual_seed(0)) < torch.tensor([1, 0.6, 0.3, 0.2])[y]
     x, y = x[keep], y[keep]
     scores = linear_scores(x) + 3 * torch.nn.functional.one_hot(y, C)
-    found = fit_geometry(scores, y, x, geometry, moments="train", kappa=None, count_term=False)
-    logits, evidence = scores, geometry.evidence(x)
+    found = fit_geometry(scores, y, x, geometry, moments="train", kappa=None, count_term=False, layer=False)
+    temperature = fit_temperature(scores, y)
+    logits, evidence = scores / temperature, geometry.evidence(x)
     volume = geometry.log_volume - geometry.log_volume.mean()
     weights = 1 / (C * y.bincount()[y].double())
 
@@ -55,14 +58,26 @@ def test_the_fit_is_the_minimum_that_scipy_finds(geometry: ClassGeometry) -> Non
         nll = torch.nn.functional.cross_entropy(
             torch.einsum("p,pnc->nc", theta, features), y, reduction="none"
         )
-        prior = 4 * ((theta - torch.tensor([1.0, 0, 0])) * units / units[0]).square().sum() / (2 * len(y))
+        prior = (
+            4 * ((theta - torch.tensor([1.0, 0, 0])) * units / max(units[0], 6)).square().sum() / (2 * len(y))
+        )
         return float((weights * nll).sum() + prior)
 
     best = minimize(
         loss, [0.5, 0.5, 0.5], method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-12, "maxiter": 4000}
     )
-    assert loss((found.a, found.b, found.e)) <= best.fun + 1e-9
-    assert (found.a, found.b, found.e) == pytest.approx(best.x, abs=1e-4)
+    numbers = found.a * temperature, found.b, found.e
+    assert loss(numbers) <= best.fun + 1e-9
+    assert numbers == pytest.approx(best.x, abs=1e-4)
+
+
+@pytest.mark.parametrize("unit", [1e-3, 40.0])
+def test_the_unit_of_the_logits_changes_no_decision(geometry: ClassGeometry, unit: float) -> None:
+    x, y = widths(300, 1)
+    scores = linear_scores(x) + 3 * torch.nn.functional.one_hot(y, C)
+    one, other = (fit_geometry(z, y, x, geometry) for z in (scores, unit * scores))
+    assert not one.is_identity
+    assert (other.a * unit, other.b, other.e) == pytest.approx((one.a, one.b, one.e), rel=1e-4)
 
 
 def test_boundaries_that_no_offset_can_have_come_near_bayes() -> None:
@@ -118,6 +133,46 @@ def test_the_highest_logits_alone_decide_as_all_do(geometry: ClassGeometry) -> N
     assert balanced(fitted.predict(scores, x), y) > balanced(scores.argmax(1), y) + 0.1
 
 
+def shifted(n: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Embeddings that a linear layer is right on, and scores of one that knows only half of the coordinates."""
+    draw = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % C
+    x = torch.randn(n, D, generator=draw, dtype=torch.float64)
+    x[:, :C] += 2 * torch.nn.functional.one_hot(labels, C)
+    return 2 * x[:, :C] * torch.tensor([1.0, 1.0, 0.0, 0.0]), labels, x
+
+
+def test_a_layer_trained_again_has_a_share_where_it_helps() -> None:
+    scores, y, x = shifted(400, 0)
+    counts = [100] * C
+    found = fit_geometry(scores, y, x, class_counts=counts)
+    assert found.r > 0
+    assert found.layer is not None
+    assert f"r = {found.r:.3g}" in found.meaning
+    assert "the last layer trained again" in found.description
+    new, truth, z = shifted(4000, 1)
+    bayes = balanced(z[:, :C].argmax(1), truth)
+    assert balanced(new.argmax(1), truth) < bayes - 0.1
+    assert balanced(found.predict(new, z), truth) > bayes - 0.02
+    without = fit_geometry(scores, y, x, class_counts=counts, layer=False)
+    assert without.layer is None
+    assert without.settings["log_loss_gain"] < found.settings["log_loss_gain"]
+    some = y != 1
+    assert fit_geometry(scores[some], y[some], x[some], class_counts=counts).layer is None
+    with pytest.raises(ArgumentError, match="labels: got a class without rows"):
+        fit_geometry(scores[some], y[some], x[some], layer=True)
+
+
+def test_rows_of_a_fold_are_not_decided_by_a_layer_that_has_seen_them() -> None:
+    """Embeddings of noise, as many numbers as rows: a layer that had seen a row would know its class."""
+    draw = torch.Generator().manual_seed(0)
+    y = torch.arange(60) % C
+    scores, noise = torch.randn(60, C, generator=draw), torch.randn(60, 60, generator=draw)
+    found = fit_geometry(scores, y, noise, layer=True, penalty=1e-4, scale="raw")
+    assert found.settings["log_loss_gain"] < 0.1
+    assert found.is_identity
+
+
 def test_rows_learned_by_heart_are_known_by_what_held_out_rows_say() -> None:
     """Training rows that lie all at their class's mean tell nothing of how wide it is; held-out ones do."""
     x, y = widths(400, 0)
@@ -168,9 +223,12 @@ def test_probabilities_stay_probabilities(geometry: ClassGeometry) -> None:
     assert torch.equal(after.argmax(1), found.predict(shares, x))
 
 
-def test_a_file_gives_the_adjustment_back(geometry: ClassGeometry, tmp_path: Path) -> None:
+@pytest.mark.parametrize("layer", [False, True])
+def test_a_file_gives_the_adjustment_back(geometry: ClassGeometry, tmp_path: Path, layer: bool) -> None:
     x, y = widths(300, 1)
-    found = fit_geometry(linear_scores(x), y, x, geometry, k=3, class_names=["a", "b", "c", "d"])
+    names = ["a", "b", "c", "d"]
+    found = fit_geometry(linear_scores(x), y, x, geometry, k=3, layer=layer, class_names=names)
+    assert bool(found.r) == layer
     found.save(tmp_path / "adjustment.safetensors")
     again = GeometryAdjustment.load(tmp_path / "adjustment.safetensors")
     assert torch.equal(again.apply(linear_scores(x), x), found.apply(linear_scores(x), x))
@@ -193,6 +251,7 @@ def test_a_file_gives_the_adjustment_back(geometry: ClassGeometry, tmp_path: Pat
         (lambda g, x, y: fit_geometry(linear_scores(x)[:3], y[:3], x[:3], g), "scores: got 3 rows"),
         (lambda g, x, y: fit_geometry(linear_scores(x), y, x, g, k=0), "k: got 0"),
         (lambda g, x, y: GeometryAdjustment(g, a=-1), "a: got -1"),
+        (lambda g, x, y: GeometryAdjustment(g, r=1.0), "layer: got weights of shape None"),
         (lambda g, x, y: GeometryAdjustment(g, class_names=("a",)), "class_names: got 1 names"),
         (lambda g, x, y: GeometryAdjustment(g, kind="odds"), "kind: got 'odds'"),
     ],

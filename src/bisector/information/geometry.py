@@ -3,7 +3,7 @@
 import copy
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -20,6 +20,7 @@ from bisector.statistics.moments import Moments
 from bisector.statistics.scatter import Packed
 
 _PARTS = ("states", "anchors", "queue")  # of what a meter stores
+_MORE = "more"  # of what others store beside it
 _PAIR_ROWS = 2**22  # numbers of a block of class means that is compared with all others
 
 
@@ -143,28 +144,30 @@ class ClassGeometry:
             DamagedFileError: the file holds no geometry.
             MissingExtraError: safetensors is not installed.
         """
-        return cls.load_with_texts(path)[0]
+        return cls.load_with_more(path)[0]
 
     @classmethod
-    def load_with_texts(cls, path: Path | str) -> tuple[Self, dict[str, str]]:
-        """Read what `save` wrote, its texts too; see `load`."""
+    def load_with_more(cls, path: Path | str) -> tuple[Self, dict[str, str], dict[str, Tensor]]:
+        """Read what `save` wrote, with its texts and further tensors; see `load`."""
         with reading(f"path: got {path}; expected the safetensors of a ClassGeometry"):
             tensors, texts = read_safetensors(Path(path))
             options = json.loads(texts["class_geometry"])
             held = options.pop("meter")
             meter = InformationMeter(held["num_classes"], held["dim"], embeddings=held["embeddings"])
             held |= {name: {} for name in _PARTS}
+            more: dict[str, dict[str, Tensor]] = {_MORE: {}}
             for name, tensor in tensors.items():
                 part, _, key = name.partition(".")
-                held[part][key] = tensor
+                (held if part in _PARTS else more)[part][key] = tensor
             meter.load_state_dict(held)
-            return cls(meter, **options), texts
+            return cls(meter, **options), texts, more[_MORE]
 
-    def save(self, path: Path | str, **texts: str) -> None:
+    def save(self, path: Path | str, *, more: Mapping[str, Tensor] | None = None, **texts: str) -> None:
         """Write all that `load` needs, for a `merge` too, as one safetensors file, whole or not at all.
 
         Args:
             path: of the file.
+            more: further tensors, by name.
             texts: further entries of its metadata.
 
         Raises:
@@ -173,6 +176,7 @@ class ClassGeometry:
         """
         state: dict[str, Any] = dict(self._meter.state_dict())
         tensors = {f"{part}.{key}": tensor for part in _PARTS for key, tensor in state.pop(part).items()}
+        tensors |= {f"{_MORE}.{key}": tensor for key, tensor in (more or {}).items()}
         options = {name: getattr(self, name) for name in ("kappa", "ridge", "dof", "memory_budget")}
         told = json.dumps({**options, "meter": state})
         write_safetensors(Path(path), tensors, {"class_geometry": told, **texts})

@@ -12,7 +12,8 @@ from bisector.posthoc.detection_results import adjust_results
 from bisector.posthoc.detections import adjust_detr, adjust_scores, level_offsets, offsets_from_counts
 from bisector.posthoc.dispatch import CONTROLS, METHODS, adjust
 from bisector.posthoc.fit import cross_validated_predictions, cross_validated_scores
-from bisector.posthoc.geometry import GeometryAdjustment, embedding_scale, fit_geometry
+from bisector.posthoc.geometry import GeometryAdjustment
+from bisector.posthoc.geometry_fit import embedding_scale, fit_geometry
 from bisector.posthoc.geometry_table import geometry_of_table
 from bisector.posthoc.linear import LinearAdjustment, linear_discriminant, nearest_mean, refit, tau_norm
 from bisector.posthoc.stored import load_adjustment

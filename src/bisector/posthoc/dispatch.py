@@ -17,8 +17,16 @@ from bisector.information.geometry import ClassGeometry
 from bisector.posthoc.adjustment import Adjustment, BaseAdjustment, Kind, logits_of
 from bisector.posthoc.choice import choose
 from bisector.posthoc.fit import class_values, fit_offsets, require_fit_rows
-from bisector.posthoc.geometry import GeometryAdjustment, Moments, embedding_scale, fit_geometry
-from bisector.posthoc.linear import LinearAdjustment, linear_discriminant, nearest_mean, refit, tau_norm
+from bisector.posthoc.geometry import GeometryAdjustment
+from bisector.posthoc.geometry_fit import Moments, embedding_scale, fit_geometry
+from bisector.posthoc.linear import (
+    MOST_CELLS,
+    LinearAdjustment,
+    linear_discriminant,
+    nearest_mean,
+    refit,
+    tau_norm,
+)
 
 OffsetMethod: TypeAlias = Literal["prior", "amount", "fitted"]
 LayerMethod: TypeAlias = Literal["nearest-mean", "lda", "tau-norm", "refit"]
@@ -26,9 +34,6 @@ Method: TypeAlias = OffsetMethod | Literal["geometry", "auto"] | LayerMethod
 METHODS: tuple[Method, ...] = ("prior", "amount", "fitted", "geometry", "auto")
 CONTROLS: tuple[LayerMethod, ...] = ("nearest-mean", "lda", "tau-norm", "refit")
 """Methods that put another last layer in the place of the model's: to compare with."""
-
-
-_MOST_CELLS = 2**22  # rows times classes above which "auto" tries no offset for each class and no layer
 
 
 class Options(TypedDict, total=False):
@@ -119,11 +124,12 @@ def adjust(
       labelled scores, drawn towards 0 by a penalty that cross-validation chooses. It knows of no cause, so it
       mends whatever makes a class lose; the fewer labelled instances a class has, the less it can learn, and
       the nearer to 0 the penalty has to keep it.
-    - ``"geometry"``: the model's logits pooled with how well a row's embedding fits each class, by three or four
-      numbers that are fitted on labelled scores and embeddings; see `fit_geometry`. The only one of these that can
-      have boundaries which no linear head has.
+    - ``"geometry"``: the model's logits pooled with how well a row's embedding fits each class, and with those of a
+      last layer trained again on the rows given here where that helps too, by three to five numbers that are
+      fitted on labelled scores and embeddings; see `fit_geometry`. The only one of these that can have boundaries
+      which no linear head has.
     - ``"auto"``: of "prior" with tau fitted (where the counts are known), "fitted", and where there are embeddings
-      "geometry" and "refit" on the rows given here, the one with the lowest balanced cross-entropy, all
+      "geometry", the one with the lowest balanced cross-entropy, all
       cross-validated on the same folds; none of them unless it is below that of a temperature alone by more than
       one standard error. The result has the method of the one that is chosen, or "none"; its description says what
       each gained.
@@ -248,7 +254,7 @@ def _best(
     found: dict[str, Callable[..., BaseAdjustment]] = {}
     if options["class_counts"] is not None:
         found["prior"] = partial(adjust, method="prior", tau="fit", class_counts=options["class_counts"])
-    few, scale = logits.numel() <= _MOST_CELLS, options["scale"]
+    few, scale = logits.numel() <= MOST_CELLS, options["scale"]
     # Penalties are chosen once: to choose them again in every fold would take five times as long.
     if few:
         penalty = _fitted(logits, rows, options["penalty"], options["seed"])[3]["penalty"]
@@ -259,24 +265,15 @@ def _best(
         if options["geometry"] is None and options["train"] is not None:
             options["geometry"] = _geometry_of(options["train"], logits, embeddings, scale)
         names = ("class_counts", "geometry", "moments", "kappa", "scale", "k", "seed")
-        found["geometry"] = partial(fit_geometry, least=-math.inf, **{name: options[name] for name in names})
-    much = f"{len(rows):,} rows of {logits.shape[1]:,} classes"
-    notes = [] if few else [f"an offset a class and another layer would take too long for {much}"]
-    if few and embeddings is not None:
-        on = scale if options["geometry"] is None else options["geometry"].scale
-        if len(set(rows.tolist())) < logits.shape[1]:  # the layer would never choose the others
-            notes.append("refit is left out, for some classes have no row")
-        else:
+        how = {name: options[name] for name in names}
+        if few and len(set(rows.tolist())) == logits.shape[1]:
+            on = scale if options["geometry"] is None else options["geometry"].scale
             layer = refit(embeddings, rows, logits.shape[1], scale=on, seed=options["seed"])
-            found["refit"] = partial(
-                _refitted, num_classes=logits.shape[1], scale=on, penalty=layer.settings["penalty"]
-            )
-    return choose(found, logits, rows, embeddings, seed=seed, note="; ".join(notes))
-
-
-def _refitted(logits: Tensor, labels: Tensor, embeddings: Tensor, **options: Any) -> LinearAdjustment:
-    """Return `refit` of the embeddings alone, as `choose` calls it."""
-    return refit(embeddings, labels, **options)
+            how["penalty"] = layer.settings["penalty"]
+        found["geometry"] = partial(fit_geometry, least=-math.inf, **how)
+    much = f"{len(rows):,} rows of {logits.shape[1]:,} classes"
+    note = "" if few else f"an offset a class and another layer would take too long for {much}"
+    return choose(found, logits, rows, embeddings, seed=seed, note=note)
 
 
 def _layer(

@@ -93,6 +93,7 @@ class GeometryModule(AdjustmentModule):
     Args:
         factors: of the geometry.
         constant: (C,) what every class gets, whatever the row.
+        layer: (C, D) a linear layer over the embeddings whose logits are added, if any.
         a: what the logits count for.
         b: what the evidence counts for.
         dof: of the evidence, as a part of D.
@@ -102,6 +103,7 @@ class GeometryModule(AdjustmentModule):
     """
 
     constant: Tensor
+    layer: Tensor | None
     theta: Tensor
     centre: Tensor
     whiten: Tensor
@@ -112,6 +114,7 @@ class GeometryModule(AdjustmentModule):
         self,
         factors: Factors,
         constant: Tensor,
+        layer: Tensor | None,
         a: float,
         b: float,
         dof: float,
@@ -130,6 +133,7 @@ class GeometryModule(AdjustmentModule):
         place = torch.full((classes,), len(order))  # past the end: a column of zeros
         place[order] = torch.arange(len(order))
         self.register_buffer("constant", constant.double())
+        self.register_buffer("layer", None if layer is None else layer.double())
         self.register_buffer("theta", torch.tensor([a, b], dtype=torch.float64))
         self.register_buffer("centre", factors.centre)
         self.register_buffer("whiten", factors.whiten)
@@ -139,11 +143,15 @@ class GeometryModule(AdjustmentModule):
     def adjusted_logits(self, logits: Tensor, embeddings: Tensor | None) -> Tensor:
         """Return the (N, C) logits after."""
         assert embeddings is not None
-        evidence = self._evidence(embeddings)
+        evidence, constant = self._evidence(embeddings), self.constant.expand_as(logits)
+        if self.layer is not None:
+            constant = constant + _on_scale(embeddings, self.scale) @ self.layer.T
         if self.k is None:
-            return self._pooled(logits, evidence, self.known.expand_as(evidence), self.constant)
+            return self._pooled(logits, evidence, self.known.expand_as(evidence), constant)
         top, classes = logits.topk(self.k, dim=1)
-        found = self._pooled(top, evidence.gather(1, classes), self.known[classes], self.constant[classes])
+        found = self._pooled(
+            top, evidence.gather(1, classes), self.known[classes], constant.gather(1, classes)
+        )
         floor = found.amin(1, keepdim=True) - self.theta[0] * top[:, -1:]
         return (self.theta[0] * logits + floor - 1e-9).scatter(1, classes, found)
 
