@@ -90,12 +90,15 @@ def test_what_train_reports_is_what_its_embeddings_and_adjust_give(
         scale=scale,
     )
     assert table.head["decision"] == again.method  # of "auto" the one that was chosen
-    assert f"predictions follow the decision of the training, by {again.method};" in told
+    assert f"predictions and losses follow the decision of the training, by {again.method};" in told
     run, truth = result(out), table.labels[test]
     alone = table.scores[test].argmax(1)
     changed = again.predict(table.scores[test], table.embeddings[test])
     assert not torch.equal(alone, changed)
     assert torch.equal(changed, table.predictions[test])
+    decided = again.apply(table.scores[test].double(), table.embeddings[test])
+    losses = nn.functional.cross_entropy(decided, truth, reduction="none")
+    torch.testing.assert_close(table.losses[test].double(), losses, rtol=1e-4, atol=1e-5)
     for record, predicted in ((run, alone), (run["decided"], changed)):
         expected = fairness(predicted, truth, 10, counts)
         assert {key: record["metrics"][key] for key in expected} == pytest.approx(expected, nan_ok=True)

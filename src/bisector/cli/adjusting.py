@@ -370,10 +370,14 @@ def _chosen(adjustment: BaseAdjustment, many: bool, seed: int) -> dict[str, Any]
         found["seed"] = seed
     if adjustment.method == "prior":
         found["tau"] = "fit"
-    if many and adjustment.method == "fitted":
+    if isinstance(adjustment, GeometryAdjustment):
+        if "penalty" in adjustment.settings:
+            found["penalty"] = adjustment.settings["penalty"]
+        if many:
+            found |= {"moments": adjustment.moments, "kappa": adjustment.geometry.kappa}
+            found["layer"] = "auto" if adjustment.r else False
+    elif many and adjustment.method == "fitted":
         found["penalty"] = adjustment.settings["penalty"]
-    if many and isinstance(adjustment, GeometryAdjustment):
-        found |= {"moments": adjustment.moments, "kappa": adjustment.geometry.kappa}
     return found
 
 

@@ -77,7 +77,8 @@ def fit_geometry(
 def fit_boxes(model: Any, rows: TrueBoxes, *, method: str = "geometry", **options: Any) -> BaseAdjustment:
     """Fit an adjustment on true boxes by `bisector.posthoc.adjust`; it is marked as this detector's."""
     predictor = _predictor(model)
-    how: Any = {"method": method, "embeddings": rows.embeddings, "scale": _scale(predictor), **options}
+    how: Any = {"method": method, "embeddings": rows.embeddings, "scale": _scale(predictor)}
+    how |= {"layer": False, **options}  # a layer that has seen true boxes alone knows nothing of all others
     found: Any = adjust(rows.scores, rows.labels, **how)
     marked: BaseAdjustment = replace(found, settings={**found.settings, MARK: predictor.mark})
     return marked

@@ -31,8 +31,8 @@ def embed(
     """Write embeddings, labels and, where the model has scores, predictions and losses of a data set as Parquet.
 
     Examples are embedded as they are, without augmentation, in batches: memory does not grow with the data. The
-    file is whole or not there. Scores are the model's own, without a margin, and losses their cross-entropy;
-    predictions follow the decision of a model of ours that has one. The classes of the model are matched to the
+    file is whole or not there. Scores are the model's own, without a margin; predictions and losses (cross-entropy)
+    follow the decision of a model of ours that has one. The classes of the model are matched to the
     data's by name. With the open-set split, the classes of the test part follow those of
     training, and there are no predictions.
 
@@ -109,7 +109,9 @@ def embed(
                     embeddings,
                     labels,
                     predictions=None if decided is None else decided.argmax(dim=1),
-                    losses=None if chosen is None else cross_entropy(chosen, labels, reduction="none"),
+                    losses=None
+                    if decided is None
+                    else cross_entropy(decided, labels, reduction="none").float(),
                     scores=chosen,
                     names=called,
                     splits=[key] * len(positions),
@@ -121,7 +123,8 @@ def embed(
 def _decided(decision: BaseAdjustment | None) -> str:
     if decision is None:
         return ""
-    return f"predictions follow the decision of the training, by {decision.method}; the scores are the model's own"
+    followed = f"predictions and losses follow the decision of the training, by {decision.method}"
+    return f"{followed}; the scores are the model's own"
 
 
 def _part(data: Dataset, key: str) -> Part:

@@ -14,6 +14,7 @@ from bisector.information.geometry import ClassGeometry
 from bisector.information.meter import InformationMeter
 from bisector.posthoc import adjust, embedding_scale
 from bisector.posthoc.adjustment import logits_of
+from bisector.posthoc.geometry_fit import layer_penalty
 from bisector.posthoc.trial import Candidate, Trials, try_adjustments
 from bisector.statistics.bootstrap import FEWEST_ROWS
 
@@ -161,12 +162,17 @@ def try_all(
     vectors = None if table.vectors is None else table.vectors[rows]
     if own and vectors is not None:
         try:
+            geometry, own_seed = train_geometry(table, rows), (seed + 1) % 2**63
+            logits, labels = logits_of("scores", table.scores[rows], table.kind), table.labels[rows]
+            scale = embedding_scale(logits, vectors) if geometry is None else geometry.scale
             found["geometry"] = partial(
                 adjust,
                 method="geometry",
-                geometry=train_geometry(table, rows),
+                geometry=geometry,
                 class_counts=counts,
-                seed=(seed + 1) % 2**63,
+                scale=scale,
+                penalty=layer_penalty(logits, labels, vectors, scale=scale, seed=own_seed),
+                seed=own_seed,
             )
         except ArgumentError as error:
             failed.append(f"geometry: {error}")

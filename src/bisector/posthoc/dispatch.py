@@ -18,7 +18,7 @@ from bisector.posthoc.adjustment import Adjustment, BaseAdjustment, Kind, logits
 from bisector.posthoc.choice import choose
 from bisector.posthoc.fit import class_values, fit_offsets, require_fit_rows
 from bisector.posthoc.geometry import GeometryAdjustment
-from bisector.posthoc.geometry_fit import Moments, embedding_scale, fit_geometry
+from bisector.posthoc.geometry_fit import Moments, embedding_scale, fit_geometry, layer_penalty
 from bisector.posthoc.linear import (
     MOST_CELLS,
     LinearAdjustment,
@@ -48,6 +48,7 @@ class Options(TypedDict, total=False):
     moments: Moments
     kappa: float | Literal["auto"] | None
     scale: str
+    layer: bool | Literal["auto"]
     tau: float | Literal["fit"] | None
     strength: float | Literal["fit"]
     penalty: float | Literal["cross-validate"]
@@ -98,6 +99,7 @@ def adjust(
     moments: Moments = "both",
     kappa: float | Literal["auto"] | None = "auto",
     scale: str = "auto",
+    layer: bool | Literal["auto"] = "auto",
     tau: float | Literal["fit"] | None = None,
     strength: float | Literal["fit"] = "fit",
     penalty: float | Literal["cross-validate"] = "cross-validate",
@@ -159,9 +161,11 @@ def adjust(
             "auto"; for "refit": which rows the layer is trained on ("auto" is "both").
         kappa: for "geometry": see `fit_geometry`.
         scale: of the embeddings, "raw", "unit" or "auto"; see `embedding_scale`.
+        layer: for "geometry": whether the last layer is trained again too; see `fit_geometry`.
         tau: for "prior" (1 if None) and "tau-norm" ("fit" if None): a number of at least 0, or "fit".
         strength: for "amount": a number, in logits per radian, or "fit".
-        penalty: for "fitted": lambda of at least 0, or "cross-validate"; see `bisector.posthoc.fit`.
+        penalty: for "fitted": lambda of at least 0, or "cross-validate"; see `bisector.posthoc.fit`. For
+            "geometry": that of the layer.
         k: for "geometry": of each row the k classes of the highest logits are looked at; None for all.
         seed: of the folds of that cross-validation.
         class_names: of the columns, to be kept with the adjustment.
@@ -194,6 +198,8 @@ def adjust(
             scale=scale,
             kind=kind,
             class_counts=class_counts,
+            layer=layer,
+            penalty=penalty,
             k=k,
             seed=seed,
             class_names=class_names,
@@ -204,6 +210,7 @@ def adjust(
             "moments": moments,
             "kappa": kappa,
             "scale": scale,
+            "layer": layer,
             "penalty": penalty,
             "k": k,
             "seed": (seed + 1) % 2**63,
@@ -211,8 +218,9 @@ def adjust(
         best = _best(logits, labels, embeddings, options, seed)
         return replace(best, kind=kind, class_names=names)  # type: ignore[type-var]
     if method in CONTROLS:
-        layer = _layer(method, logits, labels, embeddings, train, geometry, moments, scale, tau, kind, seed)
-        return replace(layer, kind=kind, class_names=names)
+        given: Options = {"embeddings": embeddings, "train": train, "geometry": geometry, "moments": moments}
+        given |= {"scale": scale, "tau": tau, "kind": kind, "seed": seed}
+        return replace(_layer(method, logits, labels, given), kind=kind, class_names=names)
     found: _Found
     if method == "fitted":
         found = _fitted(logits, labels, penalty, seed)
@@ -264,50 +272,34 @@ def _best(
             options["scale"] = scale = embedding_scale(logits, embeddings)
         if options["geometry"] is None and options["train"] is not None:
             options["geometry"] = _geometry_of(options["train"], logits, embeddings, scale)
-        names = ("class_counts", "geometry", "moments", "kappa", "scale", "k", "seed")
+        names = ("class_counts", "geometry", "moments", "kappa", "scale", "layer", "k", "seed")
         how = {name: options[name] for name in names}
-        if few and len(set(rows.tolist())) == logits.shape[1]:
+        if options["layer"] is not False:
             on = scale if options["geometry"] is None else options["geometry"].scale
-            layer = refit(embeddings, rows, logits.shape[1], scale=on, seed=options["seed"])
-            how["penalty"] = layer.settings["penalty"]
+            how["penalty"] = layer_penalty(logits, rows, embeddings, scale=on, seed=options["seed"])
         found["geometry"] = partial(fit_geometry, least=-math.inf, **how)
     much = f"{len(rows):,} rows of {logits.shape[1]:,} classes"
     note = "" if few else f"an offset a class and another layer would take too long for {much}"
     return choose(found, logits, rows, embeddings, seed=seed, note=note)
 
 
-def _layer(
-    method: Method,
-    logits: Tensor,
-    labels: _Labels,
-    embeddings: Tensor | None,
-    train: tuple[Tensor, Tensor] | None,
-    geometry: ClassGeometry | None,
-    moments: Moments,
-    scale: str,
-    tau: float | Literal["fit"] | None,
-    kind: Kind,
-    seed: int,
-) -> LinearAdjustment:
+def _layer(method: Method, logits: Tensor, labels: _Labels, given: Options) -> LinearAdjustment:
     """Return the linear layer of a control."""
-    rows = _required(embeddings, method)
+    rows, scale, train = _required(given["embeddings"], method), given["scale"], given["train"]
     if scale == "auto":
         scale = embedding_scale(logits, rows)
     if method == "tau-norm":
+        kind, tau = given["kind"], given["tau"]
         require(kind == "logits", "kind", repr(kind), "'logits', of which tau-norm finds the class vectors")
         return tau_norm(logits, labels, rows, tau="fit" if tau is None else tau, scale=scale)
     if method == "refit":
-        there = train is not None and moments != "held-out"
-        merged = moments in {"both", "auto"}
-        return refit(
-            rows,
-            labels,
-            logits.shape[1],
-            train=train if there else None,
-            merged=merged,
-            scale=scale,
-            seed=seed,
-        )
+        moments = given["moments"]
+        others: dict[str, Any] = {
+            "train": None if moments == "held-out" else train,
+            "merged": moments in {"both", "auto"},
+        }
+        return refit(rows, labels, logits.shape[1], **others, scale=scale, seed=given["seed"])
+    geometry = given["geometry"]
     if geometry is None:
         used = train or (rows, require_fit_rows(logits, labels, "the means").long())
         geometry = ClassGeometry.fit(*used, logits.shape[1], scale=scale)

@@ -126,8 +126,10 @@ def fit_geometry(
         scale = embedding_scale(logits, embeddings)
     rows = _HeldOut(logits, truth, embeddings, geometry, scale, k, dealt_folds(truth, folds, seed))
     with_columns = [columns]
-    if layer is True or (layer == "auto" and rows.may_refit):
-        require(rows.all_classes, "labels", "a class without rows", "rows of every class, for layer=True")
+    if layer is True or (layer == "auto" and _may_refit(logits, truth)):
+        require(
+            _all_there(logits, truth), "labels", "a class without rows", "rows of every class, for layer=True"
+        )
         rows.refit(penalty, seed)
         with_columns = [columns, [*columns, _LAYER]][-1 if layer is True else 0 :]
     candidates: tuple[Moments, ...] = (moments,) if moments != "auto" else MOMENTS[1:]
@@ -158,6 +160,7 @@ def fit_geometry(
     else:
         told = f"{told}: not by more than that, so the scores stay as they are"
     settings = {"log_loss_gain": best.gain, "standard_error": best.error}
+    settings |= {} if rows.layer is None else rows.layer.settings
     return GeometryAdjustment(
         found,
         **numbers,
@@ -235,6 +238,33 @@ def embedding_scale(
     return "unit" if left[1] < left[0] / 2 else "raw"
 
 
+def layer_penalty(
+    logits: Tensor,  # (N, C)
+    labels: Tensor,  # (N,)
+    embeddings: Tensor,  # (N, D)
+    *,
+    scale: str,
+    seed: int = 0,
+) -> float | Literal["cross-validate"]:
+    """Return the penalty of a last layer trained again on these rows, to be used in the folds of a trial too.
+
+    To choose it anew in every fold would take five times as long. "cross-validate" where `fit_geometry` would train
+    no layer.
+    """
+    if not _may_refit(logits, labels):
+        return "cross-validate"
+    return refit(embeddings, labels, logits.shape[1], scale=scale, seed=seed).settings["penalty"]
+
+
+def _may_refit(logits: Tensor, labels: Tensor) -> bool:
+    """Whether every class has a row, without which a layer would never choose it, and the rows are not too many."""
+    return _all_there(logits, labels) and logits.numel() <= MOST_CELLS
+
+
+def _all_there(logits: Tensor, labels: Tensor) -> bool:
+    return len(set(labels.tolist())) == logits.shape[1]
+
+
 class _HeldOut:
     """Labelled rows that the geometry is fitted on, in folds.
 
@@ -260,8 +290,6 @@ class _HeldOut:
     ) -> None:
         self.logits, self.labels, self.embeddings = logits, labels, embeddings
         self.train, self.scale = train, scale if train is None else train.scale
-        self.all_classes = len(set(labels.tolist())) == logits.shape[1]
-        self.may_refit = self.all_classes and logits.numel() <= MOST_CELLS
         self.layer: LinearAdjustment | None = None
         self.chosen: Tensor | None = None
         self.own = labels  # the place of a row's class among those that are looked at
