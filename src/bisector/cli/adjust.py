@@ -45,8 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--method",
         help="prior: minus tau log of the training frequencies; amount: guided by the information amounts; "
         "fitted: an offset for each class, fitted on validation scores; geometry: scores pooled with how well each "
-        "row's embedding fits each class; refit: the last layer trained again; auto: the best of prior, fitted "
-        "and geometry, if any is clearly better than nothing (default); nearest-mean, lda, tau-norm: other "
+        "row's embedding fits each class; auto: geometry if it gains clearly, else the better one of prior and "
+        "fitted, or nothing (default); refit: the last layer trained again; nearest-mean, lda, tau-norm: other "
         "last layers, to compare with",
     )
     parser.add_argument(

@@ -18,7 +18,7 @@ from bisector.posthoc.adjustment import Adjustment, BaseAdjustment, Kind, logits
 from bisector.posthoc.choice import choose
 from bisector.posthoc.fit import class_values, fit_offsets, require_fit_rows
 from bisector.posthoc.geometry import GeometryAdjustment
-from bisector.posthoc.geometry_fit import Moments, embedding_scale, fit_geometry, layer_penalty
+from bisector.posthoc.geometry_fit import Moments, embedding_scale, fit_geometry
 from bisector.posthoc.linear import (
     MOST_CELLS,
     LinearAdjustment,
@@ -130,11 +130,11 @@ def adjust(
       last layer trained again on the rows given here where that helps too, by three to five numbers that are
       fitted on labelled scores and embeddings; see `fit_geometry`. The only one of these that can have boundaries
       which no linear head has.
-    - ``"auto"``: of "prior" with tau fitted (where the counts are known), "fitted", and where there are embeddings
-      "geometry", the one with the lowest balanced cross-entropy, all
-      cross-validated on the same folds; none of them unless it is below that of a temperature alone by more than
-      one standard error. The result has the method of the one that is chosen, or "none"; its description says what
-      each gained.
+    - ``"auto"``: "geometry" where there are embeddings and it gains clearly, for it holds the others: ln n is the
+      prior, the bias of the layer an offset a class. Else of "prior" with tau fitted (where the counts are known)
+      and "fitted" the one with the lowest balanced cross-entropy. All are cross-validated on the same folds, and
+      none is taken unless it is below that of a temperature alone by more than one standard error. The result has
+      the method of the one that is chosen, or "none"; its description says what each gained.
     - Controls, to compare with, which put another linear layer over the embeddings in the place of the model's:
       ``"nearest-mean"``, ``"lda"`` (linear discriminant analysis), ``"tau-norm"`` (class vectors divided by a
       power of their length) and ``"refit"`` (the last layer trained again, every class weighing the same; cRT).
@@ -213,7 +213,6 @@ def adjust(
             "layer": layer,
             "penalty": penalty,
             "k": k,
-            "seed": (seed + 1) % 2**63,
         }
         best = _best(logits, labels, embeddings, options, seed)
         return replace(best, kind=kind, class_names=names)  # type: ignore[type-var]
@@ -262,25 +261,24 @@ def _best(
     found: dict[str, Callable[..., BaseAdjustment]] = {}
     if options["class_counts"] is not None:
         found["prior"] = partial(adjust, method="prior", tau="fit", class_counts=options["class_counts"])
-    few, scale = logits.numel() <= MOST_CELLS, options["scale"]
-    # Penalties are chosen once: to choose them again in every fold would take five times as long.
-    if few:
-        penalty = _fitted(logits, rows, options["penalty"], options["seed"])[3]["penalty"]
+    notes, geometry = [], None
+    if logits.numel() <= MOST_CELLS:
+        # Chosen once: to choose it again in every fold would take five times as long.
+        penalty = _fitted(logits, rows, options["penalty"], (seed + 1) % 2**63)[3]["penalty"]
         found["fitted"] = partial(adjust, method="fitted", penalty=penalty)
+    else:
+        much = f"{len(rows):,} rows of {logits.shape[1]:,} classes"
+        notes.append(f"an offset a class and another layer would take too long for {much}")
     if embeddings is not None:
-        if scale == "auto" and options["geometry"] is None:
-            options["scale"] = scale = embedding_scale(logits, embeddings)
-        if options["geometry"] is None and options["train"] is not None:
-            options["geometry"] = _geometry_of(options["train"], logits, embeddings, scale)
-        names = ("class_counts", "geometry", "moments", "kappa", "scale", "layer", "k", "seed")
-        how = {name: options[name] for name in names}
-        if options["layer"] is not False:
-            on = scale if options["geometry"] is None else options["geometry"].scale
-            how["penalty"] = layer_penalty(logits, rows, embeddings, scale=on, seed=options["seed"])
-        found["geometry"] = partial(fit_geometry, least=-math.inf, **how)
-    much = f"{len(rows):,} rows of {logits.shape[1]:,} classes"
-    note = "" if few else f"an offset a class and another layer would take too long for {much}"
-    return choose(found, logits, rows, embeddings, seed=seed, note=note)
+        try:
+            if options["geometry"] is None and options["train"] is not None:
+                options["geometry"] = _geometry_of(options["train"], logits, embeddings, options["scale"])
+            names = ("class_counts", "geometry", "moments", "kappa", "scale", "layer", "k")
+            how = {name: options[name] for name in names}
+            geometry = fit_geometry(logits, rows, embeddings, seed=seed, **how)
+        except ArgumentError as error:
+            notes.append(f"geometry cannot be fitted ({error})")
+    return choose(found, logits, rows, geometry, seed=seed, note="; ".join(notes))
 
 
 def _layer(method: Method, logits: Tensor, labels: _Labels, given: Options) -> LinearAdjustment:
