@@ -1,6 +1,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 PAGE = (Path(__file__).parents[2] / "docs" / "integrations.md").read_text(encoding="utf-8")
 
 
@@ -27,3 +29,15 @@ def test_the_example_for_torchmetrics_runs_as_it_stands() -> None:
     exec(block, names)
     found = names["metrics"].compute()
     assert list(found) == ["many", "medium", "few", "HarmonicMeanAccuracy", "WorstClassAccuracy"]
+
+
+def test_the_example_for_transformers_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("accelerate")
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks_of("transformers")
+    names: dict[str, object] = {}
+    exec(block, names)
+    assert names["logits"].shape == (297, 10)
+    assert names["model"].head.amounts is not None
