@@ -5,6 +5,7 @@ from bisector import functional as functional
 from bisector import guides as guides
 from bisector import heads as heads
 from bisector import information as information
+from bisector import integrations as integrations
 from bisector import metrics as metrics
 from bisector import optim as optim
 from bisector import posthoc as posthoc

@@ -118,6 +118,35 @@ def fairness(
     return {key: float(value) for key, value in found.items()}
 
 
+def fairness_of_counts(
+    right: Tensor,  # (C,) test instances of each class that are predicted correctly
+    seen: Tensor,  # (C,) test instances of each class
+    train_counts: Tensor | None = None,  # (C,)
+    *,
+    thresholds: tuple[float, float] | None = None,
+) -> dict[str, float]:
+    """Return what `fairness` does, of no more than how many instances of each class are right.
+
+    Raises:
+        ArgumentError: the vectors are not of one length, or more are right than there are.
+
+    >>> found = fairness_of_counts(torch.tensor([1, 1]), torch.tensor([2, 1]))
+    >>> found["balanced_accuracy"], found["worst_class"]
+    (0.75, 0.5)
+    """
+    fits = right.dim() == 1 and right.shape == seen.shape
+    require(fits, "right", f"shape {tuple(right.shape)}", f"that of seen, {tuple(seen.shape)}, (C,)")
+    legal = bool(((right >= 0) & (right <= seen)).all())
+    require(legal, "right", "counts below 0 or above those of seen", "0 to those of seen")
+    by_count = None if train_counts is None else groups(train_counts, thresholds)
+    # A row of a class for all that are right, and one for all that are wrong.
+    classes = torch.arange(len(seen), device=seen.device).repeat(2)
+    weights = torch.cat([right, seen - right])[None].double()
+    outcome = (torch.arange(2 * len(seen), device=seen.device) < len(seen)).double()
+    found = _fairness(weights, outcome, classes, len(seen), by_count)
+    return {key: float(value) for key, value in found.items()}
+
+
 def fairness_changes(
     before: Tensor,  # (N,) class indices
     after: Tensor,  # (N,) class indices

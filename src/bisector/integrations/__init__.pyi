@@ -1,0 +1,3 @@
+from bisector.integrations import sklearn as sklearn
+from bisector.integrations import torchmetrics as torchmetrics
+from bisector.integrations import transformers as transformers

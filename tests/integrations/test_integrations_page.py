@@ -1,0 +1,43 @@
+import re
+from pathlib import Path
+
+import pytest
+
+PAGE = (Path(__file__).parents[2] / "docs" / "integrations.md").read_text(encoding="utf-8")
+
+
+def blocks_of(library: str) -> list[str]:
+    section = re.search(rf"^## {library}\n(.*?)(?=^## |\Z)", PAGE, flags=re.DOTALL | re.MULTILINE)
+    assert section is not None
+    return re.findall(r"```python\n(.*?)```", section[1], flags=re.DOTALL)
+
+
+def test_the_examples_for_scikit_learn_run_as_they_stand() -> None:
+    names: dict[str, object] = {}
+    for block in blocks_of("scikit-learn"):
+        exec(block, names)
+    balanced, X, y, test = (names[name] for name in ("balanced_accuracy_score", "X", "y", "test"))
+    plain, fair = (balanced(y[test], names[name].predict(X[test] / 16)) for name in ("plain", "fair"))
+    assert fair > plain + 0.02
+    density, margin = (balanced(y[test], names[name].predict(X[test])) for name in ("search", "margin"))
+    assert min(density, margin) > 0.7
+
+
+def test_the_example_for_torchmetrics_runs_as_it_stands() -> None:
+    (block,) = blocks_of("torchmetrics")
+    names: dict[str, object] = {}
+    exec(block, names)
+    found = names["metrics"].compute()
+    assert list(found) == ["many", "medium", "few", "HarmonicMeanAccuracy", "WorstClassAccuracy"]
+
+
+def test_the_example_for_transformers_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("accelerate")
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks_of("transformers")
+    names: dict[str, object] = {}
+    exec(block, names)
+    assert names["logits"].shape == (297, 10)
+    assert names["model"].head.amounts is not None
