@@ -18,7 +18,7 @@ LAYERS = [
     {"measurement"},
     {"training"},
     {"embedding", "detection"},
-    {"report", "benchmarks"},
+    {"report", "benchmarks", "inference"},
     {"cli"},
 ]
 PLACE = {room: place for place, rooms in enumerate(LAYERS) for room in rooms}
