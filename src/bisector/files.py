@@ -256,10 +256,11 @@ def write_rows(path: Path, rows: Iterable[Sequence[object]]) -> None:
 
 
 def csv_text(rows: Iterable[Sequence[object]]) -> str:
-    r"""Return rows as the text of a CSV file; no spreadsheet runs what a cell holds (`harmless`).
+    """Return rows as the text of a CSV file; no spreadsheet runs what a cell holds (`harmless`).
 
-    >>> csv_text([("name", "count"), ("=owl, barn", 3)])
-    'name,count\n"'=owl, barn",3\n'
+    >>> print(csv_text([("name", "count"), ("=owl, barn", 3)]).strip())
+    name,count
+    "'=owl, barn",3
     """
     safe = ([harmless(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     text = io.StringIO(newline="")

@@ -13,12 +13,12 @@ from torch import Tensor
 from bisector.data.image_examples import decode_each
 from bisector.data.images import Encoded
 from bisector.errors import require
-from bisector.posthoc import BaseAdjustment
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from bisector.embedding.trained import TrainedModel
+    from bisector.posthoc import BaseAdjustment
 
 BATCH = 256
 """Examples that are computed at once."""
