@@ -18,7 +18,7 @@ LAYERS = [
     {"measurement"},
     {"training"},
     {"embedding", "detection"},
-    {"report", "benchmarks", "integrations"},
+    {"report", "benchmarks", "inference", "integrations"},
     {"cli"},
 ]
 PLACE = {room: place for place, rooms in enumerate(LAYERS) for room in rooms}

@@ -4,6 +4,7 @@ from bisector import engine as engine
 from bisector import functional as functional
 from bisector import guides as guides
 from bisector import heads as heads
+from bisector import inference as inference
 from bisector import information as information
 from bisector import integrations as integrations
 from bisector import metrics as metrics
@@ -43,6 +44,8 @@ from bisector.heads import NormalizedSoftmax as NormalizedSoftmax
 from bisector.heads import Seesaw as Seesaw
 from bisector.heads import TrainingState as TrainingState
 from bisector.heads import shard_classes as shard_classes
+from bisector.inference.predictor import Predictor as Predictor
+from bisector.inference.predictor import load as load
 from bisector.information.amount import information_amount as information_amount
 from bisector.information.amount import information_amounts as information_amounts
 from bisector.information.class_information import ClassInformation as ClassInformation

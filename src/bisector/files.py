@@ -252,6 +252,16 @@ def write_rows(path: Path, rows: Iterable[Sequence[object]]) -> None:
     Raises:
         OSError: if the file cannot be written.
     """
+    write_whole(path, csv_text(rows))
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Return rows as the text of a CSV file; no spreadsheet runs what a cell holds (`harmless`).
+
+    >>> print(csv_text([("name", "count"), ("=owl, barn", 3)]).strip())
+    name,count
+    "'=owl, barn",3
+    """
     safe = ([harmless(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
     text = io.StringIO(newline="")
     writer = csv.writer(text)  # only with its own line ends does it quote names that hold any
@@ -260,7 +270,7 @@ def write_rows(path: Path, rows: Iterable[Sequence[object]]) -> None:
         text.seek(text.tell() - len("\r\n"))
         text.write("\n")
         text.truncate()
-    write_whole(path, text.getvalue())
+    return text.getvalue()
 
 
 def read_rows(path: Path, *, delimiter: str = ",") -> tuple[list[str], list[dict[Any, Any]]]:

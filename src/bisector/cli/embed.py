@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bisector.cli.output import require_folder
-from bisector.data.places import DATA_SETS, resolvable
-from bisector.data.plugins import plugin_of
+from bisector.cli.output import device_of, require_file
+from bisector.data.places import resolvable
 from bisector.errors import ArgumentError, require
 from bisector.measurement.command import quoted
 
@@ -71,24 +70,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, command: str) -> None:
     """Embed, write the file, say what was left out."""
-    folder = arguments.out.parent
-    require_folder(folder, "a file to write in a folder, which is made")
-    require(not arguments.out.is_dir(), "--out", f"{arguments.out}, a folder", "a file to write")
     parquet = arguments.out.suffix.lower() in {".parquet", ".pq"}
+    require_file(arguments.out)
     require(parquet, "--out", str(arguments.out), "a name that ends in .parquet, which is what is written")
-    folder.mkdir(parents=True, exist_ok=True)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
 
-    import torch
     from tqdm import tqdm
 
     from bisector.data.source import PARTS
     from bisector.embedding.embed import embed
     from bisector.embedding.model import open_model
 
-    try:
-        device = None if arguments.device is None else torch.device(arguments.device)
-    except RuntimeError:
-        raise ArgumentError(f"--device: got {arguments.device!r}; expected cpu, cuda or cuda:1") from None
+    device = device_of(arguments.device)
     options = {name: getattr(arguments, name) for name in MODEL_OPTIONS}
     model = open_model(arguments.model, **options, device=device)
     data, settings = _load(model, arguments)
@@ -123,7 +116,7 @@ def _recorded(part: str, options: dict[str, Any]) -> dict[str, Any]:
 def _load(model: "EmbeddingModel", arguments: argparse.Namespace) -> "tuple[Dataset, dict[str, Any]]":
     """The data with their settings: those of the training where a model of ours is given what it was trained on."""
     from bisector.data.registry import load
-    from bisector.data.tables import is_embeddings
+    from bisector.embedding.model import image_side, same_data
 
     trained = model.trained
     name = resolvable(arguments.data) if arguments.data else (trained.task.data if trained else None)
@@ -139,7 +132,7 @@ def _load(model: "EmbeddingModel", arguments: argparse.Namespace) -> "tuple[Data
         "label": None,
     }
     given = {key: getattr(arguments, key) for key in used if getattr(arguments, key) not in {None, ""}}
-    if trained is not None and _same(name, trained.task.data):
+    if trained is not None and same_data(name, trained.task.data):
         used = {key: trained.seed if key == "seed" else getattr(trained.task, key) for key in used}
         for key in ("seed", "split"):
             if given.get(key, used[key]) != used[key]:
@@ -148,19 +141,9 @@ def _load(model: "EmbeddingModel", arguments: argparse.Namespace) -> "tuple[Data
                 print(line, file=sys.stderr)
     settings = {**used, **given}
     size = settings["image_size"]
-    by_name = name in DATA_SETS or plugin_of(name) is not None
-    files = not by_name and Path(name).exists() and not is_embeddings(name)
-    if size is None and model.input_size is not None and files:
-        height, width = model.input_size
-        # Not recorded: it is the model's, and the next one may have another. Where a training has sides of unequal
-        # length, it kept those of its images.
-        size = max(height, width) if trained is None or height == width else None
+    size = image_side(model, name) if size is None else size  # not recorded: the next model may have another
     scale = None if trained is None else trained.pixel_range
     return load(name, **{**settings, "image_size": size}, pixel_range=scale), settings
-
-
-def _same(name: str, other: str) -> bool:
-    return name == other or (Path(name).exists() and Path(name).resolve() == Path(other).resolve())
 
 
 def _numbers(text: str) -> list[float]:

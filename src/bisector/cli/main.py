@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from bisector._version import __version__
-from bisector.cli import adjust, bench, compare, demo, detect, embed, measure, report, train
+from bisector.cli import adjust, bench, compare, demo, detect, embed, export, measure, predict, report, train
 from bisector.cli.config import with_config
 from bisector.cli.program import Parser, exit_code
 
@@ -14,6 +14,8 @@ COMMANDS = {
     "demo": demo,
     "train": train,
     "compare": compare,
+    "predict": predict,
+    "export": export,
     "embed": embed,
     "measure": measure,
     "adjust": adjust,

@@ -6,8 +6,12 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bisector.errors import require
+from bisector.errors import ArgumentError, require
+
+if TYPE_CHECKING:
+    import torch
 
 
 def require_folder(path: Path, expected: str = "a folder, which is made") -> None:
@@ -19,6 +23,26 @@ def require_folder(path: Path, expected: str = "a folder, which is made") -> Non
     """
     in_the_way = next((place for place in (path, *path.parents) if place.is_file()), None)
     require(in_the_way is None, "--out", f"{path}, but {in_the_way} is a file", expected)
+
+
+def require_file(path: Path) -> None:
+    """Raise `ArgumentError` where a folder is in the way of a file, or a file in the way of its folder."""
+    require_folder(path.parent, "a file to write in a folder, which is made")
+    require(not path.is_dir(), "--out", f"{path}, a folder", "a file to write")
+
+
+def device_of(word: str | None) -> "torch.device | None":
+    """Return the device that `--device` names; None if it is not given.
+
+    Raises:
+        ArgumentError: it names none.
+    """
+    import torch
+
+    try:
+        return None if word is None else torch.device(word)
+    except RuntimeError:
+        raise ArgumentError(f"--device: got {word!r}; expected cpu, cuda or cuda:1") from None
 
 
 def say(text: str) -> None:

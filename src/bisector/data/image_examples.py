@@ -174,6 +174,41 @@ def read_images(images: Sequence[Encoded], names: Sequence[str], reading: Readin
     return ReadImages(examples, torch.tensor(good), _told(names, failed), notes, scale if deep else None)
 
 
+def decode_each(
+    images: Sequence[Encoded],
+    names: Sequence[str],
+    shape: Sequence[int],
+    pixel_range: PixelRange | None = None,
+) -> tuple[Tensor, list[int], list[str]]:  # (M, *shape) from 0 to 1
+    """Decode images one by one to a shape that is given; what cannot be is named, and no other depends on it.
+
+    Args:
+        images: paths, or contents of files.
+        names: of them, for the lines.
+        shape: (channels, height, width). A square is filled as in training: the shorter side brought to its length
+            and the middle cut out; where the sides differ, images must have them.
+        pixel_range: the values of pixels of more than 8 bits that become 0 and 255; None: each image its own.
+
+    Returns:
+        The M images that can be decoded, their positions, and a line for each of the others.
+    """
+    channels, height, width = shape
+    pixels = np.empty((len(images), channels, height, width), np.uint8)
+
+    def fill(place: tuple[int, Encoded]) -> None:
+        row, image = place
+        size = height if height == width else None
+        decoded = decode_image(image, channels, size, pixel_range=pixel_range)
+        if decoded.shape != pixels.shape[1:]:
+            got = f"{decoded.shape[2]} x {decoded.shape[1]} pixels"
+            raise UnreadableImageError(f"it has {got}, the model takes {width} x {height} alone")
+        pixels[row] = decoded
+
+    failed: dict[int, str] = {}
+    good = list(_read_each(fill, dict(enumerate(enumerate(images))), failed))
+    return torch.from_numpy(pixels[good]).float().div_(255), good, _told(names, failed)
+
+
 def common_range(
     images: Sequence[Encoded], names: Sequence[str], given: PixelRange | None = None
 ) -> tuple[PixelRange | None, str]:

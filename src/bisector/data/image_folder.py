@@ -4,6 +4,7 @@ import os
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from bisector.data.image_examples import Reading
 from bisector.data.image_source import LabelledImage, image_source
@@ -50,7 +51,7 @@ def image_folder_source(folder: Path, reading: Reading) -> Source:
     others: dict[str, list[Path]] = {}  # files in class folders that are no images, by suffix
     for part, root in roots:
         for inner in _folders(root):
-            name = unicodedata.normalize("NFC", inner.name)
+            name = class_of(inner)
             every.add(name)
             for path in files_below(inner):
                 if is_image(path):
@@ -73,6 +74,47 @@ def image_folder_source(folder: Path, reading: Reading) -> Source:
         called = {name: os.fsencode(name).decode("utf-8", "backslashreplace") for name in called}
     images = [LabelledImage(str(path), shown(path), called[name], part) for path, name, part in found]
     return image_source(images, list(called.values()), reading, left_out=left_out)
+
+
+class FoundImage(NamedTuple):
+    """A file that seems to be an image, and what its folders say of it."""
+
+    path: str
+    name: str  # by which a person finds it
+    label: str | None = None  # the folder that is its class, where it lies in one
+    part: str | None = None  # "train", "validation" or "test", where a folder says so
+
+
+def find_images(folder: Path) -> tuple[list[FoundImage], list[str]]:
+    """Return all images below a folder, whether they lie in folders of classes or not, and what else is there.
+
+    The folders that are classes are those of `image_folder_source`; images beside them have no label. Nothing is
+    read yet.
+
+    Returns:
+        The images, and a line for the files of each other kind.
+    """
+    known: dict[Path, tuple[str, str | None]] = {}
+    for part, root in _part_folders(_unwrapped(folder)):
+        for inner in _folders(root):
+            known |= dict.fromkeys(files_below(inner), (told(class_of(inner)), part))
+
+    def shown(path: Path) -> str:
+        return told(os.path.relpath(path, folder.parent))
+
+    images: list[FoundImage] = []
+    others: dict[str, list[Path]] = {}
+    for path in files_below(folder):
+        if is_image(path):
+            images.append(FoundImage(str(path), shown(path), *known.get(path, (None, None))))
+        elif path.name.lower() not in _LITTER:
+            others.setdefault(path.suffix.lower(), []).append(path)
+    return images, [_of_another_kind(suffix, paths, shown) for suffix, paths in sorted(others.items())]
+
+
+def class_of(folder: Path) -> str:
+    """Return the name of the class whose images lie in a folder: its own, accents composed (NFC)."""
+    return unicodedata.normalize("NFC", folder.name)
 
 
 def told(name: str) -> str:

@@ -12,7 +12,7 @@ from bisector.data.dataset import Dataset
 from bisector.data.examples import InMemory, Resized
 from bisector.data.idx import find_idx_images, idx_source
 from bisector.data.image_examples import MEMORY, Reading
-from bisector.data.image_folder import has_image_classes, image_folder_source, told
+from bisector.data.image_folder import has_image_classes, image_folder_source, is_image, told
 from bisector.data.images import PixelRange
 from bisector.data.parquet_images import image_column, parquet_image_source
 from bisector.data.places import DATA_SETS, files_below, unknown_data
@@ -79,11 +79,28 @@ def load(
     """
     require_number("imbalance", imbalance, least=1)
     require(require_integer("seed", seed, least=0) < 2**32, "seed", seed, "an integer below 2^32")
-    data = fspath(data)
     divide = SPLITS[require_choice("split", split, SPLITS)]
+    source = read_source(data, Reading(image_size, memory, largest, pixel_range, label, decoded, seed))
+    return divide(fspath(data), source, imbalance=imbalance, seed=seed)
+
+
+def read_source(data: str | PathLike[str], reading: Reading) -> Source:
+    """Read a data set by name or path as it is: neither divided nor thinned.
+
+    Args:
+        data: as of `load`.
+        reading: how it is read.
+
+    Raises:
+        ArgumentError: as `load`.
+        MissingExtraError: if the data set needs a package that is not installed.
+
+    >>> read_source("digits", Reading()).parts["test"].shape
+    torch.Size([540])
+    """
+    data, image_size, label = fspath(data), reading.image_size, reading.label
     if image_size is not None:
         require_integer("image_size", image_size, least=1)
-    reading = Reading(image_size, memory, largest, pixel_range, label, decoded, seed)
     plugin = plugin_of(data)
     labelled = data in DATA_SETS or plugin is not None
     require(label is None or not labelled, "label", f"{label!r} with {data}", "none: its labels are known")
@@ -97,7 +114,23 @@ def load(
     if image_size is not None and shape[1:] != (image_size, image_size):  # readers of files have done it
         require(len(shape) == 3, "image_size", image_size, "none for embeddings: they are no images")
         source = replace(source, examples=Resized(source.examples, image_size))
-    return divide(data, source, imbalance=imbalance, seed=seed)
+    return source
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether a folder is read as images in files, in folders of classes or not: it holds no other kind of data.
+
+    Raises:
+        ArgumentError: it cannot be read.
+    """
+    try:
+        if _is_table(folder) or find_idx_images(folder) or find_cifar(folder):
+            return False
+        if has_image_classes(folder):
+            return True
+        return not _parquet_files(folder) and any(map(is_image, files_below(folder)))
+    except OSError as error:
+        raise ArgumentError(f"data: {folder}: cannot be read: {error}") from None
 
 
 def _read(data: str, reading: Reading) -> Source:
@@ -122,18 +155,27 @@ def _read(data: str, reading: Reading) -> Source:
 
 
 def _read_folder(path: Path, reading: Reading) -> Source | None:
-    archives = sorted(path.glob("*.npz"))
-    if (path / "embeddings.npy").is_file() or len(archives) == 1:
+    if _is_table(path):
+        archives = sorted(path.glob("*.npz"))
         return _embeddings(str(archives[0] if archives else path), reading)
     idx, cifar = find_idx_images(path), find_cifar(path)
     if not (idx or cifar or has_image_classes(path)):
-        files = sorted(found for found in path.rglob("*.parquet") if not found.name.startswith("."))
+        files = _parquet_files(path)
         return _parquet(files, path, reading) if files else None
     unlabelled = reading.label is None
     require(unlabelled, "label", f"{reading.label!r} with {path}", "none: it is no table")
     if idx:
         return idx_source(path)
     return image_folder_source(path, reading) if cifar is None else cifar_source(cifar)
+
+
+def _is_table(folder: Path) -> bool:
+    """Whether a folder is a table of embeddings in arrays."""
+    return (folder / "embeddings.npy").is_file() or len(list(folder.glob("*.npz"))) == 1
+
+
+def _parquet_files(folder: Path) -> list[Path]:
+    return sorted(found for found in folder.rglob("*.parquet") if not found.name.startswith("."))
 
 
 def _what_is_there(path: Path) -> str:

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from bisector.data.places import resolvable
+from bisector.data.places import DATA_SETS, resolvable
+from bisector.data.plugins import plugin_of
+from bisector.data.tables import is_embeddings
 from bisector.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -124,6 +126,27 @@ def require_device(device: torch.device) -> torch.device:
             f"device: got {device}, on which PyTorch cannot compute here; expected {' or '.join(there)}"
         )
     return device
+
+
+def same_data(data: str, other: str) -> bool:
+    """Whether two names or paths mean the same data.
+
+    >>> same_data("digits", "digits"), same_data("/tmp", "/tmp/."), same_data("digits", "cifar10")
+    (True, True, False)
+    """
+    return data == other or (Path(data).exists() and Path(data).resolve() == Path(other).resolve())
+
+
+def image_side(model: EmbeddingModel, data: str) -> int | None:
+    """Return the side to which images of files are brought for a model; None where they are read as they are.
+
+    Where a training of ours has sides of unequal length, it kept those of its images.
+    """
+    by_name = data in DATA_SETS or plugin_of(data) is not None
+    if model.input_size is None or by_name or not Path(data).exists() or is_embeddings(data):
+        return None
+    height, width = model.input_size
+    return max(height, width) if model.trained is None or height == width else None
 
 
 def fitted(

@@ -103,8 +103,12 @@ def load_decision(folder: Path) -> BaseAdjustment | None:
     return None if kept is None else load_adjustment(kept)
 
 
-def decision_network(trained: "Trained | Classifier") -> nn.Module:
+def decision_network(trained: "Trained | Classifier", *, embeddings: bool = False) -> nn.Module:
     """Return one network from inputs to scores after the decision, to be exported; raw logits without a decision.
+
+    Args:
+        trained: the classifier.
+        embeddings: whether the network returns (scores, embeddings), not the scores alone.
 
     >>> import torch
     >>> from bisector.heads import build_head
@@ -114,18 +118,20 @@ def decision_network(trained: "Trained | Classifier") -> nn.Module:
     tensor([2, 2])
     """
     classifier = trained if isinstance(trained, Classifier) else trained.model
-    return _DecisionNetwork(classifier).eval()
+    return _DecisionNetwork(classifier, embeddings).eval()
 
 
 class _DecisionNetwork(nn.Module):
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, classifier: Classifier, embeddings: bool) -> None:
         super().__init__()
+        self.with_embeddings = embeddings
         self.backbone = classifier.backbone
         self.head = classifier.head
         decision = classifier.decision
         self.decision = None if decision is None else decision.module().to(classifier.device)
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         embeddings = self.backbone(inputs)
         logits = self.head.logits(embeddings)
-        return logits if self.decision is None else self.decision(logits, embeddings)
+        scores = logits if self.decision is None else self.decision(logits, embeddings)
+        return (scores, embeddings) if self.with_embeddings else scores

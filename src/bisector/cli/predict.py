@@ -1,0 +1,144 @@
+"""Say the class of every example by a trained classifier, with its probability and the next most probable classes.
+
+The model is a run or a checkpoint of `bisector train`; the decision that is kept in the run's folder is followed.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bisector.cli.output import device_of, require_file, say
+from bisector.errors import require_integer
+
+if TYPE_CHECKING:
+    from bisector.inference.inputs import Inputs
+    from bisector.inference.predictions import Prediction
+    from bisector.inference.predictor import Predictor
+
+_SHOWN = 10  # rows of the table where no file is written
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``bisector predict``."""
+    parser.add_argument("run", type=Path, help="folder of a run, or file.ckpt, which has no decision")
+    parser.add_argument(
+        "data",
+        nargs="*",
+        help="name or path of a data set, or images and folders of images, which need no labels (default: what the "
+        "model was trained on)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="file to write: .parquet, .csv, .json or .jsonl (default: the first rows are printed)",
+    )
+    parser.add_argument(
+        "--top-k", type=int, default=5, help="most probable classes of each example (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--part",
+        default="all",
+        choices=("all", "train", "validation", "test"),
+        help="part of data that are divided (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--label",
+        metavar="COLUMN",
+        help="of labels in Parquet of images or in a table, where it is not found",
+    )
+    parser.add_argument("--batch-size", type=int, default=256, help="examples at once (default: %(default)s)")
+    parser.add_argument("--device", help="that computes: cpu, cuda, cuda:1 (default: a GPU if there is one)")
+
+
+def run(arguments: argparse.Namespace, command: str) -> None:
+    """Predict, write the file or print the first rows, say what was left out."""
+    require_integer("--top-k", arguments.top_k, least=1)
+    require_integer("--batch-size", arguments.batch_size, least=1)
+    if arguments.out is not None:
+        from bisector.inference.predictions import require_format
+
+        require_format(arguments.out)
+        require_file(arguments.out)
+
+    from bisector.inference.inputs import open_inputs
+    from bisector.inference.predictions import predictions
+    from bisector.inference.predictor import load
+
+    model = load(arguments.run, device=device_of(arguments.device))
+    inputs = open_inputs(model, arguments.data, part=arguments.part, label=arguments.label)
+    size = min(arguments.batch_size, _SHOWN) if arguments.out is None else arguments.batch_size
+    asked = predictions(model, inputs, batch_size=size, top_k=arguments.top_k)
+    found = chain([next(asked)], asked)  # where nothing can be read, that is all there is to say
+    decision = model.decision
+    followed = [] if decision is None else [f"the decision of the training is followed: {decision.method}"]
+    for line in (*model.model.notes, *followed, *inputs.notes):
+        _tell(line)
+    if arguments.out is None:
+        rows = [*islice((row for batch in found for row in batch), _SHOWN)]
+        _tell_left_out(inputs)
+        say(_table(rows, inputs))
+        more = f"the first {len(rows)} of {inputs.rows} examples; " if inputs.rows > len(rows) else ""
+        say(f"\n{more}--out FILE writes all of them, with the next most probable classes")
+    else:
+        rows_written = _write(model, inputs, found, arguments)
+        _tell_left_out(inputs)
+        print(f"{rows_written} rows: {arguments.out}")
+
+
+def _write(
+    model: "Predictor", inputs: "Inputs", found: Iterator["list[Prediction]"], arguments: argparse.Namespace
+) -> int:
+    from tqdm import tqdm
+
+    from bisector.inference.predictions import Columns, prediction_file
+
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    columns = Columns(inputs.split, inputs.labelled, min(arguments.top_k, len(model.class_names)))
+    notes = {
+        "class_names": list(model.class_names),
+        "model": str(arguments.run),
+        "data": inputs.name,
+        "decision": None if model.decision is None else model.decision.method,
+        "left_out": inputs.left_out,
+    }
+    written = 0
+    with (
+        tqdm(total=inputs.rows, unit="example", file=sys.stderr, dynamic_ncols=True, delay=1e-3) as bar,
+        prediction_file(arguments.out, columns, notes) as write,
+    ):
+        for rows in found:
+            write(rows)
+            written += len(rows)
+            bar.update(len(rows))
+    return written
+
+
+def _table(rows: "list[Prediction]", inputs: "Inputs") -> str:
+    from bisector.report.table import Column, Table
+
+    known = [key for key in ("split", "label") if getattr(inputs, "labelled" if key == "label" else key)]
+    columns = [Column("Example", "name"), *(Column(key.capitalize()) for key in known)]
+    cells = [
+        [
+            row.name,
+            *(getattr(row, key) or "–" for key in known),
+            row.classes[0],
+            f"{100 * row.probabilities[0]:.1f}",
+            *([f"{row.classes[1]} {100 * row.probabilities[1]:.1f}"] if len(row.classes) > 1 else []),
+        ]
+        for row in rows
+    ]
+    following = [Column("Next", unit="%")] if len(rows[0].classes) > 1 else []
+    return Table([*columns, Column("Prediction"), Column("", unit="%"), *following], cells).text()
+
+
+def _tell(line: str) -> None:
+    print(f"bisector predict: {line}", file=sys.stderr)
+
+
+def _tell_left_out(inputs: "Inputs") -> None:
+    for line in inputs.left_out:
+        _tell(f"left out: {line}")
