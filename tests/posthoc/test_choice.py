@@ -112,6 +112,16 @@ def test_scores_with_zeros_are_not_given_up_for_embeddings_that_are_noise(seed: 
     assert balanced(after, labels[200:]) > balanced(before, labels[200:]) - 0.05
 
 
+def test_rows_of_one_class_and_gains_of_nothing_change_nothing() -> None:
+    draw = torch.Generator().manual_seed(0)
+    scores, x = torch.randn(60, C, generator=draw), torch.randn(60, D, generator=draw)
+    found = adjust(scores, torch.zeros(60, dtype=torch.long), method="auto", embeddings=x)
+    assert found.method == "none"
+    labels = torch.arange(60) % C
+    perfect = 20 * torch.nn.functional.one_hot(labels, C) + 0.1 * scores
+    assert adjust(perfect, labels, method="auto", embeddings=x).method == "none"
+
+
 def test_a_class_without_rows_is_still_chosen_and_what_cannot_be_fitted_is_named() -> None:
     scores, labels, x = wide_and_narrow(400, 0)
     train = wide_and_narrow(2000, 3)

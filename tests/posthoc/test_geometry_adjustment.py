@@ -13,6 +13,7 @@ from bisector.information.geometry import ClassGeometry
 from bisector.posthoc.fit import fit_temperature
 from bisector.posthoc.geometry import GeometryAdjustment
 from bisector.posthoc.geometry_fit import fit_geometry
+from bisector.posthoc.linear import LinearAdjustment
 
 C, D = 4, 6
 
@@ -159,8 +160,28 @@ def test_a_layer_trained_again_has_a_share_where_it_helps() -> None:
     assert without.settings["log_loss_gain"] < found.settings["log_loss_gain"]
     some = y != 1
     assert fit_geometry(scores[some], y[some], x[some], class_counts=counts).layer is None
-    with pytest.raises(ArgumentError, match="labels: got a class without rows"):
+    with pytest.raises(ArgumentError, match="labels: got a class with fewer"):
         fit_geometry(scores[some], y[some], x[some], layer=True)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_class_with_one_row_teaches_no_layer(seed: int) -> None:
+    """The layer of the other folds has not seen its class, and would tell by that which row is of it."""
+    draw = torch.Generator().manual_seed(seed)
+    y = torch.arange(10).repeat_interleave(torch.tensor([60] * 7 + [1] * 3))
+    scores = torch.randn(len(y), 10, generator=draw) + 2.5 * torch.nn.functional.one_hot(y, 10)
+    found = fit_geometry(scores, y, torch.randn(len(y), D, generator=draw), layer="auto", scale="raw")
+    assert found.layer is None
+    assert found.settings["log_loss_gain"] < 0.1
+
+
+def test_rows_may_come_from_inference_mode() -> None:
+    x, y = widths(200, 1)
+    expected = fit_geometry(linear_scores(x), y, x)
+    with torch.inference_mode():
+        z, t = widths(200, 1)
+        found = fit_geometry(linear_scores(z), t, z)
+    assert (found.a, found.b, found.e, found.r) == (expected.a, expected.b, expected.e, expected.r)
 
 
 def test_rows_of_a_fold_are_not_decided_by_a_layer_that_has_seen_them() -> None:
@@ -252,6 +273,11 @@ def test_a_file_gives_the_adjustment_back(geometry: ClassGeometry, tmp_path: Pat
         (lambda g, x, y: fit_geometry(linear_scores(x), y, x, g, k=0), "k: got 0"),
         (lambda g, x, y: GeometryAdjustment(g, a=-1), "a: got -1"),
         (lambda g, x, y: GeometryAdjustment(g, r=1.0), "layer: got weights of shape None"),
+        (
+            lambda g, x, y: GeometryAdjustment(g, r=1.0, layer=LinearAdjustment(x[:C], x[:C, 0], "unit")),
+            "layer: got scale 'unit'; expected 'raw'",
+        ),
+        (lambda g, x, y: fit_geometry(linear_scores(x), y, x, g, layer="yes"), "layer: got 'yes'"),
         (lambda g, x, y: GeometryAdjustment(g, class_names=("a",)), "class_names: got 1 names"),
         (lambda g, x, y: GeometryAdjustment(g, kind="odds"), "kind: got 'odds'"),
     ],

@@ -361,7 +361,7 @@ class _Decided:
 
 
 def _chosen(adjustment: BaseAdjustment, many: bool, seed: int) -> dict[str, Any]:
-    """What was chosen by cross-validation and is kept in a trial: the method, and of many rows all that takes long.
+    """What cross-validation chose and a trial keeps: method, penalty of a layer, of many rows all that takes long.
 
     To choose it again in every fold would take five times as long as the fit itself.
     """
@@ -375,7 +375,6 @@ def _chosen(adjustment: BaseAdjustment, many: bool, seed: int) -> dict[str, Any]
             found["penalty"] = adjustment.settings["penalty"]
         if many:
             found |= {"moments": adjustment.moments, "kappa": adjustment.geometry.kappa}
-            found["layer"] = "auto" if adjustment.r else False
     elif many and adjustment.method == "fitted":
         found["penalty"] = adjustment.settings["penalty"]
     return found

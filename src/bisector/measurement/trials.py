@@ -171,7 +171,7 @@ def try_all(
                 geometry=geometry,
                 class_counts=counts,
                 scale=scale,
-                penalty=layer_penalty(logits, labels, vectors, scale=scale, seed=own_seed),
+                **_layer(logits, labels, vectors, scale=scale, seed=own_seed),
                 seed=own_seed,
             )
         except ArgumentError as error:
@@ -197,6 +197,13 @@ def try_all(
     scores, labels = table.scores[rows], table.labels[rows]
     tried = try_adjustments(scores, labels, found, vectors, kind=table.kind, on=on, seed=seed)
     return replace(tried, not_tried=(*failed, *tried.not_tried))
+
+
+def _layer(logits: Tensor, labels: Tensor, vectors: Tensor, **how: Any) -> dict[str, Any]:
+    """Options of the layer that is trained again: its penalty, chosen once; no layer where that takes minutes."""
+    if logits.numel() > MOST_CELLS:
+        return {"layer": False}
+    return {"penalty": layer_penalty(logits, labels, vectors, **how)}
 
 
 def _usable(table: AnyScores, rows: Tensor) -> Tensor:

@@ -9,10 +9,8 @@ from torch.nn.functional import cross_entropy
 
 from bisector.errors import ArgumentError
 from bisector.posthoc.adjustment import Adjustment, BaseAdjustment
-from bisector.posthoc.fit import balanced_mean, cross_validated_logits, fit_temperature
+from bisector.posthoc.fit import LEAST_GAIN, balanced_mean, cross_validated_logits, fit_temperature
 from bisector.posthoc.geometry import GeometryAdjustment
-
-_LEAST = 1e-4  # nats, of a gain that is one
 
 
 def choose(
@@ -69,11 +67,12 @@ def choose(
     told = f"balanced log-loss gained on {len(labels):,} rows, cross-validated: {gains or 'nothing could be tried'}"
     told = "; ".join([told, *notes])
     among = f"chosen among {len(tried)}; {told}"
-    if geometry is not None and not geometry.is_identity:
+    one_class = len(set(labels.tolist())) < 2
+    if geometry is not None and not geometry.is_identity and not one_class:
         return replace(geometry, description=f"{among}; {geometry.description}")
     clear = [name for name in found if name in tried and name not in lower]
-    clear = [name for name in clear if tried[name][0] > max(tried[name][1], _LEAST)]
-    if not clear or len(set(labels.tolist())) < 2:
+    clear = [name for name in clear if tried[name][0] > max(tried[name][1], LEAST_GAIN)]
+    if not clear or one_class:
         nothing = torch.zeros(logits.shape[1], dtype=torch.float64, device="cpu")
         return Adjustment(nothing, method="none", description=f"no change, for none gains clearly; {told}")
     best = max(clear, key=lambda name: tried[name][0])

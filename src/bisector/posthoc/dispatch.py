@@ -165,7 +165,7 @@ def adjust(
         tau: for "prior" (1 if None) and "tau-norm" ("fit" if None): a number of at least 0, or "fit".
         strength: for "amount": a number, in logits per radian, or "fit".
         penalty: for "fitted": lambda of at least 0, or "cross-validate"; see `bisector.posthoc.fit`. For
-            "geometry": that of the layer.
+            "geometry" alone: that of the layer.
         k: for "geometry": of each row the k classes of the highest logits are looked at; None for all.
         seed: of the folds of that cross-validation.
         class_names: of the columns, to be kept with the adjustment.
@@ -255,7 +255,7 @@ def _geometry_of(
 def _best(
     logits: Tensor, labels: _Labels, embeddings: Tensor | None, options: dict[str, Any], seed: int
 ) -> BaseAdjustment:
-    """Return the method of the lowest cross-validated balanced cross-entropy, fitted on all rows, or no change."""
+    """Return the geometry where it gains clearly, else the best offsets, fitted on all rows, or no change."""
     rows = require_fit_rows(logits, labels, "the best of several methods").long()
     logits = logits.cpu().double()
     found: dict[str, Callable[..., BaseAdjustment]] = {}

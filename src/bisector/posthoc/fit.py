@@ -30,6 +30,9 @@ from bisector.posthoc.adjustment import Adjustment, BaseAdjustment, Kind, logits
 PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 """The strengths lambda that cross-validation chooses from, strongest first; the first hardly allows an offset."""
 
+LEAST_GAIN = 1e-4
+"""Nats by which a log-loss must fall for a gain to be one."""
+
 _LEAST_INVERSE = 0.1  # of the temperature; below, the scores are as good as forgotten
 _EPSILON = 1e-6  # keeps the temperature finite where the scores separate the classes without an error
 
@@ -81,19 +84,21 @@ def fit_offsets(
     Raises:
         ArgumentError: the shapes do not fit, or there is no row.
     """
-    logits, labels = logits.to("cpu", torch.float64), labels.to("cpu", torch.int64)
-    classes = logits.shape[1]
-    present = torch.bincount(labels, minlength=classes) > 0
-    unit = unit_of(logits)
-    logits = logits / unit
-    if directions is None:
-        space = _Space(classes, lambda u: (u - u[present].mean()) * present)
-        chosen = _cross_validate(logits, labels, space, folds, seed) if penalty is None else penalty
-    else:
-        space = _Space(directions.shape[1], lambda u: directions @ u)
-        chosen = penalty or 0.0
-    coefficients, inverse = _solve(logits, labels, space, chosen)
-    return Fit(coefficients, space.offsets(coefficients), unit / inverse, chosen, int((~present).sum()))
+    with torch.inference_mode(False):  # autograd takes no tensor that was made in that mode
+        logits, labels = logits.to("cpu", torch.float64), labels.to("cpu", torch.int64).clone()
+        classes = logits.shape[1]
+        present = torch.bincount(labels, minlength=classes) > 0
+        unit = unit_of(logits)
+        logits = logits / unit
+        if directions is None:
+            space = _Space(classes, lambda u: (u - u[present].mean()) * present)
+            chosen = _cross_validate(logits, labels, space, folds, seed) if penalty is None else penalty
+        else:
+            along = directions.clone()
+            space = _Space(along.shape[1], lambda u: along @ u)
+            chosen = penalty or 0.0
+        coefficients, inverse = _solve(logits, labels, space, chosen)
+        return Fit(coefficients, space.offsets(coefficients), unit / inverse, chosen, int((~present).sum()))
 
 
 def fit_temperature(
@@ -107,11 +112,12 @@ def fit_temperature(
     >>> fit_temperature(noise, labels) > 5
     True
     """
-    logits, labels = logits.to("cpu", torch.float64), labels.to("cpu", torch.int64)
-    unit = unit_of(logits)
-    nothing = _Space(1, lambda u: torch.zeros(logits.shape[1], dtype=torch.float64, device="cpu") * u)
-    _, inverse = _minimize(logits / unit, labels, nothing, 0.0, False)
-    return unit / max(inverse, _EPSILON)
+    with torch.inference_mode(False):  # autograd takes no tensor that was made in that mode
+        logits, labels = logits.to("cpu", torch.float64), labels.to("cpu", torch.int64).clone()
+        unit = unit_of(logits)
+        nothing = _Space(1, lambda u: torch.zeros(logits.shape[1], dtype=torch.float64, device="cpu") * u)
+        _, inverse = _minimize(logits / unit, labels, nothing, 0.0, False)
+        return unit / max(inverse, _EPSILON)
 
 
 def cross_validated_predictions(

@@ -78,6 +78,13 @@ class GeometryAdjustment(BaseAdjustment):
             shape = None if self.layer is None else tuple(self.layer.weight.shape)
             expected = (self.num_classes, self.geometry.dim)
             require(shape == expected, "layer", f"weights of shape {shape}", f"{expected}, as r is not 0")
+            own = None if self.layer is None else self.layer.scale
+            require(
+                own == self.geometry.scale,
+                "layer",
+                f"scale {own!r}",
+                f"{self.geometry.scale!r}, the geometry's",
+            )
         else:
             object.__setattr__(self, "layer", None)
         if self.k is not None:

@@ -15,6 +15,7 @@ from bisector.information.geometry import ClassGeometry
 from bisector.information.rows import require_finite
 from bisector.posthoc.adjustment import Kind, logits_of
 from bisector.posthoc.fit import (
+    LEAST_GAIN,
     balanced_mean,
     balanced_weights,
     class_values,
@@ -34,6 +35,8 @@ _KAPPAS = (16.0, 256.0)  # that cross-validation chooses from
 _PRIOR = 4.0  # one over the variance of what features add to a row, in units of what calibrated logits are
 _LEAST = 6.0  # nats, of that unit: logits that tell nothing keep no feature from telling more
 _STEPS = 100
+_MOST_NUMBERS = 2**26  # of embeddings with which a layer is trained again
+_NOISE = 1e-9  # of the size of a feature: less is rounding
 _LAYER = 4  # the column of the layer's logits
 
 
@@ -84,7 +87,8 @@ def fit_geometry(
         class_counts: (C,) training instances; those of `geometry` if None.
         count_term: whether t is fitted too, where the counts are known and differ twofold at least; else it is 0.
         layer: whether a last layer that is trained again on these rows (`refit`) has a share too; "auto": if that
-            lowers the cross-validated loss, and every class has a row, and there are no more than 4 million scores.
+            lowers the cross-validated loss, every class has two rows, and there are no more than 4 million scores
+            and 64 million numbers of embeddings.
         penalty: of that layer, see `refit`.
         k: see `GeometryAdjustment`; rows of another class than these teach nothing.
         least: how many standard errors the loss must fall by; `-math.inf` to keep what is fitted in any case.
@@ -104,6 +108,7 @@ def fit_geometry(
     True
     """
     require_choice("moments", moments, MOMENTS)
+    require(layer in (True, False, "auto"), "layer", repr(layer), "True, False or 'auto'")
     is_one = geometry is None or isinstance(geometry, ClassGeometry)
     require(is_one, "geometry", type(geometry).__name__, "a ClassGeometry")
     require(geometry is not None or moments != "train", "geometry", "None", "that of training rows")
@@ -126,9 +131,12 @@ def fit_geometry(
         scale = embedding_scale(logits, embeddings)
     rows = _HeldOut(logits, truth, embeddings, geometry, scale, k, dealt_folds(truth, folds, seed))
     with_columns = [columns]
-    if layer is True or (layer == "auto" and _may_refit(logits, truth)):
+    if layer is True or (layer == "auto" and _may_refit(logits, truth, embeddings)):
         require(
-            _all_there(logits, truth), "labels", "a class without rows", "rows of every class, for layer=True"
+            _two_each(logits, truth),
+            "labels",
+            "a class with fewer",
+            "two rows of every class, for layer=True",
         )
         rows.refit(penalty, seed)
         with_columns = [columns, [*columns, _LAYER]][-1 if layer is True else 0 :]
@@ -140,17 +148,18 @@ def fit_geometry(
     kappas = _KAPPAS if kappa == "auto" else (float(kappa),)
     best = max(
         (
-            _Found(which, strength, chosen, features[:, :, chosen], *rows.gain(features[:, :, chosen]))
+            _Found(which, strength, chosen, taken, *rows.gain(taken))
             for which in candidates
             for strength, features in zip(kappas, rows.features(which, kappas, counts), strict=True)
             for chosen in with_columns
+            for taken in [features[:, :, chosen]]
         ),
         key=lambda one: one.gain,
     )
     found = rows.geometry(best.moments).shrunk(best.kappa)
     told = best.told(len(truth))
     numbers: dict[str, Any] = {"a": 1.0}
-    clear = best.gain > least * best.error
+    clear = best.gain > max(least * best.error, LEAST_GAIN)
     if least == -math.inf or (clear and best.accuracy >= 0):
         fitted = rows.fit(best.features).tolist()
         numbers = {"abetr"[column]: number for column, number in zip(best.columns, fitted, strict=True)}
@@ -199,9 +208,9 @@ class _Found:
 
     def told(self, rows: int) -> str:
         """Return the same in words."""
-        layer = ", and the last layer trained again on these," * (_LAYER in self.columns)
+        layer = ", and the last layer trained again on these" * (_LAYER in self.columns)
         return (
-            f"with means and covariances of {_ROWS[self.moments]} and kappa = {self.kappa:g}{layer} "
+            f"with means and covariances of {_ROWS[self.moments]} and kappa = {self.kappa:g}{layer}, "
             f"cross-validated on {rows:,} rows, the geometry takes {self.gain:.3g} nats off the balanced log-loss "
             f"(standard error {self.error:.2g})"
         )
@@ -251,18 +260,24 @@ def layer_penalty(
     To choose it anew in every fold would take five times as long. "cross-validate" where `fit_geometry` would train
     no layer.
     """
-    if not _may_refit(logits, labels):
+    if not _may_refit(logits, labels, embeddings):
         return "cross-validate"
     return refit(embeddings, labels, logits.shape[1], scale=scale, seed=seed).settings["penalty"]
 
 
-def _may_refit(logits: Tensor, labels: Tensor) -> bool:
-    """Whether every class has a row, without which a layer would never choose it, and the rows are not too many."""
-    return _all_there(logits, labels) and logits.numel() <= MOST_CELLS
+def _may_refit(logits: Tensor, labels: Tensor, embeddings: Tensor) -> bool:
+    """Whether a layer can be trained again on these rows, and they are not too many to wait for it."""
+    few = logits.numel() <= MOST_CELLS and embeddings.numel() <= _MOST_NUMBERS
+    return few and _two_each(logits, labels)
 
 
-def _all_there(logits: Tensor, labels: Tensor) -> bool:
-    return len(set(labels.tolist())) == logits.shape[1]
+def _two_each(logits: Tensor, labels: Tensor) -> bool:
+    """Whether every class has two rows.
+
+    The layer of the fold that holds a class's only row has not seen the class, says so by its bias, and thereby
+    which row of the fold is of it.
+    """
+    return bool((torch.bincount(labels, minlength=logits.shape[1]) >= 2).all())
 
 
 class _HeldOut:
@@ -394,13 +409,14 @@ def _fit(features: Tensor, own: Tensor, weights: Tensor) -> Tensor:
     """
     # In units in which every feature spreads by 1 within a row on average.
     unit = (features - features.mean(1, keepdim=True)).square().mean((0, 1)).sqrt()
-    prior = _PRIOR / (max(len(own), 1) * max(float(unit[0]), _LEAST) ** 2)
-    unit = torch.where(unit > 0, unit, 1.0)
+    prior = _PRIOR / (max(len(own), 1) * max(_LEAST, float(unit[0])) ** 2)
+    size = features.abs().amax((0, 1)) if len(features) else unit
+    unit = torch.where(unit > _NOISE * size, unit, 1.0)
     scaled, origin = features / unit, torch.zeros_like(unit)
     origin[0] = unit[0]
     theta = _minimum(scaled, own, weights, prior, origin)
-    if float(theta[0]) < 0 and len(theta) > 1:  # the others say all that the logits say, and better
-        rest = _minimum(scaled[:, :, 1:], own, weights, prior, origin[1:])
+    if float(theta[0]) < 0:  # the others say all that the logits say, and better
+        rest = _minimum(scaled[:, :, 1:], own, weights, prior, origin[1:]) if len(theta) > 1 else theta[1:]
         theta = torch.cat([torch.zeros_like(theta[:1]), rest])
     return theta / unit
 

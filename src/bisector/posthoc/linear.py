@@ -275,31 +275,35 @@ def refit(
     """
     require_embeddings("embeddings", embeddings)
     x = on_scale(embeddings, scale).double()
-    y = require_fit_rows(torch.zeros(len(x), num_classes), labels, "the last layer").long()
-    parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    y = require_fit_rows(torch.zeros(len(x), num_classes, device="cpu"), labels, "the last layer").long()
     own = train is None or merged
-    more = (x[:0], y[:0])
+    before = 0  # rows that stand before those given
     if train is not None:
         require_embeddings("train", train[0], x.shape[1])
         require_classes("train", train[1], num_classes, rows=len(train[0]))
-        more = (on_scale(train[0], scale).double(), train[1].cpu().long())
-    centre = torch.cat([x, more[0]]).mean(0)
-    x, more = x - centre, (more[0] - centre, more[1])
-    unit = float(torch.cat([x, more[0]]).square().mean().sqrt()) or 1.0
-    x, more = x / unit, (more[0] / unit, more[1])
-    if own:
-        fold = dealt_folds(y, folds, seed)
-        for held_out in range(folds):
-            out = fold == held_out
-            if bool(out.any()) and not bool(out.all()):
-                parts.append((torch.cat([more[0], x[~out]]), torch.cat([more[1], y[~out]]), x[out], y[out]))
-    else:
-        parts.append((*more, x, y))
-    chosen = _best_penalty(parts, num_classes) if penalty == "cross-validate" else penalty
+        before = len(train[0])
+        x, y = torch.cat([on_scale(train[0], scale).double(), x]), torch.cat([train[1].cpu().long(), y])
+    centre = x.mean(0)
+    x = x - centre
+    unit = float(x.square().mean().sqrt()) or 1.0
+    # Along the principal axes the coordinates are uncorrelated, and a layer is found in fewer steps.
+    axes = torch.linalg.eigh(x.T @ x)[1] / unit
+    x = x @ axes
+    given = torch.arange(len(y), device="cpu") >= before
+    chosen = 0.0 if isinstance(penalty, str) else penalty
+    if penalty == "cross-validate":
+        parts = [(~given, given)]
+        if own:
+            fold = torch.full((len(y),), -1, device="cpu").masked_scatter(
+                given, dealt_folds(y[given], folds, seed)
+            )
+            parts = [(fold != k, fold == k) for k in range(folds)]
+        chosen = _best_penalty(
+            x, y, num_classes, [part for part in parts if bool(part[0].any() and part[1].any())]
+        )
     require_number("penalty", chosen, above=0)
-    if own:
-        more = (torch.cat([more[0], x]), torch.cat([more[1], y]))
-    layer = _trained_layer(*more, num_classes, chosen)
+    used = slice(None) if own else ~given
+    layer = _trained_layer(x[used], y[used], num_classes, chosen)
     rows = (
         "training and held-out rows"
         if train is not None and own
@@ -307,25 +311,25 @@ def refit(
         if train
         else "held-out rows"
     )
-    told = f"the last layer trained again on {len(more[1]):,} {rows}, every class weighing the same"
+    told = f"the last layer trained again on {len(y[used]):,} {rows}, every class weighing the same"
     settings = {"penalty": chosen}
-    weight = layer[:, :-1] / unit
+    weight = layer[:, :-1] @ axes.T
     return LinearAdjustment(
         weight, layer[:, -1] - weight @ centre, scale, method="refit", description=told, settings=settings
     )
 
 
-def _best_penalty(parts: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]], num_classes: int) -> float:
-    """Return the penalty of least balanced cross-entropy over parts: what to train on, and what to judge by."""
+def _best_penalty(x: Tensor, y: Tensor, num_classes: int, parts: Sequence[tuple[Tensor, Tensor]]) -> float:
+    """Return the penalty of least balanced cross-entropy over parts: rows to train on, and rows to judge by."""
     losses: list[float] = []
     layers: list[Tensor | None] = [None] * len(parts)
     for penalty in PENALTIES:
         losses.append(0.0)
-        for place, (fit_x, fit_y, test_x, test_y) in enumerate(parts):
-            layer = _trained_layer(fit_x, fit_y, num_classes, penalty, layers[place], tolerance=1e-6)
+        for place, (here, there) in enumerate(parts):
+            layer = _trained_layer(x[here], y[here], num_classes, penalty, layers[place], tolerance=1e-6)
             layers[place] = layer
-            nll = cross_entropy(test_x @ layer[:, :-1].T + layer[:, -1], test_y, reduction="none")
-            losses[-1] += float((balanced_weights(test_y, num_classes) * nll).sum())
+            nll = cross_entropy(x[there] @ layer[:, :-1].T + layer[:, -1], y[there], reduction="none")
+            losses[-1] += float((balanced_weights(y[there], num_classes) * nll).sum())
         if len(losses) > 2 and losses[-1] > losses[-2] > losses[-3]:
             break  # the weaker ones are past the best, and take by far the longest
     return PENALTIES[losses.index(min(losses))]
@@ -342,16 +346,14 @@ def _trained_layer(
 ) -> Tensor:  # (C, D + 1)
     """Return weight and bias of least balanced cross-entropy; a class without rows keeps 0 and the least bias."""
     weights = balanced_weights(y, num_classes)
-    # Along the principal axes, each in the unit in which the loss is about as curved as along the others: a search
-    # in the coordinates of x takes up to eight times as long.
-    variance, axes = torch.linalg.eigh(x.T @ x / max(len(x), 1))
-    unit = (variance.clamp_min(0) + num_classes * penalty).rsqrt()
-    z = (x @ axes) * unit
-    layer = torch.zeros(num_classes, x.shape[1] + 1, dtype=torch.float64)
+    # Each coordinate in the unit in which the loss is about as curved as along the others: else a search takes up
+    # to eight times as long.
+    unit = (x.square().mean(0) + num_classes * penalty).rsqrt()
+    z = x * unit
+    layer = torch.zeros(num_classes, x.shape[1] + 1, dtype=torch.float64, device="cpu")
     if start is not None:
-        layer = torch.cat([start[:, :-1] @ axes / unit, start[:, -1:]], 1)
-    layer.requires_grad_()
-    rows = torch.arange(len(y))
+        layer = torch.cat([start[:, :-1] / unit, start[:, -1:]], 1)
+    rows = torch.arange(len(y), device="cpu")
     optimizer = torch.optim.LBFGS(
         [layer],
         max_iter=500,
@@ -362,7 +364,7 @@ def _trained_layer(
     )
 
     def objective() -> Tensor:  # its gradient by hand: autograd takes twice as long
-        weight, bias = layer.detach()[:, :-1], layer.detach()[:, -1]
+        weight, bias = layer[:, :-1], layer[:, -1]
         logits = torch.addmm(bias, z, weight.T)
         normalizer = logits.logsumexp(1)
         losses = normalizer - logits[rows, y]
@@ -374,8 +376,5 @@ def _trained_layer(
         layer.grad = torch.cat([of_weight, slope.sum(0)[:, None]], 1)
         return loss
 
-    with torch.enable_grad():
-        optimizer.step(objective)  # type: ignore[no-untyped-call]
-    found = layer.detach()
-    weight: Tensor = found[:, :-1] * unit @ axes.T
-    return torch.cat([weight, found[:, -1:]], 1)
+    optimizer.step(objective)  # type: ignore[no-untyped-call]
+    return torch.cat([layer[:, :-1] * unit, layer[:, -1:]], 1)
