@@ -5,7 +5,7 @@ Each is a function of a `Store`. What it fits it fits on training and validation
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -62,15 +62,6 @@ class Store:
             x, y = self.train.embeddings, self.train.labels
             self._made["geometry"] = ClassGeometry.fit(x, y, self.classes, scale=self.scale)
         found: ClassGeometry = self._made["geometry"]
-        return found
-
-    def fitted_geometry(self, **options: Any) -> GeometryAdjustment:
-        """Return what `fit_geometry` finds on the validation rows, whether the gain is clear or not."""
-        key = tuple(sorted(options.items()))
-        if key not in self._made:
-            how = {"k": NEAREST, "least": -math.inf, **options}
-            self._made[key] = fit_geometry(*self.validation, self.geometry(), **how)
-        found: GeometryAdjustment = self._made[key]
         return found
 
 
@@ -155,15 +146,13 @@ def geometry(moments: Moments, *, layer: bool | Literal["auto"] = False, **optio
     Args:
         moments: see `fit_geometry`.
         layer: see `fit_geometry`.
-        options: further ones of it; or ``gated=False``, not to keep the scores where the gain is not clear.
+        options: further ones of it.
     """
-    gated = options.pop("gated", True)
 
     def decide(store: Store) -> Decided:
-        found = store.fitted_geometry(moments=moments, layer=layer, **options)
+        how = {"moments": moments, "layer": layer, "k": NEAREST, **options}
+        found = fit_geometry(*store.validation, store.geometry(), **how)
         gain, error = (found.settings[name] for name in ("log_loss_gain", "standard_error"))
-        if gated and gain <= error:
-            found = replace(found, a=1.0, b=0.0, e=0.0, t=0.0, r=0.0)
         numbers = {**_numbers(found.a, found.b, found.e, found.t, found.r), "gain": gain, "error": error}
         return _decided(store, found, numbers, found.is_identity)
 
@@ -197,7 +186,7 @@ DECISIONS: Mapping[str, Decision] = {
 
 EXPLORED: Mapping[str, Decision] = {
     **{f"geometry:{part}": geometry(part, count_term=False) for part in _PARTS},
-    "geometry:both+t:ungated": geometry("both", gated=False),
+    "geometry:both+t:ungated": geometry("both", least=-math.inf),
     **{
         f"geometry:both+t:kappa={kappa:g}": geometry("both", kappa=kappa) for kappa in (16.0, 256.0, math.inf)
     },

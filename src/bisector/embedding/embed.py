@@ -61,9 +61,7 @@ def embed(
     rows = sum(len(examples) for _, examples in parts)
     require(rows > 0, "data", f"no example in {part}", "at least one")
     trained = model.trained
-    decision = None if trained is None else trained.decision
-    if decision is not None and decision.method == "none":  # nothing was found to gain clearly
-        decision = None
+    decision = None if trained is None else trained.followed
     writer = EmbeddingWriter(
         path,
         class_names=names,

@@ -77,9 +77,7 @@ class Predictor:
         self.trained = model.trained
         self.class_names: tuple[str, ...] = model.trained.class_names
         self.shape: tuple[int, ...] = model.trained.shape
-        found = model.trained.decision
-        # "none": it was asked for, and nothing was found that clearly gains
-        self.decision: BaseAdjustment | None = None if found is None or found.method == "none" else found
+        self.decision: BaseAdjustment | None = model.trained.followed
 
     def predict(self, images: Images) -> list[str]:
         """Return the name of the class of each of N images.

@@ -169,6 +169,11 @@ class Trained:
     pixel_range: PixelRange | None = None
     decision: BaseAdjustment | None = None  # which `model.predict` follows; None where none was fitted
 
+    @property
+    def followed(self) -> BaseAdjustment | None:
+        """The decision that changes scores; None too where nothing was found that gains clearly."""
+        return None if self.decision is None or self.decision.method == "none" else self.decision
+
 
 def build_model(description: dict[str, Any], *, pretrained: bool) -> Classifier:
     """Return the untrained classifier of a description, its weights drawn from the description's seed.
