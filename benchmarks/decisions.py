@@ -83,7 +83,8 @@ class Case:
 
 
 _HERE = "benchmarks/decision_data.py"
-_SMALL = {"epochs": 8, "batch_size": 128, "embedding_dim": 64}
+_SMALL = {"batch_size": 128, "embedding_dim": 64}
+_EPOCHS = {1: 3, 10: 5, 100: 8}  # by imbalance: a network sees some 100,000 to 150,000 images
 _VECTORS = {"backbone": "identity", "embedding_dim": None, "epochs": 20, "batch_size": 128}
 _STRONG = {
     "backbone": "resnet20",
@@ -99,9 +100,9 @@ _STRONG = {
 CASES: Mapping[str, Case] = {
     "digits@20": Case("digits", 20),
     **{
-        f"{data}@{imbalance}": Case(data, imbalance, _SMALL)
+        f"{data}@{imbalance}": Case(data, imbalance, {**_SMALL, "epochs": epochs})
         for data in ("fashion-mnist", "cifar10")
-        for imbalance in (1, 10, 100)
+        for imbalance, epochs in _EPOCHS.items()
     },
     "cifar10-strong": Case("cifar10", 100, _STRONG, "bf16-mixed"),
     "cifar10-stronger": Case("cifar10", 100, {**_STRONG, "epochs": 120}, "bf16-mixed"),
