@@ -122,6 +122,7 @@ class Cell:
     head: str
     seed: int
     folder: Path  # of all
+    precision: str = ""  # that of the case if empty
 
     @property
     def store(self) -> Path:
@@ -138,12 +139,14 @@ class Cell:
         """Return the commands that leave the same table."""
         out = self.store.with_suffix("")
         how = ["--head", self.head, "--seed", f"{self.seed}", "--no-tensorboard", "--out", f"{out}"]
-        train = ["bisector", "train", *self.case.options(), *how]
+        precise = ["--precision", self.precision] if self.precision else []
+        train = ["bisector", "train", *self.case.options(), *precise, *how]
         return [shlex.join(train), shlex.join(["bisector", "embed", f"{out}", "--out", f"{self.store}"])]
 
     def make(self) -> None:
         """Train, or go on with it, and leave the table."""
         case, out = self.case, self.store.with_suffix("")
+        precision = self.precision or case.precision
         data = Path(__file__).parents[1] / case.data if case.data.startswith(_HERE) else case.data
         task, recipe = Task(f"{data}", case.imbalance), Recipe(**case.recipe)
         dataset = _load(task, self.seed, recipe.backbone, self.folder / ".decoded")
@@ -153,7 +156,7 @@ class Cell:
             head=self.head,
             recipe=recipe,
             seed=self.seed,
-            machine=Machine(precision=case.precision),
+            machine=Machine(precision=precision),
         )
         remove_damaged(out)
         if not experiment.is_finished(out, {}):
@@ -175,6 +178,9 @@ def main(words: Sequence[str] | None = None) -> int:
     stages = parser.add_subparsers(dest="stage", metavar="STAGE", required=True)
     train = stages.add_parser("train", help="train networks and store what they make of their data")
     train.add_argument("--jobs", type=int, default=1, help="trainings at a time (default: %(default)s)")
+    train.add_argument(
+        "--precision", default="", help="instead of that of the case: bf16 is slow where a processor lacks it"
+    )
     train.add_argument(
         "--print-commands", action="store_true", help="print what makes the same tables, and end"
     )
@@ -211,7 +217,7 @@ def _cells(arguments: argparse.Namespace) -> list[Cell]:
     for head in heads:
         require_choice("--heads", head, HEADS)
     return [
-        Cell(name, head, seed, arguments.folder)
+        Cell(name, head, seed, arguments.folder, getattr(arguments, "precision", ""))
         for name in data
         for seed in _seeds(arguments)
         for head in heads

@@ -14,7 +14,7 @@ from bisector.report.differences import differences_of
 from bisector.report.words import head_label
 from bisector.training.results import Comparison
 
-COLUMNS = ("balanced_accuracy", "many", "few", "worst_class", "bias")
+COLUMNS = ("balanced_accuracy", "many", "few", "worst_class", "spread")
 FARS = (1e-2, 1e-3, 1e-4)
 
 

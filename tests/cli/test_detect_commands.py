@@ -475,7 +475,7 @@ def test_one_class_is_scored_and_adjusted(tmp_path: Path, capsys: pytest.Capture
         assert 0 < scores["ap"] < 1
         assert scores["bias"] is scores["r_count"] is None
         assert held <= {"b0", "b1", "b2"}
-    assert "Bias" not in capsys.readouterr().out
+    assert "Spread" not in capsys.readouterr().out
 
 
 def test_pictures_of_two_parts_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

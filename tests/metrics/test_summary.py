@@ -29,7 +29,7 @@ def test_metrics_and_summary_have_the_same_keys_in_the_same_order(example):
     keys = [info.key for info in METRICS]
     assert list(summarize(**example)) == keys
     parts = {name: example[name] for name in ("predictions", "labels", "train_counts")}
-    assert list(fairness(**parts, num_classes=9)) == keys[:9]
+    assert list(fairness(**parts, num_classes=9)) == keys[:10]
 
 
 def test_against_scikit_learn_and_scipy(example):
@@ -44,6 +44,7 @@ def test_against_scikit_learn_and_scipy(example):
         "medium": recalls[3:6].mean(),
         "few": recalls[6:].mean(),
         "worst_class": recalls.min(),
+        "spread": np.std(recalls),
         "bias": np.var(100 * recalls),
         "r_amount_accuracy": stats.pearsonr(amounts, recalls).statistic,
         "r_count_accuracy": stats.pearsonr(log_counts, recalls).statistic,

@@ -13,14 +13,25 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bisector.cli.options import logging_options, process_rank, record_of
 from bisector.cli.output import require_folder, say, with_nearest
 from bisector.data.places import require_data_name
-from bisector.errors import ArgumentError, missing_extra, reason_of, require, require_choice
+from bisector.errors import (
+    ArgumentError,
+    MissingExtraError,
+    missing_extra,
+    reason_of,
+    require,
+    require_choice,
+)
+from bisector.files import write_whole
 from bisector.heads import require_head_name
 from bisector.training.recipe import DECIDE, DECIDE_HELP, DECISIONS, Machine, Recipe, Task, options_of
+
+if TYPE_CHECKING:
+    from bisector.training.results import Comparison
 
 # What the Trainer must be told by us.
 _OURS = {
@@ -64,6 +75,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     from bisector.report.training import format_run
     from bisector.training.checkpoints import LAST
     from bisector.training.classification import Classification
+    from bisector.training.compare import comparison_of, recipe_of
     from bisector.training.data import load_task, settled
     from bisector.training.decision import reason_against, store_decision
     from bisector.training.results import RESULT, Run, read_result
@@ -102,6 +114,18 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         from bisector.report.verification import write_verification
 
         say(f"The page with the ROC: {write_verification([done], task.data, command, out)}")
+    how = recipe_of(dataset, task, recipe, machine, parsed.decide)
+    say(_page(comparison_of(dataset, task, how, [done], command), out / "report.html"))
+
+
+def _page(found: "Comparison", path: Path) -> str:
+    """Write the page of a training; say where it is, or what it takes."""
+    try:
+        from bisector.report.comparison import render_page
+    except MissingExtraError as error:  # it is trained all the same
+        return f"No page: {error}"
+    write_whole(path, render_page(found))
+    return f"The page: {path}"
 
 
 def _parse(words: Sequence[str]) -> Any:

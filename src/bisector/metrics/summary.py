@@ -20,14 +20,15 @@ class MetricInfo:
 
     key: str
     label: str
-    unit: str  # "%" for a fraction that is shown in percent
+    unit: str  # "%" for a fraction that is shown in percent, "pp" for a difference of such
     better: Literal["higher", "lower", ""]  # "" where neither is
     help: str
+    more: bool = False  # not among the first that a reader is shown
 
     @property
     def scale(self) -> int:
         """What a value is multiplied by to be shown in `unit`."""
-        return 100 if self.unit == "%" else 1
+        return 100 if self.unit in {"%", "pp"} else 1
 
 
 METRICS: tuple[MetricInfo, ...] = (
@@ -39,10 +40,12 @@ METRICS: tuple[MetricInfo, ...] = (
     MetricInfo(
         *("many", "Many", "%", "higher"),
         help="Mean accuracy of the classes with many training instances (the third with most).",
+        more=True,
     ),
     MetricInfo(
         *("medium", "Medium", "%", "higher"),
         help="Mean accuracy of the classes between many and few (the middle third).",
+        more=True,
     ),
     MetricInfo(
         *("few", "Few", "%", "higher"),
@@ -54,44 +57,59 @@ METRICS: tuple[MetricInfo, ...] = (
         help="Harmonic mean of the accuracies of the classes: near the worst ones, and 0 where one is.",
     ),
     MetricInfo(
+        *("spread", "Spread", "pp", "lower"),
+        help="Standard deviation of the accuracy over the classes, in percentage points; 0 means all alike.",
+    ),
+    MetricInfo(
         *("bias", "Bias", "pp²", "lower"),
-        help="Variance of the accuracy over the classes, in percentage points squared; 0 means all alike.",
+        help="Variance of the accuracy over the classes, in percentage points squared: the square of the spread.",
+        more=True,
     ),
     MetricInfo(
         *("bias_corrected", "Bias, corrected", "pp²", "lower"),
         help="Bias less what chance adds because the classes have few test instances. "
         "A value below 0 means that the classes do not differ measurably.",
+        more=True,
     ),
     MetricInfo(
         *("r_amount_accuracy", "r(amount, accuracy)", "", ""),
         help="Correlation over the classes between information amount and accuracy; "
         "negative where classes that hold more information are harder.",
+        more=True,
     ),
     MetricInfo(
         *("r_count_accuracy", "r(log count, accuracy)", "", ""),
         help="Correlation over the classes between the logarithm of the training count and accuracy.",
+        more=True,
     ),
     MetricInfo(
         *("r_amount_accuracy_given_count", "r(amount, accuracy | count)", "", ""),
         help="Correlation between information amount and accuracy with the logarithm of the training count held "
         "fixed: what the amount tells beyond the count.",
+        more=True,
     ),
     MetricInfo(
         *("r_amount_count", "r(amount, log count)", "", ""),
         help="Correlation over the classes between information amount and the logarithm of the training count: how "
         "much of the amount is the size of the class.",
+        more=True,
     ),
     MetricInfo(
         *("compactness", "Compactness", "", ""),
         help="Mean cosine of the test embeddings to the mean direction of their class; 1 is one ray per class. "
         "To be read beside the separability: embeddings that collapse are compact too.",
+        more=True,
     ),
     MetricInfo(
         *("separability", "Separability", "°", "higher"),
         help="Angle from the mean direction of a class to the nearest other one, averaged over the classes.",
+        more=True,
     ),
 )
 """Every metric of a comparison, in the order in which it is shown."""
+
+FIRST_METRICS = tuple(info for info in METRICS if not info.more)
+"""Those that a reader is shown first."""
 
 
 def fairness(
@@ -210,7 +228,7 @@ def _fairness(
     measured = counts >= 2
     sure = by_class.where(measured, torch.nan)
     chance = (sure * (1 - sure) / (counts - 1)).nanmean(1)
-    spread, corrected = (
+    bias, corrected = (
         (100 * (one - one.nanmean(1, keepdim=True))).square().nanmean(1) for one in (by_class, sure)
     )
     shares = {} if by_count is None else by_count._asdict()
@@ -220,7 +238,8 @@ def _fairness(
         **{name: by_class[:, mask].nanmean(1) for name, mask in shares.items()},
         "worst_class": worst.where(some, unknown),
         "harmonic_mean": harmonic.where(some, unknown),
-        "bias": spread,
+        "spread": bias.sqrt() / 100,
+        "bias": bias,
         "bias_corrected": corrected - (1 - 1 / measured.sum(1).clamp_min(1)) * 100**2 * chance,
     }
 

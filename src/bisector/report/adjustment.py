@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from bisector.data.tables.scores import AnyScores, ScoreTable, StoredScores
 from bisector.files import whole_file
-from bisector.metrics.summary import METRICS, MetricInfo
+from bisector.metrics.summary import FIRST_METRICS, MetricInfo
 from bisector.report.summary import metric_value
 from bisector.report.table import Table
 from bisector.statistics.bootstrap import Estimate
@@ -23,17 +23,17 @@ def format_adjustment(
 ) -> str:
     """Both side by side, with the difference and its 95% interval, where that is known.
 
-    >>> print(format_adjustment({"accuracy": 0.8, "bias": 40.0}, {"accuracy": 0.75, "bias": 10.0}))
+    >>> print(format_adjustment({"accuracy": 0.8, "spread": 0.04}, {"accuracy": 0.75, "spread": 0.01}))
                 before  after  change
     Accuracy %    80.0   75.0    −5.0
-    Bias pp²      40.0   10.0   −30.0
+    Spread pp      4.0    1.0    −3.0
     >>> change = {"accuracy": Estimate(-0.05, -0.08, 0.01)}
     >>> print(format_adjustment({"accuracy": 0.8}, {"accuracy": 0.75}, change))
                 before  after  change  95% interval
     Accuracy %    80.0   75.0    −5.0  −8.0 to +1.0
     """
     rows = []
-    for info in (info for info in METRICS if info.key in before):
+    for info in (info for info in FIRST_METRICS if info.key in before):
         old, new = before[info.key], after[info.key]
         values = [metric_value(info, old), metric_value(info, new), _signed(info, new - old)]
         if changes is not None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bisector.errors import require
 from bisector.files import write_whole
-from bisector.metrics.summary import METRICS
+from bisector.metrics.summary import FIRST_METRICS, METRICS
 from bisector.report import comparison_figures as figures
 from bisector.report.amounts import amount_accuracy, amount_answer, amount_history, size_notes
 from bisector.report.differences import (
@@ -31,6 +31,7 @@ from bisector.report.summary import (
     tiles,
 )
 from bisector.report.table import write_records
+from bisector.report.verdict import verdict
 from bisector.report.verification import format_verification, verifications, write_verification
 from bisector.report.words import count, head_label
 from bisector.training.results import Comparison
@@ -61,7 +62,7 @@ def write_outputs(comparison: Comparison, folder: Path, *, width: int) -> str:
         tables = [format_verification(verified), note, *tables]
         page = write_verification(comparison.runs, comparison.data, comparison.command, folder)
         pages += [f"The page with the ROC: {page}"]
-    return "\n\n".join([*filter(None, tables), "\n".join(pages)])
+    return "\n\n".join([*filter(None, tables), "\n".join(pages), *verdict(comparison).lines])
 
 
 def format_table(comparison: Comparison, width: int = 160) -> str:
@@ -72,7 +73,7 @@ def format_table(comparison: Comparison, width: int = 160) -> str:
     """
     require(width >= 60, "width", width, "at least 60 columns")
     rows = summary_rows(comparison)
-    table = summary_table(rows, known_metrics(rows, METRICS)).text(width).replace("−", "-")
+    table = summary_table(rows, known_metrics(rows, FIRST_METRICS)).text(width).replace("−", "-")
     seeds = max((row.runs for row in rows), default=0)
     return "\n\n".join(filter(None, [table, "\n".join(legend(rows, f"over {seeds} seeds"))]))
 

@@ -88,8 +88,8 @@ def render_detection_page(
     heads = by_head(runs)
     rows, seeds = _score_rows(heads), max(map(len, heads.values()))
     infos = _shown_metrics(rows)
-    # Of several heads not the lowest bias: one that finds nothing has that too.
-    keys = ("ap", "ap50", "ap_rare", "ap_frequent", *["bias"] * (len(rows) == 1))
+    # Of several heads not the lowest spread: one that finds nothing has that too.
+    keys = ("ap", "ap50", "ap_rare", "ap_frequent", *["spread"] * (len(rows) == 1))
     results = Section(
         "results", "Results", summary=summary_table(rows, infos), seeds=seeds, about=about_heads(rows)
     )

@@ -14,7 +14,7 @@ from bisector.report.words import number, percent, plain, shorten
 ScoredRun = tuple[str, int, BoxScores]
 """The head, the seed and the scores of a training."""
 
-_SHOWN_DIFFERENCES = ("ap", "ap50", "ap_rare", "bias")
+_SHOWN_DIFFERENCES = ("ap", "ap50", "ap_rare", "spread")
 
 
 def format_scores(runs: Sequence[tuple[str, BoxScores]], width: int = 160) -> str:

@@ -15,7 +15,7 @@ from bisector.report.words import head_label, number, plot_text, shorten
 from bisector.statistics.paired import PairedDifference
 from bisector.training.results import Comparison
 
-DIFFERENCE_METRICS = ("balanced_accuracy", "few", "worst_class", "bias")
+DIFFERENCE_METRICS = ("balanced_accuracy", "few", "worst_class", "spread")
 GAINS = "What the decisions change"
 _FEW_SEEDS = 5
 _BETTER = {"higher": "above 0 is better", "lower": "below 0 is better", "": ""}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bisector.metrics.summary import METRICS
+from bisector.metrics.summary import FIRST_METRICS
 from bisector.report.verification import format_verification, verifications
 from bisector.report.words import duration
 from bisector.training.results import Run
@@ -27,7 +27,7 @@ def format_run(run: Run, dataset: "Dataset", folder: Path) -> str:
     columns = [run.metrics] if decided is None else [run.metrics, decided.metrics]
     if decided is not None:
         lines.append(f"{'':<28} {'scores':>8} {'decided':>8}")
-    for info in METRICS:
+    for info in FIRST_METRICS:
         values = [info.scale * metrics.get(info.key, math.nan) for metrics in columns]
         if math.isfinite(values[0]):
             digits = 1 if info.unit else 3

@@ -22,6 +22,37 @@ class PairedDifference(NamedTuple):
         """Whether the interval holds numbers of one sign alone; False where there is none."""
         return self.low > 0 or self.high < 0
 
+    def pairs_needed(self, level: float = 0.95, *, most: int = 1000) -> int | None:
+        """Return about how many pairs would make the difference clear, if mean and spread stay what they are.
+
+        The smallest n at which `t_(n-1, (1 + level)/2) std(d) / sqrt(n) < |mean(d)|`, with the standard deviation
+        that belongs to the interval. From few pairs both are poorly known, so it is a hint and no promise.
+
+        Args:
+            level: of the intervals, those of this difference and of the larger one.
+            most: pairs that are thought of at most.
+
+        Returns:
+            n from 2 on; None where it is above `most`, or where there is no interval.
+
+        >>> PairedDifference(2.0, -0.48, 4.48, 3).pairs_needed()
+        4
+        """
+        if not math.isfinite(self.low) or not self.mean:
+            return None
+        one = (self.high - self.low) / 2 / _t(self.pairs, level) * math.sqrt(self.pairs)  # std(d)
+        enough = (n for n in range(2, most + 1) if _t(n, level) * one / math.sqrt(n) < abs(self.mean))
+        return next(enough, None)
+
+
+def _t(pairs: int, level: float) -> float:
+    """The quantile of Student's t that an interval over so many pairs has."""
+    try:
+        from scipy.special import stdtrit
+    except ImportError:
+        raise missing_extra("scipy", "report") from None
+    return float(stdtrit(pairs - 1, (1 + level) / 2))
+
 
 def paired_difference(
     x: Tensor,  # (S,)
@@ -60,10 +91,6 @@ def paired_difference(
     pairs, mean = len(difference), float(difference.mean())
     if pairs < 2:
         return PairedDifference(mean, math.nan, math.nan, pairs)
-    try:
-        from scipy.special import stdtrit
-    except ImportError:
-        raise missing_extra("scipy", "report") from None
     # Not scipy.stats.ttest_rel, whose interval is NaN where all differences are equal.
-    half = float(stdtrit(pairs - 1, (1 + level) / 2)) * float(difference.std()) / math.sqrt(pairs)
+    half = _t(pairs, level) * float(difference.std()) / math.sqrt(pairs)
     return PairedDifference(mean, mean - half, mean + half, pairs)

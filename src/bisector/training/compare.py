@@ -185,30 +185,48 @@ def compare(
     ordered = run_cells(cells, Order(folder, machine, keep), jobs, progress)
     if decoded is not None:
         shutil.rmtree(decoded, ignore_errors=True)
+    more = {"seeds": seeds, **({"plane_epochs": PLANE_EPOCHS * recipe.epochs} if planes else {})}
+    found = comparison_of(
+        first,
+        task,
+        {**recipe_of(first, task, recipe, machine, decide), **more},
+        [result for result in ordered if isinstance(result, Run)],
+        command,
+    )
+    return replace(
+        found, planes=[result for result in ordered if isinstance(result, Plane)], baseline=baseline
+    )
+
+
+def recipe_of(dataset: Dataset, task: Task, recipe: Recipe, machine: Machine, decide: str) -> dict[str, Any]:
+    """Return how networks were trained, as a page shows it."""
+    return {
+        **asdict(recipe),
+        "augment": augmentation_of(dataset, recipe.augment),
+        "split": task.split,
+        "precision": machine.precision,
+        "amounts": "of the training embeddings at unit length times sqrt(D), quadratic-inverse shrinkage",
+        **({"decision": decide} if decide != "none" else {}),
+    }
+
+
+def comparison_of(
+    dataset: Dataset, task: Task, recipe: dict[str, Any], results: Sequence[Run], command: str
+) -> Comparison:
+    """Return what a page is made of: of many trainings, or of one."""
     # Those that the accuracies are of: unseen classes have none.
-    tested = first.validation_counts if first.open_set else first.test_counts
+    tested = dataset.validation_counts if dataset.open_set else dataset.test_counts
     return Comparison(
         command=command,
         version=__version__,
         data=task.data,
         imbalance=task.imbalance,
-        class_names=list(first.class_names),
-        train_counts=first.train_counts.tolist(),
+        class_names=list(dataset.class_names),
+        train_counts=dataset.train_counts.tolist(),
         test_counts=tested.tolist(),
-        recipe={
-            **asdict(recipe),
-            "augment": augmentation_of(first, recipe.augment),
-            "seeds": seeds,
-            "split": task.split,
-            "precision": machine.precision,
-            "amounts": "of the training embeddings at unit length times sqrt(D), quadratic-inverse shrinkage",
-            **({"decision": decide} if decide != "none" else {}),
-            **({"plane_epochs": PLANE_EPOCHS * recipe.epochs} if planes else {}),
-        },
-        runs=[run for result in ordered if isinstance(result, Run) for run in result.rows()],
-        planes=[result for result in ordered if isinstance(result, Plane)],
-        baseline=baseline,
-        left_out=list(first.left_out),
+        recipe=recipe,
+        runs=[run for result in results for run in result.rows()],
+        left_out=list(dataset.left_out),
     )
 
 

@@ -28,8 +28,8 @@ def _ap(key: str, label: str, text: str) -> MetricInfo:
     return MetricInfo(key, label, "%", "higher", text)
 
 
-def _bias(key: str, label: str, text: str) -> MetricInfo:
-    return MetricInfo(key, label, "pp²", "lower", f"Variance of {text}.")
+def _spread(key: str, label: str, text: str) -> MetricInfo:
+    return MetricInfo(key, label, "pp", "lower", f"Standard deviation of {text} over the classes.")
 
 
 def _correlation(key: str, label: str, text: str) -> MetricInfo:
@@ -51,8 +51,8 @@ BOX_METRICS: tuple[MetricInfo, ...] = (
         _ap(f"ap_{name}", f"AP {name} boxes", f"Mean AP of the classes with {name} training boxes.")
         for name in BOX_GROUPS
     ),
-    _bias("bias", "Bias", "the AP over the classes, in percentage points squared"),
-    _bias("bias50", "Bias of AP50", "the AP50 over the classes, in the same unit"),
+    _spread("spread", "Spread", "the AP"),
+    _spread("spread50", "Spread of AP50", "the AP50"),
     MetricInfo("gap", "Frequent − rare", "%", "", "AP of the frequent classes less that of the rare."),
     _correlation("r_count", "r(log count, AP)", f"over the classes between {_COUNT} and AP"),
     _correlation("r_amount", "r(amount, AP)", "over the classes between information amount and AP"),
@@ -117,6 +117,16 @@ class BoxScores:
     class_frequency: tuple[str, ...] | None = None
     class_amounts: tuple[float, ...] | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of `class_ap`: the root of the bias, as a fraction."""
+        return math.sqrt(self.bias) / 100
+
+    @property
+    def spread50(self) -> float:
+        """Standard deviation of `class_ap50`."""
+        return math.sqrt(self.bias50) / 100
 
     def values(self) -> dict[str, float]:
         """The numbers of `BOX_METRICS`, by key and in their order."""
