@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.numpy import save_file
 
 ROWS, DIM = 60_000, 1024  # 234 MiB of vectors
 
@@ -23,7 +25,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["parquet", "arrow", "csv", "npz"])
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "csv", "jsonl", "npz", "pt", "safetensors"])
 def test_a_table_is_read_in_a_part_of_its_size(tmp_path: Path, kind: str) -> None:
     if sys.platform != "linux":
         pytest.skip("peak memory is in other units there")
@@ -32,6 +34,14 @@ def test_a_table_is_read_in_a_part_of_its_size(tmp_path: Path, kind: str) -> Non
     path = tmp_path / f"a.{kind}"
     if kind == "npz":
         np.savez_compressed(path, x=vectors, y=labels)
+    elif kind == "pt":
+        torch.save({"x": torch.from_numpy(vectors), "y": torch.from_numpy(labels)}, path)
+    elif kind == "safetensors":
+        save_file({"x": vectors, "y": labels}, path)
+    elif kind == "jsonl":
+        with path.open("w") as file:
+            rest = ",0.0" * (DIM - 1)
+            file.writelines(f'{{"y": {label}, "x": [{label}.0{rest}]}}\n' for label in labels)
     elif kind == "csv":
         with path.open("w") as file:
             file.write(f"label,{','.join(f'x{k}' for k in range(DIM))}\n")

@@ -38,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "scores",
         type=Path,
         metavar="SCORES",
-        help="Parquet, as `bisector embed` writes it, Arrow or CSV of scores and labels; or .npz with scores (or "
+        help="Parquet, as `bisector embed` writes it, Arrow, CSV, JSON Lines, .pt or "
+        ".safetensors of scores and labels; or .npz with scores (or "
         "logits, probabilities), labels; or .npy",
     )
     parser.add_argument(

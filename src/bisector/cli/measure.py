@@ -32,8 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
         help="embeddings with labels: .parquet (of `bisector embed` or anybody's), a folder of them or an address "
-        "such as s3://bucket/folder, a folder of Arrow files, .csv, .tsv, .npz, embeddings.npy beside labels.npy, "
-        "or vectors.npy,labels.npy",
+        "such as s3://bucket/folder, a folder of Arrow files, .csv, .tsv, .jsonl, .npz, .pt, .safetensors, "
+        "embeddings.npy beside labels.npy, or vectors.npy,labels.npy; or labels with predictions alone (y_true, "
+        "y_pred)",
     )
     parser.add_argument(
         "--out",
@@ -128,6 +129,8 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     require_folder(partials)
     options = _options(arguments)
     stored = stored or _open(arguments)
+    told = f"{engine} with {arguments.file}, which has no embeddings"
+    require(stored.dim > 0, "--engine", told, "memory, which takes scores and predictions alone")
     _finish(_streamed(arguments, engine, stored, options, partials, command), arguments)
     if not arguments.keep_partials:
         from bisector.measurement.stream.folder import plan_of, remove_partials
@@ -202,7 +205,7 @@ def _engine(arguments: argparse.Namespace) -> "tuple[str, StoredEmbeddings | Non
         _tell(f"{error}: --engine memory")
         return "memory", None
     size = stored.bytes_in_memory
-    engine = "memory" if size < IN_MEMORY else "stream"
+    engine = "memory" if size < IN_MEMORY or not stored.dim else "stream"
     why = "all rows at once" if engine == "memory" else "in bounded memory; --engine memory holds all rows"
     limit = f"{IN_MEMORY / 2**20:,.0f} is the limit"
     _tell(f"{size / 2**20:,.0f} MiB of vectors and scores ({limit}): --engine {engine}, {why}")
@@ -213,7 +216,11 @@ def _open(arguments: argparse.Namespace, *, at_once: bool = False) -> "StoredEmb
     from bisector.data.tables import open_embeddings
 
     return open_embeddings(
-        _absolute(arguments.file), embedding=arguments.embedding, label=arguments.label, at_once=at_once
+        _absolute(arguments.file),
+        embedding=arguments.embedding,
+        label=arguments.label,
+        vectors_needed=False,
+        at_once=at_once,
     )
 
 

@@ -8,6 +8,8 @@ from statistics import median
 from torch import Tensor
 
 from bisector.errors import missing_extra
+from bisector.statistics.bootstrap import Estimate
+from bisector.statistics.proportion import wilson
 
 FEWEST = 13
 """Rows below which no amount says much about its class, whatever the dimension; see `fewest_rows`."""
@@ -142,6 +144,11 @@ class ClassMeasure:
     def errors(self) -> int:
         """Tested rows that were predicted to be of another class."""
         return self.tested - round(self.accuracy * self.tested) if self.tested else 0
+
+    @property
+    def accuracy_interval(self) -> Estimate:
+        """Accuracy with its 95% interval over the tested rows."""
+        return wilson(self.tested - self.errors, self.tested)
 
 
 def hardest(classes: Sequence[ClassMeasure]) -> list[ClassMeasure]:

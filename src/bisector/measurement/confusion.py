@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bisector.statistics.bootstrap import Estimate
 from bisector.statistics.directions import unit_rows
+from bisector.statistics.proportion import mean_of_shares, wilson
 
 _BLOCK_CELLS = 20_000_000  # 160 MB of cosines at once
 
@@ -41,6 +43,14 @@ class Pair:
     def both_tested(self) -> bool:
         """Whether the share is the mean, not what it is at least."""
         return self.first_tested > 0 and self.second_tested > 0
+
+    @property
+    def share_interval(self) -> Estimate:
+        """The share with its 95% interval over the tested rows; none where a class has no tested row."""
+        if not self.both_tested:
+            return Estimate(self.share)
+        first = wilson(self.first_as_second, self.first_tested)
+        return mean_of_shares(first, wilson(self.second_as_first, self.second_tested))
 
 
 def pairs_of_counts(

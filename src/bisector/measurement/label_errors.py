@@ -218,7 +218,7 @@ def find_label_errors(table: EmbeddingTable, held_out: Tensor) -> LabelErrors:  
     own = held_out[:0] if table.scores is None else held_out[table.scores[held_out].isfinite().all(dim=1)]
     rest = torch.ones(len(table), dtype=torch.bool)
     rest[own] = False
-    others = rest.nonzero().flatten()
+    others = rest.nonzero().flatten() if table.embeddings.shape[1] else own[:0]  # no judge without embeddings
     judges = [
         Judge("embeddings", others.numpy(), table.labels[others].numpy(), table.embeddings[others].numpy())
     ]

@@ -33,6 +33,11 @@ from bisector.metrics.verification import Verification, verify
 from bisector.posthoc.trial import Trials
 from bisector.statistics.intrinsic_dimension import FEWEST, intrinsic_dimension
 
+NO_EMBEDDINGS = (
+    "No embeddings: information amounts, nearest classes, intrinsic dimensions and duplicates cannot be told, nor "
+    "which labels are wrong, unless by scores of held-out rows. What is said is of labels and predictions alone."
+)
+
 _MOST_NEIGHBOURS = 500
 """Rows of each class that intrinsic dimensions are measured on at most: the time grows with their square."""
 
@@ -156,9 +161,14 @@ def measure(
     else:
         require_integer("equal_count", equal_count, least=2)
     how: dict[str, Any] = {"shrinkage": shrinkage, "embeddings": embeddings}
-    meter = InformationMeter(classes, x.shape[1], **how)
-    meter.update(x, labels)
-    amounts = meter.compute(ranks=False).amount
+    vectors = x.shape[1] > 0
+    amounts, nearest = torch.full((classes,), math.nan, dtype=torch.float64), no_neighbours(classes)
+    if vectors:
+        meter = InformationMeter(classes, x.shape[1], **how)
+        meter.update(x, labels)
+        amounts, nearest = meter.compute(ranks=False).amount, nearest_of(meter)
+    else:
+        equal_count = 0
     draw = EqualDraw(equal_count, x.shape[1], seed)
     if equal_count >= 2:
         draw.add(measured.numpy(), labels.numpy(), x.numpy())
@@ -187,17 +197,17 @@ def measure(
         amounts=amounts,
         equal_amounts=equal_amounts(draw, equal_count, classes, **how),
         intrinsic_dimensions=intrinsic_dimensions(draw, equal_count, classes, embeddings),
-        nearest_means=nearest_of(meter),
+        nearest_means=nearest,
         tally=tally,
-        nearest=nearest_pairs(x, labels, table.class_names),
+        nearest=nearest_pairs(x, labels, table.class_names) if vectors else [],
         label_errors=find_label_errors(table, held_out),
-        duplicates=find_duplicates(table),
+        duplicates=find_duplicates(table) if vectors else None,
         left_out=table.left_out,
         equal_count=equal_count,
         **how,
         seed=seed,
         trials=trials,
-        verification=_verification(table, new),
+        verification=_verification(table, new) if vectors else None,
         new_classes=len(torch.unique(table.labels[new])),
     )
     return measurement_of(findings, file, command, scores)
@@ -233,10 +243,12 @@ def nearest_of(meter: InformationMeter) -> Nearest:
     try:
         return nearest_means(meter.moments(), meter.num_classes, meter.dim)
     except ArgumentError:
-        return Nearest(
-            torch.full((meter.num_classes,), math.nan, dtype=torch.float64),
-            torch.full((meter.num_classes,), -1),
-        )
+        return no_neighbours(meter.num_classes)
+
+
+def no_neighbours(classes: int) -> Nearest:
+    """What is said of the nearest class of each where none is known."""
+    return Nearest(torch.full((classes,), math.nan, dtype=torch.float64), torch.full((classes,), -1))
 
 
 def measurement_of(
@@ -274,6 +286,7 @@ def measurement_of(
         steps=next_steps(
             *(table, file, classes, accuracy_of(related), found.label_errors, found.duplicates),
             *(command, found.trials),
+            vectors=found.dimensions > 0,
         ),
         left_out=list(found.left_out),
         notes=[
@@ -343,9 +356,11 @@ def _notes(found: Findings, classes: list[ClassMeasure], split: int | None) -> l
         notes.append("No predictions: accuracy, loss, confusion and correlations with them cannot be told.")
     elif split is None:
         notes.append("No rows held out: accuracy may be of rows that the model was trained on, and too high.")
-    if small := small_note(classes, found.dimensions):
+    if not found.dimensions:
+        notes.append(NO_EMBEDDINGS)
+    elif small := small_note(classes, found.dimensions):
         notes.append(small)
-    if not any(math.isfinite(one.intrinsic_dimension) for one in classes):
+    if found.dimensions and not any(math.isfinite(one.intrinsic_dimension) for one in classes):
         notes.append(
             f"No intrinsic dimensions: they take {FEWEST} different rows or more of each class, as many of every "
             "class. --equal-count says how many."

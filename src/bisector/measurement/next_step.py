@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bisector.data.tables import EmbeddingTable
@@ -75,6 +75,8 @@ def next_steps(
     duplicates: Duplicates | None,
     command: str = "",
     trials: Trials | None = None,
+    *,
+    vectors: bool = True,
 ) -> list[Step]:
     """All rules in their order: what spoils a measurement first, then what is cheapest to mend.
 
@@ -105,6 +107,7 @@ def next_steps(
         duplicates: found; None where they were not looked for.
         command: that measured them; it is recommended again where the table does not say how it was made.
         trials: of adjustments; None where the table has no scores.
+        vectors: whether the table has embeddings.
     """
     data, kept = table.data or file, _data_settings(table)
     heads = (
@@ -115,7 +118,7 @@ def next_steps(
     if table.model and table.data:
         options = {**_embedding_settings(table), "out": _path(file)}
         again = command_line("bisector embed", table.model, table.data, options=options)
-    look = command_line("bisector measure", file, options={**columns, "engine": "memory"})
+    look = command_line("bisector measure", file, options={**columns, "engine": "memory"}) if vectors else ""
     note = prior_note(table.head)
     rules = [
         _chance(classes, command_line("bisector train", options={"data": _path(data), **kept})),
@@ -126,6 +129,10 @@ def next_steps(
         _prior(accuracy, f"{heads} linear-softmax,logit-adjusted", note),
         _amount(accuracy, f"{heads} normalized-softmax,igam,igam:tau=1"),
     ]
+    if not vectors and not table.data:  # there is nothing to train on
+        told = "Labels and predictions alone say which classes are hard, not why: embeddings of the same rows do."
+        rules = [replace(rule, command="", lead="") if heads in rule.command else rule for rule in rules]
+        return [*rules, Step("embed", True, "Store embeddings beside the predictions", told, "")]
     nothing = not any(rule.holds for rule in rules)
     reason = "Nothing stands out in these embeddings." if nothing else "When what stands out is done."
     compare = f"{heads} linear-softmax,normalized-softmax,igam:tau=1"
@@ -164,7 +171,7 @@ def _chance(classes: Sequence[ClassMeasure], command: str) -> Step:
 def _leakage(duplicates: Duplicates | None, look: str) -> Step:
     title = "Take out the examples that are in more than one split"
     if duplicates is None:
-        return Step("leakage", None, title, NOT_LOOKED_FOR, look)
+        return Step("leakage", None, title, NOT_LOOKED_FOR if look else "Not told without embeddings.", look)
     held, count = duplicates.held_out, duplicates.leaked
     if held is None:
         return Step("leakage", None, title, "The table has no splits.", "")

@@ -34,6 +34,8 @@ _TRIED = ("balanced, %", "gain, points", "accuracy, %", "gain, points")
 
 
 def _amounts(found: Measurement) -> str:
+    if not found.dimensions:
+        return "There are no amounts: the table has no embeddings"
     scale = "as they are" if found.embeddings == "raw" else "every row at length √D"
     return f"Amounts are of {found.embeddings} embeddings ({scale}), with the shrinkage {found.shrinkage}"
 
@@ -128,6 +130,15 @@ def taken(pair: Pair) -> list[str]:
     return [first, second, "≥ " * (not pair.both_tested) + percent(pair.share)]
 
 
+def interval(share: Estimate) -> str:
+    """The ends of the interval of a share, in percent.
+
+    >>> interval(Estimate(0.8, 0.49, 0.943)), interval(Estimate(0.8))
+    ('49.0 to 94.3', '–')
+    """
+    return f"{percent(share.low)} to {percent(share.high)}" if math.isfinite(share.low) else "–"
+
+
 def _score_title(score: ScoreMeasure) -> str:
     return f"{score.name} ({score.source})" if score.source else score.name
 
@@ -194,9 +205,11 @@ def render_measurement(found: Measurement) -> str:
             *_suspect_sections(found),
             Section("left-out", "Left out", when=bool(found.left_out), left_out=left_out),
         ],
-        title=f"What the embeddings of {found.data or found.file} say",
+        title=f"What the {'embeddings' if found.dimensions else 'predictions'} of {found.data or found.file} say",
         facts=[
-            f"{count(found.rows, 'row')} of {count(found.dimensions, 'dimension')}",
+            f"{count(found.rows, 'row')} of {count(found.dimensions, 'dimension')}"
+            if found.dimensions
+            else f"{count(found.rows, 'row')} without embeddings",
             count(len(found.classes), "class"),
             *(f"{rows:,} {name}" for name, rows in found.splits.items()),
             *([f"model {found.model}"] if found.model else []),
@@ -260,6 +273,8 @@ def _class_section(found: Measurement) -> Section:
     order = list(dict.fromkeys([*ranked, *others, *range(len(classes))]))
     hint = "Click to sort; numbers in names count as numbers."
     columns = _class_columns(found)
+    if found.tested_on and not found.dimensions:
+        columns[1] = _interval_column(found)  # in the place of the amount, which nobody knows
     table = class_table([one.name for one in classes], order[:_MOST_CLASSES], columns, hint)
     return Section(
         "classes",
@@ -270,6 +285,15 @@ def _class_section(found: Measurement) -> Section:
         lines=neighbour_lines(classes),
         geometry=any(one.neighbour for one in classes),
         dimensions=any(math.isfinite(one.intrinsic_dimension) for one in classes),
+    )
+
+
+def _interval_column(found: Measurement) -> Values:
+    hint = f"In 95 of 100 cases it holds the accuracy, on {found.tested_on} (Wilson)."
+    return (
+        Column("Interval, %", "words", help=hint),
+        [interval(k.accuracy_interval) for k in found.classes],
+        str,
     )
 
 
@@ -392,13 +416,18 @@ def _pair_section(found: Measurement) -> Section:
         rows = ([pair.first, pair.second, *own] for pair, own in zip(pairs, cells, strict=True))
         return Table([*names, *headings], rows, label)
 
-    headings = ("A taken for B", "B taken for A", "Mean share, %")
+    headings = ("A taken for B", "B taken for A", "Mean share, %", "95% interval, %")
     degrees = [[number(pair.degrees)] for pair in found.nearest]
     return Section(
         "pairs",
         "Pairs of classes",
         when=bool(found.confused or found.nearest),
-        confused=table(found.confused, headings, list(map(taken, found.confused)), "Confused classes"),
+        confused=table(
+            found.confused,
+            headings,
+            [[*taken(pair), interval(pair.share_interval)] for pair in found.confused],
+            "Confused classes",
+        ),
         nearest=table(found.nearest, ["Degrees"], degrees, "Nearest classes"),
         untested=not all(pair.both_tested for pair in found.confused),
     )
@@ -481,34 +510,38 @@ def format_measurement(found: Measurement) -> str:
 
 def _head_text(found: Measurement) -> str:
     splits = ", ".join(f"{rows:,} {name}" for name, rows in found.splits.items())
+    size = f" of {count(found.dimensions, 'dimension')}" if found.dimensions else " without embeddings"
     lines = [
-        f"{plain(found.file)}: {count(found.rows, 'row')} of {count(found.dimensions, 'dimension')}, "
+        f"{plain(found.file)}: {count(found.rows, 'row')}{size}, "
         f"{count(len(found.classes), 'class')}{f' ({splits})' if splits else ''}"
     ]
     if found.tested_on:
         lines.append(
             f"Accuracy {percent(found.accuracy)} %, balanced {percent(found.balanced_accuracy)} %, on "
-            f"{found.tested_on}; counts and amounts on {found.measured_on}"
+            f"{found.tested_on}; counts{' and amounts' * bool(found.dimensions)} on {found.measured_on}"
         )
-    return "\n".join([*lines, _amounts(found)])
+    return "\n".join([*lines, *[_amounts(found)] * bool(found.dimensions)])
 
 
 def _classes_text(found: Measurement) -> str:
     ranked, largest = hardest(found.classes), _largest(found.classes)
     title = "Hardest classes" if ranked else "Classes with the largest amounts"
     bounds = any(one.error_bound > 0 for one in largest)  # else all are exact
-    rows = [
+    rows: list[list[str]] = [
         [
             *(_name(one.name), str(one.count), number(one.amount)),
             *(error(one.error_bound) if bounds else "–", error(one.error_estimate)),
-            *(percent(one.accuracy), number(one.loss, 2)),
+            *(percent(one.accuracy), "–" if found.dimensions else interval(one.accuracy_interval)),
+            number(one.loss, 2),
             *(_name(one.neighbour) or "–", distance(one.squared_distance), number(one.intrinsic_dimension)),
         ]
         for one in (ranked or largest)[:_MOST_LINES]
     ]
     errors = ("error at most", "error estimated")
     geometry = ("nearest class", "its distance, squared", "dimension")
-    table = _table([title, "rows", "amount, bits", *errors, "accuracy, %", "loss", *geometry], rows)
+    table = _table(
+        [title, "rows", "amount, bits", *errors, "accuracy, %", "95 % interval", "loss", *geometry], rows
+    )
     return "\n".join([table, *map(plain, neighbour_lines(found.classes))])
 
 
@@ -539,8 +572,9 @@ def _pairs_text(found: Measurement) -> str:
         return f"{_name(pair.first)} – {_name(pair.second)}"
 
     if found.confused:
-        headings = ["Pairs most confused, A – B", "A as B", "B as A", "mean share, %"]
-        return _table(headings, [[both(pair), *taken(pair)] for pair in found.confused[:5]])
+        headings = ["Pairs most confused, A – B", "A as B", "B as A", "mean share, %", "95 % interval"]
+        rows = [[both(pair), *taken(pair), interval(pair.share_interval)] for pair in found.confused[:5]]
+        return _table(headings, rows)
     rows = [[both(pair), number(pair.degrees)] for pair in found.nearest[:5]]
     return _table(["Nearest pairs of classes", "degrees"], rows) if rows else ""
 

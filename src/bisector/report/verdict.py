@@ -5,12 +5,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from bisector.metrics.summary import METRICS
 from bisector.report.summary import SummaryRow, leaders, metric_value, summary_rows
 from bisector.report.words import count, number, percent
-from bisector.statistics.proportion import share_interval
+from bisector.statistics.proportion import wilson
 from bisector.training.results import WITH, Comparison
 
 _MOST_SEEDS = 30  # that are advised; heads that need more are alike in practice
@@ -95,8 +93,9 @@ def _weakest(comparison: Comparison) -> str:
         return ""
     worst, rows = min(known, key=lambda c: accuracy[c]), comparison.test_counts
     right = round(accuracy[worst] * rows[worst])
-    low, high = (percent(float(end[0])) for end in share_interval(np.array([right]), np.array([rows[worst]])))
-    share = f"{right:,} of {rows[worst]:,} right (95% interval {low} to {high} %)"
+    found = wilson(right, rows[worst])
+    interval = f"95% interval {percent(found.low)} to {percent(found.high)} %"
+    share = f"{right:,} of {rows[worst]:,} right ({interval})"
     return f"; its weakest class is {comparison.class_names[worst]}: {share}"
 
 

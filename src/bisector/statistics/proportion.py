@@ -1,40 +1,40 @@
-"""How sure a share is that was counted."""
+"""Intervals of shares: of so many rows, so many."""
 
-import numpy as np
-import numpy.typing as npt
+import math
 
-from bisector.errors import missing_extra
+from bisector.statistics.bootstrap import Estimate
 
-Shares = npt.NDArray[np.float64]
+_Z = 1.959963984540054  # of 95 %
 
 
-def share_interval(
-    counted: npt.NDArray[np.int64],  # (C,)
-    of: npt.NDArray[np.int64],  # (C,)
-    confidence: float = 0.95,
-) -> tuple[Shares, Shares]:
-    """The exact interval of a share (Clopper and Pearson 1934): both ends, 0 to 1; NaN where nothing was counted.
-
-    It holds the truth in at least 95 of 100 cases, of few rows too: 10 of 10 right may be 69 %.
+def wilson(hits: int, rows: int) -> Estimate:
+    """A share with Wilson's 95% interval (Wilson 1927), which holds near 0 and 1 and of few rows too.
 
     Args:
-        counted: (C,) of them, such as the rows that were classified rightly.
-        of: (C,) rows.
-        confidence: between 0 and 1.
+        hits: rows that count.
+        rows: of all; of none nothing is known.
 
-    Raises:
-        MissingExtraError: without scipy.
-
-    >>> [end.round(2).tolist() for end in share_interval(np.array([10, 2, 0]), np.array([10, 10, 0]))]
-    [[0.69, 0.03, nan], [1.0, 0.56, nan]]
+    >>> one = wilson(8, 10)
+    >>> one.value, round(one.low, 4), round(one.high, 4)
+    (0.8, 0.4902, 0.9433)
     """
-    try:
-        from scipy.special import betaincinv
-    except ImportError:
-        raise missing_extra("scipy", "measure") from None
-    counted, rest, tail = counted.astype(float), (of - counted).astype(float), (1 - confidence) / 2
-    with np.errstate(invalid="ignore"):
-        low = np.where(counted > 0, betaincinv(counted, rest + 1, tail), 0.0)
-        high = np.where(rest > 0, betaincinv(counted + 1, rest, 1 - tail), 1.0)
-    known = of > 0
-    return np.where(known, low, np.nan), np.where(known, high, np.nan)
+    if not rows:
+        return Estimate(math.nan)
+    share = hits / rows
+    middle = share + _Z**2 / (2 * rows)
+    half = _Z * math.sqrt(share * (1 - share) / rows + _Z**2 / (4 * rows**2))
+    scale = 1 + _Z**2 / rows
+    return Estimate(share, max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale))
+
+
+def mean_of_shares(first: Estimate, second: Estimate) -> Estimate:
+    """The mean of two shares of different rows, its interval made of theirs (Newcombe 1998, square and add).
+
+    >>> one = mean_of_shares(wilson(2, 4), wilson(1, 2))
+    >>> one.value, round(one.low, 3), round(one.high, 3)
+    (0.5, 0.232, 0.768)
+    """
+    mean = (first.value + second.value) / 2
+    below = math.hypot(first.value - first.low, second.value - second.low) / 2
+    above = math.hypot(first.high - first.value, second.high - second.value) / 2
+    return Estimate(mean, mean - below, mean + above)

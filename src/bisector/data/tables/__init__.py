@@ -1,4 +1,4 @@
-"""Tables of embeddings: read from Parquet, Arrow, CSV and arrays, in chunks or all at once; and written."""
+"""Tables of embeddings: read from Parquet, Arrow, text, arrays and tensors, in chunks or whole; and written."""
 
 from bisector.data.tables.dataset import Chunk, StoredEmbeddings, is_embeddings, open_embeddings
 from bisector.data.tables.embedding_table import (

@@ -1,10 +1,10 @@
-"""Arrays of numpy, an archive or a pair of files, read a slice at a time without unpacking more than that."""
+"""Arrays of numpy or PyTorch in one file or two, read a slice at a time without unpacking more than that."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zipfile import ZipFile
 
 import numpy as np
@@ -19,10 +19,20 @@ from bisector.data.tables.columns import (
     texts,
 )
 from bisector.data.tables.reader import ROWS, Part, Piece, TableReader, parts_of
+from bisector.data.tables.tensor_files import (
+    TENSORS,
+    SlicedTensor,
+    check_tensors,
+    refused_pickle,
+    tensors_in,
+)
 from bisector.errors import ArgumentError, require
 from bisector.files import reading
 
 _KEYS = ("embeddings", "labels", "predictions", "losses", "scores", "names", "splits")
+
+
+Held = TypeVar("Held", Array, "Array | SlicedTensor")
 
 
 class ColumnOrderError(ArgumentError):
@@ -31,10 +41,10 @@ class ColumnOrderError(ArgumentError):
 
 @dataclass(frozen=True)
 class ArrayTable(TableReader):
-    """A table in an .npz, or in an .npy of vectors and one of labels.
+    """A table in an .npz, in an .npy of vectors and one of labels, or in a file of tensors.
 
     An archive has a checksum for each array, which is known to be right or wrong when the last row is read; an .npy
-    has none.
+    has none. Tensors are mapped into memory.
 
     Args:
         members: for every key the file and, of an archive, the array in it.
@@ -65,7 +75,7 @@ class ArrayTable(TableReader):
 
 
 def array_files(path: str | os.PathLike[str]) -> tuple[Path] | tuple[Path, Path] | None:
-    """The .npz, or the .npy of vectors and that of labels, that a path means; None where it means none.
+    """The .npz or file of tensors, or the .npy of vectors and that of labels, that a path means; None for none.
 
     >>> [file.name for file in array_files("train/X.npy,train/y.npy")]
     ['X.npy', 'y.npy']
@@ -80,20 +90,26 @@ def array_files(path: str | os.PathLike[str]) -> tuple[Path] | tuple[Path, Path]
     if where.is_dir():
         return where / "embeddings.npy", where / "labels.npy"
     suffix = where.suffix.lower()
-    if suffix in {".npz", ".npy"} and where.is_file():
-        return (where,) if suffix == ".npz" else (where, where.with_name("labels.npy"))
+    if suffix in {".npz", ".npy", *TENSORS} and where.is_file():
+        return (where, where.with_name("labels.npy")) if suffix == ".npy" else (where,)
     return None
 
 
 def open_arrays(
-    files: tuple[Path] | tuple[Path, Path], embedding: str | None, label: str | None, *, at_once: bool = False
+    files: tuple[Path] | tuple[Path, Path],
+    embedding: str | None,
+    label: str | None,
+    *,
+    vectors_needed: bool = True,
+    at_once: bool = False,
 ) -> ArrayTable:
-    """Open an archive, or a pair of .npy files.
+    """Open an archive, a file of tensors, or a pair of .npy files.
 
     Args:
         files: what `array_files` found.
         embedding: the array of vectors in an archive, where it is not the usual one.
         label: the array of labels.
+        vectors_needed: whether an archive of scores or predictions without vectors is refused.
         at_once: see `ArrayTable`.
 
     Raises:
@@ -102,35 +118,38 @@ def open_arrays(
     """
     class_names = None
     if len(files) == 1:
-        members, classes = _members(files[0], embedding, label)
-        if classes is not None:
-            class_names = class_names_in({"class_names": load_archive(files[0], [classes])[classes]})
+        found, class_names = _found(files[0])
+        members = _members(files[0], found, embedding, label, vectors_needed=vectors_needed)
     else:
         for path in files:
             there = path.is_file()
             require(there, "file", f"{path}, which is not there", "a pair of .npy files, vectors and labels")
         members = {key: (str(file), "") for key, file in zip(("embeddings", "labels"), files, strict=True)}
-    shapes, dtypes = {}, {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    dtypes: dict[str, Any] = {}
     for key, member in members.items():
         rows = _Rows(*member, at_once=at_once)
         shapes[key], dtypes[key] = rows.shape, rows.dtype
         rows.close()
-    vectors = row_shape("embeddings", shapes["embeddings"])
-    require(dtypes["embeddings"].kind in "fiu", "embeddings", f"type {dtypes['embeddings']}", "real numbers")
+    widths, first = {}, next(iter(shapes))  # the vectors, else the labels
+    if first == "embeddings":
+        widths["embeddings"] = row_shape("embeddings", shapes["embeddings"])[1]
+        kind = dtypes["embeddings"]
+        require(kind.kind in "fiu", "embeddings", f"type {kind}", "real numbers")
+    rows_there = shapes[first][0] if shapes[first] else 0
     for key, shape in shapes.items():
-        same = shape[:1] == vectors[:1]
-        require(same, key, f"shape {shape}", f"{vectors[0]} rows, as the embeddings")
-    widths = {"embeddings": vectors[1]}
+        same = shape[:1] == (rows_there,)
+        require(same, key, f"shape {shape}", f"{rows_there} rows, as the {first}")
     if "scores" in shapes:
         name, kind = members["scores"][1], dtypes["scores"]
         widths["scores"] = row_shape(name, shapes["scores"])[1]
         require(kind.kind in "biuf", name, f"values of type {kind}", "numbers")
-    full, rest = divmod(vectors[0], ROWS)
+    full, rest = divmod(rows_there, ROWS)
     stats = [(file, Path(file).stat()) for file in sorted({file for file, _ in members.values()})]
     return ArrayTable(
         columns={key: member for key, (_, member) in members.items()},
         widths=widths,
-        parts=tuple(parts_of(members["embeddings"][0], [ROWS] * full + [rest] * (rest > 0), 0)),
+        parts=tuple(parts_of(members[first][0], [ROWS] * full + [rest] * (rest > 0), 0)),
         stamps=tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in stats),
         class_names=class_names,
         notes={},
@@ -148,7 +167,7 @@ def load_array(path: Path) -> Array:
         OSError: it cannot be opened.
     """
     with reading(f"file: got {path}; expected a readable {path.suffix.lower()} file"):
-        loaded: Any = np.load(path, allow_pickle=False)
+        loaded: Any = _load(path)
         if isinstance(loaded, np.ndarray):
             return loaded
         loaded.close()
@@ -170,7 +189,7 @@ def load_archive(path: Path, names: Sequence[str] | None = None) -> dict[str, Ar
     raise ArgumentError(f"file: got {path}, a single array; expected an archive, or the suffix .npy")
 
 
-def find(arrays: Mapping[str, Array], what: str) -> tuple[str, Array | None]:
+def find(arrays: Mapping[str, Held], what: str) -> tuple[str, Held | None]:
     """The first array that has an alias of `what`, with its name; None where there is none."""
     return next(((name, arrays[name]) for name in ALIASES[what] if name in arrays), (what, None))
 
@@ -202,22 +221,39 @@ def require_member(path: Path, found: Iterable[str], names: Sequence[str]) -> st
     return member
 
 
-def _members(
-    path: Path, embedding: str | None, label: str | None
-) -> tuple[dict[str, tuple[str, str]], str | None]:
-    """Where in an archive every column is, and the names of the classes."""
+def _found(path: Path) -> tuple[list[str], tuple[str, ...] | None]:
+    """The names of the arrays in a file, and those of the classes where it has them."""
+    if path.suffix.lower() in TENSORS:
+        check_tensors(path)
+        arrays, noted = tensors_in(path)
+        name, stored = find(arrays, "class_names")
+        if stored is None:
+            return list(arrays), None if noted is None else distinct_names(noted)
+        require(isinstance(stored, np.ndarray), name, "a tensor", "names, a list of texts")
+        return list(arrays), class_names_in({name: np.asarray(stored)})
     try:
         with ZipFile(path) as archive:
             found = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
     except Exception as error:  # what is damaged raises anything
         load_archive(path)  # says so where it is a single array
         raise _unreadable(str(path), error) from None
+    classes = next((name for name in ALIASES["class_names"] if name in found), None)
+    return found, None if classes is None else class_names_in(load_archive(path, [classes]))
+
+
+def _members(
+    path: Path, found: Sequence[str], embedding: str | None, label: str | None, *, vectors_needed: bool
+) -> dict[str, tuple[str, str]]:
+    """Where in an archive every column is."""
+    said = {*ALIASES["scores"], *ALIASES["predictions"]} & set(found)
+    bare = not vectors_needed and embedding is None and said and not set(ALIASES["embeddings"]) & set(found)
+    needed = {"labels"} if bare else {"embeddings", "labels"}
     members = {}
     for key, named in {**dict.fromkeys(_KEYS), "embeddings": embedding, "labels": label}.items():
         names = [named] if named else ALIASES[key]
-        if key in {"embeddings", "labels"} or set(names) & set(found):
+        if key in needed or set(names) & set(found):
             members[key] = (str(path), require_member(path, found, names))
-    return members, next((name for name in ALIASES["class_names"] if name in found), None)
+    return members
 
 
 class _Rows:
@@ -230,6 +266,8 @@ class _Rows:
         self._zip: ZipFile | None = None
         if not member:
             self._whole = _map(file)
+        elif Path(file).suffix.lower() in TENSORS:
+            self._whole = tensors_in(Path(file))[0][member]
         else:
             try:
                 self._open()
@@ -274,7 +312,8 @@ class _Rows:
             self.shape, fortran, self.dtype = header(self._stream)
         except Exception as error:  # what is damaged raises anything
             raise _unreadable(self._told, error) from None
-        require(not self.dtype.hasobject, "file", f"{self._told} of Python objects", "numbers or words")
+        if self.dtype.hasobject:
+            raise refused_pickle(self._file)
         if fortran and len(self.shape) > 1:
             raise ColumnOrderError(
                 f"file: got {self._told} stored column by column; expected row by row: --engine memory reads the "
@@ -290,6 +329,15 @@ class _Rows:
         if self._next == self.shape[0]:
             self._stream.read(1)  # the end, where the checksum is compared
         return found
+
+
+def _load(path: Path) -> Any:
+    try:
+        return np.load(path, allow_pickle=False)
+    except ValueError as error:
+        if "Object arrays" in str(error):
+            raise refused_pickle(path) from None
+        raise
 
 
 def _map(file: str) -> Array:

@@ -1,10 +1,11 @@
-"""Parquet, Arrow and CSV files, one or many with one schema, read a piece of a row group or batch at a time.
+"""Parquet, Arrow and lines of text, one file or many with one schema, read a piece of a group at a time.
 
 `pyarrow.dataset` would do some of it, but it reads a whole row group before it gives out the first batch (712 MiB
 instead of 22 for a row group of 234), knows no Arrow streams, and does not say which row group is damaged.
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bisector.data.tables import json_lines
 from bisector.data.tables.arrow_columns import (
     Groups,
     absent,
@@ -26,7 +28,7 @@ from bisector.data.tables.arrow_columns import (
     with_vectors,
     with_vectors_joined,
 )
-from bisector.data.tables.columns import ALIASES, Array, distinct_names
+from bisector.data.tables.columns import ALIASES, Array, distinct_names, one_each, several_labels
 from bisector.data.tables.delimited import (
     NUMBERS,
     WORDS,
@@ -119,11 +121,15 @@ class ArrowTable(TableReader):
         name, width = self.columns[key], self.widths.get(key)
         with readable(file, where):
             chunk = batch.column(name)
-            if self.format == "text" and key in {"labels", "predictions"} and chunk.type == WORDS:
-                chunk = labels_of(chunk)
+            if key in {"labels", "predictions"}:
+                if self.format == "text" and chunk.type == WORDS:
+                    chunk = labels_of(chunk)
+                require_one_label(chunk, name)
             if chunk.null_count == len(chunk):
                 return absent(len(chunk), width)
             array = to_array(chunk, name)
+            if key in {"labels", "predictions"}:
+                one_each(key, array)  # raises for several in a row, and names the file
             if width is not None:
                 told = f"{file} with {name!r} of {array.shape[-1]} numbers a row in {where}"
                 require(array.shape[1:] == (width,), "file", told, f"{width}, as in the rows before")
@@ -214,6 +220,14 @@ def readable(file: str, where: str = "") -> Iterator[None]:
         raise ArgumentError(f"file: {told}, {error}") from None
     except Exception as error:  # what is damaged, or has changed since, raises anything from anywhere
         raise ArgumentError(f"file: {told}, cannot be read: {one_line(error)}") from None
+
+
+def require_one_label(chunk: Any, name: str) -> None:
+    """Raise `ArgumentError` for labels that are lists of several lengths; `columns.one_each` sees the others."""
+    if pa.types.is_list(chunk.type) or pa.types.is_large_list(chunk.type):
+        rows = chunk.drop_null()
+        if len(rows.value_lengths().unique()) > 1:
+            raise several_labels(f"column {name!r}: got a list, {str(rows[0].as_py())[:40]}")
 
 
 def _require_apart(columns: Mapping[str, str], groups: Groups) -> None:
@@ -402,17 +416,104 @@ class _IpcFile:
         return batch
 
 
-class _TextFile:
-    """CSV, or TSV by its suffix: headings, then a row a line, in UTF-8. A group is the lines that begin in a MiB.
+class _LinesFile(ABC):
+    """Text of which every line is a row by itself. A group is the lines that begin in a MiB.
 
-    Arrow's own reader of streams cannot begin in the middle, as whoever measures the last leaf must: a block is
+    Arrow's own readers of streams cannot begin in the middle, as whoever measures the last leaf must: a block is
     found by its number, and parsed alone. So a row may not go over several lines.
 
-    It has no checksums and no end: of a file that was cut short within its last number, or between two lines, the
-    rows that are left are read.
+    It has no checksums and no end: of a file that was cut short between two lines the rows that are left are read.
     """
 
     group_name = "block"
+    name: str
+    schema: pa.Schema
+    groups: Groups
+    _columns: Sequence[str] | None
+    _types: dict[str, Any]
+    _source: Any
+    _size: int
+    _first: int  # where the first row begins
+
+    @abstractmethod
+    def _parse(self, text: bytes, types: dict[str, Any]) -> Any:
+        """Some whole lines as an Arrow table, or a ValueError."""
+
+    @abstractmethod
+    def _wrong(self, lines: Sequence[bytes], types: dict[str, Any]) -> tuple[int, str]:
+        """The position of the first line that cannot be read, where not all can, and what it holds."""
+
+    def counts(self, label: str) -> list[int]:
+        with readable(self.name):
+            found = [len(rows_of(self._text(group)[1])) for group in range(-(-self._size // _BLOCK))]
+        require(any(found), "file", f"{self.name}, which ends after its heading", "rows")
+        return found
+
+    def batches(self, group: int, rows: int) -> Iterator[Any]:
+        with readable(self.name, f"{self.group_name} {group}"):
+            start, text = self._text(group)
+            stored = stored_names(self._columns, self.groups)
+            types = {name: self._types[name] for name in (self._types if stored is None else stored)}
+            found = self._parsed(start, text, types) if rows_of(text) else None
+        for batch in () if found is None else found.to_batches(rows):
+            yield with_vectors_joined(batch, self._columns, self.groups)
+
+    def close(self) -> None:
+        self._source.close()
+
+    def _first_rows(self) -> bytes:
+        """The lines that say what the columns are."""
+        text, start = b"", self._first
+        while len(rows_of(text)) < _FIRST_ROWS and start < self._size:
+            line = self._line(start)
+            text, start = text + line, start + len(line)
+        return text
+
+    def _text(self, group: int) -> tuple[int, bytes]:
+        """Where the first line begins that begins in a block, and all that do; empty where none does."""
+        start, end = max(group * _BLOCK, self._first), min((group + 1) * _BLOCK, self._size)
+        if start >= end:
+            return start, b""
+        if start > self._first:
+            before = self._read(start - 1, end - start)  # a line after its last byte but one begins here, too
+            found = before.find(b"\n")
+            if found < 0:
+                return start, b""
+            return start + found, before[found + 1 :] + self._line(end - 1)
+        return start, self._read(start, end - 1 - start) + self._line(end - 1)
+
+    def _line(self, start: int) -> bytes:
+        """The rest of a line, with its end."""
+        read, size = list[bytes](), 0
+        while piece := self._read(start + size, max(2**12, size)):
+            found = piece.find(b"\n")
+            read.append(piece if found < 0 else piece[: found + 1])
+            if found >= 0:
+                break
+            size += len(piece)
+            require(size < _LINE, "file", f"{self.name} with a line of more than 64 MiB", "a row a line")
+        return b"".join(read)
+
+    def _read(self, start: int, count: int) -> bytes:
+        self._source.seek(start)
+        return bytes(self._source.read(count))
+
+    def _parsed(self, start: int, text: bytes, types: dict[str, Any]) -> Any:
+        """The columns of the lines from `start` on; an error names the first that cannot be read."""
+        try:
+            return self._parse(text, types)
+        except ValueError:
+            rows = rows_of(text)
+            place, told = self._wrong([line for _, line in rows], types)
+        before = sum(self._read(at, min(_BLOCK, start - at)).count(b"\n") for at in range(0, start, _BLOCK))
+        raise ArgumentError(f"file: got {self.name}, line {before + rows[place][0] + 1}, {told}")
+
+
+class _TextFile(_LinesFile):
+    """CSV, or TSV by its suffix: headings, then a row a line, in UTF-8.
+
+    Of a file that was cut short within its last number another number is read.
+    """
 
     def __init__(self, location: Location, name: str, columns: Sequence[str] | None) -> None:
         self.name, self._columns = name, columns
@@ -435,23 +536,13 @@ class _TextFile:
                 [pa.field(field.name, self._types.get(field.name, field.type)) for field in schema]
             )
 
-    def counts(self, label: str) -> list[int]:
-        with readable(self.name):
-            found = [len(rows_of(self._text(group)[1])) for group in range(-(-self._size // _BLOCK))]
-        require(any(found), "file", f"{self.name}, which ends after its heading", "rows")
-        return found
+    def _parse(self, text: bytes, types: dict[str, Any]) -> Any:
+        return parsed(text, self._names, types, delimiter=self._delimiter, width=self._width)
 
-    def batches(self, group: int, rows: int) -> Iterator[Any]:
-        with readable(self.name, f"{self.group_name} {group}"):
-            start, text = self._text(group)
-            stored = stored_names(self._columns, self.groups)
-            types = {name: self._types[name] for name in (self._types if stored is None else stored)}
-            found = self._parsed(start, text, types) if rows_of(text) else None
-        for batch in () if found is None else found.to_batches(rows):
-            yield with_vectors_joined(batch, self._columns, self.groups)
-
-    def close(self) -> None:
-        self._source.close()
+    def _wrong(self, lines: Sequence[bytes], types: dict[str, Any]) -> tuple[int, str]:
+        place = first_wrong(lines, lambda some: self._parse(some, types), self._delimiter)
+        how: dict[str, Any] = {"delimiter": self._delimiter, "width": self._width}
+        return place, what_is_wrong(lines[place], self._names, types, **how)
 
     def _headings(self, line: bytes) -> list[str]:
         told = f"{self.name}, line 1,"
@@ -478,59 +569,35 @@ class _TextFile:
 
     def _kinds(self) -> tuple[dict[str, Any], int | None]:
         """What the columns are, by the first rows."""
-        text, start = b"", self._first
-        while len(rows_of(text)) < _FIRST_ROWS and start < self._size:
-            line = self._line(start)
-            text, start = text + line, start + len(line)
+        text = self._first_rows()
         if not rows_of(text):
             return dict.fromkeys(self._names, NUMBERS), None
         return kinds_of(self._parsed(self._first, text, dict.fromkeys(self._names, pa.binary())))
 
-    def _text(self, group: int) -> tuple[int, bytes]:
-        """Where the first line begins that begins in a block, and all that do; empty where none does."""
-        start, end = max(group * _BLOCK, self._first), min((group + 1) * _BLOCK, self._size)
-        if start >= end:
-            return start, b""
-        if start > self._first:
-            before = self._read(start - 1, end - start)  # a line after its last byte but one begins here, too
-            found = before.find(b"\n")
-            if found < 0:
-                return start, b""
-            return start + found, before[found + 1 :] + self._line(end - 1)
-        return start, self._read(start, end - 1 - start) + self._line(end - 1)
 
-    def _line(self, start: int) -> bytes:
-        """The rest of a line, with its end."""
-        read, size = list[bytes](), 0
-        while piece := self._read(start + size, max(2**12, size)):
-            found = piece.find(b"\n")
-            read.append(piece if found < 0 else piece[: found + 1])
-            if found >= 0:
-                break
-            size += len(piece)
-            require(size < _LINE, "file", f"{self.name} with a line of more than 64 MiB", "CSV or TSV")
-        return b"".join(read)
+class _JsonFile(_LinesFile):
+    """JSON Lines: an object a line. A key holds what most of the first rows have; one that is absent is empty."""
 
-    def _read(self, start: int, count: int) -> bytes:
-        self._source.seek(start)
-        return bytes(self._source.read(count))
+    def __init__(self, location: Location, name: str, columns: Sequence[str] | None) -> None:
+        self.name, self._columns = name, columns
+        with readable(name):
+            self._source = location.open(name)
+            self._size = self._source.size()
+            self._first = 3 * (self._read(0, 3) == b"\xef\xbb\xbf")
+            lines = [line for _, line in rows_of(self._first_rows())]
+            require(bool(lines), "file", f"{name}, which is empty", "a JSON object a line")
+            rows = json_lines.objects_of(lines)
+            shown = lines[0][:40].decode(errors="replace") if lines else ""
+            require(bool(rows), "file", f"{name}, line 1, with {shown!r}", "a JSON object a line")
+            self._types = json_lines.kinds_of(rows)
+            self.schema, self.groups = with_vectors(pa.schema(list(self._types.items())))
 
-    def _parsed(self, start: int, text: bytes, types: dict[str, Any]) -> Any:
-        """The columns of the lines from `start` on; an error names the first that cannot be read."""
+    def _parse(self, text: bytes, types: dict[str, Any]) -> Any:
+        return json_lines.parsed(text, types)
 
-        def read(some: bytes) -> Any:
-            return parsed(some, self._names, types, delimiter=self._delimiter, width=self._width)
-
-        try:
-            return read(text)
-        except ValueError:
-            rows = rows_of(text)
-            number, line = rows[first_wrong([line for _, line in rows], read, self._delimiter)]
-        before = sum(
-            self._read(place, min(_BLOCK, start - place)).count(b"\n") for place in range(0, start, _BLOCK)
-        )
-        told = what_is_wrong(line, self._names, types, delimiter=self._delimiter, width=self._width)
-        raise ArgumentError(f"file: got {self.name}, line {before + number + 1}, {told}")
+    def _wrong(self, lines: Sequence[bytes], types: dict[str, Any]) -> tuple[int, str]:
+        place = first_wrong(lines, lambda some: self._parse(some, types), None)
+        return place, json_lines.what_is_wrong(lines[place], types)
 
 
 def _is_loss(column: str) -> bool:
@@ -541,4 +608,5 @@ _FILES: dict[Format, Callable[[Location, str, Sequence[str] | None], _File]] = {
     "parquet": _ParquetFile,
     "arrow": _IpcFile,
     "text": _TextFile,
+    "json": _JsonFile,
 }

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bisector.data.tables.columns import ALIASES, EXACT, Array, as_rows
+from bisector.data.tables.columns import ALIASES, EXACT, Array, as_rows, several_labels
 from bisector.errors import ArgumentError, missing_extra, require
 
 try:
@@ -69,7 +69,7 @@ def find_columns(
         embedding: the column of vectors; the only one, or the one with a usual name, if None.
         label: the column of labels; the one with a usual name if None.
         file: for the message.
-        vectors_needed: whether scores without vectors are refused.
+        vectors_needed: whether scores or predictions without vectors are refused.
 
     Raises:
         ArgumentError: there are no vectors or no labels, or not under that name.
@@ -77,7 +77,8 @@ def find_columns(
     others = {
         key: _first(schema, ALIASES[key]) for key in ("predictions", "losses", "scores", "names", "splits")
     }
-    bare = not vectors_needed and embedding is None and others["scores"] and not _vectors(schema)
+    said = others["scores"] or others["predictions"]
+    bare = not vectors_needed and embedding is None and said and not _vectors(schema)
     return {
         **({} if bare else {"embeddings": vector_column(schema, embedding, file=file)}),
         "labels": _named(schema, label, "labels", "label", file),
@@ -174,6 +175,9 @@ def _named(schema: Any, wanted: str | None, key: str, what: str, file: Path | st
         return wanted
     name = _first(schema, ALIASES[key])
     if name is None:
+        several = [one for one in schema.names if _ONE_OF_LABELS.fullmatch(one)]
+        if key == "labels" and len(several) > 1:
+            raise several_labels(f"file: got {file} with {', '.join(several[:3])}, a column a class")
         usual = ", ".join(ALIASES[key][:3])
         raise ArgumentError(
             f"file: got {file} with no column {usual}; name it with --{what}: {_one_of(schema.names)}"
@@ -232,6 +236,12 @@ def notes_of(metadata: Mapping[bytes, bytes] | None, path: Path | str) -> dict[s
     return dict(notes)
 
 
+_ONE_OF_LABELS = re.compile(r"(?:label|labels|target|targets|class|y|y_true)[_.]?[0-9]+")
+_NUMBERED_SCORES = {
+    "scores": re.compile(r"(?:y_)?scores?[_. ]?"),
+    "logits": re.compile(r"logits?[_. ]?"),
+    "probabilities": re.compile(r"(?:predict_|y_)?prob(?:s|a|ability|abilities)?[_. ]?"),
+}
 _SCORES = re.compile("score|logit|prob|pred|conf|softmax|loss|top", re.IGNORECASE)
 
 Groups = Mapping[str, tuple[str, ...]]
@@ -242,8 +252,8 @@ def with_vectors(schema: "pa.Schema") -> "tuple[pa.Schema, Groups]":
     """The schema with a column more for every group of numbered columns, and what these are.
 
     A group has one prefix and the numbers from 0 or 1 on, without a gap: `0`, `1`, … or `dim_0`, `dim_1`, …; they
-    are floating-point numbers, since whole ones may be anything, and not called scores. There are none beside a
-    column of vectors.
+    are floating-point numbers, since whole ones may be anything. There is no group of vectors beside a column of
+    vectors, and none of scores (`logit_0`, `prob_0`, …) beside a column of scores, by whose name it is called.
 
     Raises:
         UnicodeDecodeError: a name is no text: pyarrow decodes them when they are first asked for.
@@ -252,20 +262,28 @@ def with_vectors(schema: "pa.Schema") -> "tuple[pa.Schema, Groups]":
     >>> schema, groups = with_vectors(pa.schema([(name, pa.float32()) for name in names]))
     >>> schema.names[5:], dict(groups)
     (['dim_0 to dim_1'], {'dim_0 to dim_1': ('dim_0', 'dim_1')})
+    >>> with_vectors(pa.schema([("prob_0", pa.float32()), ("prob_1", pa.float32())]))[1]
+    {'probabilities': ('prob_0', 'prob_1')}
     """
     found: dict[str, dict[int, str]] = {}
     names = schema.names
-    if any(_is_vector(field.type, nested=True) and field.name not in ALIASES["scores"] for field in schema):
-        return schema, {}
+    held = [field.name for field in schema if _is_vector(field.type, nested=True)]
+    vectors, scores = set(held) - set(ALIASES["scores"]), set(names) & set(ALIASES["scores"])
     for name, field in zip(names, schema, strict=True):
         number = re.search(r"(?:0|[1-9][0-9]*)$", name)
-        if number and pa.types.is_floating(field.type) and not _SCORES.match(name):
+        if number and pa.types.is_floating(field.type):
             found.setdefault(name[: number.start()], {})[int(number[0])] = name
-    groups = {}
-    for columns in found.values():
+    groups: dict[str, tuple[str, ...]] = {}
+    for prefix, columns in found.items():
         first = min(columns)
         ordered = tuple(columns[number] for number in sorted(columns))
-        if len(columns) > 1 and first in {0, 1} and max(columns) == first + len(columns) - 1:
+        if len(columns) == 1 or first not in {0, 1} or max(columns) != first + len(columns) - 1:
+            continue
+        kind = next((kind for kind, names in _NUMBERED_SCORES.items() if names.fullmatch(prefix.lower())), "")
+        if kind:
+            if not scores:
+                groups.setdefault(kind, ordered)
+        elif not vectors and not _SCORES.match(prefix):
             groups[f"{ordered[0]} to {ordered[-1]}"] = ordered
     for name, ordered in groups.items():
         schema = schema.append(pa.field(name, pa.list_(pa.float32(), len(ordered))))

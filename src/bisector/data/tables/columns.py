@@ -17,10 +17,10 @@ KINDS: tuple[Kind, ...] = ("logits", "probabilities")
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "embeddings": ("embedding", "embeddings", "features", "feature", "vector", "vectors", "x", "X"),
-    "labels": ("label", "labels", "y", "target", "targets", "class", "fine_label"),
-    "predictions": ("prediction", "predictions", "predicted"),
+    "labels": ("label", "labels", "y", "target", "targets", "class", "fine_label", "y_true", "true_label"),
+    "predictions": ("prediction", "predictions", "predicted", "y_pred", "pred", "preds"),
     "losses": ("loss", "losses"),
-    "scores": ("scores", "logits", "probabilities"),
+    "scores": ("scores", "logits", "probabilities", "probs", "proba", "predict_proba"),
     "names": ("name", "names", "path", "paths", "file", "file_name", "id"),
     "splits": ("split", "splits"),
     "class_names": ("class_names", "classes"),
@@ -48,11 +48,29 @@ def one_each(name: str, column: Array) -> Array:  # (N,)
         raise ArgumentError(
             f"{name}: got shape {column.shape}, one-hot; expected (N,), the number of the class: argmax(axis=1)"
         )
+    classes = name in {"labels", "predictions"}
+    if classes and column.ndim == 2 and column.shape[1] > 1:
+        raise several_labels(f"{name}: got shape {column.shape}")
     require(column.ndim == 1, name, f"shape {column.shape}", "(N,), one value a row")
     if column.dtype.kind == "O":
         lists = [value for value in column if isinstance(value, (list, tuple, dict, np.ndarray))]
-        require(not lists, name, f"a list, {_short(lists)}", "one value a row")
+        require(classes or not lists, name, f"a list, {_short(lists)}", "one value a row")
+        if lists:
+            raise several_labels(f"{name}: got a list, {_short([list(lists[0])])}")
     return column
+
+
+def several_labels(got: str) -> ArgumentError:
+    """The error for data in which a row may have several labels.
+
+    >>> str(several_labels("labels: got a list, [1, 3]"))
+    'labels: got a list, [1, 3]: several labels a row (multi-label); expected one class a row (multi-class), as a
+    column of one value'
+    """
+    return ArgumentError(
+        f"{got}: several labels a row (multi-label); expected one class a row (multi-class), as a column of one "
+        "value"
+    )
 
 
 def row_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:  # (N, D)

@@ -28,6 +28,7 @@ from bisector.data.tables.columns import (
     texts,
 )
 from bisector.data.tables.reader import Part, Piece, TableReader
+from bisector.data.tables.tensor_files import PICKLES, refused_pickle
 from bisector.errors import ArgumentError, require, require_choice
 
 NO_LABEL = "no label"
@@ -37,7 +38,7 @@ NO_PREDICTION = "no prediction and no finite scores"
 _KEYS = ("embeddings", "labels", "predictions", "losses", "scores", "splits")
 _EXPECTED = (
     "an embeddings table: .parquet, .arrow or .feather, a folder of them, a data set of Hugging Face, .csv, .tsv, "
-    ".npz, or a pair of .npy"
+    ".jsonl, .npz, .pt, .safetensors, or a pair of .npy"
 )
 
 
@@ -268,18 +269,18 @@ def open_embeddings(
     - **Parquet**: a file or a folder, and in it every folder whose name begins with no dot and no underscore.
     - **Arrow**: `.arrow` and `.feather`, with an index or a stream; a folder of them, or what `save_to_disk` of
       Hugging Face's datasets wrote, with its splits.
-    - **CSV** and **TSV**: one file, a row a line.
-    - **npz**, and **a pair of npy**: on this machine.
+    - **CSV** and **TSV**: one file, a row a line; **JSON Lines** (`.jsonl`, `.ndjson`): an object a line.
+    - **npz**, **a pair of npy**, **pt** (`.pth`) and **safetensors**: on this machine.
 
-    Parquet, Arrow and text may lie behind a URL of pyarrow or fsspec. `bisector.data.tables.read_embeddings` says
-    which columns are taken and what the classes are.
+    Parquet, Arrow, text and JSON Lines may lie behind a URL of pyarrow or fsspec.
+    `bisector.data.tables.read_embeddings` says which columns are taken and what the classes are.
 
     Args:
         path: of the file or folder; its URL; or two of .npy with a comma between.
         embedding: name of the vectors, where the usual ones do not find them.
         label: name of the labels.
         kind: what the scores are: "logits" or "probabilities"; None for what their name says, or their rows.
-        vectors_needed: whether Parquet and Arrow of scores without vectors are refused.
+        vectors_needed: whether scores or predictions without vectors are refused.
         at_once: whether an array of an archive that lies column by column is read whole, else refused.
 
     Raises:
@@ -298,7 +299,10 @@ def open_embeddings(
     text = os.fspath(path)
     arrays = array_files(text)
     if arrays is not None:
-        return _surveyed(open_arrays(arrays, embedding, label, at_once=at_once), kind)
+        opened = open_arrays(arrays, embedding, label, vectors_needed=vectors_needed, at_once=at_once)
+        return _surveyed(opened, kind)
+    if Path(text).suffix.lower() in PICKLES and Path(text).is_file():
+        raise refused_pickle(text)
     require("://" in text or Path(text).exists(), "file", f"{text}, which is not there", _EXPECTED)
     from bisector.data.tables.arrow import open_arrow
     from bisector.data.tables.listing import list_files, locate
@@ -416,6 +420,10 @@ def _kind(reader: TableReader, kind: Kind | None) -> tuple[Kind, str]:
 def _names(column: Array) -> Array:  # (n,)
     """Names as strings, "" where there is none."""
     column = one_each("names", column)
+    if column.dtype.kind == "f" and bool((column == column.round())[~np.isnan(column)].all()):
+        column = np.array(
+            [None if np.isnan(value) else int(value) for value in column.tolist()], dtype=object
+        )
     if column.dtype.kind == "O":
         column = np.array(["" if name is None else name for name in column.tolist()], dtype=object)
     return texts("names", column)

@@ -150,8 +150,8 @@ def labels_of(column: Any) -> Any:
     return array.take(encoded.indices)
 
 
-def first_wrong(lines: Sequence[bytes], read: Callable[[bytes], object], delimiter: str) -> int:
-    """The position of the first line that cannot be read, where not all can."""
+def first_wrong(lines: Sequence[bytes], read: Callable[[bytes], object], delimiter: str | None) -> int:
+    """The position of the first line that cannot be read, where not all can; without cells no delimiter."""
 
     def fails(many: int) -> bool:
         try:
@@ -164,6 +164,8 @@ def first_wrong(lines: Sequence[bytes], read: Callable[[bytes], object], delimit
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if fails(middle) else (middle, high)
+    if delimiter is None:
+        return high - 1
     # A cell that is opened and not closed takes in the lines after it: the first of them is where it shows.
     return next((place for place, line in enumerate(lines[:high]) if left_open(line, delimiter)), high - 1)
 

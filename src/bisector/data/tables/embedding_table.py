@@ -156,6 +156,8 @@ def read_embeddings(
       number may also be a coordinate. Labels that are all numbers are numbers; `007` is a word. Parquet, Arrow and
       text may lie behind a URL of pyarrow or fsspec.
     - **npz**: `embeddings` (or `x`, `features`, `vectors`), `labels` (or `y`), and the same, with `class_names`.
+    - **JSON Lines** (`.jsonl`, `.ndjson`): an object a line; a vector is a list, or a key a dimension.
+    - **pt** (`.pth`) and **safetensors**: tensors by the same names, or in a .pt a pair, vectors and labels.
     - **a pair of npy**: `vectors.npy,labels.npy`; a folder that holds `embeddings.npy` and `labels.npy`; or the
       path of a vectors file that has a `labels.npy` beside it.
 

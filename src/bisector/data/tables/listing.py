@@ -22,12 +22,14 @@ except ImportError:
 PARQUET = (".parquet", ".pq")
 ARROW = (".arrow", ".feather", ".ipc", ".arrows")
 TEXT = (".csv", ".tsv")
+JSON = (".jsonl", ".ndjson")
 
-Format: TypeAlias = Literal["parquet", "arrow", "text"]
+Format: TypeAlias = Literal["parquet", "arrow", "text", "json"]
 FORMATS: Mapping[str, Format] = {
     **dict.fromkeys(PARQUET, "parquet"),
     **dict.fromkeys(ARROW, "arrow"),
     **dict.fromkeys(TEXT, "text"),
+    **dict.fromkeys(JSON, "json"),
 }
 """By the suffix of a file."""
 
@@ -187,9 +189,9 @@ class Listing:
 
 
 def list_files(location: Location) -> Listing | None:
-    """The files that a path or URL means; None where none is Parquet, Arrow or text.
+    """The files that a path or URL means; None where none is Parquet, Arrow, text or JSON Lines.
 
-    Text is read where it is named itself: CSV files in a folder may be anything, those that we write too.
+    Text and JSON Lines are read where they are named: in a folder they may be anything, ours too.
 
     Raises:
         ArgumentError: nothing is there, or a folder of Hugging Face is not as it should be.
