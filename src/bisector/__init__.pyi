@@ -20,6 +20,7 @@ from bisector.engine.dispatch import margin_cross_entropy as margin_cross_entrop
 from bisector.engine.gradients import GradScaler as GradScaler
 from bisector.engine.gradients import clip_grad_norm_ as clip_grad_norm_
 from bisector.errors import ArgumentError as ArgumentError
+from bisector.functional.class_weights import class_weights as class_weights
 from bisector.functional.margins import Margin as Margin
 from bisector.functional.margins import PairwiseMargin as PairwiseMargin
 from bisector.functional.margins import additive_angle as additive_angle
