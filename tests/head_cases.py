@@ -93,6 +93,18 @@ def pairwise(margins: list[list[float]], direction: str, **parts: Any) -> NaiveL
     return NaiveLoss(competitor=pairwise_formula(margins, direction), **parts)
 
 
+def warming_up(head: type[CosineHead], **fixed: Any) -> Callable[..., Head]:
+    """The head at half of its warm-up: its margin is half of what it will be."""
+
+    def build(D: int, C: int, **options: Any) -> Head:
+        made: Any = head(D, C, scale=SCALE, warmup=4, **fixed, **options)
+        for _ in range(2):
+            made.observe(torch.zeros(1, D), torch.zeros(1))
+        return made
+
+    return build
+
+
 def cosine(head: type[CosineHead], **fixed: Any) -> Callable[..., Head]:
     return lambda D, C, **options: head(D, C, scale=SCALE, **fixed, **options)
 
@@ -128,6 +140,18 @@ CASES = [
         lambda C, w: NaiveLoss(target=lambda cos, y: cos - own_margins(C)[y]),
     ),
     Case("arcface", cosine(ArcFace, margin=0.5), lambda C, w: arc(0.5)),
+    Case("arcface-warming-up", warming_up(ArcFace, margin=0.5), lambda C, w: arc(0.25)),
+    Case("am-warming-up", warming_up(AMSoftmax, margin=0.5), lambda C, w: am(0.25)),
+    Case(
+        "combined-warming-up",
+        warming_up(CombinedMargin, m1=1.5, m2=0.25, m3=0.125),
+        lambda C, w: combined(1.25, 0.125, 0.0625),
+    ),
+    Case(
+        "enhanced-warming-up",
+        warming_up(EnhancedAMSoftmax, margin=0.5),
+        lambda C, w: enhanced(0.25, 0.25, math.exp(0.25)),
+    ),
     Case("arcface-large-margin", cosine(ArcFace, margin=2.5, learnable_scale=True), lambda C, w: arc(2.5)),
     Case("arcface-sub-centers", cosine(ArcFace, margin=0.5, sub_centers=2), lambda C, w: arc(0.5)),
     Case(
@@ -235,6 +259,10 @@ SHOWN: list[tuple[Head, str]] = [
     (
         ArcFace(5, 6, margin=torch.linspace(0.25, 0.5, 6), scale="auto"),
         "ArcFace(in_features=5, num_classes=6, scale=4, margin=(6 margins, 0.25 to 0.5))",
+    ),
+    (
+        ArcFace(5, 6, warmup=500),
+        "ArcFace(in_features=5, num_classes=6, scale=64, warmup=500, margin=0.5)",
     ),
     (
         EnhancedAMSoftmax(5, 6),
