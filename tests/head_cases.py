@@ -15,6 +15,7 @@ from bisector.heads import (
     LDAM,
     AMSoftmax,
     ArcFace,
+    Circle,
     CombinedMargin,
     CosineHead,
     CountGuided,
@@ -273,6 +274,7 @@ SHOWN: list[tuple[Head, str]] = [
         CombinedMargin(5, 6, m1=1.35, m2=0.1),
         "CombinedMargin(in_features=5, num_classes=6, scale=64, m1=1.35, m2=0.1, m3=0)",
     ),
+    (Circle(5, 6), "Circle(in_features=5, num_classes=6, scale=256, margin=0.25)"),
     (C2AM(5, 6), "C2AM(in_features=5, num_classes=6, scale=30, alpha=0.5, direction='relax')"),
     (
         IGAM(5, 6, preset="paper"),

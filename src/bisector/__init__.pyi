@@ -34,6 +34,7 @@ from bisector.heads import IGAM as IGAM
 from bisector.heads import LDAM as LDAM
 from bisector.heads import AMSoftmax as AMSoftmax
 from bisector.heads import ArcFace as ArcFace
+from bisector.heads import Circle as Circle
 from bisector.heads import CombinedMargin as CombinedMargin
 from bisector.heads import CosineHead as CosineHead
 from bisector.heads import CountGuided as CountGuided
