@@ -15,6 +15,7 @@ from bisector.heads import (
     LDAM,
     AMSoftmax,
     ArcFace,
+    Circle,
     CombinedMargin,
     CosineHead,
     CountGuided,
@@ -93,6 +94,18 @@ def pairwise(margins: list[list[float]], direction: str, **parts: Any) -> NaiveL
     return NaiveLoss(competitor=pairwise_formula(margins, direction), **parts)
 
 
+def warming_up(head: type[CosineHead], **fixed: Any) -> Callable[..., Head]:
+    """The head at half of its warm-up: its margin is half of what it will be."""
+
+    def build(D: int, C: int, **options: Any) -> Head:
+        made: Any = head(D, C, scale=SCALE, warmup=4, **fixed, **options)
+        for _ in range(2):
+            made.observe(torch.zeros(1, D), torch.zeros(1))
+        return made
+
+    return build
+
+
 def cosine(head: type[CosineHead], **fixed: Any) -> Callable[..., Head]:
     return lambda D, C, **options: head(D, C, scale=SCALE, **fixed, **options)
 
@@ -128,6 +141,18 @@ CASES = [
         lambda C, w: NaiveLoss(target=lambda cos, y: cos - own_margins(C)[y]),
     ),
     Case("arcface", cosine(ArcFace, margin=0.5), lambda C, w: arc(0.5)),
+    Case("arcface-warming-up", warming_up(ArcFace, margin=0.5), lambda C, w: arc(0.25)),
+    Case("am-warming-up", warming_up(AMSoftmax, margin=0.5), lambda C, w: am(0.25)),
+    Case(
+        "combined-warming-up",
+        warming_up(CombinedMargin, m1=1.5, m2=0.25, m3=0.125),
+        lambda C, w: combined(1.25, 0.125, 0.0625),
+    ),
+    Case(
+        "enhanced-warming-up",
+        warming_up(EnhancedAMSoftmax, margin=0.5),
+        lambda C, w: enhanced(0.25, 0.25, math.exp(0.25)),
+    ),
     Case("arcface-large-margin", cosine(ArcFace, margin=2.5, learnable_scale=True), lambda C, w: arc(2.5)),
     Case("arcface-sub-centers", cosine(ArcFace, margin=0.5, sub_centers=2), lambda C, w: arc(0.5)),
     Case(
@@ -237,6 +262,10 @@ SHOWN: list[tuple[Head, str]] = [
         "ArcFace(in_features=5, num_classes=6, scale=4, margin=(6 margins, 0.25 to 0.5))",
     ),
     (
+        ArcFace(5, 6, warmup=500),
+        "ArcFace(in_features=5, num_classes=6, scale=64, warmup=500, margin=0.5)",
+    ),
+    (
         EnhancedAMSoftmax(5, 6),
         "EnhancedAMSoftmax(in_features=5, num_classes=6, scale=40, margin=0.3, form='log', divisor=1.35,"
         " competitor_margin=0.3)",
@@ -245,6 +274,7 @@ SHOWN: list[tuple[Head, str]] = [
         CombinedMargin(5, 6, m1=1.35, m2=0.1),
         "CombinedMargin(in_features=5, num_classes=6, scale=64, m1=1.35, m2=0.1, m3=0)",
     ),
+    (Circle(5, 6), "Circle(in_features=5, num_classes=6, scale=256, margin=0.25)"),
     (C2AM(5, 6), "C2AM(in_features=5, num_classes=6, scale=30, alpha=0.5, direction='relax')"),
     (
         IGAM(5, 6, preset="paper"),

@@ -20,6 +20,7 @@ from bisector.engine.dispatch import margin_cross_entropy as margin_cross_entrop
 from bisector.engine.gradients import GradScaler as GradScaler
 from bisector.engine.gradients import clip_grad_norm_ as clip_grad_norm_
 from bisector.errors import ArgumentError as ArgumentError
+from bisector.functional.class_weights import class_weights as class_weights
 from bisector.functional.margins import Margin as Margin
 from bisector.functional.margins import PairwiseMargin as PairwiseMargin
 from bisector.functional.margins import additive_angle as additive_angle
@@ -33,6 +34,7 @@ from bisector.heads import IGAM as IGAM
 from bisector.heads import LDAM as LDAM
 from bisector.heads import AMSoftmax as AMSoftmax
 from bisector.heads import ArcFace as ArcFace
+from bisector.heads import Circle as Circle
 from bisector.heads import CombinedMargin as CombinedMargin
 from bisector.heads import CosineHead as CosineHead
 from bisector.heads import CountGuided as CountGuided

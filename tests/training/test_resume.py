@@ -121,6 +121,16 @@ def test_other_heads_and_what_dropout_draws_resume_too(tmp_path: Path, head: str
     assert_same(outcome(tmp_path / "cut", head=head, recipe=recipe, steps=1, data=small), expected)
 
 
+@pytest.mark.parametrize("crash", [("on_train_batch_start", 4), ("on_train_batch_end", 6)])
+def test_a_warm_up_of_the_margin_resumes_too(tmp_path: Path, crash: tuple[str, int]) -> None:
+    recipe = replace(RECIPE, epochs=2)
+    expected = outcome(tmp_path / "whole", head="arcface:warmup=20", recipe=recipe)
+    assert int(expected[0]["head.steps"]) == 8
+    with pytest.raises(CrashError):
+        outcome(tmp_path / "cut", Crasher(*crash), head="arcface:warmup=20", recipe=recipe, steps=1)
+    assert_same(outcome(tmp_path / "cut", head="arcface:warmup=20", recipe=recipe, steps=1), expected)
+
+
 @pytest.mark.parametrize("damaged", [b"", b"damaged", None], ids=["empty", "garbage", "gone"])
 def test_it_goes_on_from_the_checkpoint_before_a_damaged_one(
     undisturbed: Outcome, tmp_path: Path, capsys: pytest.CaptureFixture[str], damaged: bytes | None

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from bisector.errors import missing_extra, require
 from bisector.files import reading
 
 FLAG = "--config"
+_MAPPINGS = {"class_weights"}  # options that may be names with a number each
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +65,8 @@ def _words(name: Any, value: Any, flags: dict[str, argparse.Action]) -> list[str
     if isinstance(value, bool):
         told = flag if value else f"--no-{flag[2:]}"
         return [told] if told in flags else []  # a flag that only switches on is off
+    if isinstance(value, dict) and flags[flag].dest in _MAPPINGS:
+        return [f"{flag}={json.dumps({str(key): number for key, number in value.items()})}"]
     plain = value is None or isinstance(value, (str, int, float, list))
     require(plain, FLAG, f"{name}: {value!r:.60}", "a text, a number, true or false, or a list of texts")
     text = "none" if value is None else ",".join(map(str, value)) if isinstance(value, list) else str(value)

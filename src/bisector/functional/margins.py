@@ -177,7 +177,7 @@ def per_class(
 
 def additive_cosine(
     margin: float | Tensor,  # cosine units; a number, or (C,) one for each class
-    divisor: float = 1.0,
+    divisor: float | Tensor = 1.0,
 ) -> TargetRule:
     r"""Return the rule :math:`t = (\cos_y - m_y) / M` (Wang et al. 2018, AM-Softmax, at M = 1)."""
 
@@ -198,7 +198,7 @@ def additive_angle(
     return rule
 
 
-def combined(m1: float, m2: float, m3: float) -> TargetRule:
+def combined(m1: float | Tensor, m2: float | Tensor, m3: float | Tensor) -> TargetRule:
     r"""Return the rule :math:`t = \psi(m_1 \theta_y + m_2) - m_3` (Deng et al. 2019, combined margin).
 
     m1 multiplies the angle (SphereFace), m2 is in radians, m3 in cosine units.

@@ -13,6 +13,7 @@ from bisector.heads._training_state import TrainingState as TrainingState
 from bisector.heads.am_softmax import AMSoftmax as AMSoftmax
 from bisector.heads.arcface import ArcFace as ArcFace
 from bisector.heads.c2am import C2AM as C2AM
+from bisector.heads.circle import Circle as Circle
 from bisector.heads.combined_margin import CombinedMargin as CombinedMargin
 from bisector.heads.count_guided import CountGuided as CountGuided
 from bisector.heads.enhanced_am_softmax import EnhancedAMSoftmax as EnhancedAMSoftmax

@@ -36,6 +36,8 @@ OTHER_NAMES = {
     "subcenter-arcface": "arcface:sub_centers=3",
     "sphereface": "combined-margin:m1=1.35",
     "a-softmax": "combined-margin:m1=1.35",
+    "circle-loss": "circle",
+    "circleloss": "circle",
     "balanced-softmax": "logit-adjusted",
     "logit-adjustment": "logit-adjusted",
     "la": "logit-adjusted",

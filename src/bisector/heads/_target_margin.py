@@ -7,10 +7,11 @@ from torch import Tensor
 
 from bisector.checks import require_of_each_class
 from bisector.errors import require, require_number
-from bisector.heads._base import CosineHead, CosineOptions
+from bisector.heads._base import CosineOptions
+from bisector.heads._warm_up import WarmUpHead
 
 
-class TargetMarginHead(CosineHead):
+class TargetMarginHead(WarmUpHead):
     """A cosine head with a margin on the true class: one number for all, or one for each class.
 
     Attributes:
@@ -24,9 +25,10 @@ class TargetMarginHead(CosineHead):
         *,
         margin: float | Tensor,
         scale: float | Literal["auto"],
+        warmup: int,
         **options: Unpack[CosineOptions],
     ) -> None:
-        super().__init__(in_features, num_classes, scale=scale, **options)
+        super().__init__(in_features, num_classes, scale=scale, warmup=warmup, **options)
         self.target_margin: float | Tensor
         if isinstance(margin, Tensor) and margin.dim() > 0:
             precise = torch.promote_types(self.weight.dtype, torch.float32)
@@ -38,6 +40,10 @@ class TargetMarginHead(CosineHead):
         else:
             number = margin.item() if isinstance(margin, Tensor) else margin
             self.target_margin = require_number("margin", number)
+
+    def present_margin(self) -> float | Tensor:
+        """Return the margin as it is now, in the warm-up a part of `target_margin`."""
+        return self.target_margin if self.steps is None else self.target_margin * self.grown()
 
     def _extend(self, k: int) -> None:
         super()._extend(k)

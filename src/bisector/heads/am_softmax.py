@@ -19,6 +19,7 @@ class AMSoftmax(TargetMarginHead):
         num_classes: C.
         margin: m in cosine units; a number, or (C,) one for each class.
         scale: s, or "auto".
+        warmup: the steps in which the margin grows from 0, counted by `observe`; 0 for none.
         options: those of `CosineHead` and `Head`.
 
     Source: Wang, Cheng, Liu, Liu 2018, arXiv 1801.05599; Wang et al., CVPR 2018 (CosFace).
@@ -38,10 +39,11 @@ class AMSoftmax(TargetMarginHead):
         *,
         margin: float | Tensor = 0.35,
         scale: float | Literal["auto"] = 30.0,
+        warmup: int = 0,
         **options: Unpack[CosineOptions],
     ) -> None:
-        super().__init__(in_features, num_classes, margin=margin, scale=scale, **options)
+        super().__init__(in_features, num_classes, margin=margin, scale=scale, warmup=warmup, **options)
 
     def margin(self) -> Margin:
         """Return the rule of the true class."""
-        return Margin(target=additive_cosine(self.target_margin), custom=self.custom_margin)
+        return Margin(target=additive_cosine(self.present_margin()), custom=self.custom_margin)

@@ -23,6 +23,7 @@ class ArcFace(TargetMarginHead):
         num_classes: C.
         margin: m in radians; a number, or (C,) one for each class.
         scale: s, or "auto".
+        warmup: the steps in which the margin grows from 0, counted by `observe`; 0 for none.
         options: those of `CosineHead` and `Head`.
 
     Source: Deng et al., CVPR 2019.
@@ -42,10 +43,11 @@ class ArcFace(TargetMarginHead):
         *,
         margin: float | Tensor = 0.5,
         scale: float | Literal["auto"] = 64.0,
+        warmup: int = 0,
         **options: Unpack[CosineOptions],
     ) -> None:
-        super().__init__(in_features, num_classes, margin=margin, scale=scale, **options)
+        super().__init__(in_features, num_classes, margin=margin, scale=scale, warmup=warmup, **options)
 
     def margin(self) -> Margin:
         """Return the rule of the true class."""
-        return Margin(target=additive_angle(self.target_margin), custom=self.custom_margin)
+        return Margin(target=additive_angle(self.present_margin()), custom=self.custom_margin)

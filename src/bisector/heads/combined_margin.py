@@ -4,10 +4,11 @@ from typing import Literal, Unpack
 
 from bisector.errors import require_number
 from bisector.functional.margins import Margin, combined
-from bisector.heads._base import CosineHead, CosineOptions
+from bisector.heads._base import CosineOptions
+from bisector.heads._warm_up import WarmUpHead
 
 
-class CombinedMargin(CosineHead):
+class CombinedMargin(WarmUpHead):
     r"""The margins of SphereFace, ArcFace and CosFace together.
 
     .. math:: z_y = s\,(\psi(m_1 \theta_y + m_2) - m_3), \qquad z_j = s \cos\theta_j
@@ -22,6 +23,7 @@ class CombinedMargin(CosineHead):
         m2: radians.
         m3: cosine units.
         scale: s, or "auto".
+        warmup: the steps in which the margins grow from (1, 0, 0), counted by `observe`; 0 for none.
         options: those of `CosineHead` and `Head`.
 
     Source: Deng et al., CVPR 2019.
@@ -44,14 +46,21 @@ class CombinedMargin(CosineHead):
         m2: float = 0.0,
         m3: float = 0.0,
         scale: float | Literal["auto"] = 64.0,
+        warmup: int = 0,
         **options: Unpack[CosineOptions],
     ) -> None:
-        super().__init__(in_features, num_classes, scale=scale, **options)
+        super().__init__(in_features, num_classes, scale=scale, warmup=warmup, **options)
         self.margins = (require_number("m1", m1, above=0), require_number("m2", m2), require_number("m3", m3))
 
     def margin(self) -> Margin:
         """Return the rule of the true class."""
-        return Margin(target=combined(*self.margins), custom=self.custom_margin)
+        m1, m2, m3 = self.margins
+        if self.steps is not None:
+            grown = self.grown()
+            return Margin(
+                target=combined(1 + (m1 - 1) * grown, m2 * grown, m3 * grown), custom=self.custom_margin
+            )
+        return Margin(target=combined(m1, m2, m3), custom=self.custom_margin)
 
     def extra_repr(self) -> str:
         """Return what `print` shows between the parentheses."""

@@ -7,7 +7,8 @@ from typing import Literal, TypeAlias, Unpack
 from bisector.errors import require_choice, require_number
 from bisector.functional.margins import Margin, additive_cosine
 from bisector.functional.row_losses import RowLoss, RowLossKind
-from bisector.heads._base import CosineHead, CosineOptions
+from bisector.heads._base import CosineOptions
+from bisector.heads._warm_up import WarmUpHead
 
 Form: TypeAlias = Literal["log", "printed", "code", "notebook"]
 
@@ -29,7 +30,7 @@ _FORMS: dict[Form, _Parts] = {
 }
 
 
-class EnhancedAMSoftmax(CosineHead):
+class EnhancedAMSoftmax(WarmUpHead):
     r"""Enhanced AM-softmax.
 
     .. math:: z_y = s\,(\cos\theta_y - m) / M, \qquad z_j = s\,(\cos\theta_j + m), \qquad M = e^m
@@ -62,6 +63,8 @@ class EnhancedAMSoftmax(CosineHead):
         num_classes: C.
         margin: m in cosine units.
         scale: s, or "auto".
+        warmup: the steps in which the margins grow from 0, and M from 1, counted by `observe`; 0 for none. The soft
+            targets of "notebook" are no margin and stay.
         form: one of the four presets.
         divisor: M; exp(m) if None.
         competitor_margin: what is added to the competitors' cosines; m or 0, as the form says, if None.
@@ -85,6 +88,7 @@ class EnhancedAMSoftmax(CosineHead):
         *,
         margin: float = 0.30,
         scale: float | Literal["auto"] = 40.0,
+        warmup: int = 0,
         form: Form = "log",
         divisor: float | None = None,
         competitor_margin: float | None = None,
@@ -101,6 +105,7 @@ class EnhancedAMSoftmax(CosineHead):
             in_features,
             num_classes,
             scale=scale,
+            warmup=warmup,
             row_loss=RowLoss(row_loss or parts.row_loss, added_target=added_target),
             **options,
         )
@@ -111,6 +116,14 @@ class EnhancedAMSoftmax(CosineHead):
 
     def margin(self) -> Margin:
         """Return the rules of the true class and of its competitors."""
+        if self.steps is not None:
+            grown = self.grown()
+            own = additive_cosine(self.target_margin * grown, self.divisor**grown)
+            shift = self.competitor_margin * grown
+            # To take from the true class what the competitors would get changes no softmax; it may be a tensor.
+            return Margin(
+                target=lambda cosine, labels: own(cosine, labels) - shift, custom=self.custom_margin
+            )
         return Margin(
             target=additive_cosine(self.target_margin, self.divisor),
             competitor_shift=self.competitor_margin,

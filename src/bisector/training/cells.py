@@ -17,6 +17,7 @@ from bisector.training.checkpoints import BEST, LAST, remove_damaged
 from bisector.training.experiment import Experiment, Model, Result
 from bisector.training.recipe import Machine
 from bisector.training.results import RESULT
+from bisector.training.settings import WHEN_ABSENT
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,9 @@ class Cell(ABC, Generic[Model, Result]):
         """A name for its folder, different for everything on which its result depends."""
         depends = {**asdict(self), "version": __version__}
         depends.pop("decide", None)  # which changes no weight
+        for name, value in WHEN_ABSENT.items():
+            if depends["recipe"].get(name) == value:
+                del depends["recipe"][name]
         if self.fingerprint:  # which knows the data, wherever they lie
             del depends["task"]["data"]
         text = json.dumps(depends, sort_keys=True)

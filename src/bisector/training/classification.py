@@ -24,6 +24,7 @@ from bisector.training._lightning import (
     Trainer,
 )
 from bisector.training.checkpoints import BEST, LAST, epochs_done, read_checkpoint
+from bisector.training.class_weights import weights_of_classes
 from bisector.training.data import DataModule
 from bisector.training.decision import FILES, load_decision, require_decision
 from bisector.training.evaluate import evaluate
@@ -69,8 +70,9 @@ class Classification(Experiment[Classifier, Run]):
         }
 
     def check(self) -> None:
-        """Raise for a decision that cannot be made."""
+        """Raise for a decision that cannot be made, and for weights of classes that there are not."""
         require_decision(self.decide)
+        weights_of_classes(self.recipe.class_weights, self.dataset.class_names, self.dataset.train_counts)
 
     def is_finished(self, folder: Path, trainer: Mapping[str, Any]) -> bool:
         """Say whether the folder holds the result of this very training, with the decision that is asked for."""
@@ -184,7 +186,8 @@ def build_model(description: dict[str, Any], *, pretrained: bool) -> Classifier:
     torch.manual_seed(description["seed"])
     backbone = build_backbone(recipe.backbone, shape, recipe.embedding_dim, pretrained=pretrained)
     counts = torch.tensor(description["train_counts"])
-    head = build_head(description["head"], backbone.embedding_dim, len(counts), counts)
+    weight = weights_of_classes(recipe.class_weights, description["class_names"], counts)
+    head = build_head(description["head"], backbone.embedding_dim, len(counts), counts, weight=weight)
     return Classifier(
         backbone,
         head,

@@ -18,6 +18,7 @@ from bisector.heads import build_head, require_baseline
 from bisector.networks.backbones import build_backbone
 from bisector.posthoc import BaseAdjustment
 from bisector.training.cells import Cell, require_heads
+from bisector.training.class_weights import weights_of_classes
 from bisector.training.classification import Classification, is_decided
 from bisector.training.data import augmentation_of, load_task, settled
 from bisector.training.decision import FILES, reason_against, require_decision, store_decision
@@ -112,8 +113,9 @@ def plan(
     first = load_task(task, 0, recipe.backbone, decoded)
     augmentation_of(first, recipe.augment)  # refuses a word that names none
     dim = build_backbone(recipe.backbone, first.shape, recipe.embedding_dim).embedding_dim
+    weight = weights_of_classes(recipe.class_weights, first.class_names, first.train_counts)
     for spec in (*heads, *planes):
-        head = build_head(spec, dim, first.num_classes, first.train_counts)
+        head = build_head(spec, dim, first.num_classes, first.train_counts, weight=weight)
         drawn = spec not in planes or head.sub_centers == 1
         require(drawn, "planes", repr(spec), "heads with one vector a class")
     require(not (planes and first.open_set), "planes", ",".join(planes), "none, with the open-set split")

@@ -120,6 +120,7 @@ def evaluate(
         **accuracies(test.predictions),
         class_amount=amounts.tolist(),
         class_count=counts.tolist(),
+        class_weight=None if model.head.class_weight is None else model.head.class_weight.tolist(),
         amount_history=history,
         margins=guide.matrix().tolist() if guide is not None and classes <= MATRIX_CLASSES else None,
         direction=None if guide is None else guide.direction,

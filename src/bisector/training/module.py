@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from bisector.engine.sharded import is_sharded
 from bisector.errors import require
 from bisector.heads import Head
+from bisector.heads._warm_up import WarmUpHead
 from bisector.optim.rowwise_adamw import RowwiseAdamW
 from bisector.posthoc import BaseAdjustment
 from bisector.training.divergence import diverged
@@ -92,6 +93,8 @@ class Classifier(HeadModule):
         embeddings = self.backbone(inputs)
         loss = self.head(embeddings, labels)
         self._require_finite(loss, batch_idx)
+        if isinstance(self.head, WarmUpHead):  # here, so that the checkpoint of this step holds it
+            self.head.observe(embeddings.detach(), labels)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(labels))
         return {"loss": loss, "embeddings": embeddings.detach(), "labels": labels}
 

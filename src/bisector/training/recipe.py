@@ -6,6 +6,7 @@ from typing import Any
 from bisector.cores import require_devices, require_tasks
 from bisector.data.places import resolvable
 from bisector.errors import require, require_choice, require_integer, require_number
+from bisector.training.class_weights import parsed
 
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("one-cycle", "cosine", "constant")
@@ -20,9 +21,9 @@ EMBEDDING_DIM, LEARNING_RATE = 32, 3e-3  # of a network that is trained from scr
 FINE_TUNING_RATE = 1e-4  # of AdamW, for published weights; at 3e-3 they are forgotten in the first steps
 
 
-def _option(default: Any, text: str) -> Any:
-    """A field, with the help of its option on the command line."""
-    return field(default=default, metadata={"help": text})
+def _option(default: Any, text: str, *, hashed: bool = True) -> Any:
+    """A field, with the help of its option on the command line; one that may be a mapping has no hash."""
+    return field(default=default, metadata={"help": text}, hash=None if hashed else False)
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,15 @@ class Recipe:
         None, "stop after so many epochs without a better balanced accuracy on validation"
     )
     select: str = _option("last", "weights to keep: those of the last epoch, or of the best on validation")
+    class_weights: str | dict[str, float] = _option(  # noqa: RUF009 (a function of ours)
+        "none",
+        "how much rows of each class count in the loss: none; auto (1 over the rows of the class); "
+        "effective or effective:BETA (Cui et al. 2019); or by name, cat=3.5,dog=2, the others 1",
+        hashed=False,
+    )
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "class_weights", parsed(self.class_weights))
         if self.embedding_dim == 0:
             object.__setattr__(self, "embedding_dim", None if self.pretrained else EMBEDDING_DIM)
         if self.learning_rate is None:

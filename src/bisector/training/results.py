@@ -44,6 +44,7 @@ class Run:
     epochs: int = 0
     verification: dict[str, Any] | None = None  # of classes never trained on; the open-set split alone
     decided: Decided | None = None  # where a decision was asked for
+    class_weight: list[float] | None = None  # in the loss; None where rows of all classes count alike
 
     def rows(self) -> "list[Run]":
         """Return what a comparison shows of it: the run as it was trained, and the one with its decision.
@@ -61,6 +62,7 @@ class Run:
             class_accuracy=self.decided.class_accuracy,
             class_amount=[],
             class_count=self.class_count,
+            class_weight=self.class_weight,
             confusion=self.decided.confusion,
             seconds=self.seconds,
             epochs=self.epochs,
