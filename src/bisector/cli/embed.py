@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bisector.cli.output import device_of, require_file
+from bisector.cli.output import add_json, device_of, require_file
 from bisector.data.places import resolvable
 from bisector.errors import ArgumentError, require
 from bisector.measurement.command import quoted
@@ -66,9 +66,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mean", type=_numbers, help="of each channel, for an ONNX file: 0.485,0.456,0.406")
     parser.add_argument("--std", type=_numbers, help="of each channel, for an ONNX file: 0.229,0.224,0.225")
     parser.add_argument("--device", help="that computes: cpu, cuda, cuda:1 (default: a GPU if there is one)")
+    add_json(parser)
 
 
-def run(arguments: argparse.Namespace, command: str) -> None:
+def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     """Embed, write the file, say what was left out."""
     parquet = arguments.out.suffix.lower() in {".parquet", ".pq"}
     require_file(arguments.out)
@@ -100,6 +101,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         )
     print(f"{rows} rows: {arguments.out}")
     print(f"Next: bisector measure {quoted(str(arguments.out))}")
+    return {"file": str(arguments.out), "rows": rows, "left_out": list(data.left_out)}
 
 
 def _recorded(part: str, options: dict[str, Any]) -> dict[str, Any]:

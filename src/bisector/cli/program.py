@@ -41,11 +41,12 @@ def exit_code(program: str, run: Callable[[], object], *, interrupted: str = "in
 
     Args:
         program: with what the line begins.
-        run: what is to be done.
+        run: what is to be done; where what it returns has an `exit_code`, that is returned.
         interrupted: what to say after Ctrl-C.
     """
+    code = 0
     try:
-        run()
+        code = getattr(run(), "exit_code", 0)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the table has gone, as `| head` does; the files are written
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -55,7 +56,7 @@ def exit_code(program: str, run: Callable[[], object], *, interrupted: str = "in
     except KeyboardInterrupt:
         _print_error(program, interrupted)
         return 130
-    return 0
+    return code
 
 
 def _print_error(program: str, message: str) -> None:
