@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _innermost(parser, parsed).error(f"unrecognized arguments: {' '.join(unknown)}")
     name = " ".join([parsed.command, *([parsed.action] if parsed.command == "detect" else [])])
     typed = shlex.join(["bisector", *words])
-    again = "; the same command goes on where it was" if name in RESUMED else ""
+    again = "; the same command goes on where it was" if name in RESUMED else "; the same command begins anew"
     return exit_code(
         f"bisector {name}",
         lambda: answered(

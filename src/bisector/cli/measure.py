@@ -303,8 +303,7 @@ def _streamed(
             more(0)
             return measured
         except KeyboardInterrupt:
-            rate.tell("the same command goes on from the last partial")
-            raise
+            raise KeyboardInterrupt("the same command goes on from the last partial") from None
 
 
 def _scores(arguments: argparse.Namespace, class_names: "Sequence[str]") -> "list[ClassScores]":

@@ -42,7 +42,7 @@ def exit_code(program: str, run: Callable[[], object], *, interrupted: str = "in
     Args:
         program: with what the line begins.
         run: what is to be done; where what it returns has an `exit_code`, that is returned.
-        interrupted: what to say after Ctrl-C.
+        interrupted: what to say after Ctrl-C, unless the `KeyboardInterrupt` itself says how to go on.
     """
     code = 0
     try:
@@ -53,8 +53,8 @@ def exit_code(program: str, run: Callable[[], object], *, interrupted: str = "in
     except (ArgumentError, MissingExtraError, OSError) as error:
         _print_error(program, str(error))
         return 2
-    except KeyboardInterrupt:
-        _print_error(program, interrupted)
+    except KeyboardInterrupt as stop:
+        _print_error(program, f"interrupted; {stop}" if stop.args else interrupted)
         return 130
     return code
 
