@@ -7,8 +7,9 @@ that is there already.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
-from bisector.cli.output import require_folder
+from bisector.cli.output import add_json, require_folder
 from bisector.errors import require, require_choice, require_integer
 
 # As in `bisector.posthoc`, which would bring torch.
@@ -122,9 +123,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("runs/adjust"), help="folder to write to (default: %(default)s)"
     )
+    add_json(parser)
 
 
-def run(arguments: argparse.Namespace, command: str) -> None:
+def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     """Adjust, print the table, write the files."""
     _check_options(arguments)
     if arguments.kind is not None:
@@ -133,7 +135,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
     from bisector.cli.adjusting import Adjusting
 
-    Adjusting(arguments).run()
+    return Adjusting(arguments).run()
 
 
 def _check_options(arguments: argparse.Namespace) -> None:

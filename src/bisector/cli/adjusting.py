@@ -69,8 +69,8 @@ class Adjusting:
         given = arguments.counts
         self.counts = read_class_values(given, table.class_names, names) if given else train_counts(table)
 
-    def run(self) -> None:
-        """Adjust, print the table, write the files."""
+    def run(self) -> dict[str, Any]:
+        """Adjust, print the table, write the files; return what was found."""
         table, out = self.table, self.arguments.out
         find: Callable[..., BaseAdjustment] | None = None
         fitted_on: ScoreTable | None = None
@@ -95,7 +95,8 @@ class Adjusting:
             say(f"Fitted: {adjustment.meaning}")
         for note in _notes(table, adjustment.method):
             say(f"Note: {note}")
-        say(f"\n{self._compared(decided.predictions)}")
+        comparison, told_of_it = self._compared(decided.predictions)
+        say(f"\n{told_of_it}")
         for one in trials.tried:  # before anything is written
             if one.gain.value < 0:
                 lowers = "this lowers" if one.harms else "this may lower"
@@ -107,13 +108,22 @@ class Adjusting:
         out.mkdir(parents=True, exist_ok=True)
         across = f"; the rows that are reported: each {_ACROSS}" * bool(self.arguments.cross_validate)
         blocks = self._adjusted(adjustment, decided)
-        written = [f"Adjusted scores: {write_adjusted(table, blocks, told + across, out)}"]
+        scores_file = write_adjusted(table, blocks, told + across, out)
+        written, file = [f"Adjusted scores: {scores_file}"], self.arguments.adjustment
         if self.arguments.adjustment is None:
             offsets = isinstance(adjustment, Adjustment)
             file = out / ("adjustment.json" if offsets else "adjustment.safetensors")
             adjustment.save(file)
             written.insert(0, f"{'Offsets' if offsets else 'Adjustment'}: {file}")
         say("\n" + "\n".join(written))
+        return {
+            "method": adjustment.method,
+            "description": adjustment.description,
+            "settings": adjustment.settings,
+            **comparison,
+            "adjustment": str(file),
+            "scores": str(scores_file),
+        }
 
     def _read(self, path: object, labels: object) -> AnyScores:
         given = self.arguments
@@ -332,13 +342,16 @@ class Adjusting:
             before, after, table.labels[rows], len(table.class_names), on=on, seed=seed
         )
 
-    def _compared(self, predictions: Tensor) -> str:
-        """The table of what changes on the reported rows, and what they are."""
+    def _compared(self, predictions: Tensor) -> tuple[dict[str, Any], str]:
+        """What changes on the reported rows, as numbers and as a table, and what these rows are."""
         table, rows, classes = self.table, reported_rows(self.table), len(self.table.class_names)
         if table.labels is None:
-            return "No labels: what the adjustment changes in accuracy cannot be told."
+            return {}, "No labels: what the adjustment changes in accuracy cannot be told."
         if not len(rows):
-            return "No rows of split 'test' with scores: what the adjustment changes in accuracy is not told."
+            return (
+                {},
+                "No rows of split 'test' with scores: what the adjustment changes in accuracy is not told.",
+            )
         without = (len(table.rows_of("test")) if table.has_splits else len(table)) - len(rows)
         note = f"{len(rows)} rows of {classes} classes"
         note += f", and {without} more without finite scores" * bool(without)
@@ -348,7 +361,8 @@ class Adjusting:
         old, new, labels = table.predictions_of(rows), predictions[rows], table.labels[rows]
         before, after = (fairness(predicted, labels, classes, self.counts) for predicted in (old, new))
         changes = fairness_changes(old, new, labels, classes, self.counts, seed=self.seed)
-        return f"{format_adjustment(before, after, changes)}\n\n{note}"
+        numbers = {"rows": len(rows), "before": before, "after": after, "changes": changes}
+        return numbers, f"{format_adjustment(before, after, changes)}\n\n{note}"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 from bisector.cli.config import add_config
 from bisector.cli.dry_run import dry_run
 from bisector.cli.options import add_options, record_of
-from bisector.cli.output import require_folder, say
+from bisector.cli.output import add_json, require_folder, say
 from bisector.cores import require_tasks
 from bisector.data.places import require_data_name
 from bisector.heads import HEAD_NAMES, require_head_name
@@ -63,10 +63,11 @@ def add_shared_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("runs/compare"),
         help="folder for everything that is written (default: %(default)s)",
     )
+    add_json(parser)
     add_options(parser, Task, Recipe, Machine, without=["devices"])
 
 
-def run(arguments: argparse.Namespace, command: str) -> None:
+def run(arguments: argparse.Namespace, command: str) -> Any:
     """Compare, print the table, write the files."""
     # Small matrices: threads that spin while they wait cost more than they bring.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -80,8 +81,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         require_tasks("jobs", arguments.jobs)
     if arguments.dry_run:
         read = partial(_plan, arguments, task, recipe, machine)
-        dry_run(task.data, read, cells=arguments.out / "cells", machine=machine, jobs=arguments.jobs)
-        return
+        return dry_run(task.data, read, cells=arguments.out / "cells", machine=machine, jobs=arguments.jobs)
     out: Path = arguments.out
     require_folder(out)
 
@@ -118,6 +118,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         print(f"left out: {line}", file=sys.stderr)
     out.mkdir(parents=True, exist_ok=True)
     say(write_outputs(comparison, out, width=_width()))
+    return comparison
 
 
 def _plan(arguments: argparse.Namespace, task: Task, recipe: Recipe, machine: Machine) -> Any:

@@ -5,6 +5,7 @@ It is `bisector compare` with the heads chosen.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from bisector.cli import compare
 
@@ -40,6 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace, command: str) -> None:
+def run(arguments: argparse.Namespace, command: str) -> Any:
     """Compare."""
-    compare.run(arguments, command)
+    return compare.run(arguments, command)

@@ -28,6 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_arguments(actions.add_parser(name, help=summary, description=summary))
 
 
-def run(arguments: argparse.Namespace, command: str) -> None:
+def run(arguments: argparse.Namespace, command: str) -> Any:
     """Do what was asked for."""
-    ACTIONS[arguments.action].run(arguments, command)
+    return ACTIONS[arguments.action].run(arguments, command)

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, BoxRecipe, Machine, without=["devices"])
 
 
-def run(arguments: argparse.Namespace, command: str) -> None:
+def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     """Compare, print the table, write the files."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     task, recipe = record_of(BoxTask, arguments), record_of(BoxRecipe, arguments)
@@ -56,8 +56,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     require_baseline(arguments.baseline, heads)
     if arguments.dry_run:
         read = partial(_plan, arguments, task, heads, recipe, machine)
-        dry_run(task.data, read, cells=out / "cells", machine=machine, jobs=arguments.jobs, keep=True)
-        return
+        return dry_run(task.data, read, cells=out / "cells", machine=machine, jobs=arguments.jobs, keep=True)
     require_folder(out)
 
     from tqdm import tqdm
@@ -98,6 +97,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         say(line)
     say(f"\nNote: The trainings took {took} together.\nEach training: {out / 'cells'}")
     say_page(out / PAGE, [run_of(*one) for one in compared], truth, title=title, command=command)
+    return {"results": results}
 
 
 def _plan(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from bisector.data.boxes import BoxSet
     from bisector.detection.checkpoint import TrainedDetector
     from bisector.detection.evaluation import Detections
+    from bisector.detection.train import BoxResult
     from bisector.posthoc import BaseAdjustment
 
 
@@ -58,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_out(parser, "runs/detect-evaluate", "folder for detections.json, result.json and the page")
 
 
-def run(arguments: argparse.Namespace, command: str) -> None:
+def run(arguments: argparse.Namespace, command: str) -> "BoxResult":
     """Detect, or read what was detected; score, print, write the files."""
     path, out = arguments.detector, arguments.out
     require_folder(out)
@@ -119,6 +120,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     if part == "validation" and trained is not None and arguments.adjust not in {None, "prior"}:
         notes.append("Where the adjustment was fitted on these very boxes, the scores flatter.")
     finish(result, found, truth, out, command, f"{result.head} on {truth.name}", notes=notes)
+    return result
 
 
 def _require_out(out: Path, detector: Path) -> None:

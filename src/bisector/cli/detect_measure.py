@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bisector.cli.detect_options import (
     add_data,
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_out(parser, "runs/detect-measure", "folder for everything")
 
 
-def run(arguments: argparse.Namespace, command: str) -> None:
+def run(arguments: argparse.Namespace, command: str) -> Any:
     """Embed the boxes, measure, print, write the files."""
     out: Path = arguments.out
     require_folder(out)
@@ -120,8 +120,9 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         seed=seed,
     )
     found = replace(found, steps=_steps(found.steps, task, str(arguments.model)))
-    page = write_measurement(found, out)[0]
+    page, record, *_ = write_measurement(found, out)
     say(f"{format_measurement(found)}\n\nThe page: {page}")
+    return read_json(record)
 
 
 def _scores(trained: "TrainedDetector", splits: "BoxSplits") -> "list[ClassScores]":

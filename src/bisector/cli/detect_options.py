@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bisector.cli.options import add_options, record_of
-from bisector.cli.output import say
+from bisector.cli.output import add_json, say
 from bisector.detection.recipe import BoxTask
 from bisector.errors import ArgumentError, MissingExtraError
 from bisector.files import write_whole
@@ -44,8 +44,9 @@ def add_machine(parser: "argparse._ActionsContainer") -> None:
 def add_out(
     parser: argparse.ArgumentParser, default: str, what: str = "folder for everything that is written"
 ) -> None:
-    """Add the flag of what is written."""
+    """Add the flags of what is written and printed."""
     parser.add_argument("--out", type=Path, default=Path(default), help=f"{what} (default: %(default)s)")
+    add_json(parser)
 
 
 def task_of(arguments: argparse.Namespace, trained: "TrainedDetector | None" = None) -> BoxTask:

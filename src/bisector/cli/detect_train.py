@@ -9,6 +9,7 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bisector.cli.config import add_config
 from bisector.cli.detect_options import DETECTIONS, add_data, add_out, finish, task_of, warn_of_data
@@ -18,6 +19,9 @@ from bisector.detection.recipe import BoxRecipe
 from bisector.files import read_or_none
 from bisector.heads import HEAD_NAMES
 from bisector.training.recipe import Machine
+
+if TYPE_CHECKING:
+    from bisector.detection.train import BoxResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_options(parser, BoxRecipe, Machine)
 
 
-def run(arguments: argparse.Namespace, command: str) -> None:
+def run(arguments: argparse.Namespace, command: str) -> "BoxResult | None":
     """Train, print what came out, write result.json, detections.json and the page."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     out: Path = arguments.out
@@ -76,8 +80,9 @@ def run(arguments: argparse.Namespace, command: str) -> None:
             print(f"going on with the training in {out}", file=sys.stderr)
         _, result, found = experiment.run(out, options)
         if process_rank() != 0:
-            return
+            return None
     title = f"{result.head} on {truth.name}, seed {result.seed}: {result.model}"
     finish(result, found, truth, out, command, title)
     say(f"Training and scoring took {duration(result.seconds)}.")
     say(f"Everything is in {out}; next: bisector detect measure {out}")
+    return result

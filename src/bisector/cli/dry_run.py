@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bisector.cli.output import say
 from bisector.training.recipe import Machine
@@ -20,8 +20,8 @@ def dry_run(
     machine: Machine,
     jobs: int | None,
     keep: bool = False,
-) -> None:
-    """Train each head for some steps, and say what all trainings would take."""
+) -> dict[str, Any]:
+    """Train each head for some steps, say what all trainings would take, and return it."""
 
     def tell(line: str) -> None:
         print(f"dry run: {line}", file=sys.stderr, flush=True)
@@ -35,4 +35,6 @@ def dry_run(
     left = [cell for cell in planned if cell.done(cells, keep=keep) is None]
     ordinary = [cell for cell in planned if cell.epochs == cell.recipe.epochs]
     at_a_time = default_jobs(machine) if jobs is None else jobs
-    say(format_estimates(estimate(ordinary, machine, tell), planned, left, told, at_a_time))
+    found = estimate(ordinary, machine, tell)
+    say(format_estimates(found, planned, left, told, at_a_time))
+    return {"estimates": found, "trainings": len(planned), "left": len(left), "at_a_time": at_a_time}

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bisector.cli.output import device_of, require_file
-from bisector.data.places import resolvable
+from bisector.cli.output import add_json, device_of, require_file
+from bisector.data.places import require_data_name, resolvable
 from bisector.errors import ArgumentError, require
 from bisector.measurement.command import quoted
 
@@ -66,13 +66,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mean", type=_numbers, help="of each channel, for an ONNX file: 0.485,0.456,0.406")
     parser.add_argument("--std", type=_numbers, help="of each channel, for an ONNX file: 0.229,0.224,0.225")
     parser.add_argument("--device", help="that computes: cpu, cuda, cuda:1 (default: a GPU if there is one)")
+    add_json(parser)
 
 
-def run(arguments: argparse.Namespace, command: str) -> None:
+def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     """Embed, write the file, say what was left out."""
     parquet = arguments.out.suffix.lower() in {".parquet", ".pq"}
     require_file(arguments.out)
     require(parquet, "--out", str(arguments.out), "a name that ends in .parquet, which is what is written")
+    path = Path(resolvable(arguments.model))
+    published = arguments.model.startswith(("timm/", "torchvision/")) and not path.exists()
+    _require_inputs(arguments, path, published)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
 
     from tqdm import tqdm
@@ -100,6 +104,22 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         )
     print(f"{rows} rows: {arguments.out}")
     print(f"Next: bisector measure {quoted(str(arguments.out))}")
+    return {"file": str(arguments.out), "rows": rows, "left_out": list(data.left_out)}
+
+
+def _require_inputs(arguments: argparse.Namespace, path: Path, published: bool) -> None:
+    """Raise `ArgumentError` for a model or data that are not there, before what takes long to import or fetch."""
+    there = published or path.exists()
+    expected = "a folder of a run, a .ckpt, timm/NAME, torchvision/NAME, or a file.onnx"
+    require(there, "model", f"{arguments.model!r}, which is not there", expected)
+    if arguments.data:
+        require_data_name(arguments.data)
+    elif published or path.suffix.lower() == ".onnx":
+        raise _no_data(arguments.model)
+
+
+def _no_data(model: str) -> ArgumentError:
+    return ArgumentError(f"data: got none; expected the name or path of what {model} shall embed")
 
 
 def _recorded(part: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -121,9 +141,7 @@ def _load(model: "EmbeddingModel", arguments: argparse.Namespace) -> "tuple[Data
     trained = model.trained
     name = resolvable(arguments.data) if arguments.data else (trained.task.data if trained else None)
     if name is None:
-        raise ArgumentError(
-            f"data: got none; expected the name or path of what {arguments.model} shall embed"
-        )
+        raise _no_data(arguments.model)
     used: dict[str, Any] = {
         "imbalance": 1.0,
         "seed": 0,

@@ -7,8 +7,9 @@ beside it.
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
-from bisector.cli.output import require_file
+from bisector.cli.output import add_json, require_file
 from bisector.errors import require, require_integer
 from bisector.inference.formats import FORMATS, OLDEST_OPSET, OPSET, YOUNGEST_OPSET, format_of, require_suffix
 
@@ -37,9 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--license", metavar="ID", help="of the model, for the card: apache-2.0, ... (default: none)"
     )
+    add_json(parser)
 
 
-def run(arguments: argparse.Namespace, command: str) -> None:
+def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     """Export, compare, write the file and its card."""
     given = arguments.format
     format = given or ("onnx" if arguments.out is None else format_of(arguments.out))
@@ -67,13 +69,16 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     text = model_card(model, out, format, license=arguments.license)
     done = export(model, out, format, rows, opset=arguments.opset or OPSET)
+    record = {"file": str(out), "format": format, "rows": done.rows, "difference": done.difference}
+    record |= {"other": done.other, "card": None}
     print(f"{out}: {_found(done.rows, done.difference, done.other)}")
     if arguments.card is None and card.exists() and not is_card(card):
         _tell(f"no model card: {card} is there and is none of ours; --card FILE writes it elsewhere")
-        return
+        return record
     card.parent.mkdir(parents=True, exist_ok=True)
     write_whole(card, text)
     print(f"Model card: {card}")
+    return record | {"card": str(card)}
 
 
 def _found(rows: int, difference: float, other: int) -> str:

@@ -6,8 +6,23 @@ import sys
 from collections.abc import Sequence
 
 from bisector._version import __version__
-from bisector.cli import adjust, bench, compare, demo, detect, embed, export, measure, predict, report, train
+from bisector.cli import (
+    adjust,
+    bench,
+    compare,
+    completion,
+    demo,
+    detect,
+    doctor,
+    embed,
+    export,
+    measure,
+    predict,
+    report,
+    train,
+)
 from bisector.cli.config import with_config
+from bisector.cli.output import answered
 from bisector.cli.program import Parser, exit_code
 
 COMMANDS = {
@@ -22,6 +37,8 @@ COMMANDS = {
     "report": report,
     "detect": detect,
     "bench": bench,
+    "doctor": doctor,
+    "completion": completion,
 }
 
 RESUMED = ("demo", "train", "compare", "detect train", "detect compare")
@@ -33,15 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: what follows ``bisector``; those of the process if None.
     """
-    parser = Parser(
-        prog="bisector",
-        description="Margin-based classification that is fair to every class.",
-    )
-    parser.add_argument("--version", action="version", version=f"bisector {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
-    for name, command in COMMANDS.items():
-        summary = (command.__doc__ or "").partition("\n")[0]
-        command.add_arguments(commands.add_parser(name, help=summary, description=summary))
+    parser = whole_parser()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["train"]:  # jsonargparse reads its words, with the Trainer's options among them
         parsed = argparse.Namespace(command="train", words=words[1:])
@@ -56,12 +65,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _innermost(parser, parsed).error(f"unrecognized arguments: {' '.join(unknown)}")
     name = " ".join([parsed.command, *([parsed.action] if parsed.command == "detect" else [])])
     typed = shlex.join(["bisector", *words])
-    again = "; the same command goes on where it was" if name in RESUMED else ""
+    again = "; the same command goes on where it was" if name in RESUMED else "; the same command begins anew"
     return exit_code(
         f"bisector {name}",
-        lambda: COMMANDS[parsed.command].run(parsed, command=typed),
+        lambda: answered(
+            lambda: COMMANDS[parsed.command].run(parsed, command=typed),
+            as_json=getattr(parsed, "json", False),
+        ),
         interrupted=f"interrupted{again}",
     )
+
+
+def whole_parser() -> Parser:
+    """Return the parser of all commands; `train` reads its own words."""
+    parser = Parser(
+        prog="bisector",
+        description="Margin-based classification that is fair to every class.",
+    )
+    parser.add_argument("--version", action="version", version=f"bisector {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    for name, command in COMMANDS.items():
+        summary = (command.__doc__ or "").partition("\n")[0]
+        command.add_arguments(commands.add_parser(name, help=summary, description=summary))
+    return parser
 
 
 def _configured(parser: argparse.ArgumentParser, words: list[str]) -> list[str]:

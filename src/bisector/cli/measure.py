@@ -9,9 +9,9 @@ import re
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bisector.cli.output import require_folder, say
+from bisector.cli.output import add_json, require_folder, say
 from bisector.cores import require_tasks
 from bisector.errors import ArgumentError, require, require_integer
 
@@ -78,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="csv",
         help="of the table of classes, beside classes.csv (default: %(default)s)",
     )
+    add_json(parser)
     stream = parser.add_argument_group("rows that do not fit into memory")
     stream.add_argument(
         "--engine",
@@ -113,7 +114,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace, command: str) -> None:
+def run(arguments: argparse.Namespace, command: str) -> Any:
     """Measure, print, write the files."""
     from bisector.report.measurement_files import require_no_input
 
@@ -123,20 +124,20 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     require_no_input(arguments.out, inputs, format=arguments.format)
     engine, stored = _engine(arguments)
     if engine == "memory":
-        _finish(_in_memory(arguments, stored, command), arguments)
-        return
+        return _finish(_in_memory(arguments, stored, command), arguments)
     partials = arguments.partials or arguments.out / "partials"
     require_folder(partials)
     options = _options(arguments)
     stored = stored or _open(arguments)
     told = f"{engine} with {arguments.file}, which has no embeddings"
     require(stored.dim > 0, "--engine", told, "memory, which takes scores and predictions alone")
-    _finish(_streamed(arguments, engine, stored, options, partials, command), arguments)
+    record = _finish(_streamed(arguments, engine, stored, options, partials, command), arguments)
     if not arguments.keep_partials:
         from bisector.measurement.stream.folder import plan_of, remove_partials
 
         with suppress(ArgumentError):  # another command works there by now: they are its own
             remove_partials(partials, plan_of(stored, options))
+    return record
 
 
 def size_in_bytes(text: str) -> int:
@@ -309,8 +310,7 @@ def _streamed(
             more(0)
             return measured
         except KeyboardInterrupt:
-            rate.tell("the same command goes on from the last partial")
-            raise
+            raise KeyboardInterrupt("the same command goes on from the last partial") from None
 
 
 def _scores(arguments: argparse.Namespace, class_names: "Sequence[str]") -> "list[ClassScores]":
@@ -319,13 +319,15 @@ def _scores(arguments: argparse.Namespace, class_names: "Sequence[str]") -> "lis
     return [] if arguments.scores is None else read_class_scores(arguments.scores, class_names)
 
 
-def _finish(measurement: "Measurement", arguments: argparse.Namespace) -> None:
-    """Write the files, print the text."""
+def _finish(measurement: "Measurement", arguments: argparse.Namespace) -> Any:
+    """Write the files, print the text, return what measure.json holds."""
+    from bisector.files import read_json
     from bisector.report.measurement import format_measurement
     from bisector.report.measurement_files import write_measurement
 
-    page = write_measurement(measurement, arguments.out, format=arguments.format)[0]
+    page, record, *_ = write_measurement(measurement, arguments.out, format=arguments.format)
     say(f"{format_measurement(measurement)}\n\nThe page: {page}")
+    return read_json(record)
 
 
 def _tell(line: str) -> None:

@@ -2,11 +2,13 @@
 
 import difflib
 import io
+import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bisector.errors import ArgumentError, require
 
@@ -50,6 +52,40 @@ def say(text: str) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     print(text)
+
+
+def add_json(parser: Any) -> None:
+    """Add the flag of a command whose `run` returns a record; `answered` prints it."""
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print one JSON object, the record of what was found, and all words on stderr",
+    )
+
+
+def answered(work: Callable[[], Any], *, as_json: bool) -> Any:
+    """Do the work of a command and return its record; with `as_json`, stdout holds that record alone.
+
+    Args:
+        work: prints for people and returns a dataclass or dictionary, or None where there is nothing to tell.
+        as_json: whether a script reads.
+
+    >>> record = answered(lambda: print("for people") or {"rows": 3}, as_json=True)
+    {
+     "rows": 3
+    }
+    """
+    if not as_json:
+        return work()
+    from bisector.records import to_json
+
+    with redirect_stdout(sys.stderr):
+        record = work()
+    if record is None:  # of a process that trains along with another one
+        return None
+    # Names of files are not always text, and a pipe may not take all letters: JSON says them in ASCII.
+    print(json.dumps(to_json(record), indent=1, allow_nan=False))
+    return record
 
 
 def progress(text: str) -> None:

@@ -8,15 +8,14 @@ import sys
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bisector.cli.output import device_of, require_file, say
+from bisector.cli.output import add_json, device_of, require_file, say
 from bisector.errors import require_integer
 
 if TYPE_CHECKING:
     from bisector.inference.inputs import Inputs
-    from bisector.inference.predictions import Prediction
-    from bisector.inference.predictor import Predictor
+    from bisector.inference.predictions import Columns, Prediction
 
 _SHOWN = 10  # rows of the table where no file is written
 
@@ -51,9 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch-size", type=int, default=256, help="examples at once (default: %(default)s)")
     parser.add_argument("--device", help="that computes: cpu, cuda, cuda:1 (default: a GPU if there is one)")
+    add_json(parser)
 
 
-def run(arguments: argparse.Namespace, command: str) -> None:
+def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     """Predict, write the file or print the first rows, say what was left out."""
     require_integer("--top-k", arguments.top_k, least=1)
     require_integer("--batch-size", arguments.batch_size, least=1)
@@ -64,50 +64,54 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         require_file(arguments.out)
 
     from bisector.inference.inputs import open_inputs
-    from bisector.inference.predictions import predictions
+    from bisector.inference.predictions import Columns, predictions, record_of
     from bisector.inference.predictor import load
 
     model = load(arguments.run, device=device_of(arguments.device))
     inputs = open_inputs(model, arguments.data, part=arguments.part, label=arguments.label)
-    size = min(arguments.batch_size, _SHOWN) if arguments.out is None else arguments.batch_size
+    few = arguments.out is None and not arguments.json
+    size = min(arguments.batch_size, _SHOWN) if few else arguments.batch_size
     asked = predictions(model, inputs, batch_size=size, top_k=arguments.top_k)
     found = chain([next(asked)], asked)  # where nothing can be read, that is all there is to say
     decision = model.decision
     followed = [] if decision is None else [f"the decision of the training is followed: {decision.method}"]
     for line in (*model.model.notes, *followed, *inputs.notes):
         _tell(line)
-    if arguments.out is None:
-        rows = [*islice((row for batch in found for row in batch), _SHOWN)]
-        _tell_left_out(inputs)
-        say(_table(rows, inputs))
-        more = f"the first {len(rows)} of {inputs.rows} examples; " if inputs.rows > len(rows) else ""
-        say(f"\n{more}--out FILE writes all of them, with the next most probable classes")
-    else:
-        rows_written = _write(model, inputs, found, arguments)
-        _tell_left_out(inputs)
-        print(f"{rows_written} rows: {arguments.out}")
-
-
-def _write(
-    model: "Predictor", inputs: "Inputs", found: Iterator["list[Prediction]"], arguments: argparse.Namespace
-) -> int:
-    from tqdm import tqdm
-
-    from bisector.inference.predictions import Columns, prediction_file
-
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
     columns = Columns(inputs.split, inputs.labelled, min(arguments.top_k, len(model.class_names)))
     notes = {
         "class_names": list(model.class_names),
         "model": str(arguments.run),
         "data": inputs.name,
-        "decision": None if model.decision is None else model.decision.method,
+        "decision": None if decision is None else decision.method,
         "left_out": inputs.left_out,
     }
+    if arguments.out is None:
+        rows = [*islice((row for batch in found for row in batch), _SHOWN if few else None)]
+        _tell_left_out(inputs)
+        if arguments.json:
+            return {**notes, "rows": len(rows), "predictions": [record_of(row, columns) for row in rows]}
+        say(_table(rows, inputs))
+        more = f"the first {len(rows)} of {inputs.rows} examples; " if inputs.rows > len(rows) else ""
+        say(f"\n{more}--out FILE writes all of them, with the next most probable classes")
+        return notes
+    rows_written = _write(arguments.out, found, inputs.rows, columns, notes)
+    _tell_left_out(inputs)
+    print(f"{rows_written} rows: {arguments.out}")
+    return {**notes, "rows": rows_written, "file": str(arguments.out)}
+
+
+def _write(
+    out: Path, found: Iterator["list[Prediction]"], total: int, columns: "Columns", notes: dict[str, Any]
+) -> int:
+    from tqdm import tqdm
+
+    from bisector.inference.predictions import prediction_file
+
+    out.parent.mkdir(parents=True, exist_ok=True)
     written = 0
     with (
-        tqdm(total=inputs.rows, unit="example", file=sys.stderr, dynamic_ncols=True, delay=1e-3) as bar,
-        prediction_file(arguments.out, columns, notes) as write,
+        tqdm(total=total, unit="example", file=sys.stderr, dynamic_ncols=True, delay=1e-3) as bar,
+        prediction_file(out, columns, notes) as write,
     ):
         for rows in found:
             write(rows)

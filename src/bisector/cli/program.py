@@ -41,21 +41,22 @@ def exit_code(program: str, run: Callable[[], object], *, interrupted: str = "in
 
     Args:
         program: with what the line begins.
-        run: what is to be done.
-        interrupted: what to say after Ctrl-C.
+        run: what is to be done; where what it returns has an `exit_code`, that is returned.
+        interrupted: what to say after Ctrl-C, unless the `KeyboardInterrupt` itself says how to go on.
     """
+    code = 0
     try:
-        run()
+        code = getattr(run(), "exit_code", 0)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read the table has gone, as `| head` does; the files are written
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ArgumentError, MissingExtraError, OSError) as error:
         _print_error(program, str(error))
         return 2
-    except KeyboardInterrupt:
-        _print_error(program, interrupted)
+    except KeyboardInterrupt as stop:
+        _print_error(program, f"interrupted; {stop}" if stop.args else interrupted)
         return 130
-    return 0
+    return code
 
 
 def _print_error(program: str, message: str) -> None:

@@ -3,8 +3,9 @@
 import argparse
 import shutil
 from pathlib import Path
+from typing import Any
 
-from bisector.cli.output import require_folder, say
+from bisector.cli.output import add_json, require_folder, say
 from bisector.errors import ArgumentError, require
 
 
@@ -15,9 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--baseline", help="the head from which differences are taken (default: that of the comparison)"
     )
     parser.add_argument("--out", type=Path, help="folder to write to (default: where the results are)")
+    add_json(parser)
 
 
-def run(arguments: argparse.Namespace, command: str) -> None:
+def run(arguments: argparse.Namespace, command: str) -> Any:
     """Read, print, write."""
     given: Path = arguments.results
     file = given / "comparison.json" if given.is_dir() else given
@@ -40,3 +42,4 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         comparison = replace(comparison, baseline=arguments.baseline)
     out.mkdir(parents=True, exist_ok=True)
     say(write_outputs(comparison, out, width=max(60, shutil.get_terminal_size((160, 24)).columns)))
+    return comparison

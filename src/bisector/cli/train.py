@@ -12,11 +12,12 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bisector.cli.options import logging_options, process_rank, record_of
-from bisector.cli.output import require_folder, say, with_nearest
+from bisector.cli.output import add_json, answered, require_folder, say, with_nearest
 from bisector.data.places import require_data_name
 from bisector.errors import (
     ArgumentError,
@@ -31,7 +32,7 @@ from bisector.heads import require_head_name
 from bisector.training.recipe import DECIDE, DECIDE_HELP, DECISIONS, Machine, Recipe, Task, options_of
 
 if TYPE_CHECKING:
-    from bisector.training.results import Comparison
+    from bisector.training.results import Comparison, Run
 
 # What the Trainer must be told by us.
 _OURS = {
@@ -59,6 +60,10 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     """Train, print what came out, write result.json."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     parsed = _parse(arguments.words)
+    answered(partial(_train, parsed, command), as_json=parsed.json)
+
+
+def _train(parsed: Any, command: str) -> "Run | None":
     require(bool(parsed.out), "--out", "''", "a folder, which is made")
     out = Path(parsed.out)
     require_folder(out)
@@ -106,7 +111,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
             print(f"going on with the training in {out}", file=sys.stderr)
         _, done, decision = experiment.run(out, options)
         if process_rank() != 0:  # Lightning has started the others meanwhile
-            return
+            return None
         store_decision(out, decision)
         write_record(done, out / RESULT)
     say(format_run(done, dataset, out))
@@ -116,6 +121,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         say(f"The page with the ROC: {write_verification([done], task.data, command, out)}")
     how = recipe_of(dataset, task, recipe, machine, parsed.decide)
     say(_page(comparison_of(dataset, task, how, [done], command), out / "report.html"))
+    return done
 
 
 def _page(found: "Comparison", path: Path) -> str:
@@ -140,14 +146,14 @@ def _parse(words: Sequence[str]) -> Any:
         from jsonargparse import ArgumentError as Wrong
     except ImportError:
         raise missing_extra("lightning and jsonargparse", "train") from None
-    parser = _parser()
+    parser = own_parser()
     try:
         parsed = parser.parse_args(list(words))
         if parsed.help_trainer:
-            _parser(trainer=True).print_help()
+            own_parser(trainer=True).print_help()
             sys.exit(0)
         if parsed.trainer:
-            parser = _parser(trainer=True)
+            parser = own_parser(trainer=True)
             parsed = parser.parse_args(list(words))
         return parsed
     except UnicodeDecodeError:
@@ -178,7 +184,7 @@ def _plainly(told: str) -> str:
     return f"{found[1]}: got {found[3]!r}; expected {' or '.join(words.get(kind, kind) for kind in kinds)}"
 
 
-def _parser(*, trainer: bool = False) -> Any:
+def own_parser(*, trainer: bool = False) -> Any:
     """Return the parser, with every option of the Trainer or with one that takes whatever is given for it."""
     from jsonargparse import ActionYesNo, ArgumentParser
 
@@ -198,6 +204,7 @@ def _parser(*, trainer: bool = False) -> Any:
         default=True,
         help="write TensorBoard's event files too",
     )
+    add_json(parser)
     for kind in (Task, Recipe, Machine):
         group = parser.add_argument_group((kind.__doc__ or "").splitlines()[0])
         for name, default, text in options_of(kind):

@@ -128,7 +128,7 @@ def _json(separator: str, end: str) -> "_Format":
         def write(rows: Sequence[Prediction]) -> None:
             nonlocal before
             for row in rows:
-                text = json.dumps(_record(row, columns), ensure_ascii=False, allow_nan=False)
+                text = json.dumps(record_of(row, columns), ensure_ascii=False, allow_nan=False)
                 file.write(f"{before}{text}".encode())
                 before = separator
 
@@ -138,7 +138,8 @@ def _json(separator: str, end: str) -> "_Format":
     return opened
 
 
-def _record(row: Prediction, columns: Columns) -> dict[str, Any]:
+def record_of(row: Prediction, columns: Columns) -> dict[str, Any]:
+    """Return what a file of JSON says of one example."""
     rounded = [float(f"{p:.6g}") for p in row.probabilities]
     record = {**columns.cells(row), "prediction": row.classes[0], "probability": rounded[0]}
     more = {"top_classes": row.classes, "top_probabilities": rounded}
@@ -162,7 +163,7 @@ def _parquet(file: BinaryIO, columns: Columns, notes: Mapping[str, Any]) -> Iter
 
     def flush() -> None:
         if waiting:
-            records = [_record(row, columns) for row in waiting]
+            records = [record_of(row, columns) for row in waiting]
             writer.write_table(pa.Table.from_pylist(records, schema=schema))
             waiting.clear()
 

@@ -108,11 +108,27 @@ def build_backbone(
     return Backbone(*parts, _features(*parts, spec, shape), embedding_dim)
 
 
+def require_backbone(spec: str) -> None:
+    """Raise `ArgumentError` for a backbone or a library that there is not, before any data are read.
+
+    >>> require_backbone("small-con")
+    Traceback (most recent call last):
+    bisector.errors.ArgumentError: backbone: got 'small-con'; did you mean 'small-conv'? expected one of ...
+    """
+    library, slash, _ = spec.strip().partition("/")
+    name = library.partition(":")[0]
+    if slash:
+        require_choice(f"library of backbone {spec!r}", library, LIBRARIES)
+    elif name != "auto":
+        require_choice("backbone", name, BACKBONES, [] if name in _OWN else libraries_with(name))
+
+
 def _own(spec: str, shape: Shape) -> _Parts:
+    require_backbone(spec)
     name, *assignments = spec.split(":")
     if name == "auto":
         name = "small-conv" if len(shape) == 3 else "mlp"
-    build = _OWN[require_choice("backbone", name, BACKBONES, [] if name in _OWN else libraries_with(name))]
+    build = _OWN[name]
     options: dict[str, int] = {}
     for option, value in parsed_options("backbone", spec, assignments).items():
         require(name in _WITH_WIDTH, f"option of backbone {spec!r}", repr(f"{option}={value}"), "no option")

@@ -10,7 +10,7 @@ from bisector.data.image_examples import LARGEST_SIZE
 from bisector.data.registry import load
 from bisector.data.tables import is_embeddings
 from bisector.errors import require, require_choice
-from bisector.networks.backbones import LIBRARIES
+from bisector.networks.backbones import LIBRARIES, require_backbone
 from bisector.networks.zoo import input_size
 from bisector.training._lightning import LightningDataModule
 from bisector.training.loader import TrainingBatches, plain_batches
@@ -40,6 +40,7 @@ def settled(task: Task, recipe: Recipe) -> tuple[Task, str]:
         ArgumentError: there is no such network.
         MissingExtraError: without its library.
     """
+    require_backbone(recipe.backbone)  # before anything is read
     if not recipe.pretrained or not _of_library(recipe.backbone):
         return task, ""
     height, width = input_size(recipe.backbone)
