@@ -121,6 +121,10 @@ class ClassMeasure:
         taken_for_neighbour: tested rows that were predicted to be of that class.
         false_positives: tested rows of other classes that were predicted to be of this one.
         intrinsic_dimension: directions that as many random rows as of every other class spread in; NaN with fewer.
+        accuracy_low: from where the accuracy may be, with 95 % confidence (Clopper-Pearson): ten rows are few.
+        accuracy_high: up to where.
+        mistaken_for: the class that most of its errors go to; empty without errors.
+        as_mistaken: how many of its rows do.
     """
 
     name: str
@@ -137,6 +141,10 @@ class ClassMeasure:
     taken_for_neighbour: int = 0
     false_positives: int = 0
     intrinsic_dimension: float = math.nan
+    accuracy_low: float = math.nan
+    accuracy_high: float = math.nan
+    mistaken_for: str = ""
+    as_mistaken: int = 0
 
     @property
     def errors(self) -> int:
