@@ -66,12 +66,19 @@ def test_the_nearest_class_is_that_of_scipy_and_its_errors_those_of_a_loop(
     distances = [one.squared_distance for one in found.classes]
     np.testing.assert_allclose(distances, expected.min(1), rtol=1e-4, atol=1e-4)
     nearest = expected.argmin(1)
+    every = np.where(np.eye(6, dtype=bool), np.nan, expected)
+    np.testing.assert_allclose(found.squared_distances, every, rtol=1e-4, atol=1e-4)
     assert [one.neighbour for one in found.classes] == [f"kind {j}" for j in nearest]
     for c, one in enumerate(found.classes):
         of_it, taken = labels[~train] == c, predictions[~train]
         assert one.taken_for_neighbour == (of_it & (taken == nearest[c])).sum()
         assert one.false_positives == (~of_it & (taken == c)).sum()
         assert one.errors == (of_it & (taken != c)).sum()
+        others = np.bincount(taken[of_it & (taken != c)], minlength=6)
+        told = found.mistakes.get(one.name, {})
+        assert told == {f"kind {j}": n for j, n in enumerate(others.tolist()) if n}
+        assert one.as_mistaken == others.max()
+        assert told.get(one.mistaken_for, 0) == others.max()
     write_measurement(found, tmp_path)
     with (tmp_path / "classes.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

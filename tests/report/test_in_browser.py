@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from bisector.data.tables import EmbeddingTable
@@ -19,13 +20,14 @@ from bisector.report.comparison import render_page
 from bisector.report.detection import render_detection_page
 from bisector.report.detection_matches import match_all
 from bisector.report.measurement import render_measurement
+from bisector.report.measurement_pictures import Album, Pictures, Thumbnail
 from bisector.report.verification import render_verification_page
 from bisector.report.words import shorten
 from in_browser import SECONDS, complaints, cut_on_paper, show
 from report_cases import HOSTILE, with_decisions
 
 # Sections and figures.
-EXPECTED = {"comparison": (9, 27), "detection": (5, 4), "measurement": (7, 2), "verification": (2, 1)}
+EXPECTED = {"comparison": (9, 27), "detection": (5, 4), "measurement": (8, 2), "verification": (2, 1)}
 
 
 @pytest.fixture(scope="session")
@@ -281,13 +283,25 @@ def test_classes_sort_by_their_ap_and_show_their_names_as_they_are(page):
 # A measurement's page
 
 
+def column_of(driver, heading):
+    """The number and the heading of a column of the classes, from 1 on."""
+    headers = driver.find_elements(By.CSS_SELECTOR, "[aria-label=Classes] th[data-first]")
+    named = [text.startswith(heading) for text in texts(driver, "[aria-label=Classes] th[data-first]")]
+    return named.index(True) + 1, headers[named.index(True)]
+
+
+def names_shown(driver):
+    return texts(driver, "[aria-label=Classes] th[scope=row][data-value]")
+
+
 @on("measurement")
 def test_a_click_sorts_the_classes(page, measured):
-    assert sorted(texts(page, "[aria-label=Classes] th[scope=row][data-value]")) == sorted(
-        one.name for one in measured.classes
-    )
-    click(page, page.find_elements(By.CSS_SELECTOR, "[aria-label=Classes] th[data-first]")[2])
-    amounts = [float(value) for value in cells(page, "[aria-label=Classes] td:nth-child(3)")]
+    label = "[aria-label=Classes] th[scope=row][data-value]"
+    assert sorted(cells(page, label)) == sorted(one.name for one in measured.classes)
+    assert sorted(cells(page, f"{label}[title]", "title")) == sorted(HOSTILE[k] for k in (4, 8))
+    column, header = column_of(page, "Amount, bits")
+    click(page, header)
+    amounts = [float(value) for value in cells(page, f"[aria-label=Classes] td:nth-child({column})")]
     assert amounts == sorted((one.amount for one in measured.classes), reverse=True)
 
 
@@ -349,17 +363,120 @@ def test_a_page_of_1203_classes_can_be_used(browser, measured, tmp_path, width):
         for c in range(1203)
     ]
     scores = measure_scores(classes, dimensions=256, tested_on="all rows", resamples=200)
-    write_whole(tmp_path / "page.html", render_measurement(replace(measured, classes=classes, scores=scores)))
+    nothing: dict = {"confused": [], "nearest": [], "angles": [], "squared_distances": []}
+    found = replace(measured, classes=classes, scores=scores, **nothing)
+    write_whole(tmp_path / "page.html", render_measurement(found))
     show(browser, tmp_path / "page.html", width)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
-    assert len(cells(browser, "[aria-label=Classes] th[scope=row][data-value]")) == 1203
+    assert len(names_shown(browser)) == 100  # the others become elements when somebody scrolls to them
     box = browser.find_element(By.CSS_SELECTOR, "[aria-label=Classes]")
     assert box.size["height"] < 900  # the rest of the page is not thousands of pixels away
-    browser.execute_script("arguments[0].scrollTop = 20000; arguments[0].scrollIntoView()", box)
-    head = browser.find_elements(By.CSS_SELECTOR, "[aria-label=Classes] th[data-first]")[2]
+    for _ in range(20):
+        browser.execute_script("arguments[0].scrollTop = 1e6; arguments[0].scrollIntoView()", box)
+        browser.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
+    assert sorted(names_shown(browser)) == sorted(one.name for one in classes)
+    assert browser.execute_script("return arguments[0].querySelector('table').ariaRowCount", box) == "1204"
+    browser.find_element(By.CSS_SELECTOR, ".columns").click()
+    column, head = column_of(browser, "Amount, bits")
     top = "return arguments[0].getBoundingClientRect().top"
     assert browser.execute_script(top, head) == pytest.approx(browser.execute_script(top, box), abs=2)
     click(browser, head)
-    first = cells(browser, "[aria-label=Classes] td:nth-child(3)")[0]
+    first = cells(browser, f"[aria-label=Classes] td:nth-child({column})")[0]
     assert float(first) == max(one.amount for one in classes)
+    assert complaints(browser) == []
+    search = browser.find_element(By.CSS_SELECTOR, "[type=search]")
+    search.send_keys("NAME 120")
+    assert set(names_shown(browser)) == {f"a class that has a name {c}" for c in (120, 1200, 1201, 1202)}
+    assert texts(browser, ".tools output")[0] == "4 of 1,203 rows"
+    search.send_keys(Keys.CONTROL, "a", Keys.NULL, Keys.BACKSPACE)
+    assert cut_on_paper(browser) == []
+    assert len(names_shown(browser)) == 100
+
+
+MANY = [
+    *HOSTILE,
+    "عربى \u202e right to left",
+    "x" * 299 + "1",
+    "x" * 299 + "2",
+    *(f"ordinary {k}" for k in range(110)),
+]
+
+
+@pytest.fixture(scope="session")
+def many(tmp_path_factory):
+    """A page of more classes than are elements of it, whose names try to become code, with pictures."""
+    random = torch.Generator().manual_seed(0)
+    labels = torch.arange(len(MANY)).repeat_interleave(8)
+    predictions = torch.where(
+        torch.rand(len(labels), generator=random) < 0.7, labels, (labels + 1) % len(MANY)
+    )
+    x = torch.randn(len(MANY), 12, generator=random)[labels] + torch.randn(len(labels), 12, generator=random)
+    found = measure(EmbeddingTable(x, labels, tuple(MANY), predictions=predictions))
+    dot = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
+    album = Album(HOSTILE[1], [Thumbnail(dot, name, name, name) for name in MANY[:13]])
+    path = tmp_path_factory.mktemp("many") / "page.html"
+    write_whole(path, render_measurement(found, Pictures([album], HOSTILE[0])))
+    return path
+
+
+@pytest.mark.parametrize("width", [1200, 400])
+def test_names_of_many_classes_stay_text_and_are_found_again(browser, many, width):
+    path = many
+    show(browser, path, width)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert cells(browser, ".album img", "alt") == MANY[:13]
+    assert browser.find_elements(By.CSS_SELECTOR, "#confusion .hm image")
+    search = browser.find_element(By.CSS_SELECTOR, "[type=search]")
+    label = "[aria-label=Classes] th[scope=row][data-value]"
+    for name in MANY[:13]:
+        script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))"
+        browser.execute_script(script, search, " ".join(name.split()))
+        shown = cells(browser, label)
+        assert name in shown
+        assert len(set(names_shown(browser))) == len(shown)  # what is shortened is told apart
+    click(browser, column_of(browser, "Class")[1])
+    browser.execute_script("arguments[0].value = ''; arguments[0].dispatchEvent(new Event('input'))", search)
+    assert texts(browser, ".tools output")[0] == f"{len(MANY)} rows"
+    assert cut_on_paper(browser) == []
+    assert complaints(browser) == []
+
+
+def test_the_keyboard_alone_sorts_searches_and_asks_for_columns(browser, many):
+    path = many
+    show(browser, path)
+    search = browser.find_element(By.CSS_SELECTOR, "[type=search]")
+    search.send_keys("ORDINARY 10", Keys.TAB, Keys.SPACE)
+    assert sorted(names_shown(browser)) == sorted(f"ordinary {k}" for k in (10, *range(100, 110)))
+    column, amount = column_of(browser, "Amount, bits")
+    assert amount.is_displayed()
+    browser.execute_script("arguments[0].querySelector('button').focus()", amount)
+    browser.switch_to.active_element.send_keys(Keys.ENTER)
+    assert amount.get_attribute("aria-sort") == "descending"
+    values = [float(value) for value in cells(browser, f"[aria-label=Classes] td:nth-child({column})")]
+    assert values == sorted(values, reverse=True)
+    assert len(values) == 11
+    assert complaints(browser) == []
+
+
+def test_any_two_classes_are_told_as_they_were_measured(browser, pages, measured):
+    show(browser, pages / "measurement.html")
+    place = {one.name: c for c, one in enumerate(measured.classes)}
+    write = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))"
+    fields = browser.find_elements(By.CSS_SELECTOR, ".two input")
+    one, other = (measured.classes[c] for c in (1, 4))
+    for field, each in zip(fields, (one, other), strict=True):
+        browser.execute_script(write, field, each.name)
+    told = [texts(browser, f".two tbody tr:nth-child({k}) td") for k in range(1, 8)]
+    assert told[0] == [str(one.count), str(other.count)]
+    assert [float(text) for text in told[1]] == pytest.approx([one.amount, other.amount], abs=0.05)
+    assert told[4] == [
+        str(measured.mistakes.get(a.name, {}).get(b.name, 0)) for a, b in ((one, other), (other, one))
+    ]
+    between = [
+        matrix[place[one.name]][place[other.name]] for matrix in (measured.angles, measured.squared_distances)
+    ]
+    assert [float(told[k][0].replace("−", "-")) for k in (5, 6)] == pytest.approx(between, abs=0.06)
+    browser.execute_script(write, fields[0], "nobody")
+    assert fields[0].get_attribute("aria-invalid") == "true"
+    assert texts(browser, ".two tbody tr:nth-child(5) td") == ["–", "–"]
     assert complaints(browser) == []

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bisector.measurement.class_scores import ClassScores
     from bisector.measurement.measurement import Measurement
     from bisector.measurement.stream.options import Options
+    from bisector.report.measurement_pictures import Pictures
 
 IN_MEMORY = 2**30
 """Bytes of vectors and scores from which they are read as a stream, where nothing else was asked for."""
@@ -78,6 +79,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="csv",
         help="of the table of classes, beside classes.csv (default: %(default)s)",
     )
+    parser.add_argument(
+        "--images",
+        metavar="DATA",
+        help="folder of images or data set that the rows are pictures of, for the page (default: the files that "
+        "rows are named after, where these are there)",
+    )
     add_json(parser)
     stream = parser.add_argument_group("rows that do not fit into memory")
     stream.add_argument(
@@ -124,14 +131,18 @@ def run(arguments: argparse.Namespace, command: str) -> Any:
     require_no_input(arguments.out, inputs, format=arguments.format)
     engine, stored = _engine(arguments)
     if engine == "memory":
-        return _finish(_in_memory(arguments, stored, command), arguments)
+        return _finish(*_in_memory(arguments, stored, command), arguments)
+    if arguments.images is not None:
+        _tell(
+            f"--images {arguments.images}: not looked at; pictures are of tables in memory: --engine memory"
+        )
     partials = arguments.partials or arguments.out / "partials"
     require_folder(partials)
     options = _options(arguments)
     stored = stored or _open(arguments)
     told = f"{engine} with {arguments.file}, which has no embeddings"
     require(stored.dim > 0, "--engine", told, "memory, which takes scores and predictions alone")
-    record = _finish(_streamed(arguments, engine, stored, options, partials, command), arguments)
+    record = _finish(_streamed(arguments, engine, stored, options, partials, command), None, arguments)
     if not arguments.keep_partials:
         from bisector.measurement.stream.folder import plan_of, remove_partials
 
@@ -240,14 +251,16 @@ def _paths(file: str) -> list[Path]:
 
 def _in_memory(
     arguments: argparse.Namespace, stored: "StoredEmbeddings | None", command: str
-) -> "Measurement":
+) -> "tuple[Measurement, Pictures]":
     from bisector.data.tables import whole_table
     from bisector.measurement.measure import measure
+    from bisector.report.measurement_pictures import picture_reader, pictures_of
 
     stored = stored or _open(arguments, at_once=True)
     table = whole_table(stored)
     _tell(stored.reader.columns_line)
-    return measure(
+    read = picture_reader(table, arguments.images)  # a mistake is told before anything is measured
+    found = measure(
         table,
         file=arguments.file,
         command=command,
@@ -257,6 +270,7 @@ def _in_memory(
         equal_count=arguments.equal_count,
         seed=arguments.seed,
     )
+    return found, pictures_of(table, found, read)
 
 
 def _options(arguments: argparse.Namespace) -> "Options":
@@ -319,13 +333,16 @@ def _scores(arguments: argparse.Namespace, class_names: "Sequence[str]") -> "lis
     return [] if arguments.scores is None else read_class_scores(arguments.scores, class_names)
 
 
-def _finish(measurement: "Measurement", arguments: argparse.Namespace) -> Any:
+def _finish(measurement: "Measurement", pictures: "Pictures | None", arguments: argparse.Namespace) -> Any:
     """Write the files, print the text, return what measure.json holds."""
     from bisector.files import read_json
     from bisector.report.measurement import format_measurement
     from bisector.report.measurement_files import write_measurement
+    from bisector.report.measurement_pictures import NO_PICTURES
 
-    page, record, *_ = write_measurement(measurement, arguments.out, format=arguments.format)
+    page, record, *_ = write_measurement(
+        measurement, arguments.out, format=arguments.format, pictures=pictures or NO_PICTURES
+    )
     say(f"{format_measurement(measurement)}\n\nThe page: {page}")
     return read_json(record)
 

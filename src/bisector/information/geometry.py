@@ -486,6 +486,26 @@ def nearest_means(
     return _MeansUnderW(classes, num_classes, dim, ridge=ridge).nearest()
 
 
+def distances_of_means(
+    classes: Iterable[tuple[int, Moments]],
+    num_classes: int,
+    dim: int,
+    *,
+    ridge: float = 0.05,
+) -> Tensor:  # (C, C)
+    """Return the distances that `nearest_means` is the least of, of every class to every other: C^2 numbers.
+
+    Squared and noise-corrected, so that they may be below 0; NaN of a class to itself and of one without rows.
+
+    Args and Raises: those of `nearest_means`.
+    """
+    means = _MeansUnderW(classes, num_classes, dim, ridge=ridge)
+    found = torch.full((num_classes, num_classes), math.nan, dtype=torch.float64, device="cpu")
+    for rows, corrected in means.between():
+        found[means.present[rows, None], means.present] = corrected
+    return found.fill_diagonal_(math.nan)
+
+
 class _MeansUnderW:
     """Counts and means of classes, the covariance W that they share, and how far apart the means lie under it."""
 

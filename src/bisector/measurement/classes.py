@@ -9,7 +9,6 @@ from torch import Tensor
 
 from bisector.errors import missing_extra
 from bisector.statistics.bootstrap import Estimate
-from bisector.statistics.proportion import wilson
 
 FEWEST = 13
 """Rows below which no amount says much about its class, whatever the dimension; see `fewest_rows`."""
@@ -123,6 +122,10 @@ class ClassMeasure:
         taken_for_neighbour: tested rows that were predicted to be of that class.
         false_positives: tested rows of other classes that were predicted to be of this one.
         intrinsic_dimension: directions that as many random rows as of every other class spread in; NaN with fewer.
+        accuracy_low: from where the accuracy may be, with 95 % confidence (Wilson): ten rows are few.
+        accuracy_high: up to where.
+        mistaken_for: the class that most of its errors go to; empty without errors.
+        as_mistaken: how many of its rows do.
     """
 
     name: str
@@ -139,6 +142,10 @@ class ClassMeasure:
     taken_for_neighbour: int = 0
     false_positives: int = 0
     intrinsic_dimension: float = math.nan
+    accuracy_low: float = math.nan
+    accuracy_high: float = math.nan
+    mistaken_for: str = ""
+    as_mistaken: int = 0
 
     @property
     def errors(self) -> int:
@@ -148,7 +155,7 @@ class ClassMeasure:
     @property
     def accuracy_interval(self) -> Estimate:
         """Accuracy with its 95% interval over the tested rows."""
-        return wilson(self.tested - self.errors, self.tested)
+        return Estimate(self.accuracy, self.accuracy_low, self.accuracy_high)
 
 
 def hardest(classes: Sequence[ClassMeasure]) -> list[ClassMeasure]:

@@ -11,6 +11,12 @@ from bisector.statistics.bootstrap import Estimate
 from bisector.statistics.directions import unit_rows
 from bisector.statistics.proportion import mean_of_shares, wilson
 
+FEW_CLASSES = 60
+"""Classes up to which every pair is measured, and a matrix of them can be read; of more, only the nearest pairs."""
+
+_MOST_MISTAKES = 20_000
+"""Pairs of class and prediction that a record holds."""
+
 _BLOCK_CELLS = 20_000_000  # 160 MB of cosines at once
 
 
@@ -83,6 +89,52 @@ def pairs_of_counts(
     return ranked[:most]
 
 
+def mistakes_of_counts(
+    confused: Mapping[int, int], class_names: Sequence[str], most: int = _MOST_MISTAKES
+) -> dict[str, dict[str, int]]:
+    """The rows of each class that were taken for another, by name, the most first; of many the largest.
+
+    Args:
+        confused: rows of class i that were predicted to be j, under i * C + j.
+        class_names: of the C classes.
+        most: pairs.
+
+    >>> mistakes_of_counts({1: 2, 2: 1, 6: 5}, ("a", "b", "c"))
+    {'c': {'a': 5}, 'a': {'b': 2, 'c': 1}}
+    """
+    found: dict[str, dict[str, int]] = {}
+    for code, rows in sorted(confused.items(), key=lambda item: (-item[1], item[0]))[:most]:
+        one, other = divmod(code, len(class_names))
+        found.setdefault(class_names[one], {})[class_names[other]] = rows
+    return found
+
+
+def angles_between(
+    embeddings: Tensor,  # (N, D)
+    labels: Tensor,  # (N,)
+    num_classes: int,
+) -> list[list[float]]:  # C x C
+    """The angles between the mean directions of all classes, in degrees; NaN of a class without one.
+
+    >>> angles_between(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 1]), 3)
+    [[0.0, 90.0, nan], [90.0, 0.0, nan], [nan, nan, nan]]
+    """
+    known, directions = _directions(embeddings, labels, num_classes)
+    found = torch.full((num_classes, num_classes), math.nan, dtype=torch.float64)
+    degrees = (directions @ directions.T).clip(-1, 1).acos().rad2deg()
+    found[known[:, None], known] = degrees.fill_diagonal_(0)
+    return [[round(angle, 2) for angle in row] for row in found.tolist()]
+
+
+def _directions(
+    embeddings: Tensor, labels: Tensor, num_classes: int
+) -> tuple[Tensor, Tensor]:  # (K,), (K, D)
+    """The classes that have a mean direction, and these."""
+    sums = torch.zeros(num_classes, embeddings.shape[1]).index_add_(0, labels, unit_rows(embeddings))
+    known = (torch.linalg.vector_norm(sums, dim=1) > 1e-6).nonzero().flatten()
+    return known, unit_rows(sums[known].double())
+
+
 def nearest_pairs(
     embeddings: Tensor,  # (N, D)
     labels: Tensor,  # (N,)
@@ -98,10 +150,7 @@ def nearest_pairs(
     >>> pair.first, pair.second, round(pair.degrees, 3)
     ('a', 'b', 45.0)
     """
-    classes = len(class_names)
-    sums = torch.zeros(classes, embeddings.shape[1]).index_add_(0, labels, unit_rows(embeddings))
-    known = (torch.linalg.vector_norm(sums, dim=1) > 1e-6).nonzero().flatten()
-    directions = unit_rows(sums[known].double())
+    known, directions = _directions(embeddings, labels, len(class_names))
     best: list[tuple[float, int, int]] = []
     rows_at_once = max(1, _BLOCK_CELLS // max(1, len(known)))
     for start in range(0, len(known), rows_at_once):

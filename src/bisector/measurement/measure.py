@@ -15,12 +15,19 @@ from bisector.data.tables.columns import SPLITS
 from bisector.data.tables.scores import scores_of
 from bisector.errors import ArgumentError, require_integer
 from bisector.information.amount import information_amounts
-from bisector.information.geometry import Nearest, nearest_means
+from bisector.information.geometry import Nearest, distances_of_means, nearest_means
 from bisector.information.meter import InformationMeter
 from bisector.information.rows import on_scale, places_by_class
 from bisector.measurement.class_scores import ClassScores
 from bisector.measurement.classes import ClassMeasure, affordable_equal_count, small_note
-from bisector.measurement.confusion import Pair, nearest_pairs, pairs_of_counts
+from bisector.measurement.confusion import (
+    FEW_CLASSES,
+    Pair,
+    angles_between,
+    mistakes_of_counts,
+    nearest_pairs,
+    pairs_of_counts,
+)
 from bisector.measurement.draw import EqualDraw
 from bisector.measurement.duplicates import Duplicates, find_duplicates
 from bisector.measurement.label_errors import LabelErrors, find_label_errors
@@ -32,6 +39,7 @@ from bisector.measurement.trials import prior_note, train_amounts, try_all
 from bisector.metrics.verification import Verification, verify
 from bisector.posthoc.trial import Trials
 from bisector.statistics.intrinsic_dimension import FEWEST, intrinsic_dimension
+from bisector.statistics.proportion import wilson
 
 NO_EMBEDDINGS = (
     "No embeddings: information amounts, nearest classes, intrinsic dimensions and duplicates cannot be told, nor "
@@ -59,6 +67,8 @@ class Findings:
         nearest_means: the nearest other class of each.
         tally: of predictions and losses.
         nearest: pairs of classes.
+        angles: C x C, in degrees; empty of many classes.
+        squared_distances: C x C, of the means; empty of many classes.
         label_errors: suspected.
         duplicates: found; None where they were not looked for.
         left_out: lines for what is not in the table, or not all of it.
@@ -87,6 +97,8 @@ class Findings:
     nearest_means: Nearest
     tally: Tally
     nearest: list[Pair]
+    angles: list[list[float]]
+    squared_distances: list[list[float]]
     label_errors: LabelErrors
     duplicates: Duplicates | None
     left_out: Sequence[str]
@@ -200,6 +212,8 @@ def measure(
         nearest_means=nearest,
         tally=tally,
         nearest=nearest_pairs(x, labels, table.class_names) if vectors else [],
+        angles=angles_between(x, labels, classes) if vectors and classes <= FEW_CLASSES else [],
+        squared_distances=distances_between(meter) if vectors else [],
         label_errors=find_label_errors(table, held_out),
         duplicates=find_duplicates(table) if vectors else None,
         left_out=table.left_out,
@@ -249,6 +263,17 @@ def nearest_of(meter: InformationMeter) -> Nearest:
 def no_neighbours(classes: int) -> Nearest:
     """What is said of the nearest class of each where none is known."""
     return Nearest(torch.full((classes,), math.nan, dtype=torch.float64), torch.full((classes,), -1))
+
+
+def distances_between(meter: InformationMeter) -> list[list[float]]:
+    """The squared distances between the means of all classes; none of many, or where no class has two rows."""
+    if meter.num_classes > FEW_CLASSES:
+        return []
+    try:
+        found = distances_of_means(meter.moments(), meter.num_classes, meter.dim)
+    except ArgumentError:
+        return []
+    return [[float(f"{value:.6g}") for value in row] for row in found.tolist()]
 
 
 def measurement_of(
@@ -302,6 +327,9 @@ def measurement_of(
         shrinkage=found.shrinkage,
         embeddings=found.embeddings,
         streamed=found.streamed,
+        mistakes=mistakes_of_counts(found.tally.confused(split), table.class_names),
+        angles=found.angles,
+        squared_distances=found.squared_distances,
     )
 
 
@@ -314,8 +342,13 @@ def _classes(found: Findings, split: int | None) -> list[ClassMeasure]:
     estimates = torch.full((classes,), math.nan) if found.error_estimates is None else found.error_estimates
     names, confused = found.table.class_names, found.tally.confused(split)
     nearest, mistaken = found.nearest_means.neighbour.tolist(), [0] * classes
+    most: dict[int, tuple[int, str]] = {}
     for code, rows in confused.items():
-        mistaken[code % classes] += rows
+        one, other = divmod(code, classes)
+        mistaken[other] += rows
+        if rows > most.get(one, (0, ""))[0]:
+            most[one] = rows, names[other]
+    sure = [wilson(int(hits), int(rows)) for hits, rows in zip(right, tested, strict=True)]
     columns = (
         found.counts.long().tolist(),
         tested.tolist(),
@@ -330,6 +363,10 @@ def _classes(found: Findings, split: int | None) -> list[ClassMeasure]:
         [confused.get(c * classes + j, 0) if j >= 0 else 0 for c, j in enumerate(nearest)],
         mistaken,
         found.intrinsic_dimensions.tolist(),
+        [one.low for one in sure],
+        [one.high for one in sure],
+        [most[c][1] if c in most else "" for c in range(classes)],
+        [most[c][0] if c in most else 0 for c in range(classes)],
     )
     return [ClassMeasure(name, *values) for name, *values in zip(names, *columns, strict=True)]
 

@@ -46,6 +46,9 @@ class Measurement:
         embeddings: "raw" or "unit", what amounts are measured on.
         streamed: whether the rows were read as a stream, which sees no label errors and no duplicates.
         tables: files that were written beside this record.
+        mistakes: rows of each class that were taken for another; of many the pairs with most rows.
+        angles: between the mean directions of all classes, in degrees; empty where there are more than 60.
+        squared_distances: between the means of all classes, as of `ClassMeasure`; empty where there are more.
     """
 
     file: str
@@ -74,6 +77,9 @@ class Measurement:
     embeddings: str = "unit"
     streamed: bool = False
     tables: list[str] = field(default_factory=list)
+    mistakes: dict[str, dict[str, int]] = field(default_factory=dict)
+    angles: list[list[float]] = field(default_factory=list)
+    squared_distances: list[list[float]] = field(default_factory=list)
 
     @property
     def step(self) -> Step:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,19 +14,39 @@ from bisector.measurement.score_measures import AMOUNT, EQUAL, Relationship, Sco
 from bisector.metrics.verification import Verification
 from bisector.posthoc.trial import Trials
 from bisector.report.measurement_figures import scatter_plots
+from bisector.report.measurement_lead import called, lead_lines, next_line
+from bisector.report.measurement_pairs import (
+    interval_told,
+    matrix_classes,
+    matrix_figure,
+    matrix_table,
+    mistaken_told,
+    two_classes,
+)
+from bisector.report.measurement_pictures import NO_PICTURES, Pictures
 from bisector.report.page import render
 from bisector.report.parts import Section, Tile
 from bisector.report.table import Cell, Column, Table, Values, class_table, name_width
-from bisector.report.words import count, error, number, percent, plain, shorten, significant, whole
+from bisector.report.words import (
+    count,
+    distance,
+    error,
+    number,
+    percent,
+    plain,
+    short_names,
+    shorten,
+    significant,
+    whole,
+)
 from bisector.statistics.bootstrap import FEWEST_ROWS, Estimate
 from bisector.statistics.regression import NestedRegression
 from bisector.statistics.relation import chance_limit
 
-_MOST_CLASSES = 2000  # in the table; classes.csv has all
 _MOST_ROWS = 50  # of suspects and of duplicates
 _MOST_LINES = 10  # of a terminal: of classes, and of what was left out
 _NAME = 28  # letters, in a terminal
-_LONG_NAME = 40  # letters, in a sentence
+_LETTERS = 28  # of the class that errors go to, in a table
 _HOLDS = {True: "yes", False: "no", None: "not known"}
 _TRIED = ("balanced, %", "gain, points", "accuracy, %", "gain, points")
 
@@ -58,7 +79,7 @@ def neighbour_lines(classes: Sequence[ClassMeasure]) -> list[str]:
     """A sentence for each of the hardest classes: which class is nearest, and how many of its errors go there."""
     lines = []
     for one, near in hard_with_neighbour(classes):
-        name, other = _called(one.name), _called(one.neighbour)
+        name, other = called(one.name), called(one.neighbour)
         taken, errors = one.taken_for_neighbour, count(one.errors, "error")
         share = (
             f"{taken:,} of its {errors} go{'es' * (taken == 1)}" if taken else f"none of its {errors} goes"
@@ -68,22 +89,6 @@ def neighbour_lines(classes: Sequence[ClassMeasure]) -> list[str]:
         else:
             lines.append(f"{name}: its nearest class is {other}, to which {share}.")
     return lines
-
-
-def _called(name: str) -> str:
-    """A class in a sentence; of a number alone nobody would know what it is."""
-    return f"class {name}" if name.isdigit() else shorten(name, _LONG_NAME)
-
-
-def distance(value: float) -> str:
-    """A squared distance, which may be huge where a network maps each class to nearly one point.
-
-    >>> distance(-1.25), distance(41234.5), distance(2.5e13), distance(math.nan)
-    ('−1.2', '41,234', '2.5e13', '–')
-    """
-    if abs(value) >= 1e7:
-        return f"{value:.1e}".replace("e+", "e")
-    return f"{value:,.0f}" if abs(value) >= 1000 else number(value)
 
 
 def _trial_rows(found: Trials) -> list[list[str]]:
@@ -165,16 +170,36 @@ def sentences(score: ScoreMeasure) -> list[str]:
         )
         found.append(line)
 
-    def told(value: float) -> str:
-        return number(value) if abs(value) >= 0.1 else f"{value:.2g}".replace("-", "−")
+    return found
 
+
+def _told(value: float) -> str:
+    return number(value) if abs(value) >= 0.1 else f"{value:.2g}".replace("-", "−")
+
+
+def _bias(score: ScoreMeasure) -> list[str]:
+    """The variance of a score over the classes, as in the record."""
+    found = []
     if not math.isnan(score.bias):
         unit = "percentage points squared" if score.percent else "in its own unit squared"
-        line = f"Bias, the variance of {score.name} over the classes: {told(score.bias)} ({unit})"
+        line = f"Bias, the variance of {score.name} over the classes: {_told(score.bias)} ({unit})"
         if math.isfinite(score.bias_corrected):
-            line += f"; {told(score.bias_corrected)} without what few tested rows bring by chance"
+            line += f"; {_told(score.bias_corrected)} without what few tested rows bring by chance"
         found.append(f"{line}.")
     return found
+
+
+def _spread(score: ScoreMeasure) -> list[str]:
+    """The same as a standard deviation, in the unit of the score."""
+    if math.isnan(score.bias):
+        return []
+    unit = "percentage points" if score.percent else "in its own unit"
+    line = (
+        f"Spread of {score.name} over the classes: {_told(math.sqrt(score.bias))} {unit} (standard deviation)"
+    )
+    if math.isfinite(score.bias_corrected):
+        line += f"; {_told(math.sqrt(max(0.0, score.bias_corrected)))} without what few tested rows bring by chance"
+    return [f"{line}."]
 
 
 def chance_of(adds: NestedRegression) -> str:
@@ -191,19 +216,21 @@ def chance_of(adds: NestedRegression) -> str:
 # The page
 
 
-def render_measurement(found: Measurement) -> str:
+def render_measurement(found: Measurement, pictures: Pictures = NO_PICTURES) -> str:
     """The page of a measurement; it works offline, loads nothing and runs no script but its own."""
     left_out = Table([Column("", "words")], ([line] for line in found.left_out))
     return render(
         "measurement.html",
         [
-            _next_section(found),
             _class_section(found),
             _correlation_section(found),
+            _two_section(found),
+            *_picture_sections(pictures),
             _pair_section(found),
             *_verified_sections(found),
             *_suspect_sections(found),
             Section("left-out", "Left out", when=bool(found.left_out), left_out=left_out),
+            _next_section(found),
         ],
         title=f"What the {'embeddings' if found.dimensions else 'predictions'} of {found.data or found.file} say",
         facts=[
@@ -217,6 +244,7 @@ def render_measurement(found: Measurement) -> str:
         command=found.command,
         notes=found.notes,
         tiles=_tiles(found),
+        summary=lead_lines(found),
         version=found.version,
     )
 
@@ -234,8 +262,8 @@ def _tiles(found: Measurement) -> list[Tile]:
         tiles.append(Tile("Equal error rate", eer, unit="%", note=note))
     own = accuracy_of(found.scores)
     if own is not None and own.classes >= 2 and not math.isnan(own.bias):
-        note = "variance of accuracy over the classes, points squared"
-        tiles.append(Tile("Bias", number(own.bias), note=note))
+        note = "standard deviation of the class accuracies"
+        tiles.append(Tile("Spread", number(math.sqrt(own.bias)), unit="pp", note=note))
     errors, same = found.label_errors, found.duplicates
     if errors is not None and same is not None:
         suspects = Tile("Suspected labels", f"{len(errors.suspects):,}", note=f"of {errors.judged:,} judged")
@@ -261,7 +289,8 @@ def _next_section(found: Measurement) -> Section:
     )
     on = found.trials.on if found.trials is not None else ""
     title = f"Next step: {found.step.title}"
-    return Section("next", title, step=found.step, steps=steps, trials=trials, told=told, on=on)
+    line = next_line(found)
+    return Section("next", title, line=line, step=found.step, steps=steps, trials=trials, told=told, on=on)
 
 
 def _class_section(found: Measurement) -> Section:
@@ -273,9 +302,7 @@ def _class_section(found: Measurement) -> Section:
     order = list(dict.fromkeys([*ranked, *others, *range(len(classes))]))
     hint = "Click to sort; numbers in names count as numbers."
     columns = _class_columns(found)
-    if found.tested_on and not found.dimensions:
-        columns[1] = _interval_column(found)  # in the place of the amount, which nobody knows
-    table = class_table([one.name for one in classes], order[:_MOST_CLASSES], columns, hint)
+    table = class_table([one.name for one in classes], order, columns, hint)
     return Section(
         "classes",
         "Class by class",
@@ -285,15 +312,6 @@ def _class_section(found: Measurement) -> Section:
         lines=neighbour_lines(classes),
         geometry=any(one.neighbour for one in classes),
         dimensions=any(math.isfinite(one.intrinsic_dimension) for one in classes),
-    )
-
-
-def _interval_column(found: Measurement) -> Values:
-    hint = f"In 95 of 100 cases it holds the accuracy, on {found.tested_on} (Wilson)."
-    return (
-        Column("Interval, %", "words", help=hint),
-        [interval(k.accuracy_interval) for k in found.classes],
-        str,
     )
 
 
@@ -307,18 +325,20 @@ def _class_columns(found: Measurement) -> list[Values]:
 
     def add(label: str, key: str, show: Callable[[Any], str], hint: str) -> None:
         """Add a column; what brings up a class to look at comes to the top."""
-        rising = key in ("accuracy", "count", "tested", "squared_distance")
+        rising = key in ("count", "tested", "squared_distance")
         first: Any = "ascending" if rising else "descending"
-        is_order = key == ("accuracy" if tested else "amount")
+        is_order = key == "amount" and not tested
         column = Column(label, help=hint, sorts=first, sorted=is_order)
         columns.append((column, [getattr(one, key) for one in classes], show))
 
-    # What is asked for first comes first: a narrow screen shows no more than three.
+    # What is asked for first comes first; the rest is shown on demand.
+    add("Rows", "count", whole, f"Rows that the amount is measured on: {found.measured_on}.")
     if tested:
-        add("Accuracy, %", "accuracy", percent, f"On {found.tested_on}.")
+        add("Tested", "tested", whole, "Rows that accuracy and loss are measured on.")
+        columns += _tested_columns(found)
+    few = len(columns)
     hint = f"Information amount of {found.embeddings} embeddings: the volume they fill."
     add("Amount, bits", "amount", number, hint)
-    add("Rows", "count", whole, f"Rows that the amount is measured on: {found.measured_on}.")
     if known("error_bound", 0):
         hint = "A bound: the amount is off by no more. Classes held as a sketch have one; 0 is exact."
         add("Error at most, bits", "error_bound", error, hint)
@@ -344,14 +364,32 @@ def _class_columns(found: Measurement) -> list[Values]:
         add("Intrinsic dimension", "intrinsic_dimension", number, hint)
     if known("loss"):
         add("Mean loss", "loss", partial(number, decimals=2), "Cross-entropy of the scores, in nats.")
-    if tested:
-        add("Tested", "tested", whole, "Rows that accuracy and loss are measured on.")
     for score in found.scores:
         if score.brought:
             label, hint = score.name + ", %" * score.percent, f"From {score.source}."
             show = percent if score.percent else partial(number, decimals=3)
             columns.append((Column(label, help=hint, sorts="ascending"), score.values, show))
-    return columns
+    first = few if tested else few + 1
+    return [
+        (replace(column, extra=k >= first), values, show) for k, (column, values, show) in enumerate(columns)
+    ]
+
+
+def _tested_columns(found: Measurement) -> list[Values]:
+    """How many of the tested rows of each class are right, with the interval, and where the errors go."""
+    hint = f"On {found.tested_on}; in small print where it lies with 95 % confidence (Wilson)."
+    accuracies = [Cell(percent(one.accuracy), one.accuracy, interval_told(one)) for one in found.classes]
+    names = [one.name for one in found.classes]
+    short = dict(zip(names, short_names(names, _LETTERS), strict=True))
+    mistaken = [
+        Cell(mistaken_told(one, short.get(one.mistaken_for, "")), one.mistaken_for, title=one.mistaken_for)
+        for one in found.classes
+    ]
+    errors = Column("Errors go to", "words", help="Most of them.", sorts="ascending", width=5)
+    return [
+        (Column("Accuracy, %", help=hint, sorts="ascending", sorted=True), accuracies, str),
+        (errors, mistaken, str),
+    ]
 
 
 def _largest(classes: Sequence[ClassMeasure]) -> list[ClassMeasure]:
@@ -378,7 +416,7 @@ def _correlation_section(found: Measurement) -> Section:
             "title": title[:1].upper() + title[1:],
             "figures": [figure for figure in figures if figure.key.startswith(f"score-{k}-")],
             "table": Table(columns, rows, f"Correlations with {score.name}") if rows else None,
-            "sentences": sentences(score),
+            "sentences": [*sentences(score), *_spread(score)],
         }
         scores.append(shown)
     return Section(
@@ -418,6 +456,7 @@ def _pair_section(found: Measurement) -> Section:
 
     headings = ("A taken for B", "B taken for A", "Mean share, %", "95% interval, %")
     degrees = [[number(pair.degrees)] for pair in found.nearest]
+    matrix = matrix_figure(found)
     return Section(
         "pairs",
         "Pairs of classes",
@@ -430,7 +469,23 @@ def _pair_section(found: Measurement) -> Section:
         ),
         nearest=table(found.nearest, ["Degrees"], degrees, "Nearest classes"),
         untested=not all(pair.both_tested for pair in found.confused),
+        figures=[] if matrix is None else [matrix],
+        matrix=None if matrix is None else matrix_table(found),
+        chosen=len(matrix_classes(found)),
+        classes=len(found.classes),
     )
+
+
+def _two_section(found: Measurement) -> Section:
+    few = bool(found.angles)
+    return Section(
+        "two", "Any two classes", when=len(found.classes) > 1, data=two_classes(found), few=few, found=found
+    )
+
+
+def _picture_sections(pictures: Pictures) -> list[Section]:
+    there = bool(pictures.albums or pictures.told)
+    return [Section("pictures", "Pictures", when=there, albums=pictures.albums, told=pictures.told)]
 
 
 def _verified_sections(found: Measurement) -> list[Section]:
@@ -467,7 +522,7 @@ def _suspect_sections(found: Measurement) -> list[Section]:
             [s.name, s.label, s.suggested, *[s.split] * bool(found.splits), significant(s.confidence)]
             for s in errors.suspects[:_MOST_ROWS]
         )
-        table = Table(columns, rows, "Suspected label errors")
+        table = Table(columns, rows, "Suspected label errors", boxed=True)
         sections.append(Section("labels", "Suspected label errors", errors=errors, suspects=table))
     if same is not None:
         names = ["Classes", *["Splits"] * bool(found.splits)]
@@ -555,7 +610,7 @@ def _score_text(found: Measurement, score: ScoreMeasure) -> str:
         rows.append([name, *estimates, one.given, f"{relation.rows:,}"])
     if rows:
         lines.append(_table(["With", "Pearson", "Spearman", "partial", "held fixed", "classes"], rows))
-    return "\n".join([*lines, *map(plain, sentences(score))])
+    return "\n".join([*lines, *map(plain, [*sentences(score), *_bias(score)])])
 
 
 def _trials_text(found: Measurement) -> str:

@@ -10,6 +10,7 @@ from bisector.report.words import plot_text, shorten
 
 _NAMED = 6  # classes with names beside their points: the hardest, or those with the largest amounts
 _MOST_POINTS = 200  # with names: of more, names would cover points, and each tells its own when pointed at
+_MOST_DRAWN = 1000  # points: of more, a browser takes seconds
 _LONGEST = 12  # letters of a label
 _JOINED = 3  # names in one label
 _LETTER, _LINE = 0.018, 0.06  # width and height of a letter, of the axes
@@ -43,19 +44,25 @@ def _scatter(
 ) -> Figure:
     """A point for each class that has both; the names of the lowest are written, or of the highest."""
     points = [point for point in points if math.isfinite(point[1]) and math.isfinite(point[2])]
+    known = len(points)
+    if known > _MOST_DRAWN:  # evenly over their order, so that the shape of the cloud stays
+        points = sorted(points, key=lambda point: point[2])[:: math.ceil(known / _MOST_DRAWN)]
     classes, x, y = [one for one, _, _ in points], [x for _, x, _ in points], [y for _, _, y in points]
     log = across == "Rows" and bool(x) and max(x) >= 10 * min(x)  # else such an axis has nothing to show
     named = sorted(range(len(points)), key=lambda k: y[k], reverse=not worst)
     named = named[: _NAMED if len(points) <= _MOST_POINTS else 0]
     labels = _labels(named, [math.log(v) for v in x] if log else x, y, [one.name for one in classes])
+    texts: dict[str, Json] = {  # none of many points: each would be laid out, empty or not
+        "text": [labels.get(k, "") for k in range(len(points))],
+        "textposition": "top center",
+        "textfont": {"size": 10, "color": FAINT},
+        "cliponaxis": False,
+    }
     trace = scatter(
-        "markers+text",
+        "markers+text" if labels else "markers",
         x,
         y,
-        text=[labels.get(k, "") for k in range(len(points))],
-        textposition="top center",
-        textfont={"size": 10, "color": FAINT},
-        cliponaxis=False,
+        **(texts if labels else {}),
         customdata=[_hover(one, value, up) for one, value in zip(classes, y, strict=True)],
         hovertemplate="%{customdata}<extra></extra>",
         marker={
@@ -67,6 +74,7 @@ def _scatter(
     return Figure(
         key,
         title=title,
+        note=f"{len(points):,} of {known:,} classes, evenly drawn" if len(points) < known else "",
         description=f"A point for each class: {across} across, {up} up.",
         data=[trace],
         layout={

@@ -10,6 +10,7 @@ from bisector.files import place_of, read_json, reading, write_whole
 from bisector.measurement.classes import ClassMeasure
 from bisector.measurement.measurement import Measurement
 from bisector.report.measurement import render_measurement
+from bisector.report.measurement_pictures import NO_PICTURES, Pictures
 from bisector.report.table import write_records
 
 Records: TypeAlias = tuple[list[str], Iterable[Sequence[object]]]
@@ -44,7 +45,9 @@ def require_no_input(folder: Path, inputs: Iterable[str | Path], *, format: str 
             )
 
 
-def write_measurement(measurement: Measurement, folder: Path, *, format: str = "csv") -> list[Path]:
+def write_measurement(
+    measurement: Measurement, folder: Path, *, format: str = "csv", pictures: Pictures = NO_PICTURES
+) -> list[Path]:
     """Write measure.html, measure.json and tables into a folder.
 
     The tables are classes.csv, the same as Parquet or JSON where that is asked for, score_correlations.csv where
@@ -56,6 +59,7 @@ def write_measurement(measurement: Measurement, folder: Path, *, format: str = "
         measurement: to write.
         folder: made if it is not there.
         format: csv, or in what format the table of classes is written too: parquet, json.
+        pictures: of examples, for the page.
 
     Returns:
         The paths.
@@ -78,7 +82,7 @@ def write_measurement(measurement: Measurement, folder: Path, *, format: str = "
     for name, (headings, lines) in tables.items():
         write_records(folder / name, headings, lines)
     replace(measurement, tables=names).write(folder / _RECORD)
-    write_whole(folder / _PAGE, render_measurement(measurement))
+    write_whole(folder / _PAGE, render_measurement(measurement, pictures))
     return [folder / name for name in (_PAGE, _RECORD, *names)]
 
 

@@ -33,6 +33,7 @@ def render(
     title: str,
     facts: Sequence[str],
     tiles: Sequence[Tile],
+    summary: Sequence[str] = (),
     command: str = "",
     notes: Sequence[str] = (),
     version: str = __version__,
@@ -45,12 +46,15 @@ def render(
         title: of the page.
         facts: what the page is about, in a line below the title.
         tiles: the key numbers.
+        summary: what a reader should know who reads no further, a line each.
         command: what was typed, where there is something to repeat.
         notes: for people, a line each.
         version: of bisector, for the foot of the page.
     """
-    page_script = files("bisector.report").joinpath("templates", "page.js").read_text(encoding="utf-8")
-    scripts = [Markup(get_plotlyjs()), Markup(page_script)]
+    folder = files("bisector.report").joinpath("templates")
+    own = [folder.joinpath(name) for name in ("page.js", template.replace(".html", ".js"))]
+    texts = [script.read_text(encoding="utf-8") for script in own if script.is_file()]
+    scripts = [Markup(get_plotlyjs()), *map(Markup, texts)]
     sections = [section for section in sections if section.when]
     figures = [figure for section in sections for figure in section.content.get("figures", ())]
     return (
@@ -60,6 +64,7 @@ def render(
             title=title,
             facts=facts,
             tiles=tiles,
+            summary=summary,
             command=command,
             notes=notes,
             sections=sections,
@@ -85,7 +90,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    found.filters.update(count=count, number=number, percent=percent)
+    found.filters.update(count=count, number=number, percent=percent, json=_embedded)
     found.globals.update(zip=zip)
     return found
 
@@ -95,7 +100,12 @@ def _figures_json(figures: Sequence[Figure]) -> Markup:
         "theme": THEME,
         "figures": [{"key": f.key, "data": f.data, "layout": f.layout} for f in figures],
     }
-    text = json.dumps(_without_nan(content), allow_nan=False, separators=(",", ":"))
+    return _embedded(content)
+
+
+def _embedded(content: Json) -> Markup:
+    """Data for the page's scripts, within a script element of their own."""
+    text = json.dumps(_without_nan(content), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     # No tag and no comment can begin inside the script element.
     return Markup(text.replace("<", "\\u003c"))
 

@@ -9,10 +9,11 @@ Trace: TypeAlias = Mapping[str, Json]
 
 # Style properties of the page: its script puts in the colours that they have in the light or in the dark. No
 # name of a class can be taken for one, because `plot_text` leaves no "<" in it.
-INK, FAINT, LINE, PANEL, ACCENT, WARM = (
+INK, FAINT, LINE, PAPER, PANEL, ACCENT, WARM = (
     "<--ink>",
     "<--faint>",
     "<--line>",
+    "<--paper>",
     "<--panel>",
     "<--accent>",
     "<--warmhigh>",

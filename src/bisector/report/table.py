@@ -11,10 +11,15 @@ from typing import Any, Literal, NamedTuple
 
 from bisector.errors import missing_extra
 from bisector.files import write_rows, write_whole
-from bisector.report.words import plain, shorten
+from bisector.report.words import plain, short_names, shorten
 
 _NAME_WIDTH = 32  # letters of the names in a text that has a limited width
 _LONG = 30  # rows from which a table may scroll in a box of its own
+_FIRST = (
+    100  # rows that are elements of the page at once; the page's script makes the others when they are wanted
+)
+_FEW = 10  # rows among which nobody needs to search
+_NAME = 48  # letters of a name in a table
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Column:
     sorted: bool = False  # the rows come in that order
     width: float | None = None  # rem: what a column of words has at least
     stacked: bool = False  # the small print of its cells stands below
+    extra: bool = False  # shown where a reader asks for more columns
 
     @property
     def arrow(self) -> str:
@@ -44,12 +50,21 @@ class Cell(NamedTuple):
     value: float | str = ""  # sorted by; NaN is not known
     spread: str = ""  # in small print behind the text: a deviation, or an interval
     best: bool = False  # of its column
+    title: str = ""  # shown where it is pointed at: the whole of what was shortened
 
     @property
     def sort_key(self) -> str:
         """The value as an attribute of the page; empty where it is not known."""
         known = isinstance(self.value, str) or math.isfinite(self.value)
         return f"{self.value}" if known else ""
+
+    @property
+    def data(self) -> "str | list[str]":
+        """What the page's script makes the cell of: text, what it is sorted by, small print and title."""
+        parts = [self.text, self.sort_key, self.spread, self.title]
+        while not parts[-1] and len(parts) > 1:
+            parts.pop()
+        return self.text if parts == [self.text, self.text] else parts
 
 
 class Table:
@@ -71,16 +86,30 @@ class Table:
         label: str = "",  # for who does not see it; the first heading where there is none
         *,
         boxed: bool = False,  # whether it scrolls in a box of its own where it is long
+        searched: bool = False,  # whether rows can be found by name where they are not few
     ) -> None:
         self.columns = [column if isinstance(column, Column) else Column(column) for column in columns]
         self.rows = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows]
         self.label = label or self.columns[0].label or "Table"
         self.boxed = boxed and len(self.rows) > _LONG
+        self.searched = searched and len(self.rows) > _FEW
+        self.extra = any(column.extra for column in self.columns)
 
     @property
     def headed(self) -> bool:
         """Whether any column has a heading."""
         return any(column.label for column in self.columns)
+
+    @property
+    def first(self) -> list[list[Cell]]:
+        """The rows that are in the page from the beginning, and on paper."""
+        return self.rows[:_FIRST] if self.boxed and self.searched else self.rows
+
+    @property
+    def data(self) -> "list[list[str | list[str]]]":
+        """All rows as data, where the first ones are not all."""
+        shown = len(self.first) == len(self.rows)
+        return [] if shown else [[cell.data for cell in row] for row in self.rows]
 
     def without_dashes(self) -> "Table":
         """The same table without the columns in which every cell is a dash."""
@@ -150,7 +179,7 @@ def name_width(names: Iterable[str]) -> float:
 
 
 Values = tuple[Column, Sequence[Any], Callable[[Any], str]]
-"""A column, its value for every class, and how one is written."""
+"""A column, its value for every class (or its cell), and how a value is written."""
 
 
 def class_table(
@@ -160,13 +189,21 @@ def class_table(
     help: str = "",  # for the column of names
     label: str = "Classes",  # a second such table on a page needs its own
 ) -> Table:
-    """Return a table with a row for each class, sortable by every column."""
-    name = Column("Class", "name", help=help, sorts="ascending", width=name_width(names[c] for c in order))
+    """Return a table with a row for each class, sortable by every column and searched by name."""
+    short = short_names(names, _NAME)
+    name = Column("Class", "name", help=help, sorts="ascending", width=name_width(short[c] for c in order))
+
+    def cell(value: Any, show: Callable[[Any], str]) -> Cell:
+        return value if isinstance(value, Cell) else Cell(show(value), value)
+
     rows = (
-        [Cell(names[c], names[c]), *(Cell(show(values[c]), values[c]) for _, values, show in columns)]
+        [
+            Cell(short[c], names[c], title=names[c] if short[c] != names[c] else ""),
+            *(cell(values[c], show) for _, values, show in columns),
+        ]
         for c in order
     )
-    return Table([name, *(column for column, _, _ in columns)], rows, label, boxed=True)
+    return Table([name, *(column for column, _, _ in columns)], rows, label, boxed=True, searched=True)
 
 
 def write_records(

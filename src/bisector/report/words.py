@@ -2,6 +2,9 @@
 
 import html
 import math
+import re
+from collections.abc import Sequence
+from itertools import pairwise
 
 from bisector.errors import require
 from bisector.heads import HEADS, LogitAdjusted
@@ -45,6 +48,17 @@ def significant(value: float) -> str:
         digits, _, power = f"{value:.1e}".partition("e")
         return f"{digits}e{int(power)}"
     return f"{value:#.2g}" if value < 0.995 else number(value, 2)
+
+
+def distance(value: float) -> str:
+    """A squared distance, which may be huge where a network maps each class to nearly one point.
+
+    >>> distance(-1.25), distance(41234.5), distance(2.5e13), distance(math.nan)
+    ('−1.2', '41,234', '2.5e13', '–')
+    """
+    if abs(value) >= 1e7:
+        return f"{value:.1e}".replace("e+", "e")
+    return f"{value:,.0f}" if abs(value) >= 1000 else number(value)
 
 
 def error(value: float) -> str:
@@ -143,6 +157,49 @@ def shorten(text: str, limit: int) -> str:
     end = line[line.rfind(WITH) :] if WITH in line else ""
     end = end if len(end) <= limit // 2 else ""
     return f"{line[: limit - 1 - len(end)].rstrip()}…{end}"
+
+
+def short_names(names: Sequence[str], limit: int) -> list[str]:
+    """Names of at most `limit` letters that are told apart: a beginning that all share goes first.
+
+    Where no name is longer they stay as they are. A long name keeps the letters from which on it differs from all
+    others.
+
+    >>> short_names(["photos/of birds/owl", "photos/of birds/wren"], 12)
+    ['…owl', '…wren']
+    >>> short_names(["the wren of the north", "the wren of the south", "owl"], 12)
+    ['…the north', '…the south', 'owl']
+    """
+    if max(map(len, names), default=0) <= limit:
+        return list(names)
+    lines = [" ".join(name.split()) for name in names]
+    if len(lines) > 1:
+        shared = len(re.sub(r"[^/\\ _.:-]*$", "", min(lines)[: _alike(min(lines), max(lines))]))
+        if shared > 1 and all(len(line) > shared for line in lines):
+            lines = [f"…{line[shared:]}" for line in lines]
+    order, differs = sorted(range(len(lines)), key=lines.__getitem__), [0] * len(lines)
+    for one, other in pairwise(order):
+        shared = _alike(lines[one], lines[other])
+        differs[one], differs[other] = max(differs[one], shared), max(differs[other], shared)
+    return [_window(line, limit, place) for line, place in zip(lines, differs, strict=True)]
+
+
+def _window(line: str, limit: int, place: int) -> str:
+    """A line cut to `limit` letters, of which one is the letter at a place."""
+    if len(line) <= limit or place < limit - 1:
+        return shorten(line, limit)
+    start = min(place - limit // 3, len(line) - limit + 1)
+    part = line[start:]
+    word = part.find(" ") + 1
+    part = part[word:] if start + word <= place else part
+    return f"…{shorten(part, limit - 1)}"
+
+
+def _alike(one: str, other: str) -> int:
+    """How many letters two texts begin with alike."""
+    return next(
+        (k for k, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )
 
 
 def plain(text: str) -> str:

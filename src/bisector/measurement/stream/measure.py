@@ -13,12 +13,13 @@ from bisector.data.tables.columns import SPLITS
 from bisector.errors import missing_extra, require, require_choice
 from bisector.measurement.class_scores import ClassScores
 from bisector.measurement.classes import choose_equal_count
-from bisector.measurement.confusion import nearest_pairs
+from bisector.measurement.confusion import FEW_CLASSES, angles_between, nearest_pairs
 from bisector.measurement.draw import EqualDraw
 from bisector.measurement.duplicates import Duplicates, duplicates_of
 from bisector.measurement.label_errors import Judge, LabelErrors, among, label_errors_of
 from bisector.measurement.measure import (
     Findings,
+    distances_between,
     equal_amounts,
     intrinsic_dimensions,
     measurement_of,
@@ -157,6 +158,8 @@ def _findings(stored: "StoredEmbeddings", found: Partial, options: Options, tell
         nearest_means=nearest_of(found.meter),
         tally=found.tally,
         nearest=nearest_pairs(means[known].float(), known, stored.class_names),
+        angles=angles_between(means[known].float(), known, classes) if classes <= FEW_CLASSES else [],
+        squared_distances=distances_between(found.meter),
         label_errors=label_errors,
         duplicates=duplicates,
         left_out=stored.left_out_lines(found.left_out),
