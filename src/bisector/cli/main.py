@@ -33,15 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: what follows ``bisector``; those of the process if None.
     """
-    parser = Parser(
-        prog="bisector",
-        description="Margin-based classification that is fair to every class.",
-    )
-    parser.add_argument("--version", action="version", version=f"bisector {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
-    for name, command in COMMANDS.items():
-        summary = (command.__doc__ or "").partition("\n")[0]
-        command.add_arguments(commands.add_parser(name, help=summary, description=summary))
+    parser = command_parser()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["train"]:  # jsonargparse reads its words, with the Trainer's options among them
         parsed = argparse.Namespace(command="train", words=words[1:])
@@ -62,6 +54,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lambda: COMMANDS[parsed.command].run(parsed, command=typed),
         interrupted=f"interrupted{again}",
     )
+
+
+def command_parser() -> Parser:
+    """Return the parser of all commands but `train`, whose words are read by `bisector.cli.train.parse`."""
+    parser = Parser(
+        prog="bisector",
+        description="Margin-based classification that is fair to every class.",
+    )
+    parser.add_argument("--version", action="version", version=f"bisector {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    for name, command in COMMANDS.items():
+        summary = (command.__doc__ or "").partition("\n")[0]
+        command.add_arguments(commands.add_parser(name, help=summary, description=summary))
+    return parser
 
 
 def _configured(parser: argparse.ArgumentParser, words: list[str]) -> list[str]:

@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, command: str) -> None:
     """Train, print what came out, write result.json."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    parsed = _parse(arguments.words)
+    parsed = parse(arguments.words)
     require(bool(parsed.out), "--out", "''", "a folder, which is made")
     out = Path(parsed.out)
     require_folder(out)
@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
         say(f"The page with the ROC: {write_verification([done], task.data, command, out)}")
 
 
-def _parse(words: Sequence[str]) -> Any:
+def parse(words: Sequence[str]) -> Any:
     """Return what the words and the file say.
 
     Lightning, which takes seconds to import, is asked for its Trainer's options only where one is given.
