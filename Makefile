@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 # classes score nothing at all. Here the test part shows the same designs, in other pictures.
 SCENES := examples/scenes/scenes.py:size=128:held_out=no
 
-.PHONY: demo detect-demo check test thorough install lint pictures clean
+.PHONY: demo detect-demo check test thorough install lint docs pictures clean
 .DEFAULT_GOAL := install
 
 install: $(READY)  ## set up .venv with everything that the demo and the tests need
@@ -42,8 +42,12 @@ test: lint  ## linters, types, doctests and all tests
 thorough: $(READY)  ## the property tests alone, with a thousand new examples each
 	OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1 $(BIN)/pytest --quiet --numprocesses 2 -m hypothesis --hypothesis-profile=thorough
 
-pictures: $(READY)  ## the documentation's pictures, from the page of the last demo; needs Chromium
+docs: $(READY)  ## the documentation as a site, in site/; `make test` builds it too
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+pictures: $(READY)  ## the documentation's pictures: the circles, and the page of the last demo; needs Chromium
+	$(BIN)/python examples/circle.py
 	$(BIN)/python docs/pictures.py
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist site

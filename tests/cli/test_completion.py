@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bisector.cli.completion import SHELLS
-from bisector.cli.main import main, whole_parser
+from bisector.cli.main import command_parser, main
 from bisector.heads import HEAD_NAMES
 
 BASH = shutil.which("bash")
@@ -81,7 +81,7 @@ def test_every_option_of_every_command_is_in_every_script(scripts: dict[str, Pat
                 found |= {flag for flag in action.option_strings if flag.startswith("--")}
         return found
 
-    wanted = options(whole_parser()) | {"--precision", "--help-trainer"}  # the latter two of train
+    wanted = options(command_parser()) | {"--precision", "--help-trainer"}  # the latter two of train
     for shell, script in scripts.items():
         text = script.read_text()
         form = "-l {} " if shell == "fish" else "{}"

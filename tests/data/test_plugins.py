@@ -3,7 +3,6 @@
 import json
 import os
 import pickle
-import re
 import sys
 from multiprocessing import get_context
 from pathlib import Path
@@ -176,14 +175,3 @@ def test_a_folder_whose_name_ends_in_py_is_a_folder(tmp_path: Path, paint) -> No
     for row in range(8):
         paint(tmp_path / "photos.py" / "ab"[row % 2] / f"{row}.png", colour=(20 * row, 0, 0))
     assert load(tmp_path / "photos.py").class_names == ("a", "b")
-
-
-def test_the_example_of_the_documentation(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
-    block = re.search(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    assert block is not None
-    (tmp_path / "pages.py").write_text(block[1])
-    data = load(f"{tmp_path / 'pages.py'}:rows=300", imbalance=10, image_size=20)
-    assert data.class_names == ("title", "text", "index")
-    assert data.shape == (1, 20, 20)
-    assert sorted(data.train_counts.tolist()) == [7, 23, 72]

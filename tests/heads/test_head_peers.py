@@ -69,3 +69,22 @@ def test_arcface_goes_on_falling_where_peers_turn_or_jump() -> None:
     assert [round(v, 3) for v in jump.tolist()] == [-1.0, -1.117]
     steady = ArcFace(D, C).margin().target(edge, torch.zeros(2, dtype=torch.long))
     torch.testing.assert_close(steady, torch.full((2,), -1.0, dtype=torch.float64), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("margins", [(1.0, 0.5, 0.0), (1.0, 0.0, 0.4), (1.0, 0.3, 0.2)])
+def test_the_weights_and_margins_of_insightface_give_the_same_loss(
+    margins: tuple[float, float, float],
+) -> None:
+    """Its layer holds (C, D); its true class has the logit s (cos(m1 theta + m2) - m3), Deng et al. 2019, eq. 4."""
+    embeddings, weight, labels = data()
+    ranks = [part.clone() for part in weight.tensor_split(4)]
+    assert [len(part) for part in ranks] == [3, 2, 2, 2]  # C // R, and one more for the first C % R
+    m1, m2, m3 = margins
+    head = CombinedMargin(D, C, m1=m1, m2=m2, m3=m3, scale=64).double()
+    head.load_state_dict({"weight": torch.cat(ranks)})
+    logits = F.linear(F.normalize(embeddings), F.normalize(weight)).clamp(-1, 1)
+    rows = torch.arange(B)
+    logits[rows, labels] = (m1 * logits[rows, labels].acos() + m2).cos() - m3
+    torch.testing.assert_close(
+        head(embeddings, labels), F.cross_entropy(64 * logits, labels), rtol=1e-10, atol=1e-10
+    )

@@ -3,8 +3,6 @@
 import csv
 import json
 import os
-import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -378,25 +376,6 @@ def test_what_the_card_says_to_type_runs(trained: Path, format: str, tmp_path: P
     assert done.returncode == 0, done.stderr
     if format != "safetensors":
         assert eval(done.stdout)[0] in "0123456789"
-
-
-def test_what_the_page_says_runs(
-    colours: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("runs").mkdir()
-    colours[0].rename("runs/photos")
-    Path("inbox").mkdir()
-    for name in "ab":
-        Image.new("RGB", (20, 30), (200, 210, 190)).save(f"inbox/{name}.png")
-    page = (Path(__file__).parents[2] / "docs" / "use.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    names: dict[str, Any] = {}
-    exec(block, names)
-    assert names["model"].class_names == ("owl", "wren")
-    (console,) = re.findall(r"```console\n(.*?)```", page, flags=re.DOTALL)
-    for line in console.splitlines()[1:]:
-        assert main(shlex.split(line.removeprefix("$ bisector "), comments=True)) == 0
 
 
 def test_a_readme_of_somebody_else_stays(

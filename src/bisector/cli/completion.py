@@ -41,9 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, command: str) -> None:
     """Print the script."""
-    from bisector.cli.main import whole_parser
+    from bisector.cli.main import command_parser
 
-    parser = whole_parser()
+    parser = command_parser()
     with suppress(MissingExtraError):  # without jsonargparse nobody trains
         _commands(parser)["train"] = train.own_parser()
     print(script(parser, arguments.shell))

@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: what follows ``bisector``; those of the process if None.
     """
-    parser = whole_parser()
+    parser = command_parser()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["train"]:  # jsonargparse reads its words, with the Trainer's options among them
         parsed = argparse.Namespace(command="train", words=words[1:])
@@ -76,8 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
 
 
-def whole_parser() -> Parser:
-    """Return the parser of all commands; `train` reads its own words."""
+def command_parser() -> Parser:
+    """Return the parser of all commands but `train`, whose words are read by `bisector.cli.train.parse`."""
     parser = Parser(
         prog="bisector",
         description="Margin-based classification that is fair to every class.",

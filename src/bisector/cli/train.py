@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, command: str) -> None:
     """Train, print what came out, write result.json."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    parsed = _parse(arguments.words)
+    parsed = parse(arguments.words)
     answered(partial(_train, parsed, command), as_json=parsed.json)
 
 
@@ -134,7 +134,7 @@ def _page(found: "Comparison", path: Path) -> str:
     return f"The page: {path}"
 
 
-def _parse(words: Sequence[str]) -> Any:
+def parse(words: Sequence[str]) -> Any:
     """Return what the words and the file say.
 
     Lightning, which takes seconds to import, is asked for its Trainer's options only where one is given.
