@@ -114,3 +114,17 @@ def test_a_backbone_is_saved_with_its_normalisation(tmp_path: Path) -> None:
     other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
     images = torch.rand(2, 3, 8, 8)
     assert torch.equal(backbone.eval()(images), other.eval()(images))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (20, 30), (30, 20), (4, 4), (28, 36), (13, 13)])
+def test_any_size_is_pooled_as_pytorch_does_and_goes_into_onnx(size: tuple[int, int], tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    network = build_backbone("small-conv", (3, *size), None).eval()
+    images = torch.rand(4, 3, *size)
+    stages = network.network[:-2]
+    expected = nn.functional.adaptive_avg_pool2d(stages(network.normalize(images)), 2).flatten(1)
+    torch.testing.assert_close(network(images), expected)
+    path = tmp_path / "network.onnx"
+    torch.onnx.export(network, (images,), path, dynamo=False, input_names=["x"])
+    (found,) = runtime.InferenceSession(path).run(None, {"x": images.numpy()})
+    torch.testing.assert_close(torch.from_numpy(found), network(images), atol=1e-5, rtol=1e-4)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
 from bisector.errors import ArgumentError, parsed_options, reason_of, require, require_choice, require_integer
 from bisector.networks.cifar_resnet import CifarResNet
@@ -166,13 +167,26 @@ def _features(normalize: nn.Module, network: nn.Module, spec: str, shape: Shape)
     return features.shape[1]
 
 
+class _Quarters(nn.Module):
+    """The means of the four quarters of each map, as `nn.AdaptiveAvgPool2d(2)`, which ONNX lacks for odd sizes."""
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, 2, 2)
+        height, width = x.shape[-2:]
+        if height % 2 == 0 and width % 2 == 0:
+            return adaptive_avg_pool2d(x, 2)
+        rows = x[..., : (height + 1) // 2, :].mean(-2), x[..., height // 2 :, :].mean(-2)
+        halves = torch.stack(rows, -2)  # (B, C, 2, W)
+        columns = halves[..., : (width + 1) // 2].mean(-1), halves[..., width // 2 :].mean(-1)
+        return torch.stack(columns, -1)
+
+
 def _small_conv(shape: Shape, width: int = 32) -> _Parts:
     def stage(before: int, after: int) -> nn.Sequential:
         convolution = nn.Conv2d(before, after, 3, padding=1, bias=False)
         return nn.Sequential(convolution, nn.BatchNorm2d(after), nn.ReLU(inplace=True), nn.MaxPool2d(2))
 
     stages = stage(shape[0], width), stage(width, 2 * width)
-    return nn.Identity(), nn.Sequential(*stages, nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    return nn.Identity(), nn.Sequential(*stages, _Quarters(), nn.Flatten())
 
 
 def _cifar_resnet(depth: int) -> Callable[[Shape], _Parts]:
