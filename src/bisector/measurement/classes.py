@@ -1,7 +1,7 @@
 """How every class fares: its count, its information amount, its accuracy, its loss."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -156,6 +156,24 @@ class ClassMeasure:
     def accuracy_interval(self) -> Estimate:
         """Accuracy with its 95% interval over the tested rows."""
         return Estimate(self.accuracy, self.accuracy_low, self.accuracy_high)
+
+
+def most_mistaken(confused: Mapping[int, int], class_names: Sequence[str]) -> dict[int, tuple[int, str]]:
+    """The class that most of the errors of each class go to: how many, and its name.
+
+    Args:
+        confused: rows of class i that were predicted to be j, under i * C + j.
+        class_names: of the C classes.
+
+    >>> most_mistaken({1: 2, 2: 5, 3: 1}, ("a", "b", "c"))
+    {0: (5, 'c'), 1: (1, 'a')}
+    """
+    most: dict[int, tuple[int, str]] = {}
+    for code, rows in confused.items():
+        one, other = divmod(code, len(class_names))
+        if rows > most.get(one, (0, ""))[0]:
+            most[one] = rows, class_names[other]
+    return most
 
 
 def hardest(classes: Sequence[ClassMeasure]) -> list[ClassMeasure]:

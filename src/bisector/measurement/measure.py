@@ -19,7 +19,12 @@ from bisector.information.geometry import Nearest, distances_of_means, nearest_m
 from bisector.information.meter import InformationMeter
 from bisector.information.rows import on_scale, places_by_class
 from bisector.measurement.class_scores import ClassScores
-from bisector.measurement.classes import ClassMeasure, affordable_equal_count, small_note
+from bisector.measurement.classes import (
+    ClassMeasure,
+    affordable_equal_count,
+    most_mistaken,
+    small_note,
+)
 from bisector.measurement.confusion import (
     FEW_CLASSES,
     Pair,
@@ -342,12 +347,9 @@ def _classes(found: Findings, split: int | None) -> list[ClassMeasure]:
     estimates = torch.full((classes,), math.nan) if found.error_estimates is None else found.error_estimates
     names, confused = found.table.class_names, found.tally.confused(split)
     nearest, mistaken = found.nearest_means.neighbour.tolist(), [0] * classes
-    most: dict[int, tuple[int, str]] = {}
     for code, rows in confused.items():
-        one, other = divmod(code, classes)
-        mistaken[other] += rows
-        if rows > most.get(one, (0, ""))[0]:
-            most[one] = rows, names[other]
+        mistaken[code % classes] += rows
+    most = most_mistaken(confused, names)
     sure = [wilson(int(hits), int(rows)) for hits, rows in zip(right, tested, strict=True)]
     columns = (
         found.counts.long().tolist(),

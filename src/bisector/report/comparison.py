@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bisector.errors import require
 from bisector.files import write_whole
+from bisector.measurement.classes import hardest
 from bisector.metrics.summary import FIRST_METRICS, METRICS
 from bisector.report import comparison_figures as figures
 from bisector.report.amounts import amount_accuracy, amount_answer, amount_history, size_notes
@@ -30,10 +31,17 @@ from bisector.report.summary import (
     summary_table,
     tiles,
 )
-from bisector.report.table import write_records
-from bisector.report.verdict import verdict
+from bisector.report.table import Column, Values, class_table, write_records
+from bisector.report.tested_classes import (
+    classes_of_training,
+    matrix_classes,
+    matrix_figure,
+    matrix_table,
+    tested_columns,
+)
+from bisector.report.verdict import Verdict, verdict
 from bisector.report.verification import format_verification, verifications, write_verification
-from bisector.report.words import count, head_label
+from bisector.report.words import count, head_label, number, percent, whole
 from bisector.training.results import Comparison
 
 _INFOS = {info.key: info for info in METRICS}
@@ -91,11 +99,12 @@ def write_csv(comparison: Comparison, path: Path) -> None:
 def render_page(comparison: Comparison) -> str:
     """The report as one HTML page that works offline and from `file://`."""
     rows, counts, data = summary_rows(comparison), comparison.train_counts, comparison.data
+    said, alone = verdict(comparison), _alone(comparison)
     heads = len(rows) - len(comparison.decided_heads)
     long_tailed = f"{data} made long-tailed, imbalance {comparison.imbalance:g}"
     return render(
         "comparison.html",
-        _sections(comparison),
+        [*(_class_sections(comparison) if alone else []), *_sections(comparison), _next_section(said)],
         title=f"{'1 head' if heads == 1 else f'{heads} heads compared'} on {data}",
         facts=[
             long_tailed if comparison.imbalance > 1 else data,
@@ -103,16 +112,63 @@ def render_page(comparison: Comparison) -> str:
             f"{sum(comparison.test_counts)} test instances",
             count(len({run.seed for run in comparison.runs}), "seed"),
         ],
+        summary=[said.found],
         command=comparison.command,
         tiles=tiles(rows, {_INFOS[key]: title for key, title in _TILES.items()}),
         version=comparison.version,
     )
 
 
+def _alone(comparison: Comparison) -> bool:
+    """Whether there is one training: then its classes are what a reader looks for."""
+    return len(comparison.runs) - len(comparison.decided_heads) == 1 and bool(comparison.runs[0].confusion)
+
+
+def _class_sections(comparison: Comparison) -> list[Section]:
+    classes, mistakes = classes_of_training(comparison)
+    rows = Column("Training rows", sorts="ascending")
+    tested = Column("Tested", sorts="ascending")
+    columns: list[Values] = [
+        (rows, [one.count for one in classes], whole),
+        (tested, [one.tested for one in classes], whole),
+        *tested_columns(classes, "the test part"),
+    ]
+    for run in comparison.runs[1:]:
+        column = Column("As decided, %", help=f"With {run.head}.", sorts="ascending")
+        columns.append((column, run.class_accuracy, percent))
+    if any(math.isfinite(one.amount) for one in classes):
+        hint = "Information amount: the volume of the training embeddings."
+        amounts = [one.amount for one in classes]
+        columns.append((Column("Amount, bits", help=hint, sorts="descending", extra=True), amounts, number))
+    place = {id(one): c for c, one in enumerate(classes)}
+    ranked = [place[id(one)] for one in hardest(classes)]
+    order = list(dict.fromkeys([*ranked, *range(len(classes))]))
+    matrix = matrix_figure(classes, mistakes)
+    return [
+        Section(
+            "classes",
+            "Which classes suffer",
+            classes=class_table([one.name for one in classes], order, columns),
+        ),
+        Section(
+            "confusion-matrix",
+            "What is taken for what",
+            when=matrix is not None,
+            figures=[matrix] if matrix is not None else [],
+            numbers=matrix_table(classes, mistakes) if matrix is not None else None,
+            chosen=len(matrix_classes(classes, mistakes)),
+            all_classes=len(classes),
+        ),
+    ]
+
+
+def _next_section(said: Verdict) -> Section:
+    return Section("next", "What to do next", when=bool(said.command), said=said)
+
+
 def _sections(comparison: Comparison) -> list[Section]:
     rows, recipe = summary_rows(comparison), comparison.recipe
-    # The harmonic mean is in the text and the files: with it this table would not fit a sheet of paper.
-    infos = known_metrics(rows, [info for info in METRICS if info.key != "harmonic_mean"])
+    infos = known_metrics(rows, METRICS)
     columns = [metric_column(info, neither="Neither end is better.") for info in infos]
     differences, baseline = differences_of(comparison), head_label(comparison.baseline_head)
     gains, decided = decision_gains(comparison), comparison.decided_heads
@@ -149,6 +205,7 @@ def _sections(comparison: Comparison) -> list[Section]:
         Section(
             "class-by-class",
             "Class by class",
+            when=not _alone(comparison),
             figures=[figures.class_accuracy(comparison)],
             reshuffled=figures.reshuffled(comparison),
         ),

@@ -15,18 +15,12 @@ from bisector.metrics.verification import Verification
 from bisector.posthoc.trial import Trials
 from bisector.report.measurement_figures import scatter_plots
 from bisector.report.measurement_lead import called, lead_lines, next_line
-from bisector.report.measurement_pairs import (
-    interval_told,
-    matrix_classes,
-    matrix_figure,
-    matrix_table,
-    mistaken_told,
-    two_classes,
-)
+from bisector.report.measurement_pairs import two_classes
 from bisector.report.measurement_pictures import NO_PICTURES, Pictures
 from bisector.report.page import render
 from bisector.report.parts import Section, Tile
 from bisector.report.table import Cell, Column, Table, Values, class_table, name_width
+from bisector.report.tested_classes import matrix_classes, matrix_figure, matrix_table, tested_columns
 from bisector.report.words import (
     count,
     distance,
@@ -34,7 +28,6 @@ from bisector.report.words import (
     number,
     percent,
     plain,
-    short_names,
     shorten,
     significant,
     whole,
@@ -46,7 +39,6 @@ from bisector.statistics.relation import chance_limit
 _MOST_ROWS = 50  # of suspects and of duplicates
 _MOST_LINES = 10  # of a terminal: of classes, and of what was left out
 _NAME = 28  # letters, in a terminal
-_LETTERS = 28  # of the class that errors go to, in a table
 _HOLDS = {True: "yes", False: "no", None: "not known"}
 _TRIED = ("balanced, %", "gain, points", "accuracy, %", "gain, points")
 
@@ -335,7 +327,7 @@ def _class_columns(found: Measurement) -> list[Values]:
     add("Rows", "count", whole, f"Rows that the amount is measured on: {found.measured_on}.")
     if tested:
         add("Tested", "tested", whole, "Rows that accuracy and loss are measured on.")
-        columns += _tested_columns(found)
+        columns += tested_columns(classes, found.tested_on)
     few = len(columns)
     hint = f"Information amount of {found.embeddings} embeddings: the volume they fill."
     add("Amount, bits", "amount", number, hint)
@@ -372,23 +364,6 @@ def _class_columns(found: Measurement) -> list[Values]:
     first = few if tested else few + 1
     return [
         (replace(column, extra=k >= first), values, show) for k, (column, values, show) in enumerate(columns)
-    ]
-
-
-def _tested_columns(found: Measurement) -> list[Values]:
-    """How many of the tested rows of each class are right, with the interval, and where the errors go."""
-    hint = f"On {found.tested_on}; in small print where it lies with 95 % confidence (Wilson)."
-    accuracies = [Cell(percent(one.accuracy), one.accuracy, interval_told(one)) for one in found.classes]
-    names = [one.name for one in found.classes]
-    short = dict(zip(names, short_names(names, _LETTERS), strict=True))
-    mistaken = [
-        Cell(mistaken_told(one, short.get(one.mistaken_for, "")), one.mistaken_for, title=one.mistaken_for)
-        for one in found.classes
-    ]
-    errors = Column("Errors go to", "words", help="Most of them.", sorts="ascending", width=5)
-    return [
-        (Column("Accuracy, %", help=hint, sorts="ascending", sorted=True), accuracies, str),
-        (errors, mistaken, str),
     ]
 
 
@@ -456,7 +431,7 @@ def _pair_section(found: Measurement) -> Section:
 
     headings = ("A taken for B", "B taken for A", "Mean share, %", "95% interval, %")
     degrees = [[number(pair.degrees)] for pair in found.nearest]
-    matrix = matrix_figure(found)
+    matrix = matrix_figure(found.classes, found.mistakes)
     return Section(
         "pairs",
         "Pairs of classes",
@@ -470,8 +445,8 @@ def _pair_section(found: Measurement) -> Section:
         nearest=table(found.nearest, ["Degrees"], degrees, "Nearest classes"),
         untested=not all(pair.both_tested for pair in found.confused),
         figures=[] if matrix is None else [matrix],
-        matrix=None if matrix is None else matrix_table(found),
-        chosen=len(matrix_classes(found)),
+        matrix=None if matrix is None else matrix_table(found.classes, found.mistakes),
+        chosen=len(matrix_classes(found.classes, found.mistakes)),
         classes=len(found.classes),
     )
 

@@ -137,6 +137,7 @@ def metric_column(info: MetricInfo, *, neither: str = "") -> Column:
         help=f"{info.help} {direction}".rstrip(),
         better=info.better,
         sorts="ascending" if info.better == "lower" else "descending",
+        extra=info.more,
     )
 
 
