@@ -1,7 +1,9 @@
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 PAGE = (Path(__file__).parents[2] / "docs" / "integrations.md").read_text(encoding="utf-8")
 
@@ -41,3 +43,16 @@ def test_the_example_for_transformers_runs_as_it_stands(
     exec(block, names)
     assert names["logits"].shape == (297, 10)
     assert names["model"].head.amounts is not None
+
+
+def test_the_example_for_timm_runs_as_it_stands() -> None:
+    (block,) = blocks_of("timm")
+    names: dict[str, Any] = {}
+    exec(block, names)
+    model, images, labels = (names[name] for name in ("model", "images", "labels"))
+    assert names["result"]["output"].shape == (8, model.head.in_features)
+    assert int(model.head.steps) == 1
+    assert model.eval()(images).shape == (8, 10)
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    soft = torch.nn.functional.one_hot(labels, 10) * 0.7 + 0.03
+    assert names["task"].train()(images, soft)["loss"].isfinite()
