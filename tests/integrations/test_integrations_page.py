@@ -5,13 +5,15 @@ from typing import Any
 import pytest
 import torch
 
+from real_processes import bisector
+
 PAGE = (Path(__file__).parents[2] / "docs" / "integrations.md").read_text(encoding="utf-8")
 
 
-def blocks_of(library: str) -> list[str]:
+def blocks_of(library: str, language: str = "python") -> list[str]:
     section = re.search(rf"^## {library}\n(.*?)(?=^## |\Z)", PAGE, flags=re.DOTALL | re.MULTILINE)
     assert section is not None
-    return re.findall(r"```python\n(.*?)```", section[1], flags=re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", section[1], flags=re.DOTALL)
 
 
 def test_the_examples_for_scikit_learn_run_as_they_stand() -> None:
@@ -56,3 +58,20 @@ def test_the_example_for_timm_runs_as_it_stands() -> None:
     assert all(parameter.grad is not None for parameter in model.parameters())
     soft = torch.nn.functional.one_hot(labels, 10) * 0.7 + 0.03
     assert names["task"].train()(images, soft)["loss"].isfinite()
+
+
+@pytest.mark.slow
+def test_the_examples_for_loggers_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks_of("Lightning's loggers.*?")
+    exec(block, {})
+    told = (tmp_path / "runs" / "digits" / "version_0" / "metrics.csv").read_text(encoding="utf-8")
+    assert {"train/loss", "information/mean", "information/margin"} <= set(told.splitlines()[0].split(","))
+
+    (tmp_path / "train.yaml").write_text(blocks_of("Lightning's loggers.*?", "yaml")[0], encoding="utf-8")
+    words = ["--config", "train.yaml", "--epochs", "1", "--accelerator", "cpu", "--out", "run"]
+    done = bisector("train", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = (tmp_path / "runs" / "digits" / "version_1" / "metrics.csv").read_text(encoding="utf-8")
+    shown = {"train/loss", "val/balanced_accuracy", "information/mean"}
+    assert shown <= set(told.splitlines()[0].split(","))
