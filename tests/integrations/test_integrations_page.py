@@ -47,6 +47,19 @@ def test_the_example_for_transformers_runs_as_it_stands(
     assert names["model"].head.amounts is not None
 
 
+@pytest.mark.slow
+def test_the_example_for_sentence_transformers_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks_of("sentence-transformers")
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert names["classes"].tolist() == names["labels"]
+    assert int(names["head"].steps) == 60  # 30 epochs of nine rows, eight at a time
+    assert (tmp_path / "head.pt").is_file()
+
+
 def test_the_example_for_timm_runs_as_it_stands() -> None:
     (block,) = blocks_of("timm")
     names: dict[str, Any] = {}
