@@ -3,12 +3,14 @@
 ``python examples/timm_loop.py`` trains on scikit-learn's digits, in seconds; nothing is downloaded.
 """
 
+from typing import Any
+
 import timm
 import torch
 from sklearn.datasets import load_digits
-from timm.optim import create_optimizer_v2
-from timm.scheduler import CosineLRScheduler
-from timm.utils import ModelEmaV3
+from timm.optim import create_optimizer_v2  # type: ignore[attr-defined]
+from timm.scheduler import CosineLRScheduler  # type: ignore[attr-defined]
+from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 import bisector as bs
@@ -38,9 +40,8 @@ def main() -> None:
     labels = torch.tensor(targets)
 
     torch.manual_seed(0)
-    backbone = timm.create_model(
-        "test_efficientnet_gn", in_chans=1, num_classes=0
-    )  # embeddings, random weights
+    # num_classes=0: it returns embeddings. Its weights are random; pretrained=True for trained ones.
+    backbone: Any = timm.create_model("test_efficientnet_gn", in_chans=1, num_classes=0)
     head = bs.ArcFace(backbone.num_features, 10, scale=16, warmup=5)
     model = Classifier(backbone, head)
     optimizer = create_optimizer_v2(model, opt="adamw", lr=3e-3, weight_decay=0.05)
@@ -51,7 +52,7 @@ def main() -> None:
     step = 0
     for _ in range(EPOCHS):
         model.train()
-        for batch in torch.randperm(TRAIN).split(BATCH):
+        for batch in torch.split(torch.randperm(TRAIN), BATCH):
             embeddings = model(images[batch])
             loss = head(embeddings, labels[batch])
             optimizer.zero_grad()

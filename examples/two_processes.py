@@ -4,6 +4,7 @@
 """
 
 import hashlib
+from typing import Any
 
 import torch
 from sklearn.datasets import load_digits
@@ -38,7 +39,7 @@ def main() -> None:
     digits, targets = load_digits(return_X_y=True)
     data = TensorDataset(torch.tensor(digits / 16).float(), torch.tensor(targets))
     # Batches of one size in all processes: the mean of their losses is the loss of all rows.
-    sampler = DistributedSampler(data, world, rank, seed=0, drop_last=True)
+    sampler: DistributedSampler[Any] = DistributedSampler(data, world, rank, seed=0, drop_last=True)
     loader = DataLoader(data, BATCH, sampler=sampler, drop_last=True)
 
     torch.manual_seed(0)

@@ -1,7 +1,6 @@
 """`bisector train` with a logger of Lightning's choice of the user."""
 
 import csv
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -36,24 +35,3 @@ def test_a_logger_of_the_users_choice_gets_what_is_logged_beside_tensorboard(tmp
         ours = [float(row["val/balanced_accuracy"]) for row in csv.DictReader(file)]
     assert accuracies == pytest.approx(ours)
     assert list((tmp_path / "run" / "tensorboard").glob("events.out.tfevents.*"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("logger", "told"),
-    [
-        (
-            "lightning.pytorch.loggers.MLFlowLogger",
-            "--trainer.logger: lightning.pytorch.loggers.MLFlowLogger: ",
-        ),
-        ("NoSuchLogger", "--trainer.logger: got NoSuchLogger; expected the class of one"),
-    ],
-)
-def test_a_logger_that_cannot_be_made_is_told_in_a_line(tmp_path: Path, logger: str, told: str) -> None:
-    if "MLFlow" in logger and importlib.util.find_spec("mlflow"):
-        pytest.skip("MLflow is installed")
-    done = bisector("train", "--data", "digits", "--trainer.logger", logger, "--out", "run", cwd=tmp_path)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert told in line
-    assert not list(tmp_path.iterdir())
