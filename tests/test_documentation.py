@@ -91,7 +91,15 @@ def _integrations(reader: Reader) -> None:
     many = ["many", "medium", "few", "HarmonicMeanAccuracy", "WorstClassAccuracy"]
     assert list(names["metrics"].compute()) == many
     assert names["logits"].shape == (297, 10)
-    assert names["model"].head.amounts is not None
+    assert names["classes"].tolist() == 3 * [0, 1, 2]
+    assert int(names["head"].steps) == 60  # 30 epochs of nine rows, eight at a time
+    assert Path("head.pt").is_file()
+    model, images = names["model"], names["images"]  # of timm
+    assert names["result"]["output"].shape == (8, model.head.in_features)
+    assert int(model.head.steps) == 1
+    assert model.eval()(images).shape == (8, 10)
+    told = Path("runs/digits/version_0/metrics.csv").read_text(encoding="utf-8")
+    assert {"train/loss", "information/mean", "information/margin"} <= set(told.splitlines()[0].split(","))
 
 
 def _scale(reader: Reader) -> None:

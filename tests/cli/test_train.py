@@ -74,6 +74,12 @@ def test_a_file_says_how_and_the_command_line_wins(
         (["--image-size", "big"], "image_size: got 'big'; expected an integer or null"),
         (["--trainer.gradient_clip_vall", "1"], "did you mean '--trainer.gradient_clip_val'?"),
         (["--trainer", "missing.yaml"], "missing.yaml"),
+        (["--trainer.logger", "NoSuch"], "--trainer.logger: got NoSuch; expected the class of one"),
+        (["--trainer.logger", "true"], "--trainer.logger: got true; expected the class of one"),
+        (
+            ["--trainer.logger", "lightning.pytorch.loggers.CSVLogger"],  # which needs to know where
+            "--trainer.logger: ",
+        ),
         (["--backbone", "resnet18"], "did you mean 'torchvision/resnet18' or 'timm/resnet18'?"),
         (["--seed", "5000000000"], "seed: got 5000000000"),
         (["--workers", "100000"], "workers: got 100000; expected an integer of at least 0 and of at most"),

@@ -8,6 +8,7 @@ amounts.csv, tensorboard/, settings.json and result.json; with --decide also dec
 
 import argparse
 import difflib
+import importlib
 import os
 import re
 import sys
@@ -155,6 +156,8 @@ def parse(words: Sequence[str]) -> Any:
         if parsed.trainer:
             parser = own_parser(trainer=True)
             parsed = parser.parse_args(list(words))
+            if parsed.trainer.logger is not None:
+                parsed.trainer.logger = _logger(parsed.trainer.logger.as_dict())
         return parsed
     except UnicodeDecodeError:
         raise ArgumentError("--config: got a file that is no text in UTF-8; expected YAML") from None
@@ -162,6 +165,20 @@ def parse(words: Sequence[str]) -> Any:
         told = _plainly(reason_of(error))
         flags = [flag for action in parser._actions for flag in action.option_strings]
         raise ArgumentError(with_nearest(told, flags)) from None
+
+
+def _logger(given: Any) -> Any:
+    """Return the logger of a class and its arguments.
+
+    Raises:
+        ArgumentError: it can't be made: most need a package of their own.
+    """
+    options = {**(given.get("init_args") or {}), **(given.get("dict_kwargs") or {})}
+    module, _, name = given["class_path"].rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)(**options)
+    except Exception as error:  # whatever a class of anybody raises
+        raise ArgumentError(f"--trainer.logger: {given['class_path']}: {reason_of(error)}") from None
 
 
 def _plainly(told: str) -> str:
@@ -176,6 +193,12 @@ def _plainly(told: str) -> str:
         return (
             f"--config: got the option {unknown[1]!r}; {hint}expected those that bisector train --help lists"
         )
+    if 'Parser key "trainer.logger"' in told:
+        value, legal = (
+            told.rpartition("value: ")[2],
+            "the class of one, as lightning.pytorch.loggers.CSVLogger",
+        )
+        return f"--trainer.logger: got {value}; expected {legal}"
     found = re.fullmatch(r'Parser key "([\w.]+)":(.*?)(?:Got|Given) value: (.*)', told)
     kinds = re.findall(r"Expected an? <class '(\w+)'>", found[2]) if found else []
     if found is None or not kinds:
@@ -217,9 +240,12 @@ def own_parser(*, trainer: bool = False) -> Any:
     if trainer:
         try:
             import lightning
+            from lightning.pytorch.loggers import Logger
         except ImportError:
             raise missing_extra("lightning", "train") from None
         parser.add_class_arguments(lightning.Trainer, "trainer", skip=_OURS)
+        text = "the class of a logger beside TensorBoard's, as lightning.pytorch.loggers.MLFlowLogger"
+        parser.add_argument("--trainer.logger", type=Logger | None, default=None, help=text)
     else:
         text = "an option of Lightning's Trainer: --trainer.NAME VALUE"
         parser.add_argument("--trainer", type=dict[str, Any] | str, default={}, metavar="OPTION", help=text)
@@ -234,4 +260,6 @@ def _trainer_options(parsed: Any, out: Path) -> dict[str, Any]:
     defaults = inspect.signature(lightning.Trainer).parameters
     given = vars(parsed.trainer) if parsed.trainer else {}
     chosen = {name: value for name, value in given.items() if value != defaults[name].default}
-    return {**logging_options(out, tensorboard=parsed.tensorboard), **chosen}
+    ours = logging_options(out, tensorboard=parsed.tensorboard)
+    loggers = [options.pop("logger") for options in (ours, chosen) if "logger" in options]
+    return {**ours, **chosen, **({"logger": loggers} if loggers else {})}
