@@ -3,7 +3,6 @@
 import ast
 import json
 import math
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,11 +14,10 @@ from torch import Tensor
 
 from bisector.data.tables.columns import distinct_names
 from bisector.embedding.model import EmbeddingModel, fitted
+from bisector.embedding.outputs import chosen_outputs
 from bisector.errors import ArgumentError, missing_extra, reason_of, require
 
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
-_EMBEDDINGS = ("embedding", "feature")
-_SCORES = ("logit", "score", "prob", "softmax", "predict", "confidence")
 _EXPECTED = (
     "an embedding: export what the last layer is given as an output too, or name one with --embedding-output"
 )
@@ -29,9 +27,9 @@ _TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(flo
 class OnnxModel(EmbeddingModel):
     """A network that onnxruntime computes.
 
-    The embedding is the output of that name, or the first of two dimensions whose name begins with "embedding" or
-    "feature", or the last of two dimensions that is no scores. Scores, if there are any, are the output of
-    that name, or the first of two dimensions with a word that begins with "logit", "score", "prob", "softmax",
+    The embedding is the output of that name, or the first of two dimensions whose name begins with "embedding",
+    "feature" or "pooled", or the last of two dimensions that is no scores. Scores, if there are any, are the output
+    of that name, or the first of two dimensions with a word that begins with "logit", "score", "prob", "softmax",
     "predict" or "confidence", or that is as wide as the file names classes; scores are an embedding only where they
     are asked for by name. The names of the classes come from the file's metadata (`class_names` or `names`, JSON).
     Images are given from 0 to 1, less `mean`, over
@@ -161,22 +159,10 @@ def _outputs(session: Any, path: Path, wanted: str | None, scored: str | None, c
     """The names of the embedding and, if there is one, of the scores."""
     flat = {output.name: output.shape[1] for output in session.get_outputs() if len(output.shape) == 2}
     require(bool(flat), "model", f"{path} without an output of two dimensions", "one, (batch, D)")
-    for key, name in (("embedding_output", wanted), ("scores_output", scored)):
-        require(name is None or name in flat, key, repr(name), f"one of {', '.join(flat)}")
-    named = [name for name in flat if name.lower().startswith(_EMBEDDINGS)]
-    scores = [name for name in flat if name not in named and (_means_scores(name) or flat[name] == classes)]
-    if wanted is None:
-        others = [name for name in flat if name not in {*scores, scored}]
-        found = [*(name for name in named if name != scored), *others[-1:]]
-        only = ", ".join(flat)
-        require(bool(found), "model", f"{path} with no output but scores ({only})", _EXPECTED)
-        wanted = found[0]
-    chosen = [name for name in scores if name != wanted] if scored is None else [scored]
-    return [wanted, *chosen[:1]]
-
-
-def _means_scores(name: str) -> bool:
-    return any(word.startswith(_SCORES) for word in re.split(r"[^a-z0-9]+", name.lower()))
+    embedding, scores = chosen_outputs(flat, embedding=wanted, scores=scored, classes=classes)
+    only = ", ".join(flat)
+    require(embedding is not None, "model", f"{path} with no output but scores ({only})", _EXPECTED)
+    return [name for name in (embedding, scores) if name is not None]
 
 
 def _class_names(note: str) -> tuple[str, ...] | None:
