@@ -123,6 +123,8 @@ class ClassMeasure:
         taken_for_neighbour: tested rows that were predicted to be of that class.
         false_positives: tested rows of other classes that were predicted to be of this one.
         intrinsic_dimension: directions that as many random rows as of every other class spread in; NaN with fewer.
+        probe_accuracy: of a probe on these embeddings, not of the model, where there are no predictions.
+        probed: rows that the probe was asked about.
     """
 
     name: str
@@ -139,6 +141,8 @@ class ClassMeasure:
     taken_for_neighbour: int = 0
     false_positives: int = 0
     intrinsic_dimension: float = math.nan
+    probe_accuracy: float = math.nan
+    probed: int = 0
 
     @property
     def errors(self) -> int:
