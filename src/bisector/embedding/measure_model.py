@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from bisector.data.source import PARTS
+from bisector.embedding.last_layer import listening
 from bisector.embedding.outputs import named_outputs, scores_among
-from bisector.errors import ArgumentError, require
+from bisector.embedding.transformers_folder import class_names_of
+from bisector.errors import require
 from bisector.measurement.measurement import Measurement
 
 Batches = Iterable[Any]
@@ -131,10 +133,9 @@ class _Rows:
 def _class_names(model: nn.Module, given: Sequence[str] | None) -> Sequence[str] | None:
     """The names that were given, or those that a model of transformers has."""
     if given is None:
-        noted = getattr(getattr(model, "config", None), "id2label", None)
-        if not isinstance(noted, Mapping) or set(noted) != set(range(len(noted))):
-            return None
-        given = [str(noted[number]) for number in range(len(noted))]
+        given = class_names_of(getattr(model, "config", None))
+    if given is None:
+        return None
     twice = [name for name, times in Counter(given).items() if times > 1]
     require(not twice, "class_names", f"{twice[:1]} twice", "one name a class")
     require(len(given) > 1, "class_names", list(given), "two names or more, one a score")
@@ -159,47 +160,14 @@ def _embedded(
     """The embeddings (B, D), scores (B, C) and labels (B,) of every batch, on the CPU."""
     first = next(model.parameters(), None)
     where = torch.device(device) if device is not None else first.device if first is not None else None
-    with _listening(model, layer) as heard:
+    with listening(model, layer) as heard:
         for batch in batches:
             inputs, labels = _divided(batch)
-            heard.clear()
+            heard.forget()
             with torch.no_grad(), _evaluating(model):
                 moved = _moved(inputs, where)
                 output = model(**moved) if isinstance(moved, dict) else model(moved)
-            told = f"{type(model).__name__}, which called no nn.Linear" if layer is None else f"{layer!r}"
-            legal = "layer= with the name of the module whose input is the embedding"
-            require(bool(heard), "layer", told if layer is None else f"{told}, which was not called", legal)
-            embeddings, scores = (
-                _vectors(heard[-1], layer, len(labels)),
-                _scores(output, classes, len(labels)),
-            )
-            yield embeddings, scores, labels
-
-
-@contextmanager
-def _listening(model: nn.Module, layer: str | None) -> Iterator[list[Any]]:
-    """A list whose last item is what the layer was given; of all `nn.Linear`, the last that was called."""
-    modules = dict(model.named_modules())
-    if layer is not None and layer not in modules:
-        few = ", ".join([name for name in modules if name][-5:])
-        raise ArgumentError(f"layer: got {layer!r}; expected a submodule of the model, such as {few}")
-    heard: list[Any] = []
-
-    def hear(_: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        given = [*inputs, *keywords.values()]
-        heard[:] = given[:1]
-
-    chosen = (
-        [module for module in model.modules() if isinstance(module, nn.Linear)]
-        if layer is None
-        else [modules[layer]]
-    )
-    hooks = [module.register_forward_pre_hook(hear, with_kwargs=True) for module in chosen]
-    try:
-        yield heard
-    finally:
-        for hook in hooks:
-            hook.remove()
+            yield heard.vectors(len(labels)), _scores(output, classes, len(labels)), labels
 
 
 @contextmanager
@@ -239,18 +207,6 @@ def _moved(inputs: Any, device: torch.device | None) -> Any:
     if isinstance(inputs, Mapping):
         return {name: _moved(value, device) for name, value in inputs.items()}
     return inputs.to(device) if isinstance(inputs, Tensor) and device is not None else inputs
-
-
-def _vectors(given: Any, layer: str | None, rows: int) -> Tensor:  # (B, D)
-    shape = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
-    fits = (
-        isinstance(given, Tensor) and given.ndim >= 2 and len(given) == rows and set(given.shape[2:]) <= {1}
-    )
-    called = "the last nn.Linear" if layer is None else repr(layer)
-    legal = f"({rows}, D), a vector a row: layer= names another submodule"
-    require(fits, "layer", f"{called}, whose input is {shape}", legal)
-    vectors: Tensor = given.detach().flatten(1).float().cpu()
-    return vectors
 
 
 def _scores(output: Any, classes: int | None, rows: int) -> Tensor:  # (B, C)

@@ -2,7 +2,6 @@
 
 import ast
 import json
-import math
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bisector.data.tables.columns import distinct_names
-from bisector.embedding.model import EmbeddingModel, fitted
+from bisector.embedding.model import EmbeddingModel, fitted, normalized, require_normalization
 from bisector.embedding.outputs import chosen_outputs
 from bisector.errors import ArgumentError, missing_extra, reason_of, require
 
@@ -27,13 +26,14 @@ _TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(flo
 class OnnxModel(EmbeddingModel):
     """A network that onnxruntime computes.
 
-    The embedding is the output of that name, or the first of two dimensions whose name begins with "embedding",
-    "feature" or "pooled", or the last of two dimensions that is no scores. Scores, if there are any, are the output
-    of that name, or the first of two dimensions with a word that begins with "logit", "score", "prob", "softmax",
-    "predict" or "confidence", or that is as wide as the file names classes; scores are an embedding only where they
-    are asked for by name. The names of the classes come from the file's metadata (`class_names` or `names`, JSON).
-    Images are given from 0 to 1, less `mean`, over
-    `std`, at the size that the file asks for, channels first or last; a batch of a fixed size is filled up.
+    The embedding is the output of that name, or the first of two dimensions whose name begins with
+    "embedding", "feature" or "pooled", or the last of two dimensions that is no scores. Scores, if there are
+    any, are the output of that name, or the first of two dimensions with a word that begins with "logit",
+    "score", "prob", "softmax", "predict" or "confidence", or that is as wide as the file names classes, or
+    else the data have; scores are an embedding only where they are asked for by name. The names of the
+    classes come from the file's metadata (`class_names` or `names`, JSON). Images are given from 0 to 1, less
+    `mean`, over `std`, at the size that the file asks for, channels first or last; a batch of a fixed size is
+    filled up.
 
     Args:
         path: of the file.
@@ -59,9 +59,7 @@ class OnnxModel(EmbeddingModel):
         std: Sequence[float] | None = None,
         device: torch.device | None = None,
     ) -> None:
-        for key, values in (("mean", mean), ("std", std)):
-            fit = values is None or all(math.isfinite(v) and (v > 0 or key == "mean") for v in values)
-            require(fit, key, values, "finite numbers" if key == "mean" else "numbers above 0")
+        require_normalization(mean, std)
         try:
             import onnxruntime
         except ImportError:
@@ -92,13 +90,27 @@ class OnnxModel(EmbeddingModel):
         metadata = self._session.get_modelmeta().custom_metadata_map
         names = (_class_names(metadata.get(key, "")) for key in ("class_names", "names"))
         self.class_names = next(filter(None, names), None)
-        classes = len(self.class_names or ())
-        self._outputs = _outputs(self._session, path, embedding_output, scores_output, classes)
+        self._asked = (embedding_output, scores_output)
         self._guessed = embedding_output is None
         self._mean, self._std = mean, std
+        self._choose(len(self.class_names or ()))
+
+    def expect_classes(self, classes: int) -> None:
+        """Take an output of this width for scores, where the file names no classes and there are others."""
+        if self.class_names is None and len(self._flat()) > 1:
+            self._choose(classes)
+
+    def _flat(self) -> dict[str, int]:
+        """The widths of the outputs of two dimensions."""
+        return {
+            output.name: output.shape[1] for output in self._session.get_outputs() if len(output.shape) == 2
+        }
+
+    def _choose(self, classes: int) -> None:
+        self._outputs = _outputs(self._flat(), Path(self.name), *self._asked, classes)
         taken = [f"output {self._outputs[0]!r} is taken for the embedding"]
         taken += [f"{name!r} for the scores" for name in self._outputs[1:]]
-        self.notes = (f"{path}: {', '.join(taken)}",)
+        self.notes = (f"{self.name}: {', '.join(taken)}",)
 
     def embed(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the embeddings and, if there is such an output, the scores."""
@@ -121,13 +133,7 @@ class OnnxModel(EmbeddingModel):
         if batch.ndim == 4:
             channels = shape[3 if self._channels_last else 1]
             batch = fitted(batch, self.input_size, channels if isinstance(channels, int) else None)
-        for key, values, turn in (("mean", self._mean, torch.sub), ("std", self._std, torch.div)):
-            if values is not None:
-                wanted = batch.shape[1]
-                fit = len(values) in {1, wanted}
-                require(fit, key, f"{len(values)} numbers", f"1 or {wanted}, a number a channel")
-                sides = (-1, *[1] * (batch.ndim - 2))
-                batch = turn(batch, torch.tensor(values, dtype=torch.float32).reshape(sides))
+        batch = normalized(batch, self._mean, self._std)
         if self._channels_last:
             batch = batch.permute(0, 2, 3, 1)
         return np.ascontiguousarray(batch.numpy()).astype(self._type)
@@ -155,9 +161,10 @@ def _providers(device: torch.device | None, there: Sequence[str]) -> list[Any]:
     return [(_CUDA, {"device_id": device.index or 0}), _CPU]
 
 
-def _outputs(session: Any, path: Path, wanted: str | None, scored: str | None, classes: int) -> list[str]:
+def _outputs(
+    flat: dict[str, int], path: Path, wanted: str | None, scored: str | None, classes: int
+) -> list[str]:
     """The names of the embedding and, if there is one, of the scores."""
-    flat = {output.name: output.shape[1] for output in session.get_outputs() if len(output.shape) == 2}
     require(bool(flat), "model", f"{path} without an output of two dimensions", "one, (batch, D)")
     embedding, scores = chosen_outputs(flat, embedding=wanted, scores=scored, classes=classes)
     only = ", ".join(flat)

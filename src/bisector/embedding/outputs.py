@@ -13,7 +13,7 @@ _SCORES = ("logit", "score", "prob", "softmax", "predict", "confidence")
 
 
 def named_outputs(output: Any) -> dict[str, Tensor]:
-    """The tensors of shape (B, D) that a network returned, by name; those of a tuple are called by their place.
+    """The tensors of shape (B, D) or (B, D, 1, ...) that a network returned, by name; of a tuple, by their place.
 
     >>> import torch
     >>> x = torch.zeros(2, 3)
@@ -28,7 +28,11 @@ def named_outputs(output: Any) -> dict[str, Tensor]:
         held = output._asdict().items()
     else:
         held = enumerate(output) if isinstance(output, tuple | list) else ()
-    return {str(name): value for name, value in held if isinstance(value, Tensor) and value.ndim == 2}
+    return {
+        str(name): value.flatten(1)
+        for name, value in held
+        if isinstance(value, Tensor) and value.ndim >= 2 and set(value.shape[2:]) <= {1}
+    }
 
 
 def scores_among(widths: Mapping[str, int], classes: int) -> list[str]:
