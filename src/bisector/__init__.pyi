@@ -14,6 +14,7 @@ from bisector import report as report
 from bisector import statistics as statistics
 from bisector import training as training
 from bisector._version import __version__ as __version__
+from bisector.embedding.measure_model import measure_model as measure_model
 from bisector.engine.budget import MemoryBudget as MemoryBudget
 from bisector.engine.budget import release_workspace as release_workspace
 from bisector.engine.dispatch import margin_cross_entropy as margin_cross_entropy

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -188,6 +189,25 @@ def test_a_folder_without_labels_with_a_text_and_a_broken_image(
     (photos / "owl").rename(tmp_path / "other" / "owl")
     assert main(["predict", str(run), str(tmp_path / "other"), "--out", str(out), *CPU]) == 0
     assert {row["label"] for row in rows_of(out)} == {"owl"}
+
+
+def test_images_in_parquet_need_no_labels(colours: tuple[Path, Path], tmp_path: Path) -> None:
+    run, photos = colours
+    files = sorted(photos.rglob("*.png"))
+    rows = [{"bytes": file.read_bytes(), "path": file.name} for file in files]
+    rows[3]["bytes"] = b"no image"
+    pq.write_table(pa.table({"image": rows}), tmp_path / "inbox.parquet")
+    out = tmp_path / "inbox.csv"
+    assert main(["predict", str(run), str(tmp_path / "inbox.parquet"), "--out", str(out), *CPU]) == 0
+    with out.open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert main(["predict", str(run), *map(str, files), "--out", str(out), *CPU]) == 0
+    with out.open(encoding="utf-8", newline="") as file:
+        expected = [row["prediction"] for row in csv.DictReader(file)]
+    del expected[3]
+    assert [row["prediction"] for row in found] == expected
+    assert "label" not in found[0]
+    assert "row 4 (4.png)" in found[3]["name"] or "row 4 " in found[3]["name"]
 
 
 def test_pixels_are_those_of_training(colours: tuple[Path, Path]) -> None:

@@ -57,6 +57,26 @@ def test_accuracies_and_confusions_have_intervals(
     assert "No embeddings" in (tmp_path / "m" / "measure.html").read_text()
 
 
+@pytest.mark.parametrize("kind", ["scores", "probabilities"])
+def test_scores_without_vectors_are_measured_as_their_predictions_are(
+    tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(240) % 3
+    logits = 2 * np.eye(3)[labels] + rng.normal(size=(240, 3))
+    scores = logits if kind == "scores" else np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    np.savez(tmp_path / "s.npz", **{kind: scores, "labels": NAMES[labels], "class_names": NAMES})
+    assert main(["measure", str(tmp_path / "s.npz"), "--out", str(tmp_path / "m")]) == 0
+    found = Measurement.read(tmp_path / "m" / "measure.json")
+    expected = confusion_matrix(labels, logits.argmax(1), normalize="true").diagonal()
+    assert [one.accuracy for one in found.classes] == pytest.approx(expected)
+    assert found.dimensions == 0
+    assert found.trials is not None  # what scores alone allow is tried
+    assert found.duplicates is None
+    assert all(np.isnan(one.probe_accuracy) for one in found.classes)
+    assert "240 rows without embeddings, 3 classes" in capsys.readouterr().out
+
+
 def test_a_stream_needs_embeddings(tmp_path: Path, refused: Callable[[list[str]], str]) -> None:
     frame().to_csv(tmp_path / "a.csv", index=False)
     said = refused(["measure", str(tmp_path / "a.csv"), "--engine", "stream", "--out", str(tmp_path / "m")])

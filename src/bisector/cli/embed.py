@@ -1,6 +1,7 @@
 """Write a model's embeddings, predictions and losses of a data set as Parquet.
 
-The model is a run or a checkpoint of `bisector train`, a network of timm or torchvision, or an ONNX file.
+The model is a run or a checkpoint of `bisector train`, a network of timm or torchvision, a folder of
+transformers, a TorchScript file or an ONNX file.
 """
 
 import argparse
@@ -23,7 +24,11 @@ MODEL_OPTIONS = ("pretrained", "weights", "embedding_output", "scores_output", "
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bisector embed``."""
-    parser.add_argument("model", help="folder of a run, file.ckpt, timm/NAME, torchvision/NAME or file.onnx")
+    parser.add_argument(
+        "model",
+        help="folder of a run, file.ckpt, timm/NAME, torchvision/NAME, folder of transformers, TorchScript file "
+        "(.pt, .ts) or file.onnx",
+    )
     parser.add_argument(
         "data",
         nargs="?",
@@ -59,12 +64,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="random weights for a network of timm or torchvision",
     )
     parser.add_argument("--weights", type=Path, help="file of weights for a network of timm or torchvision")
-    parser.add_argument("--embedding-output", help="name of the output of an ONNX file that is the embedding")
     parser.add_argument(
-        "--scores-output", help="name of the output of an ONNX file that is the scores (logits)"
+        "--embedding-output",
+        help="name of the output of an ONNX or TorchScript file that is the embedding (of a tuple: its place, 0)",
     )
-    parser.add_argument("--mean", type=_numbers, help="of each channel, for an ONNX file: 0.485,0.456,0.406")
-    parser.add_argument("--std", type=_numbers, help="of each channel, for an ONNX file: 0.229,0.224,0.225")
+    parser.add_argument(
+        "--scores-output",
+        help="name of the output of an ONNX or TorchScript file that is the scores (logits)",
+    )
+    parser.add_argument(
+        "--mean", type=_numbers, help="of each channel, for an ONNX or TorchScript file: 0.485,0.456,0.406"
+    )
+    parser.add_argument(
+        "--std", type=_numbers, help="of each channel, for an ONNX or TorchScript file: 0.229,0.224,0.225"
+    )
     parser.add_argument("--device", help="that computes: cpu, cuda, cuda:1 (default: a GPU if there is one)")
     add_json(parser)
 

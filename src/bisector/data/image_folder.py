@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from bisector.data.image_examples import Reading
 from bisector.data.image_source import LabelledImage, image_source
-from bisector.data.images import IMAGE_SUFFIXES, UnreadableImageError, image_header
+from bisector.data.images import IMAGE_SUFFIXES, Encoded, UnreadableImageError, image_header
 from bisector.data.places import files_below
 from bisector.data.source import Source, part_of
 from bisector.errors import require
@@ -77,9 +77,9 @@ def image_folder_source(folder: Path, reading: Reading) -> Source:
 
 
 class FoundImage(NamedTuple):
-    """A file that seems to be an image, and what its folders say of it."""
+    """A file that seems to be an image, or the content of one, and what its folders say of it."""
 
-    path: str
+    path: Encoded
     name: str  # by which a person finds it
     label: str | None = None  # the folder that is its class, where it lies in one
     part: str | None = None  # "train", "validation" or "test", where a folder says so

@@ -13,8 +13,9 @@ from bisector.data.examples import InMemory, Resized
 from bisector.data.idx import find_idx_images, idx_source
 from bisector.data.image_examples import MEMORY, Reading
 from bisector.data.image_folder import has_image_classes, image_folder_source, is_image, told
-from bisector.data.images import PixelRange
-from bisector.data.parquet_images import image_column, parquet_image_source
+from bisector.data.images import Encoded, PixelRange
+from bisector.data.label_files import label_file_source
+from bisector.data.parquet_images import image_column, image_schema, parquet_image_source, unlabelled_images
 from bisector.data.places import DATA_SETS, files_below, unknown_data
 from bisector.data.plugins import plugin_of
 from bisector.data.source import Source
@@ -23,7 +24,6 @@ from bisector.data.torchvision_cifar import cifar_source, find_cifar
 from bisector.errors import (
     ArgumentError,
     missing_extra,
-    reason_of,
     require,
     require_choice,
     require_integer,
@@ -46,10 +46,11 @@ def load(
 ) -> Dataset:
     """Load a data set by name or path, divide it, and thin its training part to a long tail.
 
-    A path may be a folder of images (one folder a class, or train and test folders of these), of idx files, of
-    Parquet with encoded images, of torchvision's CIFAR files, or a table of embeddings. A name is looked for in the
-    folder that the environment variable BISECTOR_DATA names and in ~/.cache/bisector, and then downloaded. A folder
-    that is called like a data set is meant by "./digits".
+    A path may be a folder of images (one folder a class, train and test folders of these, or with a file of
+    labels: `bisector.data.label_files`), of idx files, of Parquet with encoded images, of what `save_to_disk`
+    wrote, of torchvision's CIFAR files, or a table of embeddings. A name is looked for in the folder that the
+    environment variable BISECTOR_DATA names and in ~/.cache/bisector, and then downloaded. A folder that is
+    called like a data set is meant by "./digits".
 
     Args:
         data: one of `bisector.data.places.DATA_SETS`, a path, or a Python file that makes the data set
@@ -137,7 +138,7 @@ def _read(data: str, reading: Reading) -> Source:
     """Read what lies at a path, whatever its kind.
 
     In this order: a table of embeddings (.npz, .npy, Parquet without images), idx files, torchvision's CIFAR files,
-    folders of images, Parquet with images.
+    images with a file of labels, folders of images, Parquet with images, Arrow.
     """
     path, source = Path(data).expanduser(), None
     try:
@@ -159,9 +160,12 @@ def _read_folder(path: Path, reading: Reading) -> Source | None:
         archives = sorted(path.glob("*.npz"))
         return _embeddings(str(archives[0] if archives else path), reading)
     idx, cifar = find_idx_images(path), find_cifar(path)
+    listed = None if idx or cifar else label_file_source(path, reading)
+    if listed is not None:
+        return listed
     if not (idx or cifar or has_image_classes(path)):
         files = _parquet_files(path)
-        return _parquet(files, path, reading) if files else None
+        return _parquet(files, path, reading) if files else _arrow(path, reading)
     unlabelled = reading.label is None
     require(unlabelled, "label", f"{reading.label!r} with {path}", "none: it is no table")
     if idx:
@@ -178,6 +182,24 @@ def _parquet_files(folder: Path) -> list[Path]:
     return sorted(found for found in folder.rglob("*.parquet") if not found.name.startswith("."))
 
 
+def _arrow(path: Path, reading: Reading) -> Source | None:
+    """Read what `save_to_disk` of Hugging Face wrote, images or embeddings; None where there is no Arrow file."""
+    if not any(found.suffix == ".arrow" for found in files_below(path)):
+        return None
+    try:
+        from bisector.data.tables.listing import list_files, locate
+    except ImportError:
+        raise missing_extra("pyarrow", "measure") from None
+    listing = list_files(locate(path))
+    if listing is None:
+        return None
+    files = [Path(file) for file in listing.files]
+    if image_column(image_schema(files[0])) is None:
+        return _embeddings(str(path), reading)
+    parts = {Path(file): part for file, part in listing.splits().items()}
+    return parquet_image_source(files, path, reading, parts)
+
+
 def _what_is_there(path: Path) -> str:
     """Say in a few words what lies at a path where nothing was recognised."""
     if path.is_file():
@@ -191,17 +213,21 @@ def _what_is_there(path: Path) -> str:
     return f"that folder holds {' and '.join(words) or 'nothing'}"
 
 
+def unlabelled_parquet(path: Path) -> list[tuple[Encoded | None, str]] | None:
+    """The encoded images of Parquet that has no labels, with their names; None where something else is there.
+
+    Raises:
+        ArgumentError: if a file is damaged.
+        MissingExtraError: without pyarrow.
+    """
+    if path.is_file():
+        return unlabelled_images([path], path) if path.suffix.lower() == ".parquet" else None
+    files = [] if not path.is_dir() or _is_table(path) or has_image_classes(path) else _parquet_files(path)
+    return unlabelled_images(files, path) if files else None
+
+
 def _parquet(files: list[Path], path: Path, reading: Reading) -> Source:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise missing_extra("pyarrow", "measure") from None
-    try:
-        with files[0].open("rb") as file:  # pyarrow opens no name that is not UTF-8
-            schema = pyarrow.parquet.read_schema(file)
-    except (OSError, pyarrow.ArrowException) as error:
-        raise ArgumentError(f"data: {files[0]}: cannot be read: {reason_of(error)}") from None
+    schema = image_schema(files[0])
     if image_column(schema) is None or b"bisector" in (schema.metadata or {}):
         return _embeddings(str(path), reading)
     return parquet_image_source(files, path, reading)

@@ -60,6 +60,7 @@ def embed(
     parts = [(key, _part(data, key)) for key in PARTS if part in {"all", key}]
     rows = sum(len(examples) for _, examples in parts)
     require(rows > 0, "data", f"no example in {part}", "at least one")
+    model.expect_classes(data.num_classes)
     trained = model.trained
     decision = None if trained is None else trained.followed
     writer = EmbeddingWriter(

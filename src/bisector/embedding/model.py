@@ -1,5 +1,6 @@
 """What makes embeddings: one base class for every kind of model, and the way from a name to one of them."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +13,16 @@ from torch.nn.functional import interpolate
 from bisector.data.places import DATA_SETS, resolvable
 from bisector.data.plugins import plugin_of
 from bisector.data.tables import is_embeddings
-from bisector.errors import ArgumentError
+from bisector.errors import ArgumentError, require
 
 if TYPE_CHECKING:
     from bisector.training.classification import Trained
 
-_KINDS = "a folder of a run, a .ckpt, timm/NAME, torchvision/NAME, or a file.onnx"
+_KINDS = (
+    "a folder of a run, a .ckpt, timm/NAME, torchvision/NAME, a folder of transformers, a TorchScript file (.pt, "
+    ".pth, .ts, .torchscript), or a file.onnx"
+)
+_TORCHSCRIPT = {".pt", ".pth", ".ts", ".torchscript"}
 
 
 class EmbeddingModel(ABC):
@@ -45,6 +50,9 @@ class EmbeddingModel(ABC):
             ArgumentError: if the model does not take examples of this shape.
         """
 
+    def expect_classes(self, classes: int) -> None:  # noqa: B027
+        """Be told how many classes the data have, before the first batch: outputs without names are told by it."""
+
 
 def open_model(
     model: str,
@@ -60,13 +68,14 @@ def open_model(
     """Return the model that a name or a path means.
 
     Args:
-        model: a run or a checkpoint of `bisector train`, `timm/NAME`, `torchvision/NAME`, or an ONNX file.
+        model: a run or a checkpoint of `bisector train`, `timm/NAME`, `torchvision/NAME`, a folder of
+            transformers, a TorchScript file or an ONNX file.
         pretrained: whether a published network has its published weights.
         weights: a file of weights for a published network.
-        embedding_output: of an ONNX file.
-        scores_output: of an ONNX file.
-        mean: of the channels, for an ONNX file.
-        std: of the channels, for an ONNX file.
+        embedding_output: of an ONNX or TorchScript file.
+        scores_output: of an ONNX or TorchScript file.
+        mean: of the channels, for an ONNX or TorchScript file.
+        std: of the channels, for an ONNX or TorchScript file.
         device: that computes; a GPU if there is one, else the CPU, if None.
 
     Raises:
@@ -75,20 +84,21 @@ def open_model(
     path = Path(resolvable(model))  # what the file of embeddings names is found from any folder
     published = model.startswith(("timm/", "torchvision/")) and not path.exists()
     onnx = path.suffix.lower() == ".onnx"
-    for_onnx = {
+    script = path.suffix.lower() in _TORCHSCRIPT and not path.is_dir()
+    of_a_file = {
         "embedding_output": embedding_output,
         "scores_output": scores_output,
         "mean": mean,
         "std": std,
     }
-    for name, given in {"weights": weights, **for_onnx}.items():
-        if given is not None and not (published if name == "weights" else onnx):
-            kind = "timm/NAME or torchvision/NAME" if name == "weights" else "an ONNX file"
+    for name, given in {"weights": weights, **of_a_file}.items():
+        if given is not None and not (published if name == "weights" else onnx or script):
+            kind = "timm/NAME or torchvision/NAME" if name == "weights" else "an ONNX file or TorchScript"
             raise ArgumentError(f"{name}: got {given} for {model}; expected it only with {kind}")
     if onnx and path.exists():
         from bisector.embedding.onnx_file import OnnxModel
 
-        return OnnxModel(path, **for_onnx, device=device)  # type: ignore[arg-type]
+        return OnnxModel(path, **of_a_file, device=device)  # type: ignore[arg-type]
     if not published and not path.exists():
         raise ArgumentError(f"model: got {model!r}, which is not there; expected {_KINDS}")
     where = require_device(device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
@@ -96,6 +106,14 @@ def open_model(
         from bisector.embedding.published import PublishedModel
 
         return PublishedModel(model, pretrained=pretrained, weights=weights, device=where)
+    if script:
+        from bisector.embedding.torchscript import TorchScriptModel
+
+        return TorchScriptModel(path, **of_a_file, device=where)  # type: ignore[arg-type]
+    if (path / "config.json").is_file():
+        from bisector.embedding.transformers_folder import TransformersModel
+
+        return TransformersModel(path, where)
     if path.is_dir() or path.suffix.lower() == ".ckpt":
         from bisector.embedding.trained import TrainedModel
 
@@ -166,3 +184,33 @@ def fitted(
     if size is None or tuple(images.shape[2:]) == size:
         return images
     return interpolate(images, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+
+
+def require_normalization(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """Raise `ArgumentError` unless means are finite, and standard deviations finite and above 0."""
+    for key, values in (("mean", mean), ("std", std)):
+        fit = values is None or all(math.isfinite(v) and (v > 0 or key == "mean") for v in values)
+        require(fit, key, values, "finite numbers" if key == "mean" else "numbers above 0")
+
+
+def normalized(
+    batch: Tensor,  # (B, channels, ...)
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+) -> Tensor:
+    """Examples less a mean and over a standard deviation, of each channel or of all.
+
+    Raises:
+        ArgumentError: if there are neither one nor as many numbers as channels.
+
+    >>> normalized(torch.ones(1, 2, 1), [0.5, 0.0], [0.5]).flatten()
+    tensor([1., 2.])
+    """
+    for key, values, turn in (("mean", mean, torch.sub), ("std", std, torch.div)):
+        if values is not None:
+            wanted = batch.shape[1]
+            fit = len(values) in {1, wanted}
+            require(fit, key, f"{len(values)} numbers", f"1 or {wanted}, a number a channel")
+            sides = (-1, *[1] * (batch.ndim - 2))
+            batch = turn(batch, torch.tensor(values, dtype=torch.float32).reshape(sides))
+    return batch

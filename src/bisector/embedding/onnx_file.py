@@ -2,8 +2,6 @@
 
 import ast
 import json
-import math
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,12 +12,11 @@ import torch
 from torch import Tensor
 
 from bisector.data.tables.columns import distinct_names
-from bisector.embedding.model import EmbeddingModel, fitted
+from bisector.embedding.model import EmbeddingModel, fitted, normalized, require_normalization
+from bisector.embedding.outputs import chosen_outputs
 from bisector.errors import ArgumentError, missing_extra, reason_of, require
 
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
-_EMBEDDINGS = ("embedding", "feature")
-_SCORES = ("logit", "score", "prob", "softmax", "predict", "confidence")
 _EXPECTED = (
     "an embedding: export what the last layer is given as an output too, or name one with --embedding-output"
 )
@@ -29,13 +26,14 @@ _TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(flo
 class OnnxModel(EmbeddingModel):
     """A network that onnxruntime computes.
 
-    The embedding is the output of that name, or the first of two dimensions whose name begins with "embedding" or
-    "feature", or the last of two dimensions that is no scores. Scores, if there are any, are the output of
-    that name, or the first of two dimensions with a word that begins with "logit", "score", "prob", "softmax",
-    "predict" or "confidence", or that is as wide as the file names classes; scores are an embedding only where they
-    are asked for by name. The names of the classes come from the file's metadata (`class_names` or `names`, JSON).
-    Images are given from 0 to 1, less `mean`, over
-    `std`, at the size that the file asks for, channels first or last; a batch of a fixed size is filled up.
+    The embedding is the output of that name, or the first of two dimensions whose name begins with
+    "embedding", "feature" or "pooled", or the last of two dimensions that is no scores. Scores, if there are
+    any, are the output of that name, or the first of two dimensions with a word that begins with "logit",
+    "score", "prob", "softmax", "predict" or "confidence", or that is as wide as the file names classes, or
+    else the data have; scores are an embedding only where they are asked for by name. The names of the
+    classes come from the file's metadata (`class_names` or `names`, JSON). Images are given from 0 to 1, less
+    `mean`, over `std`, at the size that the file asks for, channels first or last; a batch of a fixed size is
+    filled up.
 
     Args:
         path: of the file.
@@ -61,9 +59,7 @@ class OnnxModel(EmbeddingModel):
         std: Sequence[float] | None = None,
         device: torch.device | None = None,
     ) -> None:
-        for key, values in (("mean", mean), ("std", std)):
-            fit = values is None or all(math.isfinite(v) and (v > 0 or key == "mean") for v in values)
-            require(fit, key, values, "finite numbers" if key == "mean" else "numbers above 0")
+        require_normalization(mean, std)
         try:
             import onnxruntime
         except ImportError:
@@ -94,13 +90,27 @@ class OnnxModel(EmbeddingModel):
         metadata = self._session.get_modelmeta().custom_metadata_map
         names = (_class_names(metadata.get(key, "")) for key in ("class_names", "names"))
         self.class_names = next(filter(None, names), None)
-        classes = len(self.class_names or ())
-        self._outputs = _outputs(self._session, path, embedding_output, scores_output, classes)
+        self._asked = (embedding_output, scores_output)
         self._guessed = embedding_output is None
         self._mean, self._std = mean, std
+        self._choose(len(self.class_names or ()))
+
+    def expect_classes(self, classes: int) -> None:
+        """Take an output of this width for scores, where the file names no classes and there are others."""
+        if self.class_names is None and len(self._flat()) > 1:
+            self._choose(classes)
+
+    def _flat(self) -> dict[str, int]:
+        """The widths of the outputs of two dimensions."""
+        return {
+            output.name: output.shape[1] for output in self._session.get_outputs() if len(output.shape) == 2
+        }
+
+    def _choose(self, classes: int) -> None:
+        self._outputs = _outputs(self._flat(), Path(self.name), *self._asked, classes)
         taken = [f"output {self._outputs[0]!r} is taken for the embedding"]
         taken += [f"{name!r} for the scores" for name in self._outputs[1:]]
-        self.notes = (f"{path}: {', '.join(taken)}",)
+        self.notes = (f"{self.name}: {', '.join(taken)}",)
 
     def embed(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the embeddings and, if there is such an output, the scores."""
@@ -123,13 +133,7 @@ class OnnxModel(EmbeddingModel):
         if batch.ndim == 4:
             channels = shape[3 if self._channels_last else 1]
             batch = fitted(batch, self.input_size, channels if isinstance(channels, int) else None)
-        for key, values, turn in (("mean", self._mean, torch.sub), ("std", self._std, torch.div)):
-            if values is not None:
-                wanted = batch.shape[1]
-                fit = len(values) in {1, wanted}
-                require(fit, key, f"{len(values)} numbers", f"1 or {wanted}, a number a channel")
-                sides = (-1, *[1] * (batch.ndim - 2))
-                batch = turn(batch, torch.tensor(values, dtype=torch.float32).reshape(sides))
+        batch = normalized(batch, self._mean, self._std)
         if self._channels_last:
             batch = batch.permute(0, 2, 3, 1)
         return np.ascontiguousarray(batch.numpy()).astype(self._type)
@@ -157,26 +161,15 @@ def _providers(device: torch.device | None, there: Sequence[str]) -> list[Any]:
     return [(_CUDA, {"device_id": device.index or 0}), _CPU]
 
 
-def _outputs(session: Any, path: Path, wanted: str | None, scored: str | None, classes: int) -> list[str]:
+def _outputs(
+    flat: dict[str, int], path: Path, wanted: str | None, scored: str | None, classes: int
+) -> list[str]:
     """The names of the embedding and, if there is one, of the scores."""
-    flat = {output.name: output.shape[1] for output in session.get_outputs() if len(output.shape) == 2}
     require(bool(flat), "model", f"{path} without an output of two dimensions", "one, (batch, D)")
-    for key, name in (("embedding_output", wanted), ("scores_output", scored)):
-        require(name is None or name in flat, key, repr(name), f"one of {', '.join(flat)}")
-    named = [name for name in flat if name.lower().startswith(_EMBEDDINGS)]
-    scores = [name for name in flat if name not in named and (_means_scores(name) or flat[name] == classes)]
-    if wanted is None:
-        others = [name for name in flat if name not in {*scores, scored}]
-        found = [*(name for name in named if name != scored), *others[-1:]]
-        only = ", ".join(flat)
-        require(bool(found), "model", f"{path} with no output but scores ({only})", _EXPECTED)
-        wanted = found[0]
-    chosen = [name for name in scores if name != wanted] if scored is None else [scored]
-    return [wanted, *chosen[:1]]
-
-
-def _means_scores(name: str) -> bool:
-    return any(word.startswith(_SCORES) for word in re.split(r"[^a-z0-9]+", name.lower()))
+    embedding, scores = chosen_outputs(flat, embedding=wanted, scores=scored, classes=classes)
+    only = ", ".join(flat)
+    require(embedding is not None, "model", f"{path} with no output but scores ({only})", _EXPECTED)
+    return [name for name in (embedding, scores) if name is not None]
 
 
 def _class_names(note: str) -> tuple[str, ...] | None:

@@ -12,8 +12,9 @@ from bisector.data.dataset import Dataset
 from bisector.data.examples import Examples
 from bisector.data.image_examples import Reading, decode_each
 from bisector.data.image_folder import FoundImage, find_images, is_image, told
+from bisector.data.images import Encoded
 from bisector.data.places import resolvable
-from bisector.data.registry import holds_images, load, read_source
+from bisector.data.registry import holds_images, load, read_source, unlabelled_parquet
 from bisector.data.source import PARTS, Source
 from bisector.embedding.model import image_side, same_data
 from bisector.errors import require, require_choice
@@ -80,7 +81,7 @@ def open_inputs(
         data: one name or path of a data set, paths of images, or of folders of images; what the model was trained
             on if empty.
         part: "all", "train", "validation" or "test", where the data are divided.
-        label: the column of labels in a table.
+        label: the column of labels in a table; Parquet of images without one needs none.
 
     Raises:
         ArgumentError: the data cannot be read, or the part is empty.
@@ -92,6 +93,10 @@ def open_inputs(
     if not stored and all(_of_images(Path(word)) for word in words):
         require(label is None, "label", f"{label!r} with {data[0]}", "none: it is no table")
         return _ImageFiles(model, [Path(word) for word in words], part)
+    rows = unlabelled_parquet(Path(words[0])) if not stored and len(words) == 1 and label is None else None
+    if rows is not None:
+        require(part == "all", "part", f"{part!r} of {words[0]}, which has no labels", "all")
+        return _ImageFiles(model, [Path(words[0])], part, rows)
     require(
         len(words) == 1, "data", ", ".join(words[:3]), "one data set, or images and folders of images alone"
     )
@@ -170,9 +175,15 @@ def _divided(data: Dataset | Source) -> list[_Rows]:
 
 
 class _ImageFiles(Inputs):
-    """Images in files and folders, decoded batch by batch; what cannot be read is left out and named."""
+    """Images in files, folders or rows without labels, decoded batch by batch; what cannot be read is named."""
 
-    def __init__(self, model: Predictor, paths: Sequence[Path], part: str) -> None:
+    def __init__(
+        self,
+        model: Predictor,
+        paths: Sequence[Path],
+        part: str,
+        rows: Sequence[tuple[Encoded | None, str]] | None = None,
+    ) -> None:
         super().__init__(", ".join(str(path) for path in paths[:3]) + (", …" if len(paths) > 3 else ""))
         shape = model.shape
         require(
@@ -180,7 +191,12 @@ class _ImageFiles(Inputs):
         )
         self._shape, self._scale = shape, model.trained.pixel_range
         found: list[FoundImage] = []
-        for path in paths:
+        for image, name in rows or ():
+            if image is None:
+                self.left_out.append(f"{name}: no image")
+            else:
+                found.append(FoundImage(image, name))
+        for path in paths if rows is None else ():
             if path.is_dir():
                 images, others = find_images(path)
                 found += images

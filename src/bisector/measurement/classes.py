@@ -126,6 +126,8 @@ class ClassMeasure:
         accuracy_high: up to where.
         mistaken_for: the class that most of its errors go to; empty without errors.
         as_mistaken: how many of its rows do.
+        probe_accuracy: of a probe on these embeddings, not of the model, where there are no predictions.
+        probed: rows that the probe was asked about.
     """
 
     name: str
@@ -146,6 +148,8 @@ class ClassMeasure:
     accuracy_high: float = math.nan
     mistaken_for: str = ""
     as_mistaken: int = 0
+    probe_accuracy: float = math.nan
+    probed: int = 0
 
     @property
     def errors(self) -> int:

@@ -13,10 +13,7 @@ from torch import Tensor
 from bisector.data.tables import EmbeddingTable
 from bisector.data.tables.columns import Array
 from bisector.errors import missing_extra
-from bisector.statistics.directions import unit_rows
-
-FOLDS = 5
-"""Of the cross-validation: a class with fewer rows is not judged by it."""
+from bisector.measurement.probe import FOLDS, Probe, cross_validated, discriminant, units
 
 MOST_CELLS = 100_000_000
 """Rows times classes, of those that occur, above which labels are not judged: 25 bytes each, 2.5 GB in all."""
@@ -94,6 +91,9 @@ class Judged:
         confidence: (S,) probability that it gives to the given ones.
         judged: rows that it was asked about.
         agreed: those of them whose label is its first choice.
+        classes: (K,) those that it was asked about.
+        asked: (K,) rows of each of them.
+        right: (K,) those whose label is its first choice.
     """
 
     judge: JudgeName
@@ -103,6 +103,9 @@ class Judged:
     confidence: Array  # (S,)
     judged: int
     agreed: int
+    classes: Array  # (K,)
+    asked: Array  # (K,)
+    right: Array  # (K,)
 
 
 class Judge:
@@ -152,7 +155,7 @@ class Judge:
         if self.name == "scores":
             probabilities = self._probabilities(self._features)
         else:
-            probabilities = _cross_validated(self._features, given, classes)
+            probabilities = cross_validated(self._features, given, classes)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             issues = find_label_issues(
@@ -182,8 +185,8 @@ class Judge:
             scores = torch.from_numpy(features)[:, torch.from_numpy(self.classes)]
             return scores.double().softmax(dim=1).numpy()
         if self._model is None:
-            self._model = _discriminant().fit(_units(self._features), self._labels)
-        probabilities: Array = self._model.predict_proba(_units(features))
+            self._model = discriminant().fit(units(self._features), self._labels)
+        probabilities: Array = self._model.predict_proba(units(features))
         return probabilities
 
     def _said(self, rows: Array, given: Array, probabilities: Array, issues: Array) -> Judged:
@@ -196,11 +199,27 @@ class Judge:
             confidence=probabilities[issues, given[issues]],
             judged=len(rows),
             agreed=int((choice == given).sum()),
+            classes=self.classes,
+            asked=np.bincount(given, minlength=len(self.classes)),
+            right=np.bincount(given[choice == given], minlength=len(self.classes)),
         )
 
 
 def find_label_errors(table: EmbeddingTable, held_out: Tensor) -> LabelErrors:  # (H,)
-    """Rank the rows whose label confident learning takes for wrong (Northcutt, Jiang and Chuang 2021; cleanlab).
+    """Rank the rows whose label is probably wrong, as `judge_labels` finds them.
+
+    Args:
+        table: of embeddings.
+        held_out: rows that the model was not trained on.
+
+    Raises:
+        MissingExtraError: without cleanlab or scikit-learn.
+    """
+    return label_errors_in(table, *judge_labels(table, held_out))
+
+
+def judge_labels(table: EmbeddingTable, held_out: Tensor) -> tuple[list[Judged | None], list[str]]:  # (H,)
+    """Find the rows whose label confident learning takes for wrong (Northcutt, Jiang and Chuang 2021; cleanlab).
 
     It needs probabilities from a judge that has not seen the label. On rows held out that is the model, by the
     softmax of its scores. For all other rows, and for those without finite scores, it is a linear discriminant with
@@ -211,6 +230,9 @@ def find_label_errors(table: EmbeddingTable, held_out: Tensor) -> LabelErrors:  
     Args:
         table: of embeddings.
         held_out: rows that the model was not trained on.
+
+    Returns:
+        What each judge said, and a line for what was not judged.
 
     Raises:
         MissingExtraError: without cleanlab or scikit-learn.
@@ -224,9 +246,16 @@ def find_label_errors(table: EmbeddingTable, held_out: Tensor) -> LabelErrors:  
     ]
     if table.scores is not None:
         judges.insert(0, Judge("scores", own.numpy(), table.labels[own].numpy(), table.scores[own].numpy()))
+    return [judge.suspects() for judge in judges], [note for judge in judges for note in judge.notes]
+
+
+def label_errors_in(
+    table: EmbeddingTable, judged: Sequence[Judged | None], notes: Sequence[str]
+) -> LabelErrors:
+    """What judges said of the rows of a table in memory, in one list."""
     return label_errors_of(
-        [judge.suspects() for judge in judges],
-        [note for judge in judges for note in judge.notes],
+        judged,
+        notes,
         table.class_names,
         names=lambda rows: [table.name(row) for row in rows],
         splits=lambda rows: [""] * len(rows) if table.splits is None else [table.splits[row] for row in rows],
@@ -276,6 +305,21 @@ def label_errors_of(
     return LabelErrors(suspects, total, sum(one.agreed for one in said) / total if total else math.nan, notes)
 
 
+def probe_of(judged: Sequence[Judged | None], num_classes: int) -> Probe | None:
+    """What the classifier that judges labels by embeddings says of each class; None where it was not asked.
+
+    Args:
+        judged: what each judge said.
+        num_classes: C.
+    """
+    said = [one for one in judged if one is not None and one.judge == "embeddings" and one.judged]
+    probed, right = np.zeros(num_classes, dtype=np.int64), np.zeros(num_classes, dtype=np.int64)
+    for one in said:
+        probed[one.classes] += one.asked
+        right[one.classes] += one.right
+    return Probe(probed, right) if said else None
+
+
 def rows_to_learn_from(counts: Array, dim: int, memory_budget: int | None) -> int:  # (C,)
     """Rows of every class that the judge of a stream learns from; 0 where the classes are too many.
 
@@ -300,27 +344,3 @@ def among(values: Array, held: Array) -> Array:  # (n,) bool
         return np.zeros(len(values), dtype=bool)
     found: Array = held[np.searchsorted(held, values).clip(max=len(held) - 1)] == values
     return found
-
-
-def _discriminant() -> Any:
-    try:
-        from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-    except ImportError:
-        raise missing_extra("scikit-learn", "train") from None
-    return LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
-
-
-def _cross_validated(x: Array, labels: Array, classes: int) -> Array:  # (N, D), (N,) -> (N, C)
-    judge = _discriminant()
-    from sklearn.model_selection import StratifiedKFold
-
-    units = _units(x)
-    probabilities = np.zeros((len(x), classes))
-    for fitted, asked in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(units, labels):
-        judge.fit(units[fitted], labels[fitted])
-        probabilities[asked] = judge.predict_proba(units[asked])
-    return probabilities
-
-
-def _units(x: Array) -> Array:  # (N, D)
-    return unit_rows(torch.from_numpy(x)).numpy()

@@ -35,9 +35,10 @@ from bisector.measurement.confusion import (
 )
 from bisector.measurement.draw import EqualDraw
 from bisector.measurement.duplicates import Duplicates, find_duplicates
-from bisector.measurement.label_errors import LabelErrors, find_label_errors
+from bisector.measurement.label_errors import LabelErrors, judge_labels, label_errors_in, probe_of
 from bisector.measurement.measurement import Measurement
 from bisector.measurement.next_step import next_steps
+from bisector.measurement.probe import Probe
 from bisector.measurement.score_measures import accuracy_of, measure_scores
 from bisector.measurement.tally import Tally
 from bisector.measurement.trials import prior_note, train_amounts, try_all
@@ -75,6 +76,7 @@ class Findings:
         angles: C x C, in degrees; empty of many classes.
         squared_distances: C x C, of the means; empty of many classes.
         label_errors: suspected.
+        probe: of the embeddings, which is told of where there are no predictions; None where there is none.
         duplicates: found; None where they were not looked for.
         left_out: lines for what is not in the table, or not all of it.
         equal_count: rows of each class that equal amounts are measured on; 0 for none.
@@ -105,6 +107,7 @@ class Findings:
     angles: list[list[float]]
     squared_distances: list[list[float]]
     label_errors: LabelErrors
+    probe: Probe | None
     duplicates: Duplicates | None
     left_out: Sequence[str]
     equal_count: int
@@ -202,6 +205,7 @@ def measure(
         own = (shrinkage, embeddings, measured_on) == ("quadratic-inverse", "unit", "train rows")
         trials = try_all(scores_of(table), (lambda _: amounts.double()) if own else train_amounts)
     held_out = torch.from_numpy(np.flatnonzero(splits)) if splits is not None else torch.empty(0).long()
+    judged, unjudged = judge_labels(table, held_out)
     findings = Findings(
         table=table,
         rows=len(table),
@@ -219,7 +223,8 @@ def measure(
         nearest=nearest_pairs(x, labels, table.class_names) if vectors else [],
         angles=angles_between(x, labels, classes) if vectors and classes <= FEW_CLASSES else [],
         squared_distances=distances_between(meter) if vectors else [],
-        label_errors=find_label_errors(table, held_out),
+        label_errors=label_errors_in(table, judged, unjudged),
+        probe=probe_of(judged, classes),
         duplicates=find_duplicates(table) if vectors else None,
         left_out=table.left_out,
         equal_count=equal_count,
@@ -369,8 +374,16 @@ def _classes(found: Findings, split: int | None) -> list[ClassMeasure]:
         [one.high for one in sure],
         [most[c][1] if c in most else "" for c in range(classes)],
         [most[c][0] if c in most else 0 for c in range(classes)],
+        *_probed(found, classes),
     )
     return [ClassMeasure(name, *values) for name, *values in zip(names, *columns, strict=True)]
+
+
+def _probed(found: Findings, classes: int) -> tuple[list[float], list[int]]:
+    """The probe's accuracies, and the rows of each class that it was asked about; of none with predictions."""
+    if found.probe is None or found.tally.tested(None).any():
+        return [math.nan] * classes, [0] * classes
+    return found.probe.accuracies.tolist(), found.probe.probed.tolist()
 
 
 def _verification(table: EmbeddingTable, rows: Tensor) -> Verification | None:
@@ -393,6 +406,7 @@ def _notes(found: Findings, classes: list[ClassMeasure], split: int | None) -> l
     notes = []
     if not any(one.tested for one in classes):
         notes.append("No predictions: accuracy, loss, confusion and correlations with them cannot be told.")
+        notes += [found.probe.note] if found.probe is not None else []
     elif split is None:
         notes.append("No rows held out: accuracy may be of rows that the model was trained on, and too high.")
     if not found.dimensions:

@@ -10,6 +10,7 @@ from bisector.measurement.classes import ClassMeasure, fewest_rows, hard_with_ne
 from bisector.measurement.command import column_options, command_line
 from bisector.measurement.confusion import Pair
 from bisector.measurement.measurement import Measurement
+from bisector.measurement.probe import WHOSE
 from bisector.measurement.score_measures import AMOUNT, EQUAL, Relationship, ScoreMeasure, accuracy_of
 from bisector.metrics.verification import Verification
 from bisector.posthoc.trial import Trials
@@ -354,6 +355,8 @@ def _class_columns(found: Measurement) -> list[Values]:
     if known("intrinsic_dimension"):
         hint = "Directions that the rows of a class spread in (TwoNN), on as many rows of each class."
         add("Intrinsic dimension", "intrinsic_dimension", number, hint)
+    if known("probe_accuracy"):
+        add("Probe accuracy, %", "probe_accuracy", percent, f"{WHOSE.capitalize()}.")
     if known("loss"):
         add("Mean loss", "loss", partial(number, decimals=2), "Cross-entropy of the scores, in nats.")
     for score in found.scores:
@@ -564,11 +567,12 @@ def _classes_text(found: Measurement) -> str:
             *(percent(one.accuracy), "–" if found.dimensions else interval(one.accuracy_interval)),
             number(one.loss, 2),
             *(_name(one.neighbour) or "–", distance(one.squared_distance), number(one.intrinsic_dimension)),
+            percent(one.probe_accuracy),
         ]
         for one in (ranked or largest)[:_MOST_LINES]
     ]
     errors = ("error at most", "error estimated")
-    geometry = ("nearest class", "its distance, squared", "dimension")
+    geometry = ("nearest class", "its distance, squared", "dimension", "probe, %")
     table = _table(
         [title, "rows", "amount, bits", *errors, "accuracy, %", "95 % interval", "loss", *geometry], rows
     )

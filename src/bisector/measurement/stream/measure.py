@@ -16,7 +16,7 @@ from bisector.measurement.classes import choose_equal_count
 from bisector.measurement.confusion import FEW_CLASSES, angles_between, nearest_pairs
 from bisector.measurement.draw import EqualDraw
 from bisector.measurement.duplicates import Duplicates, duplicates_of
-from bisector.measurement.label_errors import Judge, LabelErrors, among, label_errors_of
+from bisector.measurement.label_errors import Judge, LabelErrors, among, label_errors_of, probe_of
 from bisector.measurement.measure import (
     Findings,
     distances_between,
@@ -26,6 +26,7 @@ from bisector.measurement.measure import (
     nearest_of,
 )
 from bisector.measurement.measurement import Measurement
+from bisector.measurement.probe import Probe
 from bisector.measurement.stream.folder import partials_folder, plan_of
 from bisector.measurement.stream.job import Job, one_thread
 from bisector.measurement.stream.options import Options
@@ -139,7 +140,7 @@ def _findings(stored: "StoredEmbeddings", found: Partial, options: Options, tell
     equal = equal_amounts(drawn, equal_count, classes, **how)  # before what is below takes its memory
     duplicates = _duplicates(stored, found)
     with threadpool_limits(1):  # of the libraries of linear algebra: the same bits on any number of cores
-        label_errors = _label_errors(stored, found, tell)
+        label_errors, probe = _label_errors(stored, found, tell)
     return Findings(
         table=EmbeddingTable(
             torch.empty(0, stored.dim),
@@ -161,6 +162,7 @@ def _findings(stored: "StoredEmbeddings", found: Partial, options: Options, tell
         angles=angles_between(means[known].float(), known, classes) if classes <= FEW_CLASSES else [],
         squared_distances=distances_between(found.meter),
         label_errors=label_errors,
+        probe=probe,
         duplicates=duplicates,
         left_out=stored.left_out_lines(found.left_out),
         equal_count=equal_count,
@@ -200,7 +202,7 @@ def _duplicates(stored: "StoredEmbeddings", found: Partial) -> Duplicates | None
     )
 
 
-def _label_errors(stored: "StoredEmbeddings", found: Partial, tell: Tell) -> LabelErrors:
+def _label_errors(stored: "StoredEmbeddings", found: Partial, tell: Tell) -> tuple[LabelErrors, Probe | None]:
     judges = {}
     notes = []
     for name, rows in found.asked.items():
@@ -226,7 +228,7 @@ def _label_errors(stored: "StoredEmbeddings", found: Partial, tell: Tell) -> Lab
             return [""] * len(positions)
         return [SPLITS[code] for code in stored.splits_of(found.stored_rows(np.array(positions))).tolist()]
 
-    return label_errors_of(
+    errors = label_errors_of(
         [replace(one, rows=found.positions(one.rows)) for one in judged if one is not None],
         [*notes, *(note for judge in judges.values() for note in judge.notes)],
         stored.class_names,
@@ -234,3 +236,4 @@ def _label_errors(stored: "StoredEmbeddings", found: Partial, tell: Tell) -> Lab
         splits=splits,
         most=MOST_LISTED,
     )
+    return errors, probe_of(judged, len(stored.class_names))

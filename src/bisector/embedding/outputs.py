@@ -1,0 +1,91 @@
+"""Which of a network's outputs is the embedding and which the scores: by their names and widths."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from bisector.errors import require
+
+_EMBEDDINGS = ("embedding", "feature", "pooler", "pooled")
+_SCORES = ("logit", "score", "prob", "softmax", "predict", "confidence")
+
+
+def named_outputs(output: Any) -> dict[str, Tensor]:
+    """The tensors of shape (B, D) or (B, D, 1, ...) that a network returned, by name; of a tuple, by their place.
+
+    >>> import torch
+    >>> x = torch.zeros(2, 3)
+    >>> list(named_outputs((x, x[0]))), list(named_outputs({"logits": x})), list(named_outputs(x))
+    (['0'], ['logits'], ['output'])
+    """
+    if isinstance(output, Tensor):
+        held: Iterable[tuple[Any, Any]] = [("output", output)]
+    elif isinstance(output, Mapping):
+        held = output.items()
+    elif hasattr(output, "_asdict"):  # a named tuple
+        held = output._asdict().items()
+    else:
+        held = enumerate(output) if isinstance(output, tuple | list) else ()
+    return {
+        str(name): value.flatten(1)
+        for name, value in held
+        if isinstance(value, Tensor) and value.ndim >= 2 and set(value.shape[2:]) <= {1}
+    }
+
+
+def scores_among(widths: Mapping[str, int], classes: int) -> list[str]:
+    """The outputs that seem to be scores: by a word of their names, or as wide as there are classes.
+
+    Args:
+        widths: of the outputs, by name.
+        classes: 0 where they are not known.
+
+    >>> scores_among({"embedding": 3, "class_logits": 4, "2": 3}, 3)
+    ['class_logits', '2']
+    """
+    return [
+        name
+        for name, width in widths.items()
+        if not means_embedding(name) and (_means_scores(name) or width == classes)
+    ]
+
+
+def means_embedding(name: str) -> bool:
+    """Whether an output is called as embeddings are."""
+    return name.lower().startswith(_EMBEDDINGS)
+
+
+def chosen_outputs(
+    widths: Mapping[str, int], *, embedding: str | None, scores: str | None, classes: int
+) -> tuple[str | None, str | None]:
+    """The names of the embedding and of the scores; None for what is not there.
+
+    The embedding is the output that is asked for, or the first whose name says so, or the last that is no scores.
+
+    Args:
+        widths: of the outputs of two dimensions, by name.
+        embedding: the name that was asked for.
+        scores: the name that was asked for.
+        classes: how many there are; 0 where that is not known.
+
+    Raises:
+        ArgumentError: there is no such output.
+
+    >>> chosen_outputs({"0": 64, "1": 10}, embedding=None, scores=None, classes=10)
+    ('0', '1')
+    """
+    for key, name in (("embedding_output", embedding), ("scores_output", scores)):
+        require(name is None or name in widths, key, repr(name), f"one of {', '.join(widths)}")
+    found = scores_among(widths, classes)
+    if embedding is None:
+        others = [name for name in widths if name not in {*found, scores}]
+        named = [name for name in widths if means_embedding(name) and name != scores]
+        embedding = next(iter([*named, *others[-1:]]), None)
+    chosen = [name for name in found if name != embedding] if scores is None else [scores]
+    return embedding, next(iter(chosen), None)
+
+
+def _means_scores(name: str) -> bool:
+    return any(word.startswith(_SCORES) for word in re.split(r"[^a-z0-9]+", name.lower()))
