@@ -165,7 +165,7 @@ def test_sections_without_content_are_left_out_and_one_head_is_best_at_nothing(c
     assert [attributes["id"] for attributes in page.all("h2")] == ["results", "class-by-class"]
     assert not page.all("pre")
     page = Page(render_page(replace(comparison, runs=[run])))
-    assert "1 head on digits" in page.text
+    assert "AM-softmax on digits" in page.text
     assert "One seed" in page.text
     assert not any(cell.get("class") == "best" for cell in page.all("td"))
     # The finding, without a winner.

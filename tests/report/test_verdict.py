@@ -8,7 +8,7 @@ from scipy import stats
 
 from bisector.report.verdict import verdict
 from bisector.statistics.paired import PairedDifference
-from bisector.training.results import Comparison, Run
+from bisector.training.results import Comparison, Decided, Run
 
 
 def compared(values, command="bisector compare --data photos/ --heads a,b --seeds 3 --epochs=4", baseline=""):
@@ -104,3 +104,12 @@ def test_one_training_names_its_weakest_class_and_how_sure_that_is():
         f"(95% interval {low} to {high} %)."
     )
     assert found.command == "bisector embed 'my runs/a'"
+
+
+def test_one_training_with_a_decision_is_not_compared_with_itself():
+    one = compared({"igam": [0.5], "igam + geometry": [0.7]}, "bisector train --data photos/ --out a")
+    plain, decided = one.runs
+    one = replace(one, runs=[plain, replace(decided, decided=Decided("geometry", "", "x"))])
+    found = verdict(one)
+    assert found.found == "IGAM has a balanced accuracy of 50.0 %. Decided by geometry, it has 70.0 %."
+    assert found.command == "bisector embed a"

@@ -105,7 +105,7 @@ def render_page(comparison: Comparison) -> str:
     return render(
         "comparison.html",
         [*(_class_sections(comparison) if alone else []), *_sections(comparison), _next_section(said)],
-        title=f"{'1 head' if heads == 1 else f'{heads} heads compared'} on {data}",
+        title=f"{rows[0].label if heads == 1 else f'{heads} heads compared'} on {data}",
         facts=[
             long_tailed if comparison.imbalance > 1 else data,
             f"{len(comparison.class_names)} classes with {max(counts)} to {min(counts)} training instances",

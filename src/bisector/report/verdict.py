@@ -45,8 +45,9 @@ def verdict(comparison: Comparison) -> Verdict:
         return Verdict("No head has a balanced accuracy: there was nothing to test on.")
     first, *equals = rows.values()
     shown = f"balanced accuracy of {metric_value(_BALANCED, first.mean[_BALANCED.key])} %"
-    if len(comparison.heads) == 1:
-        return _alone(comparison, first, f"{first.label} has a {shown}{_weakest(comparison)}.")
+    trained = [head for head in comparison.heads if head not in comparison.decided_heads]
+    if len(trained) == 1 and (len(comparison.heads) == 1 or first.runs < 2):
+        return _alone(comparison)
     if first.runs < 2:
         told = f"{first.label} leads with a {shown}, but one seed cannot tell it from any other head."
         return _more_seeds(comparison, told, 3)
@@ -74,8 +75,14 @@ def _over_baseline(comparison: Comparison, first: SummaryRow, alike: Mapping[str
     return f" It is {mean} points from the baseline, {base.label}, 95% interval [{low}, {high}]."
 
 
-def _alone(comparison: Comparison, row: SummaryRow, found: str) -> Verdict:
-    """Advise how to go on with one training."""
+def _alone(comparison: Comparison) -> Verdict:
+    """Say how good the one head is, with its decision if it has one, and advise how to go on with it."""
+    row, *decided = summary_rows(comparison)
+    shown = metric_value(_BALANCED, row.mean[_BALANCED.key])
+    found = f"{row.label} has a balanced accuracy of {shown} %{_weakest(comparison)}."
+    for other in decided:
+        after = metric_value(_BALANCED, other.mean[_BALANCED.key])
+        found += f" Decided by {other.head.rpartition(WITH)[2]}, it has {after} %."
     words = _words(comparison, "train")
     if not words:
         return _trained(comparison, row.head, found)
@@ -85,7 +92,7 @@ def _alone(comparison: Comparison, row: SummaryRow, found: str) -> Verdict:
 
 def _weakest(comparison: Comparison) -> str:
     """The class that a single training is worst at, with its interval."""
-    if len(comparison.runs) > 1:
+    if len(comparison.runs) - len(comparison.decided_heads) != 1:
         return ""
     accuracy = comparison.runs[0].class_accuracy
     known = [c for c, value in enumerate(accuracy) if math.isfinite(value) and comparison.test_counts[c]]
