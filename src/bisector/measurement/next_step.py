@@ -231,6 +231,10 @@ def _adjust(trials: Trials | None, command: str, look: str) -> Step:
         )
         return Step("adjust", True, f"Move the boundaries: {best.name}", reason, f"{command} {best.name}")
     reason = f"{of}; no gain lies clearly above 0: {'; '.join(map(_gained, trials.tried))}."
+    if trials.few:
+        return Step(
+            "adjust", None, "Move the boundaries", f"{reason} {trials.few}", command.split(" --method")[0]
+        )
     return Step("adjust", False, "Leave the boundaries as they are", reason, "")
 
 

@@ -19,6 +19,7 @@ Candidate: TypeAlias = "BaseAdjustment | Callable[..., BaseAdjustment]"
 """An adjustment that has not seen the rows, or how one is fitted on logits (N, C), labels (N,) and `embeddings`."""
 
 _LEVEL = 0.95
+_FEW_ROWS = 100  # on which a gain of some points in accuracy can hardly be told from none
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,16 @@ class Trials:
     accuracy: float = math.nan
     tried: tuple[Trial, ...] = ()
     not_tried: tuple[str, ...] = ()
+
+    @property
+    def few(self) -> str:
+        """What must be said where none helps, but the rows are too few to see it; else empty."""
+        if self.rows >= _FEW_ROWS or self.best is not None or not self.tried:
+            return ""
+        return (
+            f"{self.rows} rows are too few to see a gain of some points in accuracy. `bisector adjust` goes by the "
+            "log-loss, which needs fewer, and shows what it does to the rows of test."
+        )
 
     @property
     def best(self) -> Trial | None:

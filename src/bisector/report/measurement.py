@@ -113,7 +113,8 @@ def _trials_told(found: Trials) -> str:
         "hold the truth (BCa bootstrap over the rows)."
     )
     if found.best is None:
-        how = f"Leave the scores as they are: no gain lies clearly above 0. {how}"
+        left = found.few or "Leave the scores as they are."
+        how = f"No gain lies clearly above 0. {left} {how}"
     return " ".join([*[how] * bool(found.tried), *(f"Not tried: {one}" for one in _few(found.not_tried))])
 
 
