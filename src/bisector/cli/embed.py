@@ -23,7 +23,9 @@ MODEL_OPTIONS = ("pretrained", "weights", "embedding_output", "scores_output", "
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bisector embed``."""
-    parser.add_argument("model", help="folder of a run, file.ckpt, timm/NAME, torchvision/NAME or file.onnx")
+    parser.add_argument(
+        "model", help="folder of a run, file.ckpt, file.safetensors, timm/NAME, torchvision/NAME or file.onnx"
+    )
     parser.add_argument(
         "data",
         nargs="?",
@@ -110,7 +112,9 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
 def _require_inputs(arguments: argparse.Namespace, path: Path, published: bool) -> None:
     """Raise `ArgumentError` for a model or data that are not there, before what takes long to import or fetch."""
     there = published or path.exists()
-    expected = "a folder of a run, a .ckpt, timm/NAME, torchvision/NAME, or a file.onnx"
+    expected = (
+        "a folder of a run, a .ckpt, an exported .safetensors, timm/NAME, torchvision/NAME, or a file.onnx"
+    )
     require(there, "model", f"{arguments.model!r}, which is not there", expected)
     if arguments.data:
         require_data_name(arguments.data)

@@ -18,7 +18,9 @@ _ROWS = 256  # that are compared
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bisector export``."""
-    parser.add_argument("run", type=Path, help="folder of a run, or file.ckpt, which has no decision")
+    parser.add_argument(
+        "run", type=Path, help="folder of a run, file.ckpt, which has no decision, or file.safetensors"
+    )
     parser.add_argument(
         "data",
         nargs="*",

@@ -22,7 +22,9 @@ _SHOWN = 10  # rows of the table where no file is written
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bisector predict``."""
-    parser.add_argument("run", type=Path, help="folder of a run, or file.ckpt, which has no decision")
+    parser.add_argument(
+        "run", type=Path, help="folder of a run, file.ckpt, which has no decision, or file.safetensors"
+    )
     parser.add_argument(
         "data",
         nargs="*",

@@ -17,7 +17,7 @@ from bisector.errors import ArgumentError
 if TYPE_CHECKING:
     from bisector.training.classification import Trained
 
-_KINDS = "a folder of a run, a .ckpt, timm/NAME, torchvision/NAME, or a file.onnx"
+_KINDS = "a folder of a run, a .ckpt, an exported .safetensors, timm/NAME, torchvision/NAME, or a file.onnx"
 
 
 class EmbeddingModel(ABC):
@@ -60,7 +60,8 @@ def open_model(
     """Return the model that a name or a path means.
 
     Args:
-        model: a run or a checkpoint of `bisector train`, `timm/NAME`, `torchvision/NAME`, or an ONNX file.
+        model: a run or a checkpoint of `bisector train`, an ONNX file or a safetensors of `bisector export`,
+            `timm/NAME`, `torchvision/NAME`.
         pretrained: whether a published network has its published weights.
         weights: a file of weights for a published network.
         embedding_output: of an ONNX file.
@@ -96,7 +97,7 @@ def open_model(
         from bisector.embedding.published import PublishedModel
 
         return PublishedModel(model, pretrained=pretrained, weights=weights, device=where)
-    if path.is_dir() or path.suffix.lower() == ".ckpt":
+    if path.is_dir() or path.suffix.lower() in {".ckpt", ".safetensors"}:
         from bisector.embedding.trained import TrainedModel
 
         return TrainedModel(path, where)
