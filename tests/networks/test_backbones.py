@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from bisector.errors import ArgumentError
-from bisector.networks.backbones import build_backbone
+from bisector.networks.backbones import _OWN, build_backbone
+from bisector.networks.names import OWN
 from bisector.networks.zoo import Normalize
 
 
@@ -114,3 +115,7 @@ def test_a_backbone_is_saved_with_its_normalisation(tmp_path: Path) -> None:
     other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
     images = torch.rand(2, 3, 8, 8)
     assert torch.equal(backbone.eval()(images), other.eval()(images))
+
+
+def test_names_are_those_that_are_built() -> None:
+    assert tuple(_OWN) == OWN

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bisector.cli.output import add_json, device_of, require_file
 from bisector.data.places import require_data_name, resolvable
-from bisector.errors import ArgumentError, require
+from bisector.errors import ArgumentError, require, require_integer
 from bisector.measurement.command import quoted
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     parquet = arguments.out.suffix.lower() in {".parquet", ".pq"}
     require_file(arguments.out)
     require(parquet, "--out", str(arguments.out), "a name that ends in .parquet, which is what is written")
+    require_integer("--batch-size", arguments.batch_size, least=1)
     path = Path(resolvable(arguments.model))
     published = arguments.model.startswith(("timm/", "torchvision/")) and not path.exists()
     _require_inputs(arguments, path, published)
