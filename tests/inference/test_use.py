@@ -394,8 +394,7 @@ def test_what_the_card_says_to_type_runs(trained: Path, format: str, tmp_path: P
         [sys.executable, "-c", before + code], cwd=out.parent, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    if format != "safetensors":
-        assert eval(done.stdout)[0] in "0123456789"
+    assert eval(done.stdout)[0] in "0123456789"
 
 
 def test_a_readme_of_somebody_else_stays(

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from bisector.errors import ArgumentError
-from bisector.networks.backbones import build_backbone
+from bisector.networks.backbones import _OWN, build_backbone
+from bisector.networks.names import OWN
 from bisector.networks.zoo import Normalize
 
 
@@ -128,3 +129,7 @@ def test_any_size_is_pooled_as_pytorch_does_and_goes_into_onnx(size: tuple[int, 
     torch.onnx.export(network, (images,), path, dynamo=False, input_names=["x"])
     (found,) = runtime.InferenceSession(path).run(None, {"x": images.numpy()})
     torch.testing.assert_close(torch.from_numpy(found), network(images), atol=1e-5, rtol=1e-4)
+
+
+def test_names_are_those_that_are_built() -> None:
+    assert tuple(_OWN) == OWN

@@ -132,6 +132,10 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     if arguments.kind is not None:
         require_choice("--kind", arguments.kind, _KINDS)
     require_folder(arguments.out)
+    for name in ("scores", "adjustment"):
+        path = getattr(arguments, name)
+        legal = "a table of scores" if name == "scores" else "an adjustment.json or .safetensors"
+        require(path is None or path.exists(), name, f"{path}, which is not there", legal)
 
     from bisector.cli.adjusting import Adjusting
 

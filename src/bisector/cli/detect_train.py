@@ -15,9 +15,11 @@ from bisector.cli.config import add_config
 from bisector.cli.detect_options import DETECTIONS, add_data, add_out, finish, task_of, warn_of_data
 from bisector.cli.options import add_options, logging_options, process_rank, record_of
 from bisector.cli.output import require_folder, say
+from bisector.data.plugins import plugin_of
 from bisector.detection.recipe import BoxRecipe
+from bisector.errors import require
 from bisector.files import read_or_none
-from bisector.heads import HEAD_NAMES
+from bisector.heads import HEAD_NAMES, require_head_name
 from bisector.training.recipe import Machine
 
 if TYPE_CHECKING:
@@ -52,6 +54,13 @@ def run(arguments: argparse.Namespace, command: str) -> "BoxResult | None":
     out: Path = arguments.out
     require_folder(out)
     task, recipe, machine = task_of(arguments), record_of(BoxRecipe, arguments), record_of(Machine, arguments)
+
+    name = arguments.head.strip().partition(":")[0]
+    if name != "linear":  # torchvision's own loss
+        require_head_name(name)
+    there = plugin_of(task.data) is not None or os.path.exists(Path(task.data).expanduser())  # noqa: PTH110
+    legal = "a folder of Pascal VOC, COCO or LVIS, file.json, or plugin.py:option=value"
+    require(there, "data", f"{task.data}, where no file or folder is", legal)
 
     from bisector.detection.attaching import require_head
     from bisector.detection.data import load_box_task

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from bisector.cli.output import add_json, device_of, require_file
 from bisector.data.places import require_data_name, resolvable
-from bisector.errors import ArgumentError, require
+from bisector.embedding.kinds import MODELS, TORCHSCRIPT
+from bisector.errors import ArgumentError, require, require_integer
 from bisector.measurement.command import quoted
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bisector embed``."""
     parser.add_argument(
         "model",
-        help="folder of a run, file.ckpt, timm/NAME, torchvision/NAME, folder of transformers, TorchScript file "
-        "(.pt, .ts) or file.onnx",
+        help="folder of a run, file.ckpt, file.safetensors, timm/NAME, torchvision/NAME, folder of transformers, "
+        "TorchScript file (.pt, .ts) or file.onnx",
     )
     parser.add_argument(
         "data",
@@ -87,6 +88,7 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     parquet = arguments.out.suffix.lower() in {".parquet", ".pq"}
     require_file(arguments.out)
     require(parquet, "--out", str(arguments.out), "a name that ends in .parquet, which is what is written")
+    require_integer("--batch-size", arguments.batch_size, least=1)
     path = Path(resolvable(arguments.model))
     published = arguments.model.startswith(("timm/", "torchvision/")) and not path.exists()
     _require_inputs(arguments, path, published)
@@ -123,11 +125,10 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
 def _require_inputs(arguments: argparse.Namespace, path: Path, published: bool) -> None:
     """Raise `ArgumentError` for a model or data that are not there, before what takes long to import or fetch."""
     there = published or path.exists()
-    expected = "a folder of a run, a .ckpt, timm/NAME, torchvision/NAME, or a file.onnx"
-    require(there, "model", f"{arguments.model!r}, which is not there", expected)
+    require(there, "model", f"{arguments.model!r}, which is not there", MODELS)
     if arguments.data:
         require_data_name(arguments.data)
-    elif published or path.suffix.lower() == ".onnx":
+    elif published or path.suffix.lower() in {".onnx", *TORCHSCRIPT}:
         raise _no_data(arguments.model)
 
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bisector.cli.output import add_json, require_file
+from bisector.cli.output import add_json, require_file, require_model
 from bisector.errors import require, require_integer
 from bisector.inference.formats import FORMATS, OLDEST_OPSET, OPSET, YOUNGEST_OPSET, format_of, require_suffix
 
@@ -18,7 +18,9 @@ _ROWS = 256  # that are compared
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bisector export``."""
-    parser.add_argument("run", type=Path, help="folder of a run, or file.ckpt, which has no decision")
+    parser.add_argument(
+        "run", type=Path, help="folder of a run, file.ckpt, which has no decision, or file.safetensors"
+    )
     parser.add_argument(
         "data",
         nargs="*",
@@ -54,6 +56,7 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
         require_integer("--opset", arguments.opset, least=OLDEST_OPSET, most=YOUNGEST_OPSET)
     card = arguments.card or out.parent / "README.md"
     require_file(card)
+    require_model(arguments.run)
 
     from bisector.files import write_whole
     from bisector.inference.card import is_card, model_card

@@ -123,10 +123,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, command: str) -> Any:
     """Measure, print, write the files."""
-    from bisector.report.measurement_files import require_no_input
-
     require_folder(arguments.out)
     _require_numbers(arguments)
+    for path in _paths(arguments.file):
+        require(path.exists(), "file", f"{path}, which is not there", "a table: .parquet, .csv, .npz, ...")
+
+    from bisector.report.measurement_files import require_no_input
+
     inputs = [*_paths(arguments.file), *([] if arguments.scores is None else [arguments.scores])]
     require_no_input(arguments.out, inputs, format=arguments.format)
     engine, stored = _engine(arguments)

@@ -1,8 +1,10 @@
 """What every command does with its folder and its words."""
 
 import difflib
+import errno
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -17,20 +19,34 @@ if TYPE_CHECKING:
 
 
 def require_folder(path: Path, expected: str = "a folder, which is made") -> None:
-    """Raise `ArgumentError` where no folder can be, because a file is in its way.
+    """Raise where no folder can be, because a file is in its way or none may be written there.
 
     Args:
         path: of the folder.
         expected: what `--out` should be.
+
+    Raises:
+        ArgumentError: a file is in its way.
+        PermissionError: nothing may be written there.
     """
     in_the_way = next((place for place in (path, *path.parents) if place.is_file()), None)
     require(in_the_way is None, "--out", f"{path}, but {in_the_way} is a file", expected)
+    there = next((place for place in (path, *path.parents) if place.is_dir()), None)
+    if there is not None and not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
 
 
 def require_file(path: Path) -> None:
     """Raise `ArgumentError` where a folder is in the way of a file, or a file in the way of its folder."""
     require_folder(path.parent, "a file to write in a folder, which is made")
     require(not path.is_dir(), "--out", f"{path}, a folder", "a file to write")
+
+
+def require_model(path: Path) -> None:
+    """Raise `ArgumentError` where nothing is that could be a trained classifier, before PyTorch is imported."""
+    legal = "a checkpoint, or the folder of a training that holds one, or an exported .safetensors"
+    held = path.is_file() or any((path / name).is_file() for name in ("last.ckpt", "model.safetensors"))
+    require(held, "model", str(path), legal)
 
 
 def device_of(word: str | None) -> "torch.device | None":

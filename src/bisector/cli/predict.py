@@ -10,7 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bisector.cli.output import add_json, device_of, require_file, say
+from bisector.cli.output import add_json, device_of, require_file, require_model, say
 from bisector.errors import require_integer
 
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ _SHOWN = 10  # rows of the table where no file is written
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bisector predict``."""
-    parser.add_argument("run", type=Path, help="folder of a run, or file.ckpt, which has no decision")
+    parser.add_argument(
+        "run", type=Path, help="folder of a run, file.ckpt, which has no decision, or file.safetensors"
+    )
     parser.add_argument(
         "data",
         nargs="*",
@@ -57,6 +59,7 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     """Predict, write the file or print the first rows, say what was left out."""
     require_integer("--top-k", arguments.top_k, least=1)
     require_integer("--batch-size", arguments.batch_size, least=1)
+    require_model(arguments.run)
     if arguments.out is not None:
         from bisector.inference.predictions import require_format
 

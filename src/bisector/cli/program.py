@@ -55,6 +55,9 @@ def exit_code(program: str, run: Callable[[], object], *, interrupted: str = "in
         return 2
     except KeyboardInterrupt as stop:
         _print_error(program, f"interrupted; {stop}" if stop.args else interrupted)
+        # An interrupt within exec of a string, as in making a dataclass while PyTorch is imported, leaves a flag by
+        # which `python -m` kills itself with SIGINT in the end, whatever was caught; the next exec takes it away.
+        exec("")
         return 130
     return code
 

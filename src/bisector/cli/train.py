@@ -30,6 +30,7 @@ from bisector.errors import (
 )
 from bisector.files import write_whole
 from bisector.heads import require_head_name
+from bisector.networks.names import require_backbone
 from bisector.training.recipe import DECIDE, DECIDE_HELP, DECISIONS, Machine, Recipe, Task, options_of
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def _train(parsed: Any, command: str) -> "Run | None":
 
     require_choice("--decide", parsed.decide, DECISIONS)
     require_head_name(parsed.head.strip().partition(":")[0])
+    require_backbone(recipe.backbone)
     require_data_name(task.data)
 
     import torch

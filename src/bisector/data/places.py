@@ -2,7 +2,6 @@
 
 import difflib
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -19,14 +18,16 @@ DATA_FOLDER = "BISECTOR_DATA"
 
 
 def require_data_name(data: str) -> None:
-    """Raise `ArgumentError` for a word that is no name of a data set, and where nothing lies.
+    """Raise `ArgumentError` for a word or path that is no name of a data set, and where nothing lies.
 
     >>> require_data_name("digit")
     Traceback (most recent call last):
     bisector.errors.ArgumentError: data: got 'digit'; did you mean 'digits'? expected one of digits, fashion-mnist,
     cifar10, cifar100, or a path, but nothing is at that path
     """
-    if data not in DATA_SETS and re.fullmatch(r"[\w-]+", data) and not Path(data).exists():
+    if data in DATA_SETS or "://" in data or "," in data or plugin_of(data) is not None:
+        return
+    if not os.path.exists(Path(data).expanduser()):  # noqa: PTH110 - of any length
         raise unknown_data(data, "nothing is at that path")
 
 

@@ -13,16 +13,11 @@ from torch.nn.functional import interpolate
 from bisector.data.places import DATA_SETS, resolvable
 from bisector.data.plugins import plugin_of
 from bisector.data.tables import is_embeddings
+from bisector.embedding.kinds import MODELS, TORCHSCRIPT
 from bisector.errors import ArgumentError, require
 
 if TYPE_CHECKING:
     from bisector.training.classification import Trained
-
-_KINDS = (
-    "a folder of a run, a .ckpt, timm/NAME, torchvision/NAME, a folder of transformers, a TorchScript file (.pt, "
-    ".pth, .ts, .torchscript), or a file.onnx"
-)
-_TORCHSCRIPT = {".pt", ".pth", ".ts", ".torchscript"}
 
 
 class EmbeddingModel(ABC):
@@ -68,8 +63,8 @@ def open_model(
     """Return the model that a name or a path means.
 
     Args:
-        model: a run or a checkpoint of `bisector train`, `timm/NAME`, `torchvision/NAME`, a folder of
-            transformers, a TorchScript file or an ONNX file.
+        model: a folder of transformers, a TorchScript file, a run or a checkpoint of `bisector train`, an ONNX file or a
+            safetensors of `bisector export`, `timm/NAME`, `torchvision/NAME`.
         pretrained: whether a published network has its published weights.
         weights: a file of weights for a published network.
         embedding_output: of an ONNX or TorchScript file.
@@ -84,7 +79,7 @@ def open_model(
     path = Path(resolvable(model))  # what the file of embeddings names is found from any folder
     published = model.startswith(("timm/", "torchvision/")) and not path.exists()
     onnx = path.suffix.lower() == ".onnx"
-    script = path.suffix.lower() in _TORCHSCRIPT and not path.is_dir()
+    script = path.suffix.lower() in TORCHSCRIPT and not path.is_dir()
     of_a_file = {
         "embedding_output": embedding_output,
         "scores_output": scores_output,
@@ -100,7 +95,7 @@ def open_model(
 
         return OnnxModel(path, **of_a_file, device=device)  # type: ignore[arg-type]
     if not published and not path.exists():
-        raise ArgumentError(f"model: got {model!r}, which is not there; expected {_KINDS}")
+        raise ArgumentError(f"model: got {model!r}, which is not there; expected {MODELS}")
     where = require_device(device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     if published:
         from bisector.embedding.published import PublishedModel
@@ -114,11 +109,11 @@ def open_model(
         from bisector.embedding.transformers_folder import TransformersModel
 
         return TransformersModel(path, where)
-    if path.is_dir() or path.suffix.lower() == ".ckpt":
+    if path.is_dir() or path.suffix.lower() in {".ckpt", ".safetensors"}:
         from bisector.embedding.trained import TrainedModel
 
         return TrainedModel(path, where)
-    raise ArgumentError(f"model: got {model!r}; expected {_KINDS}")
+    raise ArgumentError(f"model: got {model!r}; expected {MODELS}")
 
 
 def require_device(device: torch.device) -> torch.device:

@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from bisector.inference.export import data_name
+from bisector.inference.export import data_name, known_result
 from bisector.inference.predictor import Predictor
-from bisector.metrics.summary import METRICS
-from bisector.training.results import RESULT, Run, read_result
+from bisector.metrics.summary import METRICS, MetricInfo
+from bisector.training.results import Run
 
 _MARK = "library_name: bisector"
 _CLASSES = 1000  # rows of the table at most
@@ -21,7 +21,9 @@ def is_card(path: Path) -> bool:
     return _MARK in path.read_text(encoding="utf-8", errors="replace").splitlines()
 
 
-def model_card(model: Predictor, file: Path, format: str, *, license: str | None = None) -> str:
+def model_card(
+    model: Predictor, file: Path, format: str, *, license: str | None = None, repository: str | None = None
+) -> str:
     """Return the card of a model as Markdown with a header of YAML, as the Hugging Face Hub reads it.
 
     Args:
@@ -29,13 +31,13 @@ def model_card(model: Predictor, file: Path, format: str, *, license: str | None
         file: it was exported to.
         format: of that file.
         license: of the model, by its identifier; without it the card names none.
+        repository: on the Hub, from which the model is loaded; without it from the file.
 
     Raises:
         DamagedFileError: the result of the training cannot be read.
     """
     trained, images = model.trained, len(model.shape) == 3
-    result = Path(model.model.name) / RESULT
-    run = read_result(Run, result) if result.is_file() else None
+    run = known_result(model)
     tags = ["bisector", "image-classification" if images else "tabular-classification", format]
     header = [
         "---",
@@ -44,6 +46,7 @@ def model_card(model: Predictor, file: Path, format: str, *, license: str | None
         f"pipeline_tag: {tags[1]}",
         "tags:",
         *(f"- {json.dumps(tag)}" for tag in tags),
+        *_model_index(file.stem, tags[1], data_name(model), run),
         "---",
     ]
     size = " x ".join(map(str, model.shape))
@@ -74,21 +77,46 @@ def model_card(model: Predictor, file: Path, format: str, *, license: str | None
         f"Inputs are {takes}" + (", values from 0 to 1; they are normalised inside." if images else "."),
         "",
         "```python",
-        *_usage(model, file.name, format),
+        *_usage(model, file.name, format, repository),
         "```",
     ]
     return "\n".join([*header, "", *lines, ""])
 
 
-def _measured(run: Run | None) -> list[str]:
-    if run is None:
-        return ["Nothing is known of it: the training left no result.", ""]
-    part = "validation" if run.verification is not None else "test"
+def _part(run: Run) -> str:
+    return "validation" if run.verification is not None else "test"
+
+
+def _found(run: Run) -> list[tuple[MetricInfo, float]]:
+    """Return what was measured, with the decision where there is one, on the scale that is told."""
     decided = run.decided is not None and bool(run.decided.file)
     metrics = run.decided.metrics if run.decided is not None and decided else run.metrics
     found = [(info, info.scale * metrics.get(info.key, math.nan)) for info in METRICS if info.key in _SHOWN]
-    told = [f"- {info.label}: {value:.1f}{info.unit}" for info, value in found if math.isfinite(value)]
-    return [f"On the {part} part of what it was trained on{', with the decision' * decided}:", "", *told, ""]
+    return [(info, value) for info, value in found if math.isfinite(value)]
+
+
+def _model_index(name: str, task: str, data: str, run: Run | None) -> list[str]:
+    """Return the entry of the header from which the Hub shows metrics."""
+    found = [] if run is None else _found(run)
+    if run is None or not found:
+        return []
+    metrics = [{"type": info.key, "name": info.label, "value": round(value, 2)} for info, value in found]
+    dataset = {"name": data, "type": data, "split": _part(run)}
+    result = {"task": {"type": task}, "dataset": dataset, "metrics": metrics}
+    return ["model-index:", f"- {json.dumps({'name': name, 'results': [result]})}"]  # JSON is YAML
+
+
+def _measured(run: Run | None) -> list[str]:
+    if run is None:
+        return ["Nothing is known of it: the training left no result.", ""]
+    decided = run.decided is not None and bool(run.decided.file)
+    told = [f"- {info.label}: {value:.1f}{info.unit}" for info, value in _found(run)]
+    return [
+        f"On the {_part(run)} part of what it was trained on{', with the decision' * decided}:",
+        "",
+        *told,
+        "",
+    ]
 
 
 def _classes(names: Sequence[str], counts: Sequence[int], run: Run | None) -> list[str]:
@@ -105,7 +133,7 @@ def _classes(names: Sequence[str], counts: Sequence[int], run: Run | None) -> li
     return lines
 
 
-def _usage(model: Predictor, name: str, format: str) -> list[str]:
+def _usage(model: Predictor, name: str, format: str, repository: str | None) -> list[str]:
     file = json.dumps(name)
     if format == "onnx":
         given = "images" if len(model.shape) == 3 else "vectors"
@@ -124,11 +152,17 @@ def _usage(model: Predictor, name: str, format: str) -> list[str]:
             f"scores, embeddings = model(torch.rand(2, {', '.join(map(str, model.shape))}))",
             'print([json.loads(notes["bisector.json"])["class_names"][index] for index in scores.argmax(1)])',
         ]
+    sizes = ", ".join(map(str, model.shape))
+    if repository:
+        return [
+            "import bisector, torch",
+            f"model = bisector.Predictor.from_pretrained({json.dumps(repository)})",
+            f"print(model.predict(torch.rand(2, {sizes})))",
+        ]
     return [
-        "import json, safetensors",
-        f'model = safetensors.safe_open({file}, "pt")',
-        'names = json.loads(model.metadata()["bisector"])["class_names"]',
-        "weights = {name: model.get_tensor(name) for name in model.keys()}  # of backbone, head and decision",
+        "import bisector, torch",
+        f"model = bisector.load({file})",
+        f"print(model.predict(torch.rand(2, {sizes})))  # or paths of image files",
     ]
 
 

@@ -5,7 +5,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,13 @@ from torch import Tensor, nn
 
 from bisector._version import __version__
 from bisector.errors import missing_extra, reason_of, require, require_choice, require_integer
-from bisector.files import require_safetensors, write_safetensors, write_whole
+from bisector.files import require_safetensors, write_whole
 from bisector.inference.formats import FORMATS, OLDEST_OPSET, OPSET, YOUNGEST_OPSET, require_suffix
 from bisector.inference.predictor import Predictor
+from bisector.records import to_json
 from bisector.training.decision import decision_network
+from bisector.training.exported import Stored, write_exported
+from bisector.training.results import RESULT, Run, read_result
 
 NOTES = "bisector.json"
 """The extra file of a ``.pt2`` archive that holds what `description` says."""
@@ -43,7 +46,8 @@ def export(
 
     ``onnx`` and ``torch`` (a program of `torch.export`) take inputs (N, *shape) of any N, images from 0 to 1, and
     return ``scores`` (N, C) and ``embeddings`` (N, D); the class is that of the highest score, probabilities are
-    their softmax. ``safetensors`` has the weights of backbone and head and the numbers of the decision.
+    their softmax. ``safetensors`` has the weights of backbone and head and the numbers of the decision,
+    and all that `bisector.load` builds the model again from.
     What the file is (`description`) is in its metadata.
 
     Args:
@@ -63,10 +67,11 @@ def export(
     require_suffix(path, format)
     require_integer("opset", opset, least=OLDEST_OPSET, most=YOUNGEST_OPSET)
     require(len(rows) > 0, "rows", "none", "inputs to compare with")
+    if format == "safetensors":
+        write_weights(model, path)
+        return Exported(path, 0, 0.0, 0)
     network = decision_network(model.trained, embeddings=True).cpu()
     notes = description(model)
-    if format == "safetensors":
-        return _weights(network, path, notes)
     make = _onnx if format == "onnx" else _program
     with _one_complaint(format):
         content, compute = make(network, rows[:2], notes, opset)
@@ -102,6 +107,16 @@ def description(model: Predictor) -> dict[str, Any]:
 def data_name(model: Predictor) -> str:
     """Return what the model was trained on, without the folders that lead there."""
     return ",".join(Path(word).name or word for word in model.trained.task.data.split(","))
+
+
+def known_result(model: Predictor) -> Run | None:
+    """Return what was measured of a classifier after training; None where that is not known.
+
+    Raises:
+        DamagedFileError: the result of the training cannot be read.
+    """
+    path = Path(model.model.name) / RESULT
+    return read_result(Run, path) if path.is_file() else model.trained.result
 
 
 _Compute = Callable[[Tensor], Tensor]
@@ -194,8 +209,27 @@ def _compared(model: Predictor, network: nn.Module, path: Path, rows: Tensor, co
     return Exported(path, len(rows), difference, int((found.argmax(1) != decided).sum()))
 
 
-def _weights(network: nn.Module, path: Path, notes: Mapping[str, Any]) -> Exported:
+def write_weights(model: Predictor, path: Path) -> None:
+    """Write a classifier as the safetensors file that `bisector.load` reads; `export` has the errors."""
     require_safetensors("export")
-    tensors = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-    write_safetensors(path, tensors, {"format": "pt", "bisector": json.dumps(notes)})
-    return Exported(path, 0, 0.0, 0)
+    write_exported(path, _stored(model), description(model))
+
+
+def _stored(model: Predictor) -> Stored:
+    """Return what a classifier is built again from; folders of this machine are not among it."""
+    trained, run = model.trained, known_result(model)
+    told = {
+        "task": {**asdict(trained.task), "data": data_name(model)},
+        "recipe": asdict(trained.recipe),
+        "head": trained.head,
+        "seed": trained.seed,
+        "class_names": list(trained.class_names),
+        "shape": list(trained.shape),
+        "train_counts": trained.train_counts.tolist(),
+        "pixel_range": list(trained.pixel_range) if trained.pixel_range else None,
+    }
+    if run is not None:  # without what grows with the square of the classes, or with the epochs
+        decided = None if run.decided is None else replace(run.decided, confusion=[])
+        run = replace(run, confusion=[], margins=None, amount_history=[], decided=decided)
+    weights = trained.model.state_dict()
+    return Stored(told, weights, trained.epochs, trained.decision, None if run is None else to_json(run))

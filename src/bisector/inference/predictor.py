@@ -29,10 +29,11 @@ Images: TypeAlias = "Tensor | np.ndarray[Any, Any] | One | Iterable[One]"
 
 
 def load(path: Path | str, *, device: torch.device | str | None = None) -> "Predictor":
-    """Load what `bisector train` left, to ask it for classes and probabilities.
+    """Load what `bisector train` or `bisector export` left, to ask it for classes and probabilities.
 
     Args:
-        path: the folder of a training, with the decision that is kept there, or a checkpoint alone, which has none.
+        path: the folder of a training, with the decision that is kept there; a checkpoint alone, which has none; a
+            ``.safetensors`` that was exported; or the folder of `Predictor.save_pretrained`.
         device: that computes; a GPU if there is one, else the CPU, if None.
 
     Raises:
@@ -114,6 +115,90 @@ class Predictor:
         if self.decision is None:
             return logits.double()
         return self.decision.adjusted_logits(logits.double(), embeddings)
+
+    def save_pretrained(self, folder: Path | str, *, license: str | None = None) -> None:
+        """Write weights, decision and model card into a folder, as the Hugging Face Hub keeps a model.
+
+        `load` and `from_pretrained` read it, also without the training. A ``README.md`` that is there and none of
+        ours stays as it is.
+
+        Args:
+            folder: which is made.
+            license: of the model, for its card: "apache-2.0", ...
+
+        Raises:
+            MissingExtraError: huggingface_hub or safetensors is not installed.
+            OSError: the folder cannot be written to.
+        """
+        from bisector.inference.hub import HubModel
+
+        card = {"license": license, "name": Path(folder).resolve().name}
+        HubModel(self).save_pretrained(folder, model_card_kwargs=card)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        license: str | None = None,
+        message: str = "Add a model of bisector",
+        branch: str | None = None,
+        token: str | None = None,
+    ) -> str:
+        """Upload what `save_pretrained` writes to the Hugging Face Hub, and return the address of the commit.
+
+        Args:
+            repo_id: "owner/name"; made if it is not there.
+            private: whether a new repository is; as the owner's are by default if None.
+            license: of the model, for its card.
+            message: of the commit.
+            branch: to push to; the main one if None.
+            token: to log in with; the one of ``hf auth login`` if None.
+
+        Raises:
+            MissingExtraError: huggingface_hub or safetensors is not installed.
+            huggingface_hub.errors.HfHubHTTPError: the Hub refuses.
+        """
+        from bisector.inference.hub import HubModel
+
+        card = {"license": license, "repository": repo_id, "name": repo_id.rpartition("/")[2]}
+        return HubModel(self).push_to_hub(
+            repo_id,
+            private=private,
+            commit_message=message,
+            branch=branch,
+            token=token,
+            model_card_kwargs=card,
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder_or_repo: Path | str,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        device: torch.device | str | None = None,
+    ) -> "Predictor":
+        """Load a model of the Hugging Face Hub, or of a folder of `save_pretrained`.
+
+        Args:
+            folder_or_repo: a folder, or "owner/name" on the Hub, whose files are kept in huggingface_hub's cache.
+            revision: branch, tag or commit; the main branch if None.
+            token: to log in with; the one of ``hf auth login`` if None.
+            device: as for `load`.
+
+        Raises:
+            ArgumentError: there is no model of bisector.
+            MissingExtraError: huggingface_hub, safetensors or Lightning is not installed.
+            huggingface_hub.errors.HfHubHTTPError: there is no such repository.
+        """
+        from bisector.inference.hub import HubModel
+
+        found: HubModel = HubModel.from_pretrained(
+            folder_or_repo, revision=revision, token=token, device=device
+        )
+        return found.predictor
 
     def _batches(self, images: Images) -> Iterator[Tensor]:
         if isinstance(images, Tensor | np.ndarray):

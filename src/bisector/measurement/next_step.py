@@ -233,7 +233,7 @@ def _adjust(trials: Trials | None, command: str, look: str) -> Step:
     reason = f"{of}; no gain lies clearly above 0: {'; '.join(map(_gained, trials.tried))}."
     if trials.few:
         return Step(
-            "adjust", None, "Move the boundaries", f"{reason} {trials.few}", command.split(" --method")[0]
+            "adjust", None, "Move the boundaries", f"{reason} {trials.few}", command.removesuffix(" --method")
         )
     return Step("adjust", False, "Leave the boundaries as they are", reason, "")
 

@@ -9,7 +9,8 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from bisector.errors import ArgumentError, parsed_options, reason_of, require, require_choice, require_integer
 from bisector.networks.cifar_resnet import CifarResNet
-from bisector.networks.zoo import Normalize, libraries_with, timm_network, torchvision_network
+from bisector.networks.names import require_backbone
+from bisector.networks.zoo import Normalize, timm_network, torchvision_network
 
 Shape = tuple[int, ...]
 _Parts = tuple[nn.Module, nn.Module]  # what the examples go through first, and the network
@@ -109,21 +110,6 @@ def build_backbone(
     return Backbone(*parts, _features(*parts, spec, shape), embedding_dim)
 
 
-def require_backbone(spec: str) -> None:
-    """Raise `ArgumentError` for a backbone or a library that there is not, before any data are read.
-
-    >>> require_backbone("small-con")
-    Traceback (most recent call last):
-    bisector.errors.ArgumentError: backbone: got 'small-con'; did you mean 'small-conv'? expected one of ...
-    """
-    library, slash, _ = spec.strip().partition("/")
-    name = library.partition(":")[0]
-    if slash:
-        require_choice(f"library of backbone {spec!r}", library, LIBRARIES)
-    elif name != "auto":
-        require_choice("backbone", name, BACKBONES, [] if name in _OWN else libraries_with(name))
-
-
 def _own(spec: str, shape: Shape) -> _Parts:
     require_backbone(spec)
     name, *assignments = spec.split(":")
@@ -210,6 +196,3 @@ _OWN: Mapping[str, Callable[..., _Parts]] = {
 }
 _WITH_WIDTH = ("small-conv", "mlp")
 _FOR_VECTORS = ("mlp", "identity")
-
-BACKBONES = (*_OWN, "torchvision/NAME", "timm/NAME", "auto")
-"""The names that `build_backbone` knows."""

@@ -1,6 +1,5 @@
 """The networks of torchvision and timm, without their classifiers."""
 
-import contextlib
 import difflib
 import importlib
 from collections.abc import Callable, Iterable, Sequence
@@ -137,22 +136,6 @@ def _torchvision(name: str) -> Any:
         raise missing_extra("torchvision", "train") from None
     _require_name("torchvision", name, models.list_models(models))
     return models
-
-
-def libraries_with(name: str) -> list[str]:
-    """Return the specs of the networks that torchvision and timm have under a bare name, where they are installed.
-
-    >>> libraries_with("resnet18")
-    ['torchvision/resnet18', 'timm/resnet18']
-    """
-    found = []
-    with contextlib.suppress(ImportError):
-        from torchvision import models
-
-        found += ["torchvision"] if name in models.list_models(models) else []
-    with contextlib.suppress(ImportError):
-        found += ["timm"] if name in importlib.import_module("timm").list_models() else []
-    return [f"{library}/{name}" for library in found]
 
 
 def _require_name(library: str, name: str, legal: Iterable[str]) -> None:

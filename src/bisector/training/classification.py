@@ -16,6 +16,7 @@ from bisector.files import reading
 from bisector.heads import build_head
 from bisector.networks.backbones import build_backbone
 from bisector.posthoc import BaseAdjustment
+from bisector.records import from_json
 from bisector.training._lightning import (
     Callback,
     EarlyStopping,
@@ -29,6 +30,7 @@ from bisector.training.data import DataModule
 from bisector.training.decision import FILES, load_decision, require_decision
 from bisector.training.evaluate import evaluate
 from bisector.training.experiment import Ended, Experiment
+from bisector.training.exported import WEIGHTS, Stored, read_exported
 from bisector.training.module import Classifier
 from bisector.training.recipe import DECIDE, Recipe, Task
 from bisector.training.results import RESULT, Run, read_result
@@ -170,6 +172,7 @@ class Trained:
     # the values of deep pixels that became 0 and 255; None without such images
     pixel_range: PixelRange | None = None
     decision: BaseAdjustment | None = None  # which `model.predict` follows; None where none was fitted
+    result: Run | None = None  # that an exported file holds; of a run it is in the folder
 
     @property
     def followed(self) -> BaseAdjustment | None:
@@ -200,31 +203,33 @@ def build_model(description: dict[str, Any], *, pretrained: bool) -> Classifier:
 
 
 def load_trained(path: Path | str) -> Trained:
-    """Load a model that ``bisector train`` or ``bisector compare --keep`` left.
+    """Load a model that ``bisector train`` or ``bisector compare --keep`` left, or ``bisector export``.
 
     Args:
         path: a checkpoint, or the folder of a training; of its checkpoints the one that the training selected,
-            with the decision that was fitted to it. A checkpoint alone has none.
+            with the decision that was fitted to it. A checkpoint alone has none. Or a ``.safetensors`` that was
+            exported, with its decision, or a folder with one called ``model.safetensors`` and no checkpoint.
 
     Raises:
-        ArgumentError: there is no checkpoint, or it is none of bisector's.
+        ArgumentError: there is no such file, or it is none of bisector's.
     """
     path = Path(path)
-    last = path / LAST if path.is_dir() else path
-    require(last.is_file(), "model", str(path), "a checkpoint, or the folder of a training that holds one")
-    stored = read_checkpoint("model", last)
-    with reading(f"model: got {last}; expected a checkpoint that bisector wrote"):
-        description = stored["bisector"]
-        if description.get("kind") == "detector":
-            raise TypeError("it is a detector's")
-        task, recipe = Task(**description["task"]), Recipe(**description["recipe"])
-        if path.is_dir() and recipe.select == "best" and (path / BEST).is_file():
-            stored = read_checkpoint("model", path / BEST)
+    alone = path.is_dir() and not (path / LAST).is_file() and (path / WEIGHTS).is_file()
+    file = path / WEIGHTS if alone else path / LAST if path.is_dir() else path
+    legal = "a checkpoint, or the folder of a training that holds one, or an exported .safetensors"
+    require(file.is_file(), "model", str(path), legal)
+    if file.suffix.lower() == ".safetensors":
+        stored, wrote = read_exported(file), "the safetensors of bisector export"
+    else:
+        stored, wrote = _stored(path, file), "a checkpoint that bisector wrote"
+    with reading(f"model: got {file}; expected {wrote}"):
+        description = dict(stored.description)
         model = build_model(description, pretrained=False)
-        model.load_state_dict(stored["state_dict"])
-        epochs = epochs_done(stored)
-        low, high = description.get("pixel_range", (0, 0))
-    model.decision = load_decision(path) if path.is_dir() else None
+        model.load_state_dict(stored.weights)
+        low, high = description.get("pixel_range") or (0, 0)
+        task, recipe = Task(**description["task"]), Recipe(**description["recipe"])
+        result = None if stored.result is None else from_json(Run, stored.result)
+    model.decision = stored.decision
     return Trained(
         model=model.eval(),
         task=task,
@@ -234,7 +239,22 @@ def load_trained(path: Path | str) -> Trained:
         class_names=tuple(description["class_names"]),
         shape=tuple(description["shape"]),
         train_counts=torch.tensor(description["train_counts"]),
-        epochs=epochs,
+        epochs=stored.epochs,
         pixel_range=(low, high) if low < high else None,
         decision=model.decision,
+        result=result,
     )
+
+
+def _stored(path: Path, last: Path) -> Stored:
+    """Return what is stored in a checkpoint, or in the one that the training in a folder selected."""
+    stored = read_checkpoint("model", last)
+    with reading(f"model: got {last}; expected a checkpoint that bisector wrote"):
+        description = stored["bisector"]
+        if description.get("kind") == "detector":
+            raise TypeError("it is a detector's")
+        best = path.is_dir() and description["recipe"].get("select") == "best" and (path / BEST).is_file()
+        if best:
+            stored = read_checkpoint("model", path / BEST)
+        weights, epochs = stored["state_dict"], epochs_done(stored)
+    return Stored(description, weights, epochs, load_decision(path) if path.is_dir() else None)

@@ -10,7 +10,7 @@ from bisector.data.image_examples import LARGEST_SIZE
 from bisector.data.registry import load
 from bisector.data.tables import is_embeddings
 from bisector.errors import require, require_choice
-from bisector.networks.backbones import LIBRARIES, require_backbone
+from bisector.networks.names import LIBRARIES, require_backbone
 from bisector.networks.zoo import input_size
 from bisector.training._lightning import LightningDataModule
 from bisector.training.loader import TrainingBatches, plain_batches

@@ -10,6 +10,11 @@ from bisector.training.class_weights import parsed
 
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("one-cycle", "cosine", "constant")
+PRECISIONS = (
+    *("16-true", "16-mixed", "bf16-true", "bf16-mixed", "32-true", "64-true"),
+    *("16", "bf16", "32", "64", "transformer-engine", "transformer-engine-float16"),
+)
+"""Those of Lightning's Trainer."""
 SPLITS = ("standard", "open-set")
 DECISIONS = ("none", "geometry", "auto", "fitted")  # methods of `adjust`, fitted on validation after training
 DECIDE = "none"  # unless asked for
@@ -139,6 +144,7 @@ class Machine:
     def __post_init__(self) -> None:
         require_choice("accelerator", self.accelerator, ("auto", "cpu", "gpu", "cuda", "mps"))
         require_devices("devices", self.devices)
+        require_choice("precision", str(self.precision), PRECISIONS)
         require_tasks("threads", self.threads)
         require_tasks("workers", self.workers, least=0)
         require_integer("checkpoint_steps", self.checkpoint_steps, least=1)

@@ -1,0 +1,58 @@
+"""What the backbones are called: read without importing torch, so that a typo is told at once."""
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+from bisector.errors import require_choice
+
+OWN = (
+    "small-conv",
+    *(f"resnet{depth}" for depth in (20, 32, 44, 56, 110)),
+    "mlp",
+    "identity",
+)
+"""The networks that are built here."""
+
+LIBRARIES = ("torchvision", "timm")
+"""The libraries whose networks are backbones, ``"library/NAME"``."""
+
+BACKBONES = (*OWN, "torchvision/NAME", "timm/NAME", "auto")
+"""The names that `build_backbone` knows."""
+
+
+def require_backbone(spec: str) -> None:
+    """Raise `ArgumentError` for a backbone or a library that there is not, before any data are read.
+
+    Whether a library has a network of this name is known to itself alone, when it is asked for it.
+
+    >>> require_backbone("small-con")
+    Traceback (most recent call last):
+    bisector.errors.ArgumentError: backbone: got 'small-con'; did you mean 'small-conv'? expected one of ...
+    """
+    library, slash, _ = spec.strip().partition("/")
+    name = library.partition(":")[0]
+    if slash:
+        require_choice(f"library of backbone {spec!r}", library, LIBRARIES)
+    elif name != "auto":
+        require_choice("backbone", name, BACKBONES, [] if name in OWN else libraries_with(name))
+
+
+def libraries_with(name: str) -> list[str]:
+    """Return the specs of the networks that torchvision and timm have under a bare name, where they are installed.
+
+    Their source is searched: to import both takes many seconds.
+
+    >>> libraries_with("resnet18")
+    ['torchvision/resnet18', 'timm/resnet18']
+    """
+    registered = re.compile(rf"^@register_model.*\n(?:@.*\n)*def {re.escape(name)}\(", re.MULTILINE)
+    found = []
+    for library in LIBRARIES:
+        spec = find_spec(library)
+        for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+            files = Path(folder, "models").glob("*.py")
+            if any(registered.search(file.read_text("utf-8", "replace")) for file in files):
+                found.append(f"{library}/{name}")
+                break
+    return found
