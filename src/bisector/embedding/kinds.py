@@ -4,6 +4,6 @@ TORCHSCRIPT = frozenset({".pt", ".pth", ".ts", ".torchscript"})
 """The suffixes of TorchScript files."""
 
 MODELS = (
-    "a folder of a run, a .ckpt, an exported .safetensors, timm/NAME, torchvision/NAME, a folder of transformers, a "
-    "TorchScript file (.pt, .pth, .ts, .torchscript), or a file.onnx"
+    "a folder of a run, a .ckpt, an exported .safetensors, timm/NAME, torchvision/NAME, a folder of transformers, "
+    "a TorchScript file (.pt, .pth, .ts, .torchscript), or a file.onnx"
 )
