@@ -78,7 +78,7 @@ def test_a_file_says_how_and_the_command_line_wins(
         (["--trainer.logger", "true"], "--trainer.logger: got true; expected the class of one"),
         (
             ["--trainer.logger", "lightning.pytorch.loggers.CSVLogger"],  # which needs to know where
-            "--trainer.logger: ",
+            "--trainer.logger: got lightning.pytorch.loggers.CSVLogger without all that it needs",
         ),
         (["--backbone", "resnet18"], "did you mean 'torchvision/resnet18' or 'timm/resnet18'?"),
         (["--seed", "5000000000"], "seed: got 5000000000"),

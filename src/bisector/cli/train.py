@@ -196,11 +196,11 @@ def _plainly(told: str) -> str:
             f"--config: got the option {unknown[1]!r}; {hint}expected those that bisector train --help lists"
         )
     if 'Parser key "trainer.logger"' in told:
-        value, legal = (
-            told.rpartition("value: ")[2],
-            "the class of one, as lightning.pytorch.loggers.CSVLogger",
-        )
-        return f"--trainer.logger: got {value}; expected {legal}"
+        value = told.rpartition("value: ")[2]
+        made = re.match(r"Namespace\(class_path='([\w.]+)'", value)
+        if made:  # a class that there is, which needs more than was given
+            return f"--trainer.logger: got {made[1]} without all that it needs; expected --trainer.logger.NAME VALUE, too"
+        return f"--trainer.logger: got {value}; expected the class of one, as lightning.pytorch.loggers.CSVLogger"
     found = re.fullmatch(r'Parser key "([\w.]+)":(.*?)(?:Got|Given) value: (.*)', told)
     kinds = re.findall(r"Expected an? <class '(\w+)'>", found[2]) if found else []
     if found is None or not kinds:
