@@ -199,7 +199,7 @@ def _plainly(told: str) -> str:
         value = told.rpartition("value: ")[2]
         made = re.match(r"Namespace\(class_path='([\w.]+)'", value)
         if made:  # a class that there is, which needs more than was given
-            return f"--trainer.logger: got {made[1]} without all that it needs; expected --trainer.logger.NAME VALUE, too"
+            return f"--trainer.logger: got {made[1]} without all that it needs; expected --trainer.logger.NAME too"
         return f"--trainer.logger: got {value}; expected the class of one, as lightning.pytorch.loggers.CSVLogger"
     found = re.fullmatch(r'Parser key "([\w.]+)":(.*?)(?:Got|Given) value: (.*)', told)
     kinds = re.findall(r"Expected an? <class '(\w+)'>", found[2]) if found else []
