@@ -211,8 +211,10 @@ def _plainly(told: str) -> str:
 
 def own_parser(*, trainer: bool = False) -> Any:
     """Return the parser, with every option of the Trainer or with one that takes whatever is given for it."""
-    from jsonargparse import ActionYesNo, ArgumentParser
-
+    try:
+        from jsonargparse import ActionYesNo, ArgumentParser
+    except ImportError:
+        raise missing_extra("lightning and jsonargparse", "train") from None
     parser = ArgumentParser(
         prog="bisector train", description=__doc__, exit_on_error=False, allow_abbrev=False
     )

@@ -16,11 +16,11 @@ class WarmUpHead(CosineHead):
     A network whose embeddings tell nothing yet may not get going at a large margin: its true cosines are moved
     where every class is as bad. With ``warmup=w`` step t = 0, 1, ... has :math:`\min(1, t/w)` of the margin.
 
-    The steps are counted by ``head.observe(embeddings, labels)``, once after each step, as every head counts that
-    knows what it has seen. The loss itself changes no state: it may be computed again (activation
-    checkpointing, validation, several batches for one step of the optimiser) or compiled. While nothing
-    observes, the margin stays what it is. Lightning's `bisector.training.Classifier`, detectors and the
-    integrations observe by themselves.
+    The steps are batches, counted by ``head.observe(embeddings, labels)`` after each, as every head counts that
+    knows what it has seen: where gradients are accumulated, a step of the optimiser counts as several. The loss
+    itself changes no state: it may be computed again (activation checkpointing, validation, several batches for
+    one step of the optimiser) or compiled. While nothing observes, the margin stays what it is. Lightning's
+    `bisector.training.Classifier`, detectors and the integrations observe by themselves.
 
     Attributes:
         steps: the buffer of the steps counted, () int64, in the state dict; None without a warm-up.

@@ -179,7 +179,7 @@ def _file_of(table: "EmbeddingTable", row: int, places: Sequence[Path]) -> Path 
     assert table.names is not None
     name = table.names[row]
     try:
-        for path in (Path(name), *(place / name for place in places)):
+        for path in (place / name for place in places) if places else (Path(name),):
             if path.suffix and path.is_file():
                 return path
     except (OSError, ValueError):  # a name that no file can have

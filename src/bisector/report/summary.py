@@ -43,12 +43,12 @@ class SummaryRow:
         spreads = {key: statistics.stdev(v.values()) if len(v) > 1 else math.nan for key, v in values.items()}
         return cls(head, head_label(head), len(found), means, spreads, values)
 
-    def minus(self, other: "SummaryRow", key: str) -> PairedDifference:
+    def minus(self, other: "SummaryRow", key: str, level: float = LEVEL) -> PairedDifference:
         """The mean difference of a metric from another head, with its interval, over the seeds of both."""
         own, base = self.values[key], other.values[key]
         seeds = [seed for seed in own if seed in base]
         x, y = (torch.tensor([side[seed] for seed in seeds], dtype=torch.float64) for side in (own, base))
-        return paired_difference(x, y, LEVEL)
+        return paired_difference(x, y, level)
 
 
 def summary_rows(comparison: Comparison) -> list[SummaryRow]:

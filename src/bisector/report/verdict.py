@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bisector.metrics.summary import METRICS
-from bisector.report.summary import SummaryRow, leaders, metric_value, summary_rows
-from bisector.report.words import count, number, percent
-from bisector.statistics.proportion import wilson
+from bisector.report.summary import LEVEL, SummaryRow, leaders, metric_value, summary_rows
+from bisector.report.words import count, number
+from bisector.statistics.paired import PairedDifference
 from bisector.training.results import WITH, Comparison
 
 _MOST_SEEDS = 30  # that are advised; heads that need more are alike in practice
@@ -38,12 +38,14 @@ def verdict(comparison: Comparison) -> Verdict:
     """Say which head leads in balanced accuracy and whether the seeds can tell, and advise the next command.
 
     Where they cannot tell the first from the baseline, else from the second, it is said how many would, at the
-    differences that are seen (`PairedDifference.pairs_needed`).
+    differences that are seen (`PairedDifference.pairs_needed`). The difference of the best of k heads from the
+    baseline is told at a level of 1 - 0.05 / (k - 1) (Bonferroni).
     """
-    rows = {row.head: row for row in leaders(summary_rows(comparison), _BALANCED)}
-    if not rows:
+    every = summary_rows(comparison)
+    alike = leaders(every, _BALANCED)
+    if not alike:
         return Verdict("No head has a balanced accuracy: there was nothing to test on.")
-    first, *equals = rows.values()
+    first, *equals = alike
     shown = f"balanced accuracy of {metric_value(_BALANCED, first.mean[_BALANCED.key])} %"
     trained = [head for head in comparison.heads if head not in comparison.decided_heads]
     if len(trained) == 1 and (len(comparison.heads) == 1 or first.runs < 2):
@@ -51,28 +53,33 @@ def verdict(comparison: Comparison) -> Verdict:
     if first.runs < 2:
         told = f"{first.label} leads with a {shown}, but one seed cannot tell it from any other head."
         return _more_seeds(comparison, told, 3)
-    seeds, over = count(first.runs, "seed"), _over_baseline(comparison, first, rows)
+    seeds, above, level = count(first.runs, "seed"), "", LEVEL
+    base = next((row for row in every if row.head == comparison.baseline_head and row is not first), None)
+    if base is not None:
+        level = 1 - (1 - LEVEL) / (len(every) - 1)
+        over = first.minus(base, _BALANCED.key, level)
+        if over.clear:
+            above = _above(over, base, len(every))
+        else:
+            equals = [base, *(row for row in equals if row is not base)]
     if not equals:
-        told = f"{first.label} leads with a {shown}: {seeds} tell it from every other head.{over}"
+        told = f"{first.label} leads with a {shown}: {seeds} tell it from every other head.{above}"
         return _trained(comparison, first.head, told)
-    rival = rows.get(comparison.baseline_head, equals[0])
-    rival = equals[0] if rival is first else rival
+    rival = equals[0]
+    level = level if rival is base else LEVEL
     told = f"{first.label} leads with a {shown}, but {seeds} cannot tell it from {_named(rival, equals)}"
-    needed = first.minus(rival, _BALANCED.key).pairs_needed()
+    needed = first.minus(rival, _BALANCED.key, level).pairs_needed(level)
     if needed is not None and needed <= _MOST_SEEDS:
-        return _more_seeds(comparison, f"{told}; about {needed} would.{over}", needed)
-    many = "nor would a thousand" if needed is None else f"about {needed} would"
-    return _trained(comparison, first.head, f"{told}; {many}: take either.{over}")
+        return _more_seeds(comparison, f"{told}; about {needed} would, four times in five.{above}", needed)
+    many = "nor would a thousand" if needed is None else f"about {needed} would, four times in five"
+    return _trained(comparison, first.head, f"{told}; {many}: take either.{above}")
 
 
-def _over_baseline(comparison: Comparison, first: SummaryRow, alike: Mapping[str, SummaryRow]) -> str:
-    """By how much a head is above the baseline, where the seeds tell the two apart."""
-    head = comparison.baseline_head
-    base = next((row for row in summary_rows(comparison) if row.head == head and head not in alike), None)
-    if base is None or not (found := first.minus(base, _BALANCED.key)).pairs:
-        return ""
+def _above(found: PairedDifference, base: SummaryRow, heads: int) -> str:
+    """By how much the first of several heads is above the baseline; the interval allows for their number."""
     mean, low, high = (number(_BALANCED.scale * value, sign="+") for value in found[:3])
-    return f" It is {mean} points from the baseline, {base.label}, 95% interval [{low}, {high}]."
+    of = f", as the best of {heads}" if heads > 2 else ""
+    return f" It is {mean} points from the baseline, {base.label}, 95% interval{of} [{low}, {high}]."
 
 
 def _alone(comparison: Comparison) -> Verdict:
@@ -91,7 +98,7 @@ def _alone(comparison: Comparison) -> Verdict:
 
 
 def _weakest(comparison: Comparison) -> str:
-    """The class that a single training is worst at, with its interval."""
+    """The class that a single training is worst at."""
     if len(comparison.runs) - len(comparison.decided_heads) != 1:
         return ""
     accuracy = comparison.runs[0].class_accuracy
@@ -99,11 +106,9 @@ def _weakest(comparison: Comparison) -> str:
     if len(known) < 2:
         return ""
     worst, rows = min(known, key=lambda c: accuracy[c]), comparison.test_counts
-    right = round(accuracy[worst] * rows[worst])
-    found = wilson(right, rows[worst])
-    interval = f"95% interval {percent(found.low)} to {percent(found.high)} %"
-    share = f"{right:,} of {rows[worst]:,} right ({interval})"
-    return f"; its weakest class is {comparison.class_names[worst]}: {share}"
+    # No interval: of the worst of many classes it would hold the truth too rarely.
+    share = f"{round(accuracy[worst] * rows[worst]):,} of {rows[worst]:,} right"
+    return f"; its weakest class is {comparison.class_names[worst]}, {share}"
 
 
 def _named(rival: SummaryRow, equals: Sequence[SummaryRow]) -> str:

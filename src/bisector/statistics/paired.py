@@ -22,27 +22,41 @@ class PairedDifference(NamedTuple):
         """Whether the interval holds numbers of one sign alone; False where there is none."""
         return self.low > 0 or self.high < 0
 
-    def pairs_needed(self, level: float = 0.95, *, most: int = 1000) -> int | None:
-        """Return about how many pairs would make the difference clear, if mean and spread stay what they are.
+    def pairs_needed(self, level: float = 0.95, *, power: float = 0.8, most: int = 1000) -> int | None:
+        """Return about how many pairs would make the difference clear, if mean and spread are what they seem.
 
-        The smallest n at which `t_(n-1, (1 + level)/2) std(d) / sqrt(n) < |mean(d)|`, with the standard deviation
-        that belongs to the interval. From few pairs both are poorly known, so it is a hint and no promise.
+        The smallest n at which the interval misses 0 with a probability of `power`: that of a noncentral t of n - 1
+        degrees of freedom and noncentrality `sqrt(n) mean(d) / std(d)` beyond `t_(n-1, (1 + level)/2)`. From few
+        pairs mean and spread are poorly known, so it is a hint and no promise.
 
         Args:
-            level: of the intervals, those of this difference and of the larger one.
+            level: of the intervals, those of this difference and of the later one.
+            power: the probability.
             most: pairs that are thought of at most.
 
         Returns:
             n from 2 on; None where it is above `most`, or where there is no interval.
 
+        Source: Cohen, "Statistical power analysis for the behavioral sciences" (1988), chapter 2.
+
         >>> PairedDifference(2.0, -0.48, 4.48, 3).pairs_needed()
-        4
+        5
         """
         if not math.isfinite(self.low) or not self.mean:
             return None
-        one = (self.high - self.low) / 2 / _t(self.pairs, level) * math.sqrt(self.pairs)  # std(d)
-        enough = (n for n in range(2, most + 1) if _t(n, level) * one / math.sqrt(n) < abs(self.mean))
-        return next(enough, None)
+        from scipy.special import nctdtr
+
+        spread = (self.high - self.low) / 2 / _t(self.pairs, level) * math.sqrt(self.pairs)  # std(d)
+        if not spread:
+            return 2
+        effect = min(
+            abs(self.mean) / spread, 10.0
+        )  # beyond it two pairs are enough, and scipy's series fails
+
+        def clear(n: int) -> bool:
+            return 1 - float(nctdtr(n - 1, effect * math.sqrt(n), _t(n, level))) >= power
+
+        return next((n for n in range(2, most + 1) if clear(n)), None)
 
 
 def _t(pairs: int, level: float) -> float:

@@ -34,7 +34,7 @@ def parsed(asked: str | Mapping[Any, Any]) -> str | dict[str, float]:
         if word == "effective" and "=" not in text:
             number = require_number("class_weights", _number(text, beta), least=0)
             require(number < 1, "class_weights", repr(text), "a beta in [0, 1)")
-            return f"effective:{number:g}"
+            return f"effective:{number!r}"
         asked = _of_json(text) if text.startswith("{") else _of_pairs(text)
     require(isinstance(asked, Mapping) and len(asked) > 0, "class_weights", repr(asked), EXPECTED)
     return {str(name): require_number(f"class_weights of {name!s}", w, least=0) for name, w in asked.items()}
