@@ -131,7 +131,7 @@ def test_the_page_holds_all_figures_and_headings_under_unique_names(page):
     identities = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(identities) == len(set(identities))
     assert all(div["role"] == "img" and div["aria-label"] for div in places)
-    assert [tag for tag, _ in page.tags if tag in {"h1", "h2", "h3"}] == ["h1"] + ["h2"] * 8
+    assert [tag for tag, _ in page.tags if tag in {"h1", "h2", "h3"}] == ["h1"] + ["h2"] * 9
     headings = {attributes["id"] for attributes in page.all("h2")}
     assert {section["aria-labelledby"] for section in page.all("section")} == headings
 

@@ -132,9 +132,10 @@ def _measure(
     equal = _column([one.equal_amount for one in classes])
     distance = _column([one.squared_distance for one in classes])
     dimension = _column([one.intrinsic_dimension for one in classes])
+    told = not bool(amount.isnan().all())  # without embeddings there are no amounts: nothing to hold fixed
     pairs = (
         (AMOUNT, amount, COUNT, count),
-        (COUNT, count, AMOUNT, amount),
+        (COUNT, count, AMOUNT if told else "", amount if told else torch.zeros_like(amount)),
         (EQUAL, equal, COUNT, count),
         (NEAREST, distance, COUNT, count),
         (DIMENSION, dimension, COUNT, count),
@@ -148,7 +149,7 @@ def _measure(
         )
         for quantity, of, given, fixed in pairs
     ]
-    known = (~(amount + values + count).isnan()).tolist()
+    known = (~((amount if told else 0) + values + count).isnan()).tolist()
     fewest = fewest_rows(dimensions)
     return ScoreMeasure(
         name=score.name,

@@ -456,7 +456,7 @@ def _pair_section(found: Measurement) -> Section:
 
 
 def _two_section(found: Measurement) -> Section:
-    few = bool(found.angles)
+    few = bool(found.angles) or not found.dimensions
     return Section(
         "two", "Any two classes", when=len(found.classes) > 1, data=two_classes(found), few=few, found=found
     )

@@ -33,6 +33,8 @@ def scatter_plots(found: Measurement) -> list[Figure]:
         label = label[:1].upper() + label[1:]
         up = [100 * value if score.percent else value for value in score.values]
         for key, across, values in (("amount", "Amount, bits", amounts), ("count", "Rows", counts)):
+            if all(map(math.isnan, values)):
+                continue
             points = list(zip(found.classes, values, up, strict=True))
             title = f"{key.capitalize()} and {score.name}"
             figures.append(_scatter(f"score-{k}-{key}", title, points, across, label))
