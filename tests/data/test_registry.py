@@ -8,6 +8,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from bisector.data.fingerprint import fingerprint
@@ -175,3 +176,11 @@ def test_a_place_whose_name_is_no_text_is_read_like_another(tmp_path: Path, pain
     data = load(str(place))
     assert sum(map(len, (data.train, data.validation, data.test))) == 8
     assert fingerprint(str(place), data)
+
+
+def test_images_that_lie_in_no_folder_of_a_class_are_told_where_to_go(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    with pytest.raises(
+        ArgumentError, match=r"holds 1 file \(.png\); images belong into one subfolder a class"
+    ):
+        load(str(tmp_path))

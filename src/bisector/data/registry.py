@@ -210,7 +210,9 @@ def _what_is_there(path: Path) -> str:
     kinds = Counter(told(found.suffix.lower()) or "no suffix" for found in files_below(path))
     words = [f"{folders} folder{'s' * (folders != 1)} without an image"] if folders else []
     words += [f"{count} file{'s' * (count != 1)} ({kind})" for kind, count in kinds.most_common(3)]
-    return f"that folder holds {' and '.join(words) or 'nothing'}"
+    flat = not folders and any(is_image(found) for found in path.iterdir())
+    where = "; images belong into one subfolder a class, or need a labels.csv beside them" if flat else ""
+    return f"that folder holds {' and '.join(words) or 'nothing'}{where}"
 
 
 def unlabelled_parquet(path: Path) -> list[tuple[Encoded | None, str]] | None:
