@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bisector.data.tables.columns import ALIASES
 from bisector.data.tables import delimited
+from bisector.data.tables.columns import ALIASES
 from bisector.data.tables.delimited import LISTS, NUMBERS, WORDS, LineError
 from bisector.errors import missing_extra
 

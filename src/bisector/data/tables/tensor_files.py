@@ -49,7 +49,8 @@ class SlicedTensor:
 def tensors_in(path: Path) -> tuple[dict[str, SlicedTensor | Array], tuple[str, ...] | None]:
     """The arrays of a file by name, those of tensors unread, and the names of the classes where the file has them.
 
-    Lists of words or numbers are arrays too, and so are lists of tensors of one shape. A pair is "embeddings", the one of two axes, and "labels".
+    Lists of words or numbers are arrays too, and so are lists of tensors of one shape. A
+    pair is "embeddings", the one of two axes, and "labels".
 
     Raises:
         ArgumentError: it is no such file, or a pickle that PyTorch does not load as weights alone.
@@ -64,10 +65,10 @@ def tensors_in(path: Path) -> tuple[dict[str, SlicedTensor | Array], tuple[str, 
         content = {"embeddings": first, "labels": second}
     require(isinstance(content, dict), "file", f"{path} with {_kind(content)}", _EXPECTED)
     found: dict[str, SlicedTensor | Array] = {}
-    for key, value in content.items():
+    for key, held in content.items():
         told = f"{path}, {key!r}"
-        if isinstance(value, (list, tuple)) and any(isinstance(one, Tensor) for one in value):
-            value = _stacked(value, told)
+        listed = isinstance(held, (list, tuple)) and any(isinstance(one, Tensor) for one in held)
+        value = _stacked(held, told) if listed else held
         if isinstance(value, Tensor):
             dense = value.layout == torch.strided and not value.is_quantized
             require(dense, "file", f"{told}, a sparse or quantized tensor", "a dense one")
