@@ -286,10 +286,13 @@ def read_rows(path: Path, *, delimiter: str = ",") -> tuple[list[str], list[dict
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, delimiter=delimiter)
         headings = reader.fieldnames = [original(heading) for heading in reader.fieldnames or ()]
-        rows = [
-            {name: original(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
-            for row in reader
-        ]
+        try:
+            rows = [
+                {name: original(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
+                for row in reader
+            ]
+        except csv.Error as error:
+            raise csv.Error(f"line {reader.line_num + 1}: {error}") from None
     return headings, rows
 
 

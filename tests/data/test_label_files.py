@@ -182,12 +182,19 @@ def cut(root: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "words"),
     [
-        (damaged("metadata.csv", b"file_name,label\nim 0.png,\xff\n"), "metadata.csv cannot be read"),
+        (
+            damaged("metadata.csv", b"file_name,label\nim 0.png,\xff\n"),
+            "metadata.csv, line 2, cannot be read: .*utf-8",
+        ),
+        (damaged("labels.csv", b"file,label\n" + b"x" * 140_000), "labels.csv cannot be read: line 2: field"),
         (
             damaged("metadata.jsonl", b'{"file_name": "im 0.png", "label": 1\n'),
-            "metadata.jsonl cannot be read",
+            "metadata.jsonl, line 1, cannot be read",
         ),
-        (damaged("metadata.jsonl", b"[1, 2]\n"), "metadata.jsonl with other lines; expected objects"),
+        (
+            damaged("metadata.jsonl", b"[1, 2]\n"),
+            "metadata.jsonl, line 1, with .*1, 2.*; expected a JSON object a line",
+        ),
         (damaged("labels.csv", b"file,label\nnone.png,1\n"), "1 images, none of which can be read"),
         (damaged("labels.csv", b"file,label\nim 0.png,\n"), "without an image that labels.csv lists"),
         (
@@ -200,6 +207,26 @@ def cut(root: Path) -> None:
         ),
         (damaged("labels.json", b'{"classes": 3, "labels": {"im 0": 0}}'), "expected a list of names"),
         (damaged("labels.json", b"{"), "labels.json cannot be read"),
+        (damaged("labels.json", b'{"a":' * 100_000), "labels.json cannot be read: .*recursion"),
+        (damaged("metadata.jsonl", b'\n{"a":' + b"[" * 100_000), "line 2, cannot be read: .*recursion"),
+        (damaged("metadata.jsonl", b'{"a": ' + b"1" * 5000 + b"}"), "line 1, cannot be read: .*4300 digits"),
+        (
+            damaged("metadata.jsonl", b'{"file_name": "im 0.png", "label": "\\ud800"}'),
+            r"row 1, with the label '.*ud800'; expected text",
+        ),
+        (
+            damaged("labels.json", b'{"classes": ["\\ud800"], "labels": {"im 0": 0}}'),
+            r"with the label '.*ud800'; expected text",
+        ),
+        (
+            damaged("labels.csv", b"file,label,split\nim 0.png,1,train\nim 1.png,2,holdout\n"),
+            "labels.csv, column 'split', split: got 'holdout'; expected train, validation or test",
+        ),
+        (
+            damaged("labels.csv", b"file,label,set\nim 0.png,1,test\nim 1.png,2,odd\n"),
+            "'set', split: got 'odd'",
+        ),
+        (damaged("metadata.jsonl", b'{"file": "im 0.png", "y": 1, "split": "\\ud800"}'), "expected train"),
         (shuffled, "flatten_indices"),
         (cut, "arrow: cannot be read"),
     ],
@@ -225,3 +252,93 @@ def test_another_column_and_a_table_of_something_else(tmp_path: Path) -> None:
     table(tmp_path / "folders" / "labels.csv", ["id", "meaning"], [["cat", "a pet"]])
     assert read_source(str(tmp_path / "folders"), Reading()).class_names == tuple(NAMES)
     assert np.array_equal(read_source(str(tmp_path / "folders"), Reading()).labels.bincount(), [4, 4, 4])
+
+
+def pairs(source: Any) -> dict[int, str]:
+    """The class of every image, by its shade."""
+    pixels = source.examples.batch(torch.arange(len(source.labels)))
+    shades = (pixels[:, 0, 0, 0] * 255).round().int().tolist()
+    return {s: source.class_names[k] for s, k in zip(shades, source.labels.tolist(), strict=True)}
+
+
+def test_every_folder_of_a_path_may_tell_the_part(tmp_path: Path) -> None:
+    listed = [[f"images/Training/{n}", k] for n, k in paint(tmp_path / "a" / "images" / "Training", 9)]
+    listed += [[n, k] for n, k in [("extra 1", 0), ("extra 2", 1)]]  # told by their names alone
+    for row, folder in enumerate(("test", "val"), start=1):
+        paint(tmp_path / "a" / "images" / folder, 1)
+        image = tmp_path / "a" / "images" / folder / "im 0.png"
+        image.rename(image.with_name(f"extra {row}.png"))
+    table(tmp_path / "a" / "labels.csv", ["file", "label"], listed)
+    parts = read_source(str(tmp_path / "a"), Reading()).parts
+    assert {part: len(rows) for part, rows in parts.items()} == {"train": 9, "test": 1, "validation": 1}
+    classes = ("test tube", "flask")  # a class may be called so
+    listed = [[f"{name}/{n}", name] for name in classes for n, _ in paint(tmp_path / "b" / name, 4)]
+    table(tmp_path / "b" / "labels.csv", ["file", "label"], listed)
+    assert {*read_source(str(tmp_path / "b"), Reading()).parts} == {"train"}
+
+
+def test_a_column_that_is_no_split_is_named(tmp_path: Path) -> None:
+    rows = [[n, k, "wing"] for n, k in paint(tmp_path / "set")]
+    table(tmp_path / "set" / "labels.csv", ["file", "label", "part"], rows)
+    source = read_source(str(tmp_path / "set"), Reading())
+    assert source.left_out == ("labels.csv: the column 'part' tells no split: 'wing'",)
+
+
+def test_images_without_a_file_of_labels_are_named(tmp_path: Path) -> None:
+    listed = [[n, NAMES[k]] for n, k in paint(tmp_path / "set" / "train")]
+    table(tmp_path / "set" / "train" / "metadata.csv", ["file_name", "label"], listed)
+    for name in NAMES:
+        paint(tmp_path / "set" / "test" / name, 2)
+    paint(tmp_path / "set", 1)
+    left_out = read_source(str(tmp_path / "set"), Reading()).left_out
+    why = "not read: no file of labels there, as set/train/metadata.csv"
+    assert left_out == (f"set: 1 image {why}", f"set/test: 6 images {why}")
+
+
+def test_labels_are_typed_once_for_all_files(tmp_path: Path) -> None:
+    for part, rows, text in (("train", 12, "{}.0"), ("test", 6, "{}")):
+        listed = [[n, text.format(k)] for n, k in paint(tmp_path / "a" / part, rows)]
+        if part == "train":
+            listed[0][1] = ""
+        table(tmp_path / "a" / part / "labels.csv", ["file", "label"], listed)
+    assert read_source(str(tmp_path / "a"), Reading()).class_names == ("0", "1", "2")
+    lines = [{"file": n, "label": k} for n, k in paint(tmp_path / "a" / "val", 3)]
+    (tmp_path / "a" / "val" / "labels.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    table(tmp_path / "a" / "test" / "labels.csv", ["file", "label"], [["im 0.png", "owl"], ["im 1.png", "1"]])
+    assert read_source(str(tmp_path / "a"), Reading()).class_names == ("0", "1", "2", "owl")
+    listed = [[n, ["--5", "1" * 5000, "007"][k]] for n, k in paint(tmp_path / "b")]
+    table(tmp_path / "b" / "labels.csv", ["file", "label"], listed)
+    assert read_source(str(tmp_path / "b"), Reading()).class_names == ("--5", "007", "1" * 5000)
+
+
+def test_true_and_false_are_two_classes(tmp_path: Path) -> None:
+    lines = [{"file_name": n, "label": k > 0} for n, k in paint(tmp_path / "set", 6)]
+    (tmp_path / "set" / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    found = pairs(read_source(str(tmp_path / "set"), Reading()))
+    assert found == {shade(row): str(int(row % 3 > 0)) for row in range(6)}
+
+
+def test_lines_of_json_end_where_json_says(tmp_path: Path) -> None:
+    lines = [{"file_name": n, "label": f"a\u2028{NAMES[k]}"} for n, k in paint(tmp_path / "set")]
+    lines += [{"file_name": "\ud800.png", "label": "x"}, {"file_name": "a\0.png", "label": "x"}]
+    text = "\r\n".join(json.dumps(line, ensure_ascii="\ud800" in line["file_name"]) for line in lines)
+    (tmp_path / "set" / "metadata.jsonl").write_bytes(b"\xef\xbb\xbf" + text.encode() + b"\n  \n")
+    source = read_source(str(tmp_path / "set"), Reading())
+    assert set(pairs(source).values()) == {f"a\u2028{name}" for name in NAMES}
+    rows = [f"metadata.jsonl, row {row}: no file name" for row in (19, 20)]
+    assert source.left_out == tuple(rows)
+
+
+def test_a_table_of_something_else_hides_no_labels(tmp_path: Path) -> None:
+    labels_csv(tmp_path)
+    table(tmp_path / "metadata.csv", ["file_name", "caption"], [["pictures/im 0.png", "an owl"]])
+    (tmp_path / "labels.json").write_text("{}")
+    source = read_source(str(tmp_path), Reading())
+    assert source.class_names == tuple(NAMES)
+    assert source.left_out == (
+        f"{tmp_path.name}/metadata.csv: not read: without a column of files and one of labels",
+        f"{tmp_path.name}/labels.json: not read beside labels.csv",
+    )
+    assert read_source(str(tmp_path), Reading(label="Class")).class_names == tuple(NAMES)
+    with pytest.raises(ArgumentError, match=r"label: got 'sort' in .*file_name, caption"):
+        read_source(str(tmp_path), Reading(label="sort"))

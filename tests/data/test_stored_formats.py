@@ -143,6 +143,39 @@ def test_json_lines_that_are_wrong(tmp_path: Path, text: str, told: str) -> None
     assert "\n" not in str(raised.value)
 
 
+def test_lines_of_blanks_are_no_rows(tmp_path: Path) -> None:
+    blank = " \t\r\n"
+    (tmp_path / "a.jsonl").write_text(blank + GOOD * 15 + blank + GOOD * 15 + blank)
+    assert len(read_embeddings(tmp_path / "a.jsonl")) == 30
+    (tmp_path / "a.jsonl").write_text(blank + GOOD * 30 + blank + "nope")
+    with pytest.raises(ArgumentError, match="line 33, with 'nope'"):
+        read_embeddings(tmp_path / "a.jsonl")
+
+
+def test_true_and_false_are_two_classes_in_every_format(tmp_path: Path) -> None:
+    x, labels = torch.arange(12.0).reshape(6, 2), [True, False, False, True, False, True]
+    rows = [{"embedding": v, "label": y} for v, y in zip(x.tolist(), labels, strict=True)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, [*rows, {"embedding": [0, 0]}])))
+    pandas.DataFrame(rows).to_parquet(tmp_path / "a.parquet")
+    torch.save({"embedding": x, "label": torch.tensor(labels)}, tmp_path / "a.pt")
+    for name in ("a.jsonl", "a.parquet", "a.pt"):
+        table = read_embeddings(tmp_path / name)
+        assert table.class_names == ("0", "1")
+        assert table.labels.tolist() == [1, 0, 0, 1, 0, 1]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, [*rows, {"embedding": [0, 0], "label": 7}])))
+    with pytest.raises(ArgumentError, match="line 7, with 7 as 'label'; expected true or false"):
+        read_embeddings(tmp_path / "a.jsonl")
+
+
+def test_a_list_of_tensors_is_one_tensor(tmp_path: Path) -> None:
+    x, labels = torch.arange(8.0).reshape(4, 2), [torch.tensor(number) for number in (0, 0, 0, 1)]
+    torch.save({"embeddings": list(x), "labels": labels}, tmp_path / "a.pt")
+    table = read_embeddings(tmp_path / "a.pt")
+    assert table.class_names == ("0", "1")
+    assert table.labels.tolist() == [0, 0, 0, 1]
+    assert torch.equal(table.embeddings, x)
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
@@ -154,6 +187,9 @@ def test_json_lines_that_are_wrong(tmp_path: Path, text: str, told: str) -> None
         ({"x": torch.ones(3, 2).to_sparse(), "y": torch.ones(3)}, "a sparse or quantized tensor"),
         ({"x": torch.ones(3, 2), "y": torch.tensor([[1, 0], [1, 1], [0, 1]])}, "several labels a row"),
         ({"x": torch.ones(2, 2), "y": [["a"], ["a", "b"]]}, "several labels a row"),
+        ({"x": torch.ones(2, 2), "y": [torch.tensor(1), 0]}, "'y', a list of tensors and of int"),
+        ({"x": torch.ones(2, 2), "y": [torch.ones(1), torch.ones(2)]}, "tensors of the shapes [(1,), (2,)]"),
+        ({"x": torch.ones(2, 2), "y": [torch.float32, 0]}, "'y', a list of dtype; expected words"),
         ({"x": torch.ones(3, 2, dtype=torch.complex64), "y": torch.ones(3)}, "real numbers"),
     ],
 )

@@ -4,9 +4,12 @@ import csv
 import json
 import os
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from bisector.data.image_examples import Reading
 from bisector.data.image_folder import is_image, told
@@ -14,14 +17,18 @@ from bisector.data.image_source import LabelledImage, image_source
 from bisector.data.places import files_below
 from bisector.data.source import SPLIT_WORDS, Source, part_of
 from bisector.data.tables.class_labels import named_labels
+from bisector.data.tables.classes import typed_texts
+from bisector.data.tables.columns import ALIASES, SPLITS, split_codes
 from bisector.errors import ArgumentError, reason_of, require
 from bisector.files import read_rows
 
-_TABLES = ("metadata.csv", "metadata.jsonl", "labels.csv", "labels.jsonl")
 _FIFTYONE = "labels.json"
+_FILES = ("metadata.csv", "metadata.jsonl", "labels.csv", "labels.jsonl", _FIFTYONE)
 _FILE_COLUMNS = ("file_name", "filename", "file", "image", "path", "filepath", "image_path", "image_name")
 _LABEL_COLUMNS = ("label", "labels", "class", "class_name", "target", "category", "y")
-_SPLIT_COLUMNS = ("split", "part", "set")
+_PERHAPS_SPLITS = ("part", "set")  # which may be of other things
+
+_Row = Mapping[Any, Any]
 
 
 class _Listed(NamedTuple):
@@ -52,101 +59,151 @@ def label_file_source(folder: Path, reading: Reading) -> Source | None:
     - **labels.json** beside `data/`, as FiftyOne exports it (`FiftyOneImageClassificationDataset`): `classes`, and
       `labels` by name, with their suffix or without, that are numbers or words.
 
-    Paths are meant from the folder of the file. Parts are told by a column `split`, or by the first folder of
-    a path. Images that are not listed, rows without a label or an image, and images listed twice are left out
-    and named.
+    The first of these that has both columns is read. Paths are meant from the folder of the file. Parts are told by
+    a column `split`, or by a folder of the path. Labels that are text are typed once for all files, as those of
+    tables. Images that are not listed, rows without a label or an image, images listed twice and files of labels
+    that are not read are left out and named.
 
     Args:
         folder: that is looked into.
         reading: how images are read; `label` names the column of labels.
 
     Raises:
-        ArgumentError: if a file of labels cannot be read, or no image of it.
+        ArgumentError: if a file of labels cannot be read, or no image of it, or a word in the column `split` is
+            none of training, validation and test.
     """
-    read = (_read(path, part, reading.label) for path, part in _places(folder))
-    found = [one for one in read if one is not None]
+    found, left_out = _found(folder, reading.label)
     if not found:
         return None
     images: list[LabelledImage] = []
-    left_out: list[str] = []
-    order: dict[str, int] = {}
-    notes = []
-    for one in found:
-        shown = told(os.path.relpath(one.path, folder.parent))
+    order, named = _named(found, folder)
+    for one, labels in zip(found, named, strict=True):
         left_out += one.left_out
-        values = [listed.label for listed in one.listed]
-        classes, labels = named_labels(values, one.classes, shown, one.label)
-        order |= classes
-        notes.append(f"labels: those of {shown}, column {one.label!r}")
         kept, lines = _matched(one, labels, folder)
         images += kept
         left_out += lines
+    left_out += _elsewhere(found, {str(image.image) for image in images}, folder)
     require(
         bool(images), "data", f"{folder} without an image that {told(found[0].path.name)} lists", "images"
     )
     ranked = sorted(order, key=lambda name: (order[name], name))
+    notes = [f"labels: those of {_shown(one.path, folder)}, column {one.label!r}" for one in found]
     return image_source(images, ranked, reading, left_out=left_out, notes=notes)
 
 
-def _places(folder: Path) -> list[tuple[Path, str | None]]:
-    """The files of labels in a folder, or in its folders of parts, each with the part that it is of."""
-    own = [(folder / name, None) for name in (*_TABLES, _FIFTYONE) if (folder / name).is_file()]
-    if own:
-        return [*own[:1]]
-    inner = sorted(path for path in folder.iterdir() if path.is_dir() and path.name.lower() in SPLIT_WORDS)
-    return [
-        (path / name, SPLIT_WORDS[path.name.lower()])
-        for path in inner
-        for name in [next((name for name in (*_TABLES, _FIFTYONE) if (path / name).is_file()), "")]
-        if name
-    ]
+def _found(folder: Path, wanted: str | None) -> tuple[list[_LabelFile], list[str]]:
+    """The file of labels in a folder, or those in its folders of parts, and a line for each that is not read."""
+    own, lines = _first(folder, None, wanted, folder.parent)
+    if own is not None:
+        return [own], lines
+    found = []
+    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if part := SPLIT_WORDS.get(path.name.lower()):
+            inner, more = _first(path, part, wanted, folder.parent)
+            found += [] if inner is None else [inner]
+            lines += more
+    return found, lines
 
 
-def _read(path: Path, part: str | None, wanted: str | None) -> _LabelFile | None:
-    """What a file says; None where it is a table of something else."""
-    try:
-        if path.name == _FIFTYONE:
-            return _fiftyone(path, part)
-        if path.suffix == ".csv":
-            columns, rows = read_rows(path)
-        else:
-            lines = path.read_text(encoding="utf-8").splitlines()
-            rows = [json.loads(line) for line in lines if line.strip()]
-            require(all(isinstance(row, dict) for row in rows), "data", f"{path} with other lines", "objects")
-            columns = list(dict.fromkeys(name for row in rows for name in row))
-    except ArgumentError:
-        raise
-    except (OSError, ValueError, csv.Error) as error:
-        raise ArgumentError(f"data: {path} cannot be read: {reason_of(error)}") from None
+def _first(
+    folder: Path, part: str | None, wanted: str | None, top: Path
+) -> tuple[_LabelFile | None, list[str]]:
+    """The first file in a folder that tells labels, and a line for each other one."""
+    paths = [folder / name for name in _FILES if (folder / name).is_file()]
+    lines: list[str] = []
+    others: list[tuple[Path, list[str]]] = []
+    for place, path in enumerate(paths):
+        read = _read(path, part, wanted)
+        shown = told(os.path.relpath(path, top))
+        if isinstance(read, _LabelFile):
+            after = [told(os.path.relpath(other, top)) for other in paths[place + 1 :]]
+            return read, [*lines, *(f"{other}: not read beside {path.name}" for other in after)]
+        lines.append(f"{shown}: not read: without a column of files and one of labels")
+        others.append((path, read))
+    if others and wanted is not None and not any(wanted in columns for _, columns in others):
+        path, columns = others[0]
+        raise ArgumentError(
+            f"label: got {wanted!r} in {path} with columns {_printable(', '.join(columns))}; expected the name of "
+            "one of them"
+        )
+    return None, lines
+
+
+def _read(path: Path, part: str | None, wanted: str | None) -> _LabelFile | list[str]:
+    """What a file says, or the columns of a table of something else."""
+    if path.name == _FIFTYONE:
+        return _fiftyone(path, part, wanted)
+    columns, rows = _cells(path) if path.suffix == ".csv" else _objects(path)
     file = _column(columns, _FILE_COLUMNS)
     label = _column(columns, _LABEL_COLUMNS) if wanted is None else wanted
-    told_columns = f"{path} with columns {', '.join(map(str, columns))}"
-    require(
-        wanted is None or wanted in columns,
-        "label",
-        f"{wanted!r} in {told_columns}",
-        "the name of one of them",
-    )
-    if file is None or label is None:
-        return None
-    split = _column(columns, _SPLIT_COLUMNS)
-    listed, left_out = [], []
-    typed = _numbers([row.get(label) for row in rows])
-    for number, (row, value) in enumerate(zip(rows, typed, strict=True), start=1):
-        name = row.get(file)
-        if not isinstance(name, str) or not name:
+    if file is None or label not in columns:
+        return [str(name) for name in columns]
+    said, left_out = _splits(path, columns, rows)
+    listed = []
+    for number, row in enumerate(rows, start=1):
+        name, value = row.get(file), row.get(label)
+        if not isinstance(name, str) or not _is_path(name):
             left_out.append(f"{path.name}, row {number}: no file name")
             continue
-        said = part if split is None else part_of(str(row.get(split) or ""))
-        listed.append(_Listed(name, value, said))
+        _require_text(value, f"{path}, row {number}")
+        listed.append(_Listed(name, value, said[number - 1] if said else part))
     return _LabelFile(path, listed, label, None, left_out)
 
 
-def _fiftyone(path: Path, part: str | None) -> _LabelFile | None:
-    found = json.loads(path.read_bytes())
+def _cells(path: Path) -> tuple[list[str], list[dict[Any, Any]]]:
+    """The columns and the rows of CSV."""
+    try:
+        return read_rows(path)
+    except UnicodeDecodeError as error:
+        lines = enumerate(path.read_bytes().split(b"\n"), start=1)
+        wrong = next(number for number, line in lines if line.decode(errors="ignore").encode() != line)
+        raise ArgumentError(f"data: {path}, line {wrong}, cannot be read: {reason_of(error)}") from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise ArgumentError(f"data: {path} cannot be read: {reason_of(error)}") from None
+
+
+def _objects(path: Path) -> tuple[list[str], list[dict[Any, Any]]]:
+    """The keys and the rows of JSON Lines."""
+    rows = []
+    # Not splitlines: JSON may hold other ends of lines, as U+2028, within a text.
+    for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        row = _json(line, f"{path}, line {number},")
+        shown = line[:40].decode(errors="replace").strip()
+        require(
+            isinstance(row, dict), "data", f"{path}, line {number}, with {shown!r}", "a JSON object a line"
+        )
+        rows.append(row)
+    return list(dict.fromkeys(name for row in rows for name in row)), rows
+
+
+def _json(text: bytes, where: str) -> Any:
+    try:
+        return json.loads(text.decode())
+    except (ValueError, RecursionError) as error:
+        raise ArgumentError(f"data: {where} cannot be read: {reason_of(error)}") from None
+
+
+def _splits(path: Path, columns: Sequence[Any], rows: Sequence[_Row]) -> tuple[list[str], list[str]]:
+    """The part of each row where a column tells it, and a line for a column that perhaps should have."""
+    split = _column(columns, ALIASES["splits"]) or _column(columns, _PERHAPS_SPLITS)
+    if split is None or not rows:
+        return [], []
+    words = ["" if row.get(split) is None else str(row[split]) for row in rows]
+    if str(split).strip().lower() in _PERHAPS_SPLITS and not any(w.lower() in SPLIT_WORDS for w in words):
+        return [], [f"{path.name}: the column {split!r} tells no split: {_printable(words[0])[:40]!r}"]
+    try:
+        return [SPLITS[code] for code in split_codes(np.array(words)).tolist()], []
+    except ArgumentError as error:
+        raise ArgumentError(f"data: {path}, column {split!r}, {_printable(str(error))}") from None
+
+
+def _fiftyone(path: Path, part: str | None, wanted: str | None) -> _LabelFile | list[str]:
+    found = _json(path.read_bytes().removeprefix(b"\xef\xbb\xbf"), str(path))
     labels = found.get("labels") if isinstance(found, dict) else None
-    if not isinstance(labels, dict):
-        return None
+    if not isinstance(labels, dict) or wanted not in {None, "label", "labels"}:
+        return list(found) if isinstance(found, dict) else []
     classes = found.get("classes")
     legal = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
     require(classes is None or legal, "data", f"{path} with classes {str(classes)[:40]}", "a list of names")
@@ -155,10 +212,43 @@ def _fiftyone(path: Path, part: str | None) -> _LabelFile | None:
     require(
         not strange, "data", f"{path} with the label {str(strange[:1])[:40]}", "one number or name an image"
     )
+    for value in (*(classes or ()), *values):
+        _require_text(value, str(path))
     beyond = [v for v in values if isinstance(v, int) and classes is not None and not -1 <= v < len(classes)]
     require(not beyond, "data", f"{path} with the label {beyond[:1]}", f"one of {len(classes or ())} classes")
-    listed = [_Listed(name, value, part) for name, value in zip(labels, values, strict=True)]
-    return _LabelFile(path, listed, "labels", classes, [])
+    pairs = list(zip(labels, values, strict=True))
+    strays = sum(not _is_path(name) for name, _ in pairs)
+    left_out = [f"{path.name}: {strays} labels without a file name"] if strays else []
+    listed = [_Listed(name, value, part) for name, value in pairs if _is_path(name)]
+    return _LabelFile(path, listed, "labels", classes, left_out)
+
+
+def _named(found: Sequence[_LabelFile], folder: Path) -> tuple[dict[str, int], list[list[str | None]]]:
+    """All classes with their numbers, and the names of those of each file's rows.
+
+    Labels are typed over all files that do not say themselves what their numbers mean: where one label is missing
+    pandas writes 1.0 for 1.
+    """
+    texts = [listed.label for one in found if one.path.suffix == ".csv" for listed in one.listed]
+    typed = iter(typed_texts(texts))
+    values = [
+        [next(typed) if one.path.suffix == ".csv" else listed.label for listed in one.listed] for one in found
+    ]
+    order: dict[str, int] = {}
+    named: list[list[str | None]] = [[] for _ in found]
+    together = [place for place, one in enumerate(found) if one.classes is None]
+    alone = [[place] for place, one in enumerate(found) if one.classes is not None]
+    for places in [together, *alone] if together else alone:
+        files = [found[place] for place in places]
+        shown = " and ".join(_shown(one.path, folder) for one in files)
+        columns = " and ".join(dict.fromkeys(one.label for one in files))
+        column = [value for place in places for value in values[place]]
+        classes, names = named_labels(column, files[0].classes, shown, columns)
+        order |= classes
+        rest = iter(names)
+        for place in places:
+            named[place] = [next(rest) for _ in values[place]]
+    return order, named
 
 
 def _matched(
@@ -192,8 +282,7 @@ def _matched(
         if label is None:
             unlabelled += 1
             continue
-        first = Path(key).parts[0].lower() if len(Path(key).parts) > 1 else ""
-        part = listed.part or SPLIT_WORDS.get(first) or "train"
+        part = listed.part or _part(path, root, label) or "train"
         seen[path] = len(images)
         images.append(LabelledImage(str(path), _shown(path, folder), label, part))
     left_out += [f"{of.path.name}: {unlabelled} rows without a label"] if unlabelled else []
@@ -201,6 +290,32 @@ def _matched(
     others = [path for path in there.values() if path not in used]
     left_out += [_some(others, folder, f"not listed in {of.path.name}")] if others else []
     return [image for image in images if image is not None], left_out
+
+
+def _part(path: Path, root: Path, label: str) -> str | None:
+    """The part that a folder on the way to an image tells; one that is called like its class is that class."""
+    folders = Path(os.path.relpath(path, root)).parent.parts
+    return next((part for name in folders if name != label and (part := part_of(name))), None)
+
+
+def _elsewhere(found: Sequence[_LabelFile], read: Collection[str], folder: Path) -> list[str]:
+    """A line for each place with images that lie in none of the folders whose files of labels are read."""
+    roots = {one.path.parent for one in found}
+    if folder in roots:
+        return []
+    used = set(map(os.path.normpath, read))
+    others = (path for path in files_below(folder) if roots.isdisjoint(path.parents) and is_image(path))
+    places = Counter(
+        path.relative_to(folder).parts[0] if path.parent != folder else ""
+        for path in others
+        if os.path.normpath(path) not in used
+    )
+    name = _shown(found[0].path, folder)
+    return [
+        f"{_shown(folder / place, folder)}: {count} image{'s' * (count != 1)} not read: no file of labels there, "
+        f"as {name}"
+        for place, count in places.items()
+    ]
 
 
 def _once(pairs: Iterable[tuple[str, Path]]) -> dict[str, Path]:
@@ -229,9 +344,19 @@ def _column(columns: Sequence[Any], names: Sequence[str]) -> str | None:
     return next((lower[name] for name in names if name in lower), None)
 
 
-def _numbers(values: Sequence[Any]) -> list[Any]:
-    """Text as numbers where all of it are whole numbers as one writes them; what is empty as None."""
-    given = [None if value is None or value == "" else value for value in values]
-    texts = [value for value in given if isinstance(value, str)]
-    whole = all(text.lstrip("-").isdecimal() and str(int(text)) == text for text in texts)
-    return [int(value) if isinstance(value, str) and whole else value for value in given]
+def _is_path(name: str) -> bool:
+    """Whether a file may be called so; half of a surrogate pair, as JSON can write it, is no character."""
+    try:
+        return bool(name) and b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+
+
+def _require_text(label: Any, where: str) -> None:
+    """Raise `ArgumentError` for a label that cannot be written down."""
+    legal = not isinstance(label, str) or _printable(label) == label
+    require(legal, "data", f"{where}, with the label {ascii(label)[:40]}", "text in Unicode")
+
+
+def _printable(text: str) -> str:
+    return text.encode(errors="replace").decode()

@@ -439,13 +439,17 @@ class _LinesFile(ABC):
     def _parse(self, text: bytes, types: dict[str, Any]) -> Any:
         """Some whole lines as an Arrow table, or a ValueError."""
 
+    def _rows(self, text: bytes) -> list[tuple[int, bytes]]:
+        """The lines that are rows, each with its number from 0 on."""
+        return rows_of(text)
+
     @abstractmethod
     def _wrong(self, lines: Sequence[bytes], types: dict[str, Any]) -> tuple[int, str]:
         """The position of the first line that cannot be read, where not all can, and what it holds."""
 
     def counts(self, label: str) -> list[int]:
         with readable(self.name):
-            found = [len(rows_of(self._text(group)[1])) for group in range(-(-self._size // _BLOCK))]
+            found = [len(self._rows(self._text(group)[1])) for group in range(-(-self._size // _BLOCK))]
         require(any(found), "file", f"{self.name}, which ends after its heading", "rows")
         return found
 
@@ -454,7 +458,7 @@ class _LinesFile(ABC):
             start, text = self._text(group)
             stored = stored_names(self._columns, self.groups)
             types = {name: self._types[name] for name in (self._types if stored is None else stored)}
-            found = self._parsed(start, text, types) if rows_of(text) else None
+            found = self._parsed(start, text, types) if self._rows(text) else None
         for batch in () if found is None else found.to_batches(rows):
             yield with_vectors_joined(batch, self._columns, self.groups)
 
@@ -464,7 +468,7 @@ class _LinesFile(ABC):
     def _first_rows(self) -> bytes:
         """The lines that say what the columns are."""
         text, start = b"", self._first
-        while len(rows_of(text)) < _FIRST_ROWS and start < self._size:
+        while len(self._rows(text)) < _FIRST_ROWS and start < self._size:
             line = self._line(start)
             text, start = text + line, start + len(line)
         return text
@@ -503,7 +507,7 @@ class _LinesFile(ABC):
         try:
             return self._parse(text, types)
         except ValueError:
-            rows = rows_of(text)
+            rows = self._rows(text)
             place, told = self._wrong([line for _, line in rows], types)
         before = sum(self._read(at, min(_BLOCK, start - at)).count(b"\n") for at in range(0, start, _BLOCK))
         raise ArgumentError(f"file: got {self.name}, line {before + rows[place][0] + 1}, {told}")
@@ -584,7 +588,7 @@ class _JsonFile(_LinesFile):
             self._source = location.open(name)
             self._size = self._source.size()
             self._first = 3 * (self._read(0, 3) == b"\xef\xbb\xbf")
-            lines = [line for _, line in rows_of(self._first_rows())]
+            lines = [line for _, line in self._rows(self._first_rows())]
             require(bool(lines), "file", f"{name}, which is empty", "a JSON object a line")
             rows = json_lines.objects_of(lines)
             shown = lines[0][:40].decode(errors="replace") if lines else ""
@@ -594,6 +598,9 @@ class _JsonFile(_LinesFile):
 
     def _parse(self, text: bytes, types: dict[str, Any]) -> Any:
         return json_lines.parsed(text, types)
+
+    def _rows(self, text: bytes) -> list[tuple[int, bytes]]:
+        return json_lines.rows_of(text)
 
     def _wrong(self, lines: Sequence[bytes], types: dict[str, Any]) -> tuple[int, str]:
         place = first_wrong(lines, lambda some: self._parse(some, types), None)

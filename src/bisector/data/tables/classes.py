@@ -1,8 +1,9 @@
 """The classes that labels name, whether these are numbers or words, and whether they come at once or in pieces."""
 
 import math
+import re
 import unicodedata
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,36 @@ from bisector.errors import ArgumentError, require
 
 NO_LABEL_TEXTS = {"None", "nan"}
 """What says that a row has no label, unless a class is called so."""
+
+_WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")  # as int64 and the text say the same; 007 is a word
+_FLOAT = re.compile(
+    r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]*(?:[eE][-+][0-9]+)?|[eE][-+][0-9]+)"
+)  # 1e5 may be hexadecimal
+
+
+def typed_texts(texts: Sequence[str | None]) -> list[int | float | str | None]:
+    """Labels that are text, as the numbers that they are written as if all of them are; None where there is none.
+
+    Text has no types. A whole number, with or without .0, means the same whether words stand beside it or not; -1
+    is no label in both.
+
+    >>> typed_texts(["3", "", "7.0"]), typed_texts(["3.0", "007", "-1"])
+    ([3, None, 7.0], ['3', '007', None])
+    """
+    values = [_typed(text) for text in texts]
+    if not any(isinstance(value, str) for value in values):
+        return values
+    whole = [int(value) if isinstance(value, float) and value.is_integer() else value for value in values]
+    return [None if value in {None, -1} else str(value) for value in whole]
+
+
+def _typed(text: str | None) -> int | float | str | None:
+    bare = "" if text is None else text.strip()
+    if not bare or bare in NO_LABEL_TEXTS:
+        return None
+    if _WHOLE.fullmatch(bare):
+        return int(bare)
+    return float(bare) if _FLOAT.fullmatch(bare) else bare
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,11 +1,10 @@
 """The cells of CSV and TSV: which columns are numbers or lists of them, and which line holds what it may not."""
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from bisector.data.tables.classes import NO_LABEL_TEXTS
+from bisector.data.tables.classes import typed_texts
 from bisector.data.tables.columns import ALIASES
 from bisector.errors import missing_extra
 
@@ -21,10 +20,6 @@ LISTS = pa.list_(pa.float64())
 WORDS = pa.string()
 
 _MISSING = ["", "NA", "N/A", "#N/A", "NaN", "nan", "-nan", "NULL", "null", "None", "none"]  # among numbers
-_WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")  # as int64 and the text say the same; 007 is a word
-_FLOAT = re.compile(
-    r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]*(?:[eE][-+][0-9]+)?|[eE][-+][0-9]+)"
-)  # 1e5 may be hexadecimal
 
 
 class LineError(ValueError):
@@ -133,21 +128,16 @@ def kinds_of(table: Any) -> tuple[dict[str, Any], int | None]:
 def labels_of(column: Any) -> Any:
     """Labels or predictions that are text, as the numbers that they are written as, if all of them are.
 
-    Text has no types. A whole number, with or without .0, means the same whether words stand beside it or not, so
-    that what one piece of a file takes for numbers fits what the next one takes for words; -1 is no label in both.
+    See `typed_texts`: what one piece of a file takes for numbers fits what the next one takes for words.
 
     >>> labels_of(pa.array(["3", "", "7.0"])).to_pylist(), labels_of(pa.array(["3.0", "007"])).to_pylist()
     ([3.0, None, 7.0], ['3', '007'])
     """
     encoded = column.dictionary_encode()
-    values = [_value(word) for word in encoded.dictionary.to_pylist()]
+    values = typed_texts(encoded.dictionary.to_pylist())
     sorts = {type(value) for value in values if value is not None}
-    if str in sorts:
-        whole = [int(value) if isinstance(value, float) and value.is_integer() else value for value in values]
-        array = pa.array([None if value in {None, -1} else str(value) for value in whole], WORDS)
-    else:
-        array = pa.array(values, NUMBERS if float in sorts else pa.int64())
-    return array.take(encoded.indices)
+    kind = WORDS if str in sorts else NUMBERS if float in sorts else pa.int64()
+    return pa.array(values, kind).take(encoded.indices)
 
 
 def first_wrong(lines: Sequence[bytes], read: Callable[[bytes], object], delimiter: str | None) -> int:
@@ -245,12 +235,3 @@ def _is_number(word: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _value(word: str | None) -> int | float | str | None:
-    bare = "" if word is None else word.strip()
-    if not bare or bare in NO_LABEL_TEXTS:
-        return None
-    if _WHOLE.fullmatch(bare):
-        return int(bare)
-    return float(bare) if _FLOAT.fullmatch(bare) else bare

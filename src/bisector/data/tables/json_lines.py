@@ -4,8 +4,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from bisector.data.tables import delimited
 from bisector.data.tables.columns import ALIASES
-from bisector.data.tables.delimited import LISTS, NUMBERS, WORDS, LineError, rows_of
+from bisector.data.tables.delimited import LISTS, NUMBERS, WORDS, LineError
 from bisector.errors import missing_extra
 
 try:
@@ -18,9 +19,19 @@ _NESTED = pa.list_(LISTS)  # a vector as a list of one list
 _LEGAL = {
     NUMBERS: "a number",
     pa.int64(): "a whole number",
+    pa.bool_(): "true or false",
     WORDS: "text",
     pa.list_(WORDS): "a list of texts",
 }
+
+
+def rows_of(text: bytes) -> list[tuple[int, bytes]]:
+    r"""The lines that hold more than blanks, each with its number from 0 on.
+
+    >>> rows_of(b'{"a": 1}\n  \r\n{"a": 2}')
+    [(0, b'{"a": 1}'), (2, b'{"a": 2}')]
+    """
+    return [(number, line) for number, line in delimited.rows_of(text) if line.strip()]
 
 
 def objects_of(lines: Iterable[bytes]) -> list[dict[str, Any]]:
@@ -36,8 +47,8 @@ def objects_of(lines: Iterable[bytes]) -> list[dict[str, Any]]:
 def kinds_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What each key of the first rows holds, as Arrow types, in the order in which the keys occur.
 
-    A kind is what most of the values are: one that is damaged is not the rule. Keys of other things (objects, true
-    and false) are no columns.
+    A kind is what most of the values are: one that is damaged is not the rule. Keys of
+    objects are no columns.
 
     >>> [str(kind) for kind in kinds_of([{"label": "owl", "x": [0.5, 1], "id": 3, "meta": {}}]).values()]
     ['string', 'list<item: double>', 'int64']
@@ -112,7 +123,7 @@ def _object(line: bytes) -> dict[str, Any] | None:
 def _kind(name: str, value: Any) -> Any:
     """The Arrow type of a value; None where it is nothing that a column holds."""
     if isinstance(value, bool):
-        return None
+        return pa.bool_()
     if isinstance(value, int | float):
         # A name that is a number is a whole one, and must not get a point.
         return pa.int64() if name in ALIASES["names"] and isinstance(value, int) else NUMBERS

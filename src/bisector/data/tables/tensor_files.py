@@ -4,6 +4,7 @@ import json
 import pickle
 import shlex
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ SAFETENSORS = ".safetensors"
 TENSORS = (*TORCH, SAFETENSORS)
 PICKLES = (".pkl", ".pickle", ".joblib")
 
+_LISTED = (str, bytes, int, float, type(None), list, tuple, dict)  # of these what reads a column says more
+_LIST = "words, numbers, or tensors of one shape"
 _EXPECTED = "a dictionary of tensors (embeddings, labels, scores, ...), or a pair of them: vectors and labels"
 
 
@@ -46,7 +49,8 @@ class SlicedTensor:
 def tensors_in(path: Path) -> tuple[dict[str, SlicedTensor | Array], tuple[str, ...] | None]:
     """The arrays of a file by name, those of tensors unread, and the names of the classes where the file has them.
 
-    Lists of words or numbers are arrays too. A pair is "embeddings", the one of two axes, and "labels".
+    Lists of words or numbers are arrays too, and so are lists of tensors of one shape. A
+    pair is "embeddings", the one of two axes, and "labels".
 
     Raises:
         ArgumentError: it is no such file, or a pickle that PyTorch does not load as weights alone.
@@ -61,15 +65,20 @@ def tensors_in(path: Path) -> tuple[dict[str, SlicedTensor | Array], tuple[str, 
         content = {"embeddings": first, "labels": second}
     require(isinstance(content, dict), "file", f"{path} with {_kind(content)}", _EXPECTED)
     found: dict[str, SlicedTensor | Array] = {}
-    for key, value in content.items():
+    for key, held in content.items():
+        told = f"{path}, {key!r}"
+        listed = isinstance(held, (list, tuple)) and any(isinstance(one, Tensor) for one in held)
+        value = _stacked(held, told) if listed else held
         if isinstance(value, Tensor):
             dense = value.layout == torch.strided and not value.is_quantized
-            require(dense, "file", f"{path}, {key!r}, a sparse or quantized tensor", "a dense one")
+            require(dense, "file", f"{told}, a sparse or quantized tensor", "a dense one")
             rows = value.detach() if value.ndim else value.detach()[None]
-            found[str(key)] = SlicedTensor(rows, tuple(rows.shape), f"{path}, {key!r}")
+            found[str(key)] = SlicedTensor(rows, tuple(rows.shape), told)
         elif isinstance(value, (list, tuple)) and value:
             column = np.empty(len(value), dtype=object)
             column[:] = value
+            strange = next((one for one in value if not isinstance(one, _LISTED)), None)
+            require(strange is None, "file", f"{told}, a list of {type(strange).__name__}", _LIST)
             found[str(key)] = np.array(value) if {*map(type, value)} in ({str}, {int}, {float}) else column
     return found, None
 
@@ -154,6 +163,17 @@ def _as_array(rows: Tensor) -> Array:
     if rows.is_floating_point() and rows.dtype not in {torch.float16, torch.float32, torch.float64}:
         rows = rows.float()  # bfloat16 and shorter ones, which numpy does not know
     return rows.numpy()
+
+
+def _stacked(tensors: Sequence[Any], told: str) -> Tensor:
+    """Tensors of one shape as rows of one."""
+    other = next((one for one in tensors if not isinstance(one, Tensor)), None)
+    require(other is None, "file", f"{told}, a list of tensors and of {type(other).__name__}", _LIST)
+    dense = all(one.layout == torch.strided and not one.is_quantized for one in tensors)
+    require(dense, "file", f"{told}, sparse or quantized tensors", "dense ones")
+    shapes = sorted({tuple(one.shape) for one in tensors})
+    require(len(shapes) == 1, "file", f"{told}, tensors of the shapes {shapes[:3]}", "one shape")
+    return torch.stack([one.detach().cpu() for one in tensors])
 
 
 def _kind(content: Any) -> str:
