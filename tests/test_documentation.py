@@ -168,7 +168,8 @@ def test_commands_in_the_text_can_be_typed(page: str) -> None:
 def require_legal(command: str) -> None:
     """Raise unless the program that is called knows every word."""
     words = shlex.split(command, comments=True)
-    words = words[: words.index("|")] if "|" in words else words  # another program reads what it prints
+    ends = [words.index(sign) for sign in ("|", ">") if sign in words]  # what it prints goes elsewhere
+    words = words[: min(ends, default=len(words))]
     if words[0] == "bisector" and words[1] == "train":
         train.parse(words[2:])
     elif words == ["bisector", "--version"]:
