@@ -1,5 +1,6 @@
 """TorchScript files, folders of transformers and ONNX files without names, from real files of these libraries."""
 
+import io
 import json
 import warnings
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from bisector.data.dataset import Dataset, Part
 from bisector.data.examples import InMemory
 from bisector.data.tables import EmbeddingTable, read_embeddings
 from bisector.embedding.embed import embed
+from bisector.embedding.kinds import MODELS
 from bisector.embedding.model import open_model
 from bisector.errors import ArgumentError
 
@@ -257,3 +259,30 @@ def test_a_config_that_is_no_json_is_one_line(tmp_path: Path, refused: Callable[
     (tmp_path / "vit" / "config.json").write_text(json.dumps({"model_type": "no-such"}))
     said = refused(["embed", str(tmp_path / "vit"), "digits"])
     assert "cannot be read as a model of transformers" in said
+
+
+def test_code_in_a_folder_of_transformers_is_not_run_whoever_says_yes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[[list[str]], str]
+) -> None:
+    pytest.importorskip("transformers")
+    folder, left = tmp_path / "own", tmp_path / "left"
+    folder.mkdir()
+    config = {"model_type": "own", "auto_map": {"AutoConfig": "code.OwnConfig"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "code.py").write_text(
+        f"open({str(left)!r}, 'w').close()\nfrom transformers import PreTrainedConfig\n\n\n"
+        "class OwnConfig(PreTrainedConfig):\n    model_type = 'own'\n"
+    )
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 20))
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "cache"))
+    assert "contains custom code" in refused(["embed", str(folder), "digits", "--device", "cpu"])
+    assert not left.exists()
+
+
+def test_the_help_and_the_refusal_say_the_same_of_what_a_model_may_be(
+    refused: Callable[[list[str]], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert MODELS in refused(["embed", "no-such-model", "digits"])
+    with pytest.raises(SystemExit):
+        main(["embed", "--help"])
+    assert "".join(MODELS.split()) in "".join(capsys.readouterr().out.split())

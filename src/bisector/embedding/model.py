@@ -63,8 +63,7 @@ def open_model(
     """Return the model that a name or a path means.
 
     Args:
-        model: a run or a checkpoint of `bisector train`, an ONNX file or a safetensors of `bisector export`,
-            `timm/NAME`, `torchvision/NAME`, a folder of transformers, a TorchScript file.
+        model: one of `bisector.embedding.kinds.MODELS`.
         pretrained: whether a published network has its published weights.
         weights: a file of weights for a published network.
         embedding_output: of an ONNX or TorchScript file.

@@ -15,6 +15,7 @@ from bisector.errors import ArgumentError, missing_extra, reason_of, require
 
 CONFIG = "config.json"
 _PROCESSOR = "preprocessor_config.json"
+_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 _UNNAMED = "LABEL_"  # what transformers calls classes that nobody named
 
 
@@ -41,12 +42,11 @@ class TransformersModel(EmbeddingModel):
             raise missing_extra("transformers", "hf") from None
         self.name, self._device = str(folder), device
         try:
-            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+            # Left out, trust_remote_code lets transformers ask on the terminal whether the folder's code shall run.
+            config = transformers.AutoConfig.from_pretrained(folder, **_LOCAL)
             classifies = any("ForImageClassification" in name for name in config.architectures or ())
             kind: Any = transformers.AutoModelForImageClassification if classifies else transformers.AutoModel
-            model, loading = kind.from_pretrained(
-                folder, config=config, local_files_only=True, output_loading_info=True
-            )
+            model, loading = kind.from_pretrained(folder, config=config, output_loading_info=True, **_LOCAL)
             processor = json.loads(path.read_bytes()) if (path := folder / _PROCESSOR).is_file() else {}
         except Exception as error:  # of every kind
             reason = reason_of(error, whole=False)
