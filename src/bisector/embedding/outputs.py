@@ -1,7 +1,7 @@
 """Which of a network's outputs is the embedding and which the scores: by their names and widths."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -85,6 +85,39 @@ def chosen_outputs(
         embedding = next(iter([*named, *others[-1:]]), None)
     chosen = [name for name in found if name != embedding] if scores is None else [scores]
     return embedding, next(iter(chosen), None)
+
+
+def chosen_scores(widths: Mapping[str, int], classes: int, layers: Collection[tuple[int, int]]) -> str | None:
+    """The name of the output that is the scores; None where there is no output.
+
+    It is what is called so, or as wide as there are classes, or as what a linear layer gives, in this order; an
+    output as wide as what the layer of another is given is features.
+
+    Args:
+        widths: of the outputs of two dimensions, by name.
+        classes: 0 where they are not known.
+        layers: widths of the input and the output of every linear layer that was called.
+
+    Raises:
+        ArgumentError: there are several and none, or more than one, seems to be the scores.
+
+    >>> chosen_scores({"0": 16, "1": 10}, classes=0, layers=[(64, 16), (16, 10), (16, 5)])
+    '1'
+    """
+    named = [name for name in widths if _means_scores(name) and not means_embedding(name)]
+    if named:
+        return named[0]
+    others = [name for name in widths if not means_embedding(name)] or list(widths)
+    fits = [name for name in others if widths[name] == classes] or others
+    if len(fits) > 1:
+        fits = [name for name in fits if widths[name] in {made for _, made in layers}]
+        there = {widths[name] for name in fits}
+        features = {given for given, made in layers if given != made and {given, made} <= there}
+        fits = [name for name in fits if widths[name] not in features]
+        told = ", ".join(f"{name!r} ({width} wide)" for name, width in widths.items())
+        legal = "one that is the scores: layer= the nn.Linear that gives them, or a dictionary with 'logits'"
+        require(len(fits) == 1, "model", f"several outputs, {told}", legal)
+    return next(iter(fits), None)
 
 
 def _means_scores(name: str) -> bool:

@@ -22,9 +22,9 @@ _UNNAMED = "LABEL_"  # what transformers calls classes that nobody named
 class TransformersModel(EmbeddingModel):
     """An image model that `save_pretrained` of transformers wrote.
 
-    Of a classifier, embeddings are what its last `nn.Linear` is given and scores its logits; of an encoder,
-    embeddings are its pooled output. Images have the size, mean and standard deviation of preprocessor_config.json,
-    where it is there. Code in the folder is not run.
+    Of a classifier, scores are its logits and embeddings what the `nn.Linear` is given that gives them; of an
+    encoder, embeddings are its pooled output. Images have the size, mean and standard deviation of
+    preprocessor_config.json, where it is there. Code in the folder is not run.
 
     Args:
         folder: with config.json and weights.
@@ -81,7 +81,7 @@ class TransformersModel(EmbeddingModel):
                 reason = reason_of(error, whole=False)
                 raise ArgumentError(f"model: {self.name} does not take these images: {reason}") from None
         if self._classifies:
-            return heard.vectors(len(batch)), output.logits.float().cpu()
+            return heard.vectors(len(batch), output.logits.shape[1]), output.logits.float().cpu()
         pooled = named_outputs(output).get("pooler_output")
         require(
             pooled is not None, "model", f"{self.name} without a pooled output", "an image model with one"
