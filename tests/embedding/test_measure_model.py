@@ -233,7 +233,7 @@ class Branching(nn.Module):
 def test_scores_and_embeddings_are_those_of_the_classifier_beside_features_and_a_later_branch(
     digits: tuple[Tensor, Tensor], trained: Network, form: str, tmp_path: Path
 ) -> None:
-    x, y = digits
+    x, y = (values[:150] for values in digits)
     found = bs.measure_model(Branching(trained, form), loader(x, y), table=tmp_path / "e.parquet")
     table = read_embeddings(tmp_path / "e.parquet")
     with torch.no_grad():
@@ -248,9 +248,27 @@ def test_scores_and_embeddings_are_those_of_the_classifier_beside_features_and_a
 def test_two_outputs_that_may_be_the_scores_need_a_layer(
     digits: tuple[Tensor, Tensor], trained: Network
 ) -> None:
-    model, data = Branching(trained, "alike"), loader(*digits)
+    model, data = Branching(trained, "alike"), loader(digits[0][:150], digits[1][:150])
     with pytest.raises(ArgumentError, match=r"'0' \(10 wide\), '1' \(8 wide\); expected one .* layer="):
         bs.measure_model(model, data)
     found = bs.measure_model(model, data, layer="trained.fc")
     assert (len(found.classes), found.dimensions) == (10, 16)
     assert len(bs.measure_model(model, data, class_names=list("abcdefghij")).classes) == 10
+
+
+def test_probabilities_have_the_losses_of_their_logits(
+    digits: tuple[Tensor, Tensor], trained: Network, tmp_path: Path
+) -> None:
+    x, y = (values[:150] for values in digits)
+    model = Branching(trained, "probabilities")
+    found = bs.measure_model(model, loader(x, y), table=tmp_path / "e.parquet")
+    table = read_embeddings(tmp_path / "e.parquet")
+    with torch.no_grad():
+        logits = trained.eval()(x)
+    assert table.losses is not None
+    assert table.scores is not None
+    torch.testing.assert_close(
+        table.losses, nn.functional.cross_entropy(logits, y, reduction="none"), atol=1e-5, rtol=1e-4
+    )
+    torch.testing.assert_close(table.scores, logits.log_softmax(1), atol=1e-4, rtol=1e-4)
+    assert any("The scores are probabilities" in note for note in found.notes)

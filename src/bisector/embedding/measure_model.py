@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from bisector.data.source import PARTS
 from bisector.embedding.last_layer import listening
-from bisector.embedding.outputs import chosen_scores, named_outputs
+from bisector.embedding.outputs import Logits, chosen_scores, named_outputs
 from bisector.embedding.transformers_folder import class_names_of
 from bisector.errors import require
 from bisector.measurement.measurement import Measurement
@@ -41,9 +41,10 @@ def measure_model(
     Scores are what the model returns: a tensor, or of a tuple, a dictionary or an output of transformers what is
     called logits, or is as wide as there are classes, or as what an `nn.Linear` gives that was called. Embeddings
     are what the last `nn.Linear` is given that gives as many numbers as there are scores; the notes of the record
-    name it. The model runs in eval mode without gradients;
-    afterwards every module is in the mode in which it was. All embeddings are held in memory. A row with the
-    label -1 or -100, or whose embedding is not finite, is left out and counted in `left_out`.
+    name it. Of scores that are probabilities the logarithm is taken, and the notes say so. The model runs in
+    eval mode without gradients; afterwards every module is in the mode in which it was. All embeddings are
+    held in memory. A row with the label -1 or -100, or whose embedding is not finite, is left out and counted
+    in `left_out`.
 
     Args:
         model: a classifier.
@@ -80,7 +81,10 @@ def measure_model(
             rows.add(embeddings, scores, labels, split)
             notes[note] = None
     require(any(map(len, rows.labels)), "loader", "no row that has a label", "at least one")
-    labels, scores = torch.cat(rows.labels), torch.cat(rows.scores)
+    logits = Logits()
+    labels, scores = torch.cat(rows.labels), logits.of(torch.cat(rows.scores))
+    if logits.note:
+        notes[f"{logits.note[0].upper()}{logits.note[1:]}."] = None
     known = scores.isfinite().all(dim=1)
     losses = cross_entropy(scores, labels, reduction="none").masked_fill(~known, torch.nan)
     held = EmbeddingTable(

@@ -39,7 +39,9 @@ class EmbeddingModel(ABC):
 
     @abstractmethod
     def embed(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:  # (B, *shape) -> (B, D), (B, M)
-        """Return the embeddings and, if the model has them, the scores (logits without a margin), on the CPU.
+        """Return the embeddings and, if the model has them, the scores, on the CPU.
+
+        Scores are logits without a margin, or probabilities.
 
         Raises:
             ArgumentError: if the model does not take examples of this shape.

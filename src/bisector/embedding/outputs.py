@@ -4,8 +4,10 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from bisector.data.tables.columns import Kind, as_logits, kind_of_scores
 from bisector.errors import require
 
 _EMBEDDINGS = ("embedding", "feature", "pooler", "pooled")
@@ -118,6 +120,40 @@ def chosen_scores(widths: Mapping[str, int], classes: int, layers: Collection[tu
         legal = "one that is the scores: layer= the nn.Linear that gives them, or a dictionary with 'logits'"
         require(len(fits) == 1, "model", f"several outputs, {told}", legal)
     return next(iter(fits), None)
+
+
+class Logits:
+    """Turns what a model returns, batch by batch, into logits; the first that is finite says which.
+
+    Scores that are not negative and sum to 1 in every row are probabilities, of which the logarithm is taken, as
+    the reader of tables does.
+
+    >>> import torch
+    >>> logits = Logits()
+    >>> logits.of(torch.tensor([[0.25, 0.75]])), logits.note
+    (tensor([[-1.3863, -0.2877]]), 'the scores are probabilities, as every row sums to 1; their logarithm is taken')
+    """
+
+    def __init__(self) -> None:
+        self.note = ""
+        """What was done to the scores, for people; empty where they are logits."""
+        self._kind: Kind | None = None
+
+    def of(self, scores: Tensor) -> Tensor:  # (B, C) on the CPU
+        """The scores as logits; of probabilities a row that is not finite is NaN.
+
+        Raises:
+            ArgumentError: after a batch of probabilities come scores that are none.
+        """
+        found = scores.detach().numpy()
+        if self._kind is None and scores.isfinite().all(dim=1).any():
+            self._kind, told = kind_of_scores("scores", found)
+            if self._kind == "probabilities":
+                self.note = f"the scores are {told}; their logarithm is taken"
+        if self._kind in {None, "logits"}:
+            return scores
+        kind_of_scores("scores", found, "probabilities")
+        return torch.from_numpy(as_logits(found, "probabilities"))
 
 
 def _means_scores(name: str) -> bool:
