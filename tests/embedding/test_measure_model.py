@@ -222,9 +222,8 @@ class Branching(nn.Module):
         self.twelve(self.five(vectors))
         forms = {
             "features": (vectors, scores),
-            "branch": scores,
+            "branch": scores.softmax(1),
             "alike": (scores, self.project(vectors)),
-            "probabilities": scores.softmax(1),
         }
         return forms[self.form]
 
@@ -240,7 +239,13 @@ def test_scores_and_embeddings_are_those_of_the_classifier_beside_features_and_a
         vectors = trained.eval().backbone(x)
         torch.testing.assert_close(table.embeddings, vectors)
         assert table.scores is not None
-        torch.testing.assert_close(table.scores, trained.fc(vectors))
+        logits = trained.fc(vectors)
+        expected = logits.log_softmax(1) if form == "branch" else logits  # of probabilities the logarithm
+        torch.testing.assert_close(table.scores, expected, atol=1e-4, rtol=1e-4)
+        assert table.losses is not None
+        losses = nn.functional.cross_entropy(logits, y, reduction="none")
+        torch.testing.assert_close(table.losses, losses, atol=1e-4, rtol=1e-4)
+    assert any("The scores are probabilities" in note for note in found.notes) == (form == "branch")
     (note,) = [note for note in found.notes if "'trained.fc'" in note]
     assert ("Scores are the output '1' of '0', '1'." in note) == (form == "features")
 
@@ -253,22 +258,3 @@ def test_two_outputs_that_may_be_the_scores_need_a_layer(
         bs.measure_model(model, data)
     found = bs.measure_model(model, data, layer="trained.fc")
     assert (len(found.classes), found.dimensions) == (10, 16)
-    assert len(bs.measure_model(model, data, class_names=list("abcdefghij")).classes) == 10
-
-
-def test_probabilities_have_the_losses_of_their_logits(
-    digits: tuple[Tensor, Tensor], trained: Network, tmp_path: Path
-) -> None:
-    x, y = (values[:150] for values in digits)
-    model = Branching(trained, "probabilities")
-    found = bs.measure_model(model, loader(x, y), table=tmp_path / "e.parquet")
-    table = read_embeddings(tmp_path / "e.parquet")
-    with torch.no_grad():
-        logits = trained.eval()(x)
-    assert table.losses is not None
-    assert table.scores is not None
-    torch.testing.assert_close(
-        table.losses, nn.functional.cross_entropy(logits, y, reduction="none"), atol=1e-5, rtol=1e-4
-    )
-    torch.testing.assert_close(table.scores, logits.log_softmax(1), atol=1e-4, rtol=1e-4)
-    assert any("The scores are probabilities" in note for note in found.notes)
