@@ -1,13 +1,16 @@
 """TorchScript files, folders of transformers and ONNX files without names, from real files of these libraries."""
 
+import io
 import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from bisector.cli.main import main
@@ -15,6 +18,7 @@ from bisector.data.dataset import Dataset, Part
 from bisector.data.examples import InMemory
 from bisector.data.tables import EmbeddingTable, read_embeddings
 from bisector.embedding.embed import embed
+from bisector.embedding.kinds import MODELS
 from bisector.embedding.model import open_model
 from bisector.errors import ArgumentError
 
@@ -257,3 +261,92 @@ def test_a_config_that_is_no_json_is_one_line(tmp_path: Path, refused: Callable[
     (tmp_path / "vit" / "config.json").write_text(json.dumps({"model_type": "no-such"}))
     said = refused(["embed", str(tmp_path / "vit"), "digits"])
     assert "cannot be read as a model of transformers" in said
+
+
+def test_code_in_a_folder_of_transformers_is_not_run_whoever_says_yes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Callable[[list[str]], str]
+) -> None:
+    pytest.importorskip("transformers")
+    folder, left = tmp_path / "own", tmp_path / "left"
+    folder.mkdir()
+    config = {"model_type": "own", "auto_map": {"AutoConfig": "code.OwnConfig"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "code.py").write_text(
+        f"open({str(left)!r}, 'w').close()\nfrom transformers import PreTrainedConfig\n\n\n"
+        "class OwnConfig(PreTrainedConfig):\n    model_type = 'own'\n"
+    )
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 20))
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "cache"))
+    assert "contains custom code" in refused(["embed", str(folder), "digits", "--device", "cpu"])
+    assert not left.exists()
+
+
+def test_the_help_and_the_refusal_say_the_same_of_what_a_model_may_be(
+    refused: Callable[[list[str]], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert MODELS in refused(["embed", "no-such-model", "digits"])
+    with pytest.raises(SystemExit):
+        main(["embed", "--help"])
+    assert "".join(MODELS.split()) in "".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("MobileViT", {"size": {"shortest_edge": 12}, "crop_size": {"height": 8, "width": 8}}),  # BGR
+        (
+            "EfficientNet",
+            {"size": {"height": 8, "width": 8}, "rescale_factor": 1 / 127.5, "rescale_offset": True},
+        ),
+        ("CLIP", {"size": {"shortest_edge": 10}, "crop_size": {"height": 8, "width": 8}}),
+    ],
+)
+def test_images_are_prepared_as_transformers_prepares_them(
+    tmp_path: Path, kind: str, settings: dict[str, Any]
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    model = vit(tmp_path / "vit")
+    getattr(transformers, f"{kind}ImageProcessor")(**settings).save_pretrained(tmp_path / "vit")
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 18, 24, 3), dtype=np.uint8)
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path / "vit")
+    given = processor(images=[Image.fromarray(one) for one in pixels], return_tensors="pt")
+    with torch.no_grad():
+        logits = model(**given).logits
+    source = open_model(str(tmp_path / "vit"), device=CPU)
+    _, scores = source.embed(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255)
+    assert scores is not None
+    torch.testing.assert_close(scores, logits)
+    side = settings["size"].get("shortest_edge", 8)
+    assert source.input_size == (side, side)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".onnx"])
+def test_probabilities_have_the_losses_of_their_logits(tmp_path: Path, suffix: str) -> None:
+    class Shares(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.fc = nn.Linear(6, 4), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            vectors = self.first(x)
+            return vectors, self.fc(30 * vectors).softmax(1)
+
+    network, data, told = Shares().eval(), dataset(6), []
+    path, example = tmp_path / f"m{suffix}", torch.rand(2, 6)
+    if suffix == ".pt":
+        torch.jit.save(torch.jit.trace(network, example), str(path))
+    else:
+        torch.onnx.export(
+            network, (example,), path, dynamo=False, output_names=["u", "v"], input_names=["x"],
+            dynamic_axes={"x": {0: "n"}, "u": {0: "n"}, "v": {0: "n"}},
+        )  # fmt: skip
+    embed(open_model(str(path), device=CPU), data, tmp_path / "e.parquet", tell=told.append)
+    found = read_embeddings(tmp_path / "e.parquet")
+    with torch.no_grad():
+        logits = network.fc(30 * network.first(data.train.examples.batch(torch.arange(12))))
+    losses = nn.functional.cross_entropy(logits, data.train.labels, reduction="none")
+    assert found.losses is not None
+    assert found.scores is not None
+    torch.testing.assert_close(found.losses, losses, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found.scores, logits.log_softmax(1), atol=1e-4, rtol=1e-4)
+    assert any("the scores are probabilities" in line for line in told)

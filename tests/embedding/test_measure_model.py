@@ -85,8 +85,11 @@ def test_the_record_is_that_of_the_stored_table_and_the_model_stays_as_it_was(
     own = Measurement.read(tmp_path / "own" / "measure.json")
     assert (tmp_path / "own" / "measure.html").is_file()
 
+    note = "Embeddings are what 'fc' is given, the last nn.Linear that gives 10 numbers, one a class."
+    assert own.notes == [*stored.notes, note]
+
     def bare(of: Measurement) -> Measurement:
-        return replace(of, command="", steps=[])
+        return replace(of, command="", steps=[], notes=[])
 
     assert repr(bare(own)) == repr(bare(stored))  # repr: NaN is NaN
 
@@ -203,3 +206,55 @@ def test_the_example_of_the_workbench_runs(tmp_path: Path, monkeypatch: pytest.M
     assert names["found"].balanced_accuracy > 0.5
     assert Path("runs/digits/measure.html").is_file()
     assert len(read_embeddings("digits.parquet")) == 1797
+
+
+class Branching(nn.Module):
+    """A trained network that returns what is asked for, with a branch whose layers run after the classifier."""
+
+    def __init__(self, trained: Network, form: str) -> None:
+        super().__init__()
+        self.trained, self.form = trained, form
+        self.project, self.five, self.twelve = nn.Linear(16, 8), nn.Linear(16, 5), nn.Linear(5, 12)
+
+    def forward(self, x: Tensor) -> Any:
+        vectors = self.trained.backbone(x)
+        scores = self.trained.fc(vectors)
+        self.twelve(self.five(vectors))
+        forms = {
+            "features": (vectors, scores),
+            "branch": scores.softmax(1),
+            "alike": (scores, self.project(vectors)),
+        }
+        return forms[self.form]
+
+
+@pytest.mark.parametrize("form", ["features", "branch"])
+def test_scores_and_embeddings_are_those_of_the_classifier_beside_features_and_a_later_branch(
+    digits: tuple[Tensor, Tensor], trained: Network, form: str, tmp_path: Path
+) -> None:
+    x, y = (values[:150] for values in digits)
+    found = bs.measure_model(Branching(trained, form), loader(x, y), table=tmp_path / "e.parquet")
+    table = read_embeddings(tmp_path / "e.parquet")
+    with torch.no_grad():
+        vectors = trained.eval().backbone(x)
+        torch.testing.assert_close(table.embeddings, vectors)
+        assert table.scores is not None
+        logits = trained.fc(vectors)
+        expected = logits.log_softmax(1) if form == "branch" else logits  # of probabilities the logarithm
+        torch.testing.assert_close(table.scores, expected, atol=1e-4, rtol=1e-4)
+        assert table.losses is not None
+        losses = nn.functional.cross_entropy(logits, y, reduction="none")
+        torch.testing.assert_close(table.losses, losses, atol=1e-4, rtol=1e-4)
+    assert any("The scores are probabilities" in note for note in found.notes) == (form == "branch")
+    (note,) = [note for note in found.notes if "'trained.fc'" in note]
+    assert ("Scores are the output '1' of '0', '1'." in note) == (form == "features")
+
+
+def test_two_outputs_that_may_be_the_scores_need_a_layer(
+    digits: tuple[Tensor, Tensor], trained: Network
+) -> None:
+    model, data = Branching(trained, "alike"), loader(digits[0][:150], digits[1][:150])
+    with pytest.raises(ArgumentError, match=r"'0' \(10 wide\), '1' \(8 wide\); expected one .* layer="):
+        bs.measure_model(model, data)
+    found = bs.measure_model(model, data, layer="trained.fc")
+    assert (len(found.classes), found.dimensions) == (10, 16)

@@ -1,8 +1,4 @@
-"""Write a model's embeddings, predictions and losses of a data set as Parquet.
-
-The model is a run or a checkpoint of `bisector train`, a network of timm or torchvision, a folder of
-transformers, a TorchScript file or an ONNX file.
-"""
+"""Write a model's embeddings, predictions and losses of a data set as Parquet."""
 
 import argparse
 import sys
@@ -25,11 +21,7 @@ MODEL_OPTIONS = ("pretrained", "weights", "embedding_output", "scores_output", "
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``bisector embed``."""
-    parser.add_argument(
-        "model",
-        help="folder of a run, file.ckpt, file.safetensors, timm/NAME, torchvision/NAME, folder of transformers, "
-        "TorchScript file (.pt, .ts) or file.onnx",
-    )
+    parser.add_argument("model", help=MODELS)
     parser.add_argument(
         "data",
         nargs="?",

@@ -13,6 +13,7 @@ from bisector.data.dataset import Dataset, Part
 from bisector.data.source import PARTS
 from bisector.data.tables.writer import EmbeddingWriter
 from bisector.embedding.model import EmbeddingModel
+from bisector.embedding.outputs import Logits
 from bisector.errors import ArgumentError, require, require_choice, require_integer
 from bisector.posthoc import BaseAdjustment
 
@@ -32,9 +33,9 @@ def embed(
 
     Examples are embedded as they are, without augmentation, in batches: memory does not grow with the data. The
     file is whole or not there. Scores are the model's own, without a margin; predictions and losses (cross-entropy)
-    follow the decision of a model of ours that has one. The classes of the model are matched to the
-    data's by name. With the open-set split, the classes of the test part follow those of
-    training, and there are no predictions.
+    follow the decision of a model of ours that has one. Of scores that are probabilities the logarithm is
+    stored. The classes of the model are matched to the data's by name. With the open-set split, the classes of
+    the test part follow those of training, and there are no predictions.
 
     Args:
         model: that embeds.
@@ -84,11 +85,14 @@ def embed(
         tell(line)
     columns: Tensor | None = None
     begun = False
+    logits = Logits()
     with writer:
         for key, examples in parts:
             for start in range(0, len(examples), batch_size):
                 positions = torch.arange(start, min(start + batch_size, len(examples)))
                 embeddings, scores = model.embed(examples.examples.batch(positions))
+                if scores is not None and trained is None:  # a head of ours gives logits
+                    scores = logits.of(scores)
                 called = [examples.examples.name(position) for position in positions.tolist()]
                 finite = embeddings.isfinite().all(dim=1).tolist()
                 if not all(finite):
@@ -97,7 +101,9 @@ def embed(
                 if not begun:
                     columns, told = _columns(model, scores, data)
                     begun = True
-                    for line in filter(None, [told, _decided(decision) if columns is not None else ""]):
+                    decided_by = "" if columns is None else _decided(decision)
+                    of_scores = "" if columns is None else logits.note
+                    for line in filter(None, [told, of_scores, decided_by]):
                         tell(line)
                 labels = examples.labels[positions]
                 chosen = None if columns is None or scores is None else scores[:, columns]

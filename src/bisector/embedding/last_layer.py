@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,36 +11,72 @@ from bisector.errors import ArgumentError, require
 
 
 class Heard:
-    """The last input of a layer.
+    """What the layers of a model were given when it last ran.
+
+    Of the layers of a width the last that was called is kept, so that little memory is held.
 
     Args:
-        model: that holds the layer.
-        layer: its name; None for whichever `nn.Linear` was called last.
+        model: that holds the layers.
+        layer: name of the one whose input is the embedding; None for the `nn.Linear` that gives the scores.
     """
 
     def __init__(self, model: nn.Module, layer: str | None) -> None:
         self._model, self._layer = model, layer
-        self._given: list[Any] = []
+        self.linear: set[tuple[int, int]] = set()
+        """The widths, of the input and of the output, of every `nn.Linear` that was called, or of `layer` alone."""
+        self.note = ""
+        """Which layer was chosen, and why."""
+        self._given: dict[str, tuple[int, Any]] = {}  # in the order of the calls
 
     def forget(self) -> None:
         """Forget what was heard, before the model runs again."""
-        self._given = []
+        self._given, self.linear = {}, set()
 
-    def hear(self, _: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-        """Keep what a layer is given, as a hook."""
-        self._given = [*inputs, *keywords.values()][:1]
+    def hear(self, name: str, module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        """Keep what a layer of this name is given, as a hook."""
+        width = 0
+        if isinstance(module, nn.Linear):
+            width = module.out_features
+            if self._layer in {None, name}:
+                self.linear.add((module.in_features, width))
+        earlier = [
+            other for other, (wide, _) in self._given.items() if wide == width and other != self._layer
+        ]
+        for other in {*earlier, name}:
+            self._given.pop(other, None)
+        self._given[name] = (width, next(iter([*inputs, *keywords.values()]), None))
 
-    def vectors(self, rows: int) -> Tensor:  # (B, D)
-        """The embeddings of a batch of so many rows, on the CPU.
+    def vectors(self, rows: int, classes: int) -> Tensor:  # (B, D)
+        """The embeddings of a batch, on the CPU: the input of the layer, or of the last `nn.Linear` of this width.
+
+        Where no `nn.Linear` is so wide, that of the last one.
+
+        Args:
+            rows: of the batch.
+            classes: how many scores there are.
 
         Raises:
             ArgumentError: if nothing was heard, or no vector a row.
         """
-        called = "the last nn.Linear" if self._layer is None else repr(self._layer)
+        name, called = self._layer, f"{self._layer!r}"
+        if name is None:
+            wide = [one for one, (width, _) in self._given.items() if width == classes]
+            name = next(reversed(wide or list(self._given)), None)
+            called = "the last nn.Linear"
+            why = (
+                f"that gives {classes} numbers, one a class"
+                if wide
+                else f"of all; none gives {classes} numbers"
+            )
+            self.note = f"Embeddings are what {name!r} is given, the last nn.Linear {why}."
+        else:
+            self.note = f"Embeddings are what {name!r} is given, as asked for."
         none = f"{type(self._model).__name__}, which called no nn.Linear"
         got = none if self._layer is None else f"{called}, which was not called"
-        require(bool(self._given), "layer", got, "the name of the module whose input is the embedding")
-        given = self._given[0]
+        legal = "the name of the module whose input is the embedding"
+        require(name in self._given, "layer", got, legal)
+        assert name is not None
+        given = self._given[name][1]
         tensor = isinstance(given, Tensor)
         shape = tuple(given.shape) if tensor else type(given).__name__
         fits = tensor and given.ndim >= 2 and len(given) == rows and set(given.shape[2:]) <= {1}
@@ -51,11 +88,11 @@ class Heard:
 
 @contextmanager
 def listening(model: nn.Module, layer: str | None = None) -> Iterator[Heard]:
-    """Hear what a layer of a model is given, as long as the context lasts.
+    """Hear what the layers of a model are given, as long as the context lasts.
 
     Args:
         model: that runs within.
-        layer: name of a submodule; None for the `nn.Linear` that is called last.
+        layer: name of the submodule whose input is the embedding; None for the `nn.Linear` that gives the scores.
 
     Raises:
         ArgumentError: if there is no such layer.
@@ -64,18 +101,19 @@ def listening(model: nn.Module, layer: str | None = None) -> Iterator[Heard]:
     >>> network = nn.Sequential(nn.Linear(3, 2), nn.ReLU(), nn.Linear(2, 5))
     >>> with listening(network) as heard:
     ...     scores = network(torch.ones(4, 3))
-    >>> scores.shape, heard.vectors(4).shape
-    (torch.Size([4, 5]), torch.Size([4, 2]))
+    >>> scores.shape, heard.vectors(4, classes=5).shape, heard.note
+    (torch.Size([4, 5]), torch.Size([4, 2]), "Embeddings are what '2' is given, the last nn.Linear that gives 5 \
+numbers, one a class.")
     """
     modules = dict(model.named_modules())
     if layer is not None and layer not in modules:
         few = ", ".join([name for name in modules if name][-5:])
         raise ArgumentError(f"layer: got {layer!r}; expected a submodule of the model, such as {few}")
-    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
     heard = Heard(model, layer)
     hooks = [
-        module.register_forward_pre_hook(heard.hear, with_kwargs=True)
-        for module in (linear if layer is None else [modules[layer]])
+        module.register_forward_pre_hook(partial(heard.hear, name), with_kwargs=True)
+        for name, module in modules.items()
+        if name == layer or isinstance(module, nn.Linear)
     ]
     try:
         yield heard

@@ -1,7 +1,7 @@
 """Measure a model from Python: its embeddings, its scores, and what they say of every class."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from os import PathLike, fspath
@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from bisector.data.source import PARTS
 from bisector.embedding.last_layer import listening
-from bisector.embedding.outputs import named_outputs, scores_among
+from bisector.embedding.outputs import Logits, chosen_scores, named_outputs
 from bisector.embedding.transformers_folder import class_names_of
 from bisector.errors import require
 from bisector.measurement.measurement import Measurement
@@ -38,11 +38,13 @@ def measure_model(
 ) -> Measurement:
     """Say of any classifier what `bisector measure` says of stored embeddings.
 
-    Embeddings are what the last `nn.Linear` that is called is given. Scores are what the model returns: a
-    tensor, or of a tuple, a dictionary or an output of transformers what is called logits, or is as wide as
-    there are classes, or the first of two dimensions. The model runs in eval mode without gradients;
-    afterwards every module is in the mode in which it was. All embeddings are held in memory. A row with the
-    label -1 or -100, or whose embedding is not finite, is left out and counted in `left_out`.
+    Scores are what the model returns: a tensor, or of a tuple, a dictionary or an output of transformers what is
+    called logits, or is as wide as there are classes, or as what an `nn.Linear` gives that was called. Embeddings
+    are what the last `nn.Linear` is given that gives as many numbers as there are scores; the notes of the record
+    name it. Of scores that are probabilities the logarithm is taken, and the notes say so. The model runs in
+    eval mode without gradients; afterwards every module is in the mode in which it was. All embeddings are
+    held in memory. A row with the label -1 or -100, or whose embedding is not finite, is left out and counted
+    in `left_out`.
 
     Args:
         model: a classifier.
@@ -51,7 +53,7 @@ def measure_model(
             measured on training rows and accuracies on the others. It must not shuffle forever: it is read once.
         class_names: of the C scores; those in `model.config.id2label`, or else numbers, if None.
         layer: name of another submodule (as of `named_modules`) whose input is the embedding, (B, D) or
-            (B, D, 1, 1).
+            (B, D, 1, 1). Of an `nn.Linear`, the output as wide as it gives is the scores.
         table: a .parquet file to which the embeddings, scores and predictions are written too.
         device: that the inputs are moved to; that of the model's weights if None.
         seed: of the rows drawn for equal amounts, and of the bootstrap.
@@ -73,11 +75,16 @@ def measure_model(
         require(legal, "table", fspath(table), "a name that ends in .parquet, which is what is written")
     named = _class_names(model, class_names)
     rows = _Rows(named)
+    notes: dict[str, None] = {}  # a set in order
     for split, batches in _splits(loader):
-        for embeddings, scores, labels in _embedded(model, batches, layer, device, rows.classes):
+        for embeddings, scores, labels, note in _embedded(model, batches, layer, device, rows.classes):
             rows.add(embeddings, scores, labels, split)
+            notes[note] = None
     require(any(map(len, rows.labels)), "loader", "no row that has a label", "at least one")
-    labels, scores = torch.cat(rows.labels), torch.cat(rows.scores)
+    logits = Logits()
+    labels, scores = torch.cat(rows.labels), logits.of(torch.cat(rows.scores))
+    if logits.note:
+        notes[f"{logits.note[0].upper()}{logits.note[1:]}."] = None
     known = scores.isfinite().all(dim=1)
     losses = cross_entropy(scores, labels, reduction="none").masked_fill(~known, torch.nan)
     held = EmbeddingTable(
@@ -95,7 +102,7 @@ def measure_model(
         write_embeddings(held, Path(table))
     file = "embeddings.parquet" if table is None else fspath(table)
     found = measure(held, file=file, seed=seed)
-    return found if table is not None else replace(found, notes=[*found.notes, _NOT_STORED])
+    return replace(found, notes=[*found.notes, *notes, *([_NOT_STORED] if table is None else [])])
 
 
 class _Rows:
@@ -156,8 +163,8 @@ def _embedded(
     layer: str | None,
     device: torch.device | str | None,
     classes: int | None,
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """The embeddings (B, D), scores (B, C) and labels (B,) of every batch, on the CPU."""
+) -> Iterator[tuple[Tensor, Tensor, Tensor, str]]:
+    """The embeddings (B, D), scores (B, C) and labels (B,) of every batch, on the CPU, and what they are."""
     first = next(model.parameters(), None)
     where = torch.device(device) if device is not None else first.device if first is not None else None
     with listening(model, layer) as heard:
@@ -167,7 +174,9 @@ def _embedded(
             with torch.no_grad(), _evaluating(model):
                 moved = _moved(inputs, where)
                 output = model(**moved) if isinstance(moved, dict) else model(moved)
-            yield heard.vectors(len(labels)), _scores(output, classes, len(labels)), labels
+            scores, told = _scores(output, classes, len(labels), heard.linear)
+            vectors = heard.vectors(len(labels), classes=scores.shape[1])
+            yield vectors, scores, labels, f"{heard.note}{told}"
 
 
 @contextmanager
@@ -209,14 +218,18 @@ def _moved(inputs: Any, device: torch.device | None) -> Any:
     return inputs.to(device) if isinstance(inputs, Tensor) and device is not None else inputs
 
 
-def _scores(output: Any, classes: int | None, rows: int) -> Tensor:  # (B, C)
+def _scores(
+    output: Any, classes: int | None, rows: int, layers: Collection[tuple[int, int]]
+) -> tuple[Tensor, str]:  # (B, C)
+    """The scores, and which of several outputs they are."""
     tensors = named_outputs(output)
     widths = {name: value.shape[1] for name, value in tensors.items()}
-    chosen = next(iter([*scores_among(widths, classes or 0), *widths]), None)
+    chosen = chosen_scores(widths, classes or 0, layers)
     shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     fits = chosen is not None and len(tensors[chosen]) == rows and widths[chosen] > 1
     require(
         fits, "model", f"an output that is {shape}", f"scores ({rows}, C), one a class, two classes or more"
     )
     assert chosen is not None
-    return tensors[chosen].detach().float().cpu()
+    told = f" Scores are the output {chosen!r} of {', '.join(map(repr, widths))}." if len(widths) > 1 else ""
+    return tensors[chosen].detach().float().cpu(), told

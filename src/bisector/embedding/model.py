@@ -39,7 +39,9 @@ class EmbeddingModel(ABC):
 
     @abstractmethod
     def embed(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:  # (B, *shape) -> (B, D), (B, M)
-        """Return the embeddings and, if the model has them, the scores (logits without a margin), on the CPU.
+        """Return the embeddings and, if the model has them, the scores, on the CPU.
+
+        Scores are logits without a margin, or probabilities.
 
         Raises:
             ArgumentError: if the model does not take examples of this shape.
@@ -63,8 +65,7 @@ def open_model(
     """Return the model that a name or a path means.
 
     Args:
-        model: a run or a checkpoint of `bisector train`, an ONNX file or a safetensors of `bisector export`,
-            `timm/NAME`, `torchvision/NAME`, a folder of transformers, a TorchScript file.
+        model: one of `bisector.embedding.kinds.MODELS`.
         pretrained: whether a published network has its published weights.
         weights: a file of weights for a published network.
         embedding_output: of an ONNX or TorchScript file.

@@ -1,11 +1,13 @@
 """Which of a network's outputs is the embedding and which the scores: by their names and widths."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from bisector.data.tables.columns import Kind, as_logits, kind_of_scores
 from bisector.errors import require
 
 _EMBEDDINGS = ("embedding", "feature", "pooler", "pooled")
@@ -85,6 +87,73 @@ def chosen_outputs(
         embedding = next(iter([*named, *others[-1:]]), None)
     chosen = [name for name in found if name != embedding] if scores is None else [scores]
     return embedding, next(iter(chosen), None)
+
+
+def chosen_scores(widths: Mapping[str, int], classes: int, layers: Collection[tuple[int, int]]) -> str | None:
+    """The name of the output that is the scores; None where there is no output.
+
+    It is what is called so, or as wide as there are classes, or as what a linear layer gives, in this order; an
+    output as wide as what the layer of another is given is features.
+
+    Args:
+        widths: of the outputs of two dimensions, by name.
+        classes: 0 where they are not known.
+        layers: widths of the input and the output of every linear layer that was called.
+
+    Raises:
+        ArgumentError: there are several and none, or more than one, seems to be the scores.
+
+    >>> chosen_scores({"0": 16, "1": 10}, classes=0, layers=[(64, 16), (16, 10), (16, 5)])
+    '1'
+    """
+    named = [name for name in widths if _means_scores(name) and not means_embedding(name)]
+    if named:
+        return named[0]
+    others = [name for name in widths if not means_embedding(name)] or list(widths)
+    fits = [name for name in others if widths[name] == classes] or others
+    if len(fits) > 1:
+        fits = [name for name in fits if widths[name] in {made for _, made in layers}]
+        there = {widths[name] for name in fits}
+        features = {given for given, made in layers if given != made and {given, made} <= there}
+        fits = [name for name in fits if widths[name] not in features]
+        told = ", ".join(f"{name!r} ({width} wide)" for name, width in widths.items())
+        legal = "one that is the scores: layer= the nn.Linear that gives them, or a dictionary with 'logits'"
+        require(len(fits) == 1, "model", f"several outputs, {told}", legal)
+    return next(iter(fits), None)
+
+
+class Logits:
+    """Turns what a model returns, batch by batch, into logits; the first that is finite says which.
+
+    Scores that are not negative and sum to 1 in every row are probabilities, of which the logarithm is taken, as
+    the reader of tables does.
+
+    >>> import torch
+    >>> logits = Logits()
+    >>> logits.of(torch.tensor([[0.25, 0.75]])), logits.note
+    (tensor([[-1.3863, -0.2877]]), 'the scores are probabilities, as every row sums to 1; their logarithm is taken')
+    """
+
+    def __init__(self) -> None:
+        self.note = ""
+        """What was done to the scores, for people; empty where they are logits."""
+        self._kind: Kind | None = None
+
+    def of(self, scores: Tensor) -> Tensor:  # (B, C) on the CPU
+        """The scores as logits; of probabilities a row that is not finite is NaN.
+
+        Raises:
+            ArgumentError: after a batch of probabilities come scores that are none.
+        """
+        found = scores.detach().numpy()
+        if self._kind is None and scores.isfinite().all(dim=1).any():
+            self._kind, told = kind_of_scores("scores", found)
+            if self._kind == "probabilities":
+                self.note = f"the scores are {told}; their logarithm is taken"
+        if self._kind in {None, "logits"}:
+            return scores
+        kind_of_scores("scores", found, "probabilities")
+        return torch.from_numpy(as_logits(found, "probabilities"))
 
 
 def _means_scores(name: str) -> bool:

@@ -1,6 +1,5 @@
 """A folder of transformers (config.json beside weights) as a model that embeds."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,21 +8,22 @@ import torch
 from torch import Tensor
 
 from bisector.embedding.last_layer import listening
-from bisector.embedding.model import EmbeddingModel, fitted, normalized
+from bisector.embedding.model import EmbeddingModel, fitted
 from bisector.embedding.outputs import named_outputs
 from bisector.errors import ArgumentError, missing_extra, reason_of, require
 
 CONFIG = "config.json"
 _PROCESSOR = "preprocessor_config.json"
+_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 _UNNAMED = "LABEL_"  # what transformers calls classes that nobody named
 
 
 class TransformersModel(EmbeddingModel):
     """An image model that `save_pretrained` of transformers wrote.
 
-    Of a classifier, embeddings are what its last `nn.Linear` is given and scores its logits; of an encoder,
-    embeddings are its pooled output. Images have the size, mean and standard deviation of preprocessor_config.json,
-    where it is there. Code in the folder is not run.
+    Of a classifier, scores are its logits and embeddings what the `nn.Linear` is given that gives them; of an
+    encoder, embeddings are its pooled output. Images are prepared by the image processor of transformers that
+    preprocessor_config.json describes, where it is there. Code in the folder is not run.
 
     Args:
         folder: with config.json and weights.
@@ -41,13 +41,15 @@ class TransformersModel(EmbeddingModel):
             raise missing_extra("transformers", "hf") from None
         self.name, self._device = str(folder), device
         try:
-            config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+            # Left out, trust_remote_code lets transformers ask on the terminal whether the folder's code shall run.
+            config = transformers.AutoConfig.from_pretrained(folder, **_LOCAL)
             classifies = any("ForImageClassification" in name for name in config.architectures or ())
             kind: Any = transformers.AutoModelForImageClassification if classifies else transformers.AutoModel
-            model, loading = kind.from_pretrained(
-                folder, config=config, local_files_only=True, output_loading_info=True
-            )
-            processor = json.loads(path.read_bytes()) if (path := folder / _PROCESSOR).is_file() else {}
+            model, loading = kind.from_pretrained(folder, config=config, output_loading_info=True, **_LOCAL)
+            self._processor: Any = None
+            if (folder / _PROCESSOR).is_file():
+                reader: Any = transformers.AutoImageProcessor
+                self._processor = reader.from_pretrained(folder, **_LOCAL)
         except Exception as error:  # of every kind
             reason = reason_of(error, whole=False)
             raise ArgumentError(
@@ -60,10 +62,10 @@ class TransformersModel(EmbeddingModel):
         self._classifies = classifies
         self.class_names = class_names_of(config) if classifies else None
         self._channels = int(getattr(config, "num_channels", 3))
-        side = getattr(config, "image_size", None)
-        self.input_size = _size(processor) or _size({"size": side})
-        self._mean, self._std = (_numbers(processor, key) for key in ("image_mean", "image_std"))
-        if not processor:
+        self.input_size = _size(config.to_dict(), "image_size")
+        if self._processor is not None:
+            self.input_size = _given_size(self._processor.to_dict())
+        else:
             self.notes = (f"{folder} without {_PROCESSOR}: pixels are given from 0 to 1",)
 
     @torch.inference_mode()
@@ -73,21 +75,35 @@ class TransformersModel(EmbeddingModel):
         fits = len(shape) == 3 and shape[0] in {1, self._channels}
         legal = f"images of 1 or {self._channels} channels for {self.name}"
         require(fits, "data", f"examples of shape {shape}", legal)
-        images = normalized(fitted(batch, self.input_size, self._channels), self._mean, self._std)
         with listening(self._model) as heard:
             try:
-                output = self._model(pixel_values=images.to(self._device))
+                given = {key: value.to(self._device) for key, value in self._prepared(batch).items()}
+                output = self._model(**given)
             except Exception as error:
                 reason = reason_of(error, whole=False)
                 raise ArgumentError(f"model: {self.name} does not take these images: {reason}") from None
         if self._classifies:
-            return heard.vectors(len(batch)), output.logits.float().cpu()
+            return heard.vectors(len(batch), output.logits.shape[1]), output.logits.float().cpu()
         pooled = named_outputs(output).get("pooler_output")
         require(
             pooled is not None, "model", f"{self.name} without a pooled output", "an image model with one"
         )
         assert pooled is not None
         return pooled.float().cpu(), None
+
+    def _prepared(self, batch: Tensor) -> Mapping[str, Tensor]:
+        """What the model is given: images from 0 to 1, as its processor prepares those from 0 to 255."""
+        if self._processor is None:
+            return {"pixel_values": fitted(batch, self.input_size, self._channels)}
+        levels = fitted(batch, None, self._channels) * 255
+        # Pixels of a file are whole, and a processor rounds them after resizing; others are not made to be.
+        whole = levels.round().clamp(0, 255).to(torch.uint8)
+        rounds = bool((levels - whole).abs().max() < 1e-3) or self._processor.backend != "torchvision"
+        images = list((whole if rounds else levels).numpy())
+        prepared: Mapping[str, Tensor] = self._processor(
+            images=images, return_tensors="pt", input_data_format="channels_first"
+        )
+        return prepared
 
 
 def class_names_of(config: Any) -> tuple[str, ...] | None:
@@ -105,21 +121,29 @@ def class_names_of(config: Any) -> tuple[str, ...] | None:
     return None if unnamed or len(set(names)) < len(names) else names
 
 
-def _size(processor: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Height and width that images are given at, as a processor notes it."""
-    for key in ("crop_size", "size"):
-        size = processor.get(key)
-        if isinstance(size, int):
-            return size, size
-        if isinstance(size, list | tuple) and len(size) == 2:
-            return int(size[0]), int(size[1])
-        if isinstance(size, dict) and {"height", "width"} <= size.keys():
-            return int(size["height"]), int(size["width"])
-        if isinstance(size, dict) and "shortest_edge" in size:
-            return int(size["shortest_edge"]), int(size["shortest_edge"])
+def _given_size(processor: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Height and width of the images that a processor need not resize, so that what it crops is left to it.
+
+    >>> _given_size({"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}})
+    (256, 256)
+    >>> _given_size({"size": {"shortest_edge": 224}, "crop_pct": 0.875})
+    (256, 256)
+    """
+    if processor.get("do_resize", True):
+        size, share = _size(processor, "size"), processor.get("crop_pct") or 1.0
+        return size and (int(size[0] / share), int(size[1] / share))
+    return _size(processor, "crop_size") if processor.get("do_center_crop") else None
+
+
+def _size(settings: Mapping[str, Any], key: str) -> tuple[int, int] | None:
+    """Height and width, as a configuration notes them; None where it does not."""
+    size = settings.get(key)
+    if isinstance(size, int):
+        return size, size
+    if isinstance(size, list | tuple) and len(size) == 2:
+        return int(size[0]), int(size[1])
+    if isinstance(size, Mapping) and size.get("height") and size.get("width"):
+        return int(size["height"]), int(size["width"])
+    if isinstance(size, Mapping) and size.get("shortest_edge"):
+        return int(size["shortest_edge"]), int(size["shortest_edge"])
     return None
-
-
-def _numbers(processor: Mapping[str, Any], key: str) -> list[float] | None:
-    values = processor.get(key) if processor.get("do_normalize", True) else None
-    return None if values is None else [float(value) for value in values]
