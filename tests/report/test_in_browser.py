@@ -27,7 +27,7 @@ from in_browser import SECONDS, complaints, cut_on_paper, show
 from report_cases import HOSTILE, with_decisions
 
 # Sections and figures.
-EXPECTED = {"comparison": (9, 27), "detection": (5, 4), "measurement": (8, 2), "verification": (2, 1)}
+EXPECTED = {"comparison": (10, 27), "detection": (5, 4), "measurement": (8, 2), "verification": (2, 1)}
 
 
 @pytest.fixture(scope="session")
@@ -271,7 +271,7 @@ def test_labels_of_a_head_do_not_cover_each_other_much(page):
 @on("detection")
 def test_classes_sort_by_their_ap_and_show_their_names_as_they_are(page):
     table = "section[aria-labelledby=classes]"
-    assert sorted(texts(page, f"{table} tbody th")) == sorted(HOSTILE[:6])
+    assert sorted(cells(page, f"{table} tbody th")) == sorted(HOSTILE[:6])  # what is shown may be shorter
     (column,) = (k for k, text in enumerate(texts(page, f"{table} thead th")) if text.startswith("IGAM"))
     click(page, page.find_elements(By.CSS_SELECTOR, f"{table} thead th")[column])
     values = cells(page, f"{table} tbody td:nth-child({column + 1})")

@@ -113,8 +113,8 @@ def matrix_figure(classes: Classes, mistakes: Mistakes) -> Figure | None:
     if not mistakes:
         return None
     chosen = matrix_classes(classes, mistakes)
-    classes = [classes[c] for c in chosen]
     counts = matrix_counts(classes, mistakes, chosen)
+    classes = [classes[c] for c in chosen]
     shares = [
         [100 * n / one.tested if one.tested else math.nan for n in row]
         for one, row in zip(classes, counts, strict=True)
