@@ -57,14 +57,15 @@ def main() -> None:
             total = loss.detach().clone()
             distributed.all_reduce(total)
             if rank == 0:
-                print(f"loss {total.item() / world:.6f}", flush=True)
+                print(f"loss {total.item() / world:.6f}\n", end="", flush=True)
         model.head.refresh()  # all processes together: the meters are merged, the margins are the same in all
 
     held = b"".join(value.numpy().tobytes() for value in model.state_dict().values())
     amounts = model.head.amounts
     assert amounts is not None
     told = " ".join(f"{amount:.4f}" for amount in amounts.tolist())
-    print(f"rank {rank}: state {hashlib.sha256(held).hexdigest()[:16]}, amounts {told}", flush=True)
+    # The end of the line in one piece with it: two processes write to one pipe.
+    print(f"rank {rank}: state {hashlib.sha256(held).hexdigest()[:16]}, amounts {told}\n", end="", flush=True)
     distributed.destroy_process_group()
 
 
