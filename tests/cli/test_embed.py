@@ -30,7 +30,7 @@ from real_processes import bisector
         ("timm/test_resnt digits --no-pretrained", "did you mean"),
         ("timm/test_resnet --no-pretrained", "data: got none"),
         ("timm/test_resnet digit --no-pretrained", "did you mean 'digits'"),
-        ("timm/test_resnet digits --no-pretrained --batch-size 0", "batch_size: got 0"),
+        ("timm/test_resnet digits --no-pretrained --batch-size 0", "--batch-size: got 0"),
         ("timm/test_resnet digits --no-pretrained --part tset", "did you mean 'test'"),
         ("timm/test_resnet digits --no-pretrained --device abacus", "--device: got 'abacus'"),
         ("timm/test_resnet digits --weights absent.pt", "weights: got absent.pt"),
