@@ -13,11 +13,15 @@ from torch import distributed
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "COLUMNS": "120"}
 
 
+def python(*words: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    """What a program of Python said and how it ended."""
+    how: dict[str, Any] = {"env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 600}
+    return subprocess.run([sys.executable, *words], check=False, **(how | options))
+
+
 def bisector(*words: str, **options: Any) -> "subprocess.CompletedProcess[str]":
     """What a command said and how it ended."""
-    command = [sys.executable, "-m", "bisector", *words]
-    how: dict[str, Any] = {"env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 600}
-    return subprocess.run(command, check=False, **(how | options))
+    return python("-m", "bisector", *words, **options)
 
 
 Stage = tuple[Any, ...]

@@ -3,8 +3,6 @@
 import copy
 import math
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch.nn.functional import cross_entropy, normalize
 
-from real_processes import ENVIRONMENT
+from real_processes import python
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "timm_loop.py"
 
@@ -63,15 +61,7 @@ def plain_training() -> tuple[list[float], list[float]]:
 
 @pytest.mark.slow
 def test_it_does_what_a_plain_loop_does(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLE)],
-        cwd=tmp_path,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = python(str(EXAMPLE), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     losses = [float(number) for number in re.findall(r"loss (\S+)", done.stdout)]
     accuracies = [float(number) for number in re.findall(r"accuracy .*: (\S+)", done.stdout)]

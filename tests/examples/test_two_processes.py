@@ -1,8 +1,6 @@
 """The example of two processes by torchrun, beside one process that has all rows of each step."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 
 import bisector as bs
-from real_processes import ENVIRONMENT
+from real_processes import python
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "two_processes.py"
 
@@ -42,16 +40,8 @@ def one_process() -> tuple[list[float], list[float]]:
 
 @pytest.mark.slow
 def test_two_processes_are_one_with_all_rows(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*command, str(EXAMPLE)],
-        cwd=tmp_path,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = python(*torchrun, str(EXAMPLE), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     losses = [float(number) for number in re.findall(r"loss (\S+)", done.stdout)]
     ends = re.findall(r"rank (\d): state (\w+), amounts (.*)", done.stdout)

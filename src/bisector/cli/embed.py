@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bisector.cli.output import add_json, device_of, require_file
 from bisector.data.places import require_data_name, resolvable
-from bisector.embedding.kinds import MODELS, TORCHSCRIPT
+from bisector.embedding.kinds import MODELS, PUBLISHED, TORCHSCRIPT
 from bisector.errors import ArgumentError, require, require_integer
 from bisector.measurement.command import quoted
 
@@ -82,7 +82,7 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     require(parquet, "--out", str(arguments.out), "a name that ends in .parquet, which is what is written")
     require_integer("--batch-size", arguments.batch_size, least=1)
     path = Path(resolvable(arguments.model))
-    published = arguments.model.startswith(("timm/", "torchvision/")) and not path.exists()
+    published = arguments.model.startswith(PUBLISHED) and not path.exists()
     _require_inputs(arguments, path, published)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
 

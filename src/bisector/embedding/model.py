@@ -13,7 +13,7 @@ from torch.nn.functional import interpolate
 from bisector.data.places import DATA_SETS, resolvable
 from bisector.data.plugins import plugin_of
 from bisector.data.tables import is_embeddings
-from bisector.embedding.kinds import MODELS, TORCHSCRIPT
+from bisector.embedding.kinds import MODELS, PUBLISHED, TORCHSCRIPT
 from bisector.errors import ArgumentError, require
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def open_model(
         ArgumentError: if there is no such model, or it cannot be loaded, or an option is not for its kind.
     """
     path = Path(resolvable(model))  # what the file of embeddings names is found from any folder
-    published = model.startswith(("timm/", "torchvision/")) and not path.exists()
+    published = model.startswith(PUBLISHED) and not path.exists()
     onnx = path.suffix.lower() == ".onnx"
     script = path.suffix.lower() in TORCHSCRIPT and not path.is_dir()
     of_a_file = {
@@ -161,6 +161,13 @@ def image_side(model: EmbeddingModel, data: str) -> int | None:
         return None
     height, width = model.input_size
     return max(height, width) if model.trained is None or height == width else None
+
+
+def require_images(batch: Tensor, channels: int, name: str) -> None:
+    """Raise `ArgumentError` unless a batch (B, c, h, w) is of images that a model of so many channels takes."""
+    shape = tuple(batch.shape[1:])
+    fits = len(shape) == 3 and shape[0] in {1, channels}
+    require(fits, "data", f"examples of shape {shape}", f"images of 1 or {channels} channels for {name}")
 
 
 def fitted(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from bisector.embedding.model import EmbeddingModel, fitted
+from bisector.embedding.model import EmbeddingModel, fitted, require_images
 from bisector.errors import ArgumentError, reason_of, require
 from bisector.networks.zoo import input_size, timm_network, torchvision_network
 
@@ -59,10 +59,7 @@ class PublishedModel(EmbeddingModel):
     @torch.inference_mode()
     def embed(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the features before the classifier, and its scores if it is the user's own."""
-        shape = tuple(batch.shape[1:])
-        fits = len(shape) == 3 and shape[0] in {1, self._channels}
-        legal = f"images of 1 or {self._channels} channels for {self.name}"
-        require(fits, "data", f"examples of shape {shape}", legal)
+        require_images(batch, self._channels, self.name)
         features = self._features(fitted(batch, self.input_size, self._channels))
         own = self._classifier
         return features, None if own is None else linear(features, own.weight, own.bias)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bisector.embedding.last_layer import listening
-from bisector.embedding.model import EmbeddingModel, fitted
+from bisector.embedding.model import EmbeddingModel, fitted, require_images
 from bisector.embedding.outputs import named_outputs
 from bisector.errors import ArgumentError, missing_extra, reason_of, require
 
@@ -71,10 +71,7 @@ class TransformersModel(EmbeddingModel):
     @torch.inference_mode()
     def embed(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the pooled features, and the logits of a classifier."""
-        shape = tuple(batch.shape[1:])
-        fits = len(shape) == 3 and shape[0] in {1, self._channels}
-        legal = f"images of 1 or {self._channels} channels for {self.name}"
-        require(fits, "data", f"examples of shape {shape}", legal)
+        require_images(batch, self._channels, self.name)
         with listening(self._model) as heard:
             try:
                 given = {key: value.to(self._device) for key, value in self._prepared(batch).items()}

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from bisector.errors import require
 from bisector.files import write_whole
-from bisector.measurement.classes import hardest
 from bisector.metrics.summary import FIRST_METRICS, METRICS
 from bisector.report import comparison_figures as figures
 from bisector.report.amounts import amount_accuracy, amount_answer, amount_history, size_notes
@@ -34,6 +33,7 @@ from bisector.report.summary import (
 from bisector.report.table import Column, Values, class_table, write_records
 from bisector.report.tested_classes import (
     classes_of_training,
+    hardest_first,
     matrix_classes,
     matrix_figure,
     matrix_table,
@@ -140,15 +140,12 @@ def _class_sections(comparison: Comparison) -> list[Section]:
         hint = "Information amount: the volume of the training embeddings."
         amounts = [one.amount for one in classes]
         columns.append((Column("Amount, bits", help=hint, sorts="descending", extra=True), amounts, number))
-    place = {id(one): c for c, one in enumerate(classes)}
-    ranked = [place[id(one)] for one in hardest(classes)]
-    order = list(dict.fromkeys([*ranked, *range(len(classes))]))
     matrix = matrix_figure(classes, mistakes)
     return [
         Section(
             "classes",
             "Which classes suffer",
-            classes=class_table([one.name for one in classes], order, columns),
+            classes=class_table([one.name for one in classes], hardest_first(classes), columns),
         ),
         Section(
             "confusion-matrix",

@@ -21,7 +21,13 @@ from bisector.report.measurement_pictures import NO_PICTURES, Pictures
 from bisector.report.page import render
 from bisector.report.parts import Section, Tile
 from bisector.report.table import Cell, Column, Table, Values, class_table, name_width
-from bisector.report.tested_classes import matrix_classes, matrix_figure, matrix_table, tested_columns
+from bisector.report.tested_classes import (
+    hardest_first,
+    matrix_classes,
+    matrix_figure,
+    matrix_table,
+    tested_columns,
+)
 from bisector.report.words import (
     count,
     distance,
@@ -290,10 +296,7 @@ def _next_section(found: Measurement) -> Section:
 def _class_section(found: Measurement) -> Section:
     """Every class with its rows, amounts, neighbour and scores; a click sorts."""
     classes = found.classes
-    position = {id(one): c for c, one in enumerate(classes)}
-    ranked = [position[id(one)] for one in hardest(classes)]
-    others = (position[id(one)] for one in _largest(classes))
-    order = list(dict.fromkeys([*ranked, *others, *range(len(classes))]))
+    order = hardest_first(classes, _largest(classes))
     hint = "Click to sort; numbers in names count as numbers."
     columns = _class_columns(found)
     table = class_table([one.name for one in classes], order, columns, hint)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from bisector.measurement.classes import ClassMeasure, most_mistaken
+from bisector.measurement.classes import ClassMeasure, hardest, most_mistaken
 from bisector.measurement.confusion import FEW_CLASSES, mistakes_of_counts
 from bisector.report.parts import ACCENT, PAPER, Figure, Json, heatmap
 from bisector.report.table import Cell, Column, Table, Values
@@ -45,6 +45,13 @@ def classes_of_training(comparison: Comparison) -> tuple[list[ClassMeasure], dic
         one = replace(one, accuracy_low=sure.low, accuracy_high=sure.high)
         classes.append(replace(one, mistaken_for=other, as_mistaken=rows))
     return classes, mistakes_of_counts(confused, names)
+
+
+def hardest_first(classes: Classes, others: Classes = ()) -> list[int]:
+    """The places of all classes: the hardest tested ones first, then some others in their order, then the rest."""
+    place = {id(one): c for c, one in enumerate(classes)}
+    named = (place[id(one)] for one in [*hardest(classes), *others])
+    return list(dict.fromkeys([*named, *range(len(classes))]))
 
 
 def tested_columns(classes: Classes, on: str) -> list[Values]:

@@ -44,14 +44,12 @@ class PairedDifference(NamedTuple):
         """
         if not math.isfinite(self.low) or not self.mean:
             return None
-        from scipy.special import nctdtr
-
         spread = (self.high - self.low) / 2 / _t(self.pairs, level) * math.sqrt(self.pairs)  # std(d)
         if not spread:
             return 2
-        effect = min(
-            abs(self.mean) / spread, 10.0
-        )  # beyond it two pairs are enough, and scipy's series fails
+        # From 10 on three pairs are enough at most, and scipy's series fails far beyond.
+        effect = min(abs(self.mean) / spread, 10.0)
+        from scipy.special import nctdtr
 
         def clear(n: int) -> bool:
             return 1 - float(nctdtr(n - 1, effect * math.sqrt(n), _t(n, level))) >= power
