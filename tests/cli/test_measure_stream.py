@@ -177,7 +177,7 @@ def test_partials_are_kept_where_it_is_asked_for(tmp_path: Path, monkeypatch: py
         (["absent", "--workers", "2", "--scheduler", "tcp://host:1"], "--workers: got 2 with --scheduler"),
         (["e", "--engine", "stream", "--equal-count", "90", "--memory-budget", "2kB"], "expected at most "),
         (["e", "--out", "e", "--format", "parquet"], "in the folder of embeddings e"),
-        (["absent", "--scores", "runs/../runs/measure/classes.csv"], "would be written over"),
+        (["e", "--scores", "runs/../runs/measure/classes.csv"], "would be written over"),
         (["e", "--format", "xml"], "parquet"),
     ],
 )
