@@ -13,6 +13,7 @@ from bisector.heads import (
     C2AM,
     IGAM,
     LDAM,
+    AdaFace,
     AMSoftmax,
     ArcFace,
     Circle,
@@ -106,6 +107,22 @@ def warming_up(head: type[CosineHead], **fixed: Any) -> Callable[..., Head]:
     return build
 
 
+LONG = 2.0  # a length that about half of the rows of `batch` have
+
+
+def adaface(D: int, C: int, **options: Any) -> AdaFace:
+    """The head for which a row is short or long: so finite differences see no margin move, as the gradient does."""
+    head = AdaFace(D, C, scale=SCALE, margin=0.25, h=1e9, **options)
+    head.length_mean.fill_(LONG)
+    return head
+
+
+def by_length(x: Tensor) -> Callable[[Tensor, int], Tensor]:
+    if x.detach().norm() > LONG:
+        return lambda cos, y: torch.cos((torch.acos(cos) - 0.25).clamp_min(1e-3)) - 0.5
+    return lambda cos, y: torch.cos((torch.acos(cos) + 0.25).clamp_max(math.pi - 1e-3))
+
+
 def cosine(head: type[CosineHead], **fixed: Any) -> Callable[..., Head]:
     return lambda D, C, **options: head(D, C, scale=SCALE, **fixed, **options)
 
@@ -141,6 +158,7 @@ CASES = [
         lambda C, w: NaiveLoss(target=lambda cos, y: cos - own_margins(C)[y]),
     ),
     Case("arcface", cosine(ArcFace, margin=0.5), lambda C, w: arc(0.5)),
+    Case("adaface", adaface, lambda C, w: NaiveLoss(by_row=by_length)),
     Case("arcface-warming-up", warming_up(ArcFace, margin=0.5), lambda C, w: arc(0.25)),
     Case("am-warming-up", warming_up(AMSoftmax, margin=0.5), lambda C, w: am(0.25)),
     Case(
@@ -264,6 +282,10 @@ SHOWN: list[tuple[Head, str]] = [
     (
         ArcFace(5, 6, warmup=500),
         "ArcFace(in_features=5, num_classes=6, scale=64, warmup=500, margin=0.5)",
+    ),
+    (
+        AdaFace(5, 6, h=0.5),
+        "AdaFace(in_features=5, num_classes=6, scale=64, margin=0.4, h=0.5, momentum=0.01)",
     ),
     (
         EnhancedAMSoftmax(5, 6),

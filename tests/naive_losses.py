@@ -33,12 +33,13 @@ class NaiveLoss:
     smoothing: float = 0.0
     added_target: float = 0.0
     offset: Sequence[float] | None = None
+    by_row: Callable[[Tensor], TargetFormula] | None = None  # the target's formula, which the row's x chooses
 
     def logits(self, x: Tensor, weight: Tensor, y: int, scale: Tensor | float, bias: Tensor | None) -> Tensor:
-        z = []
+        z, target = [], self.target if self.by_row is None else self.by_row(x)
         for j in range(len(weight)):
             s = score(x, weight[j], self.kind)
-            z_j = scale * (self.target(s, y) if j == y else self.competitor(s, y, j))
+            z_j = scale * (target(s, y) if j == y else self.competitor(s, y, j))
             z_j = z_j if bias is None else z_j + bias[j]
             z.append(z_j if self.offset is None else z_j + self.offset[j])
         return torch.stack(z)

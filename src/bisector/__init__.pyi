@@ -33,6 +33,7 @@ from bisector.heads import C2AM as C2AM
 from bisector.heads import HEADS as HEADS
 from bisector.heads import IGAM as IGAM
 from bisector.heads import LDAM as LDAM
+from bisector.heads import AdaFace as AdaFace
 from bisector.heads import AMSoftmax as AMSoftmax
 from bisector.heads import ArcFace as ArcFace
 from bisector.heads import Circle as Circle

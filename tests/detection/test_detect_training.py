@@ -231,7 +231,7 @@ def test_pictures_without_boxes_and_classes_never_seen_are_no_trouble(splits: Bo
 
     few = BoxSplits(with_more(splits.train), with_more(splits.validation), None)
     assert any(len(picture.labels) == 0 for picture in few.train)
-    for head in ("igam", "ldam", "seesaw"):
+    for head in ("adaface", "igam", "ldam", "seesaw"):
         for objectness in (False, True):
             recipe = replace(
                 RECIPE, epochs=1, batch_size=1, objectness=objectness

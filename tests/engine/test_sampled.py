@@ -104,6 +104,7 @@ def renumbered(case: Case, head: Head, classes: Tensor) -> NaiveLoss:
     return NaiveLoss(
         kind=naive.kind,
         target=lambda cos, y: naive.target(cos, number[y]),
+        by_row=naive.by_row and (lambda x: lambda cos, y: naive.by_row(x)(cos, number[y])),
         competitor=lambda cos, y, j: naive.competitor(cos, number[y], number[j]),
         offset=None if naive.offset is None else [naive.offset[c] for c in number],
         row=naive.row,

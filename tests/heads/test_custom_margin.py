@@ -35,6 +35,7 @@ def test_a_heads_own_margin_acts_on_what_the_custom_one_returns(case: Case) -> N
     naive = replace(
         plain,
         target=lambda cos, y: plain.target(moved(cos, y, y), y),
+        by_row=plain.by_row and (lambda x: lambda cos, y: plain.by_row(x)(moved(cos, y, y), y)),
         competitor=lambda cos, y, j: plain.competitor(moved(cos, y, j), y, j),
     )
     embeddings, labels = batch(B, D, C)

@@ -15,7 +15,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.utils import parametrizations, parametrize, prune
 
 from bisector.errors import ArgumentError
-from bisector.heads import HEADS, IGAM, CosineHead, Head, LogitAdjusted, Seesaw
+from bisector.heads import HEADS, IGAM, AdaFace, CosineHead, Head, LogitAdjusted, Seesaw
 from head_cases import batch, counts
 from real_processes import in_processes
 
@@ -35,7 +35,7 @@ def used(name: str, **options: Any) -> Head:
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.add_(0.25)
-    if isinstance(head, (IGAM, Seesaw)):
+    if isinstance(head, (IGAM, AdaFace, Seesaw)):
         head.observe(*batch(40, D, C))
     if isinstance(head, IGAM):
         head.refresh()
@@ -197,7 +197,7 @@ def test_a_default_device_does_not_reach_into_a_head(name: str) -> None:
     inputs = batch(40, D, C)
     with torch.device("meta"):
         head = build(name, device="cpu")
-        if isinstance(head, (IGAM, Seesaw)):
+        if isinstance(head, (IGAM, AdaFace, Seesaw)):
             head.observe(*inputs)
         if isinstance(head, IGAM):
             head.refresh()
@@ -279,7 +279,7 @@ def test_add_classes_refuses_weights_that_cannot_grow_and_changes_nothing(how: s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["seesaw", "igam", "logit-adjusted"])
+@pytest.mark.parametrize("name", ["adaface", "seesaw", "igam", "logit-adjusted"])
 def test_it_compiles_whole_with_any_number_of_rows(name: str) -> None:
     torch.compiler.reset()
     head = used(name)
@@ -298,7 +298,7 @@ def fully_sharded(rank: int, world: int) -> list[dict[str, Tensor]]:
     found = []
     for name in HEADS:
         # Each process has seen the same rows.
-        head = used(name, **({"together": False} if name in {"igam", "seesaw"} else {}))
+        head = used(name, **({"together": False} if name in {"adaface", "igam", "seesaw"} else {}))
         fully_shard(head)
         embeddings, labels = batch(8, D, C)
         train_a_step(head, embeddings[rank::world], labels[rank::world])

@@ -23,7 +23,7 @@ def resnet(head: str, seed: int = 0) -> ImageClassifier:
     return ImageClassifier(ResNetModel(config), bs.heads.build_head(head, 8, 10))
 
 
-@pytest.mark.parametrize("head", ["igam", "seesaw", "am-softmax"])
+@pytest.mark.parametrize("head", ["adaface", "igam", "seesaw", "am-softmax"])
 def test_the_trainer_does_what_a_plain_loop_does(head: str, tmp_path: Path) -> None:
     pytest.importorskip("accelerate")
     from transformers import Trainer, TrainingArguments

@@ -121,14 +121,15 @@ def test_other_heads_and_what_dropout_draws_resume_too(tmp_path: Path, head: str
     assert_same(outcome(tmp_path / "cut", head=head, recipe=recipe, steps=1, data=small), expected)
 
 
+@pytest.mark.parametrize("head", ["arcface:warmup=20", "adaface:warmup=20:momentum=0.3"])
 @pytest.mark.parametrize("crash", [("on_train_batch_start", 4), ("on_train_batch_end", 6)])
-def test_a_warm_up_of_the_margin_resumes_too(tmp_path: Path, crash: tuple[str, int]) -> None:
+def test_what_a_margin_counts_resumes_too(tmp_path: Path, crash: tuple[str, int], head: str) -> None:
     recipe = replace(RECIPE, epochs=2)
-    expected = outcome(tmp_path / "whole", head="arcface:warmup=20", recipe=recipe)
+    expected = outcome(tmp_path / "whole", head=head, recipe=recipe)
     assert int(expected[0]["head.steps"]) == 8
     with pytest.raises(CrashError):
-        outcome(tmp_path / "cut", Crasher(*crash), head="arcface:warmup=20", recipe=recipe, steps=1)
-    assert_same(outcome(tmp_path / "cut", head="arcface:warmup=20", recipe=recipe, steps=1), expected)
+        outcome(tmp_path / "cut", Crasher(*crash), head=head, recipe=recipe, steps=1)
+    assert_same(outcome(tmp_path / "cut", head=head, recipe=recipe, steps=1), expected)
 
 
 @pytest.mark.parametrize("damaged", [b"", b"damaged", None], ids=["empty", "garbage", "gone"])

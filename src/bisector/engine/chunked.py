@@ -75,7 +75,7 @@ def chunked_loss(
     with torch.autocast(device.type, enabled=False):
         with torch.no_grad():
             scores = own_scores(embeddings, weight, target, spec, shard, precise, budget.bytes_on(device))
-        own = OwnScores.of(scores, target, spec.margin, learning)
+        own = OwnScores.of(scores, target, spec.margin, spec.margin.lengths(embeddings, kept), learning)
         learned = leaves_behind(own.moved, own.leaf) if learning else []
         if learning and spec.margin.custom is not None:
             probe = scores.new_zeros(1, 1).requires_grad_()

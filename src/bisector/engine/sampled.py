@@ -122,7 +122,7 @@ class SampledClasses:
         return PairwiseMargin(self._taken(margin.r), self._taken(margin.c), margin.direction)
 
     def _target(self, rule: TargetRule) -> TargetRule:
-        return lambda scores, places: rule(scores, self.classes[places])
+        return lambda scores, places, *lengths: rule(scores, self.classes[places], *lengths)
 
     def _custom(self, custom: CustomMargin) -> CustomMargin:
         return lambda scores, y, j: custom(scores, self.classes[y], self.classes[j])

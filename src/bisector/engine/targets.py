@@ -67,7 +67,9 @@ class OwnScores:
     custom: CustomMargin | None
 
     @classmethod
-    def of(cls, cosines: Tensor, labels: Tensor, margin: Margin, learning: bool) -> "OwnScores":
+    def of(
+        cls, cosines: Tensor, labels: Tensor, margin: Margin, lengths: tuple[Tensor, ...], learning: bool
+    ) -> "OwnScores":
         """Apply the margin's rules to the scores."""
         leaf = cosines
         if margin.custom is not None:
@@ -75,7 +77,9 @@ class OwnScores:
                 parts = [_custom_on_own(margin.custom, *both) for both in _groups(cosines, labels)]
             leaf = torch.cat(parts)
         leaf = leaf.detach().requires_grad_(learning)
-        moved = leaf if margin.target is None else margin.target(leaf.clone(), labels).to(leaf.dtype)
+        moved = leaf
+        if margin.target is not None:
+            moved = margin.target(leaf.clone(), labels, *lengths).to(leaf.dtype)
         return cls(cosines, leaf, moved, labels, margin.custom)
 
     def backward(

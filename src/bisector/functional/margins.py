@@ -14,8 +14,11 @@ from bisector.functional.cosine import angle, psi, shift_angle
 Direction: TypeAlias = Literal["relax", "press"]
 DIRECTIONS: tuple[Direction, ...] = ("relax", "press")
 
-TargetRule: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""``(cos_y (B,), labels (B,)) -> (B,)``: any differentiable function of the targets' cosines."""
+TargetRule: TypeAlias = Callable[..., Tensor]
+"""``(cos_y (B,), labels (B,)) -> (B,)``: any differentiable function of the targets' cosines.
+
+With `Margin.by_length` it is given the (B,) lengths of the embeddings too, as a third argument.
+"""
 
 CustomMargin: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 """``(cos (B, C'), y (B, 1), j (C',)) -> (B, C')``: a user's own margin on any block of classes j.
@@ -110,12 +113,27 @@ class Margin:
         competitor_shift: a constant in cosine units added to every competitor.
         custom: the user's own function of ``(cos, y, j)``. It is applied first, to every entry, j = y included;
             the rules above then act on what it returns.
+        by_length: whether the rule t is given the lengths of the embeddings too: (B,) numbers in float32 or better,
+            NaN for ignored rows, through which no gradient passes.
     """
 
     target: TargetRule | None = None
     pairwise: PairwiseMargin | None = None
     competitor_shift: float = 0.0
     custom: CustomMargin | None = None
+    by_length: bool = False
+
+    def lengths(
+        self,
+        embeddings: Tensor,  # (B, D)
+        kept: Tensor | None,  # (B,) bool
+    ) -> tuple[Tensor, ...]:
+        """Return what the rule t takes after cosines and labels: nothing, or the (B,) lengths of the embeddings."""
+        if not self.by_length:
+            return ()
+        precise = torch.promote_types(embeddings.dtype, torch.float32)
+        found = torch.linalg.vector_norm(embeddings.detach(), dim=1, dtype=precise)
+        return (found if kept is None else found.where(kept, torch.nan),)
 
     def sparing(self, index: int) -> "Margin":
         """Return the same margin, but none in the rows of one class, a detector's background."""
@@ -123,8 +141,8 @@ class Margin:
             return self
         inner, shift = self.target, self.competitor_shift
 
-        def rule(cosine: Tensor, labels: Tensor) -> Tensor:
-            moved = cosine if inner is None else inner(cosine, labels)
+        def rule(cosine: Tensor, labels: Tensor, *lengths: Tensor) -> Tensor:
+            moved = cosine if inner is None else inner(cosine, labels, *lengths)
             # What is added to all entries of a row alike changes no softmax.
             return torch.where(labels == index, cosine + shift, moved)
 
@@ -134,8 +152,11 @@ class Margin:
         self,
         cosines: Tensor,  # (B, C)
         labels: Tensor,  # (B,) in 0..C-1
+        *lengths: Tensor,  # (B,), see `lengths`
     ) -> Tensor:
         """Return the (B, C) cosines as the margin leaves them; `scale` times them are the logits."""
+        needed = bool(lengths) or not self.by_length
+        require(needed, "margin", "no lengths for a rule by length", "the (B,) lengths of the embeddings")
         y = labels[:, None]
         if self.custom is not None:
             cosines = apply_custom(
@@ -150,7 +171,7 @@ class Margin:
             competitors = competitors + self.competitor_shift
         targets = cosines.gather(1, y)
         if self.target is not None:
-            targets = self.target(targets[:, 0], labels)[:, None]
+            targets = self.target(targets[:, 0], labels, *lengths)[:, None]
         return competitors.scatter(1, y, targets.to(competitors.dtype))
 
 

@@ -32,7 +32,8 @@ def dense_loss(
     """Return the loss that `bisector.margin_cross_entropy` documents, by the formula itself."""
     kept = labels != spec.ignore_index if labels.dim() == 1 else None
     target = labels.argmax(1) if kept is None else labels.where(kept, 0)
-    logits = spec.scale * spec.margin(class_scores(embeddings, weight, spec.score), target)
+    lengths = spec.margin.lengths(embeddings, kept)
+    logits = spec.scale * spec.margin(class_scores(embeddings, weight, spec.score), target, *lengths)
     if spec.offset is not None:
         logits = logits + spec.offset.to(logits.dtype)
     class_weight = None if spec.class_weight is None else spec.class_weight.to(logits.dtype)

@@ -10,6 +10,7 @@ from bisector.heads._registry import HEADS as HEADS
 from bisector.heads._sharding import shard_classes as shard_classes
 from bisector.heads._spec import build_head as build_head
 from bisector.heads._training_state import TrainingState as TrainingState
+from bisector.heads.adaface import AdaFace as AdaFace
 from bisector.heads.am_softmax import AMSoftmax as AMSoftmax
 from bisector.heads.arcface import ArcFace as ArcFace
 from bisector.heads.c2am import C2AM as C2AM

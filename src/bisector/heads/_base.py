@@ -469,9 +469,9 @@ class CosineHead(Head):
             differentiable; it sees every entry, j = y included, and the head's own margin acts on what it
             returns. It must be a pure function of each entry, y and j: it is called on blocks of classes, on
             some of them more than once, so that random numbers, running statistics or a mean over the
-            row do not work in it (with ``backend="dense"``, which calls it once, they do). Where the head's
-            own margin moves angles (ArcFace, CombinedMargin, C2AM, IGAM), f must return cosines still, within
-            [-1, 1].
+            row do not work in it (with ``backend="dense"``, which calls it once, they do). Where the head's own
+            margin moves angles (ArcFace, AdaFace, CombinedMargin, C2AM, IGAM), f must return cosines still,
+            within [-1, 1].
         row_loss: as chosen by the head.
         options: those of `Head`.
     """

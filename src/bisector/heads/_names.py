@@ -29,6 +29,7 @@ OTHER_NAMES = {
     "additive-margin": "am-softmax",
     "additive-margin-softmax": "am-softmax",
     "lmcl": "am-softmax",
+    "ada-face": "adaface",
     "aam-softmax": "arcface",
     "aamsoftmax": "arcface",
     "additive-angular-margin": "arcface",

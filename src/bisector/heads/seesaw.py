@@ -3,14 +3,14 @@
 from typing import Any, Literal, Unpack
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from bisector.checks import require_classes
 from bisector.engine.sharded import is_sharded
-from bisector.errors import ArgumentError, require, require_number
+from bisector.errors import require, require_number
 from bisector.functional.seesaw import SeesawLoss
 from bisector.heads._base import CosineHead, CosineOptions
-from bisector.information.distributed import several_processes
+from bisector.heads._together import counted
 
 
 class Seesaw(CosineHead):
@@ -148,18 +148,8 @@ class Seesaw(CosineHead):
         Raises:
             ArgumentError: the labels are no classes; on all processes, where it is so on one.
         """
-        told: ArgumentError | None = None
-        counted = torch.zeros(self.num_classes + 1, dtype=torch.int64, device=self.seen.device)
-        try:
-            counted[:-1] = self._counted(embeddings, labels)
-        except ArgumentError as error:
-            told, counted[-1] = error, 1
-        if self.together and several_processes():
-            distributed.all_reduce(counted)
-        if told is not None:
-            raise told
-        require(int(counted[-1]) == 0, "labels", "illegal ones on another process", "see there")
-        self.seen += counted[:-1]
+        nothing = torch.zeros_like(self.seen)
+        self.seen += counted(lambda: self._counted(embeddings, labels), nothing, self.together, "labels")
 
     def counts(self) -> Tensor:
         """Return the (C,) instances N: those known beforehand and those observed."""

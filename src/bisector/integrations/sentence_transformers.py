@@ -20,7 +20,7 @@ class HeadLoss(nn.Module):
     """The loss of a head on the embeddings of one column of texts, with class labels.
 
     Its weights are trained with the model's, but the trainer saves the model alone: keep ``loss.head.state_dict()``
-    to classify with ``loss.head``. A head that counts steps (a warm-up, Seesaw) or measures (IGAM) observes each
+    to classify with ``loss.head``. A head that counts (a warm-up, AdaFace, Seesaw) or measures (IGAM) observes each
     training batch; call ``loss.head.refresh()`` after each epoch of IGAM.
 
     Args:

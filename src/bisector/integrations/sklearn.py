@@ -308,9 +308,9 @@ class MarginClassifier(_LogitClassifier):
     """A linear layer or a network of one hidden layer, trained with a head of bisector.
 
     Features are standardised. Trained by AdamW with one cycle of the learning rate, in float64 on the CPU; the
-    same numbers give the same model. Heads that observe their training, IGAM and Seesaw, do so after each step, and
-    IGAM's margins are refreshed after each epoch. Cosine heads, which most are, see directions alone: without a
-    hidden layer a class that lies between others is not told from them.
+    same numbers give the same model. Heads that observe their training (IGAM, AdaFace, Seesaw) do so after each
+    step, and IGAM's margins are refreshed after each epoch. Cosine heads, which most are, see directions alone:
+    without a hidden layer a class that lies between others is not told from them.
 
     Args:
         head: its name and options as on the command line, such as ``"am-softmax:margin=0.2"``; see
