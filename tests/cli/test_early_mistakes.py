@@ -20,6 +20,13 @@ from real_processes import ENVIRONMENT, bisector
     "line",
     [
         "train --head igma => head: got 'igma'; did you mean 'igam'?",
+        "train --head arcface:margn=0.3 => option of head 'arcface:margn=0.3': got 'margn'; did you mean 'margin'?",
+        "train --head igam:margin=1:margin=2 => got margin twice",
+        "train --head linear-softmax:bias=maybe => bias of head",
+        "train --head linear-softmax:custom_margin=1 => got 'custom_margin'; expected one of bias, tau",
+        "compare --heads am-softmax,arcface:margn=0.3 => did you mean 'margin'?",
+        "detect train --data empty --head linear:bais=true => got 'bais'; did you mean 'bias'?",
+        "detect compare --data empty --heads igam:presett=paper => did you mean 'preset'?",
         "train --backbone resnet33 => backbone: got 'resnet33'; did you mean 'resnet32'?",
         "train --backbone resnet18 => did you mean 'torchvision/resnet18' or 'timm/resnet18'?",
         "train --backbone tim/resnet18 => did you mean 'timm'?",

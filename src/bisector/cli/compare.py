@@ -19,7 +19,7 @@ from bisector.cli.output import add_json, require_folder, say
 from bisector.cores import require_tasks
 from bisector.data.places import require_data_name
 from bisector.errors import require_integer
-from bisector.heads import HEAD_NAMES, require_head_name
+from bisector.heads import HEAD_NAMES, parsed_head
 from bisector.heads._names import require_baseline
 from bisector.networks.names import require_backbone
 from bisector.training.recipe import DECIDE, DECIDE_HELP, DECISIONS, Machine, Recipe, Task
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace, command: str) -> Any:
     machine = record_of(Machine, arguments)
     heads, planes = _names(arguments.heads), _names(arguments.planes)
     for spec in (*heads, *planes):
-        require_head_name(spec.partition(":")[0])
+        parsed_head(spec)
     require_integer("seeds", arguments.seeds, least=1)
     require_baseline(arguments.baseline, heads)
     require_backbone(recipe.backbone)

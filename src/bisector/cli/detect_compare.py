@@ -16,8 +16,8 @@ from bisector.cli.dry_run import dry_run
 from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
 from bisector.cores import require_tasks
-from bisector.detection.recipe import BoxRecipe, BoxTask
-from bisector.heads import HEAD_NAMES, require_baseline
+from bisector.detection.recipe import BoxRecipe, BoxTask, full_spec
+from bisector.heads import HEAD_NAMES, parsed_head, require_baseline
 from bisector.training.recipe import Machine
 
 
@@ -51,6 +51,8 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     task, recipe = record_of(BoxTask, arguments), record_of(BoxRecipe, arguments)
     machine, out = record_of(Machine, arguments), arguments.out
     heads = [head.strip() for head in arguments.heads.split(",") if head.strip()]
+    for head in heads:
+        parsed_head(full_spec(head))
     if arguments.jobs is not None:
         require_tasks("jobs", arguments.jobs)
     require_baseline(arguments.baseline, heads)
