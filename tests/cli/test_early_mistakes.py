@@ -118,7 +118,7 @@ def test_after_ctrl_c_a_command_that_keeps_nothing_says_so(tmp_path: Path) -> No
         assert running.stdout.readline()  # the machine: it measures from now on
         running.send_signal(signal.SIGINT)
         _, said = running.communicate(timeout=120)
-    assert said == "bisector bench: error: interrupted; the same command begins anew\n"
+    assert said == "bisector bench: interrupted; the same command begins anew\n"
 
 
 def test_an_interrupt_within_an_import_ends_in_130_too(tmp_path: Path) -> None:
@@ -136,4 +136,4 @@ def test_an_interrupt_within_an_import_ends_in_130_too(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 130
-    assert done.stderr == "bisector bench: error: interrupted; the same command begins anew\n"
+    assert done.stderr == "bisector bench: interrupted; the same command begins anew\n"

@@ -117,7 +117,7 @@ def option_names(name: str) -> list[str]:
     kinds = {node.name: node for node in _nodes("_base") if isinstance(node, ast.ClassDef)}
     fields = [*kinds["HeadOptions"].body, *(kinds[shared].body if shared != "HeadOptions" else ())]
     names = [option.arg for option in own.kwonlyargs]
-    names += [field.target.id for field in fields if isinstance(field, ast.AnnAssign)]
+    names += [ast.unparse(field.target) for field in fields if isinstance(field, ast.AnnAssign)]
     return [option for option in names if option not in NOT_AS_TEXT]
 
 
