@@ -131,11 +131,12 @@ def _plan(arguments: argparse.Namespace, task: Task, recipe: Recipe, machine: Ma
     from bisector.report.training import size_of
     from bisector.training.compare import plan
     from bisector.training.data import settled
+    from bisector.training.precision import slow_precision
 
     heads, planes = _names(arguments.heads), _names(arguments.planes)
     how = {"seeds": arguments.seeds, "planes": planes, "recipe": recipe, "machine": machine}
     cells, dataset = plan(task, heads, **how, decide=arguments.decide)
-    for line in filter(None, [settled(task, recipe)[1], *dataset.notes]):
+    for line in filter(None, [settled(task, recipe)[1], *dataset.notes, slow_precision(machine)]):
         print(f"bisector compare: {line}", file=sys.stderr)
     for line in dataset.left_out:
         print(f"left out: {line}", file=sys.stderr)

@@ -195,7 +195,7 @@ def _fit(arguments: argparse.Namespace) -> dict[str, Any]:
     out = arguments.out or beside
     require_file(out)
     require(out.suffix == suffix, "--out", out, f"a name that ends with {suffix}")
-    warn("adjust", [trained.unfinished] * bool(trained.unfinished))
+    warn("adjust", [trained.unfinished])
     task = task_of(arguments, trained)
     seed = trained.seed if arguments.seed is None else arguments.seed
     splits = load_box_task(task, seed, pixel_range=trained.pixel_range)

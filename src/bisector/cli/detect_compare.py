@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from bisector.cli.config import add_config
-from bisector.cli.detect_options import PAGE, add_data, add_out, run_of, say_page, warn_of_data
+from bisector.cli.detect_options import PAGE, add_data, add_out, run_of, say_page, warn, warn_of_data
 from bisector.cli.dry_run import dry_run
 from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
@@ -66,10 +66,12 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     from bisector.detection.compare import plan
     from bisector.report.detection_text import format_compared, format_scores
     from bisector.report.words import duration
+    from bisector.training.precision import slow_precision
     from bisector.training.processes import Order, default_jobs, run_cells
 
     cells, splits = plan(task, heads, seeds=arguments.seeds, recipe=recipe, machine=machine)
     warn_of_data(splits, "compare")
+    warn("compare", [slow_precision(machine)])
     total = len(heads) * arguments.seeds * recipe.epochs
     with tqdm(total=total, unit="epoch", file=sys.stderr, dynamic_ncols=True, delay=1e-3) as bar:
 
@@ -106,9 +108,11 @@ def _plan(
     arguments: argparse.Namespace, task: BoxTask, heads: list[str], recipe: BoxRecipe, machine: Machine
 ) -> Any:
     from bisector.detection.compare import plan
+    from bisector.training.precision import slow_precision
 
     cells, splits = plan(task, heads, seeds=arguments.seeds, recipe=recipe, machine=machine)
     warn_of_data(splits, "compare")
+    warn("compare", [slow_precision(machine)])
     names = ("train", "validation", "test")
     parts = ", ".join(f"{len(part):,} {name}" for name, part in zip(names, splits.parts, strict=False))
     return cells, f"{splits.train.name}: {len(splits.train.class_names):,} classes; pictures: {parts}"

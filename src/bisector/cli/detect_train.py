@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bisector.cli.config import add_config
-from bisector.cli.detect_options import DETECTIONS, add_data, add_out, finish, task_of, warn_of_data
+from bisector.cli.detect_options import DETECTIONS, add_data, add_out, finish, task_of, warn, warn_of_data
 from bisector.cli.options import add_options, logging_options, process_rank, record_of
 from bisector.cli.output import require_folder, say
 from bisector.data.plugins import plugin_of
@@ -66,12 +66,14 @@ def run(arguments: argparse.Namespace, command: str) -> "BoxResult | None":
     from bisector.detection.train import BoxResult, Detection
     from bisector.report.words import duration
     from bisector.training.checkpoints import LAST
+    from bisector.training.precision import slow_precision
     from bisector.training.results import RESULT, read_result
 
     require_head(arguments.head)  # a wrong value is an error before anything is read
     splits = load_box_task(task, arguments.seed)
     if process_rank() == 0:
         warn_of_data(splits, "train")
+        warn("train", [slow_precision(machine)])
     experiment = Detection(
         splits=splits, task=task, head=arguments.head, recipe=recipe, seed=arguments.seed, machine=machine
     )

@@ -86,6 +86,7 @@ def _train(parsed: Any, command: str) -> "Run | None":
     from bisector.training.compare import comparison_of, recipe_of
     from bisector.training.data import load_task, settled
     from bisector.training.decision import reason_against, store_decision
+    from bisector.training.precision import slow_precision
     from bisector.training.results import RESULT, Run, read_result
 
     build_head(parsed.head, 8, 4, torch.ones(4))  # a wrong value is told before anything is read
@@ -93,7 +94,8 @@ def _train(parsed: Any, command: str) -> "Run | None":
     dataset = load_task(task, parsed.seed, recipe.backbone)
     first = process_rank() == 0
     undecided = reason_against(dataset) if parsed.decide != "none" else ""
-    lines = [f"bisector train: {line}" for line in (chosen, *dataset.notes, undecided) if line]
+    told = (chosen, *dataset.notes, undecided, slow_precision(machine))
+    lines = [f"bisector train: {line}" for line in told if line]
     for line in [*lines, *(f"left out: {line}" for line in dataset.left_out)] if first else ():
         print(line, file=sys.stderr)
     experiment = Classification(

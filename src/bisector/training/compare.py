@@ -25,6 +25,7 @@ from bisector.training.decision import FILES, reason_against, require_decision, 
 from bisector.training.evaluate import embed
 from bisector.training.experiment import Experiment
 from bisector.training.module import Classifier
+from bisector.training.precision import slow_precision
 from bisector.training.processes import Order, Progress, default_jobs, run_cells
 from bisector.training.recipe import DECIDE, Machine, Recipe, Task
 from bisector.training.results import RESULT, Comparison, Plane, Run, read_result
@@ -182,7 +183,7 @@ def compare(
     require_baseline(baseline, heads)
     jobs = default_jobs(machine) if jobs is None else require_tasks("jobs", jobs)
     undecided = reason_against(first) if decide != "none" else ""
-    for line in filter(None, [settled(task, recipe)[1], *first.notes, undecided]):
+    for line in filter(None, [settled(task, recipe)[1], *first.notes, undecided, slow_precision(machine)]):
         tell(line)
     ordered = run_cells(cells, Order(folder, machine, keep), jobs, progress)
     if decoded is not None:
