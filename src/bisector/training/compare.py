@@ -16,6 +16,7 @@ from bisector.data.fingerprint import fingerprint
 from bisector.errors import require
 from bisector.heads import build_head, require_baseline
 from bisector.networks.backbones import build_backbone
+from bisector.networks.names import chosen_backbone
 from bisector.posthoc import BaseAdjustment
 from bisector.training.cells import Cell, require_heads
 from bisector.training.class_weights import weights_of_classes
@@ -205,6 +206,7 @@ def recipe_of(dataset: Dataset, task: Task, recipe: Recipe, machine: Machine, de
     """Return how networks were trained, as a page shows it."""
     return {
         **asdict(recipe),
+        "backbone": chosen_backbone(recipe.backbone, dataset.shape),
         "augment": augmentation_of(dataset, recipe.augment),
         "split": task.split,
         "precision": machine.precision,
