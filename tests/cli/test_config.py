@@ -25,6 +25,7 @@ def test_a_file_of_options_is_what_one_would_type_and_what_is_typed_wins(tmp_pat
     found = Comparison.read(tmp_path / "out" / "comparison.json")
     assert found.heads == given["heads"]
     assert (found.recipe["batch_size"], found.recipe["epochs"]) == (99, 1)
+    assert found.recipe["backbone"] == "small-conv"  # that was chosen
     assert f"--config {file}" in found.command
     assert len(list(tmp_path.glob("out/cells/*/last.ckpt"))) == 2
 

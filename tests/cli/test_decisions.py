@@ -137,7 +137,9 @@ def test_both_are_printed_and_a_second_time_nothing_is_made_again(
 
     def written() -> dict[str, int]:
         # The page is drawn again each time, by the version that is installed.
-        return {path.name: path.stat().st_mtime_ns for path in decided.iterdir() if path.name != "report.html"}
+        return {
+            path.name: path.stat().st_mtime_ns for path in decided.iterdir() if path.name != "report.html"
+        }
 
     made = written()
     assert main(["train", *SMALL, "--decide", "geometry", "--out", str(decided)]) == 0

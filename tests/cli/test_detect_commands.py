@@ -305,6 +305,50 @@ def test_the_boxes_of_a_run_are_measured_with_its_ap(
     assert (tmp_path / "measure.html").is_file()
 
 
+def test_json_is_all_that_stdout_holds_and_says_what_the_words_say(
+    run: Path, voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = Path(shutil.copytree(run, tmp_path / "run"))
+    results = mine / "detections.json"
+
+    def asked(*words: object) -> tuple[Any, str]:
+        detect(*words, "--json")
+        said = capsys.readouterr()
+        return json.loads(said.out), said.err
+
+    found, words = asked("train", "--data", voc, *SMALL, "--epochs", "2", "--out", mine)
+    assert found == result(mine)
+    assert f"{100 * found['scores']['ap']:.1f}" in words
+
+    cpu = ("--device", "cpu")
+    found, words = asked("evaluate", mine, *cpu, "--out", tmp_path / "scored")
+    assert found == result(tmp_path / "scored")
+    assert f"{100 * found['classified']['balanced_accuracy']:.1f}% of them get their class" in words
+
+    found, words = asked("measure", mine, *cpu, "--out", tmp_path / "measured")
+    assert found == json.loads((tmp_path / "measured" / "measure.json").read_text())
+    assert "Next: " in words
+
+    found, words = asked("adjust", results, "--data", voc, "--tau", 0.5, "--out", tmp_path / "a.json")
+    assert (found["method"], found["settings"]["tau"]) == ("prior", 0.5)
+    assert found["file"] == str(tmp_path / "a.json")
+    assert found["detections"] == len(json.loads((tmp_path / "a.json").read_text()))
+    assert f"prior: {found['description']}\n{found['detections']:,} detections: {found['file']}" in words
+
+    found, words = asked("adjust", mine, *cpu)
+    kept = GeometryAdjustment.load(mine / "geometry.safetensors")
+    assert (found["method"], found["description"]) == ("geometry", kept.description)
+    assert found["adjustment"] == str(mine / "geometry.safetensors")
+    assert f"{found['rows']} true boxes" in words
+    for key, label in (("accuracy", "Accuracy"), ("balanced_accuracy", "Balanced accuracy")):
+        old, new = (f"{100 * found[when][key]:.1f}" for when in ("before", "after"))
+        assert re.search(rf"{label} % +{old} +{new} ", words)
+    assert set(found["before"]) == set(found["after"]) == set(found["changes"])
+
+    detect("adjust", tmp_path / "none.json", "--json", code=2)
+    assert capsys.readouterr().out == ""
+
+
 def test_other_boxes_are_measured_without_the_ap_of_the_training(
     run: Path, coco: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,6 +20,13 @@ from real_processes import ENVIRONMENT, bisector
     "line",
     [
         "train --head igma => head: got 'igma'; did you mean 'igam'?",
+        "train --head arcface:margn=0.3 => option of head 'arcface:margn=0.3': got 'margn'; did you mean 'margin'?",
+        "train --head igam:margin=1:margin=2 => got margin twice",
+        "train --head linear-softmax:bias=maybe => bias of head",
+        "train --head linear-softmax:custom_margin=1 => got 'custom_margin'; expected one of bias, tau",
+        "compare --heads am-softmax,arcface:margn=0.3 => did you mean 'margin'?",
+        "detect train --data empty --head linear:bais=true => got 'bais'; did you mean 'bias'?",
+        "detect compare --data empty --heads igam:presett=paper => did you mean 'preset'?",
         "train --backbone resnet33 => backbone: got 'resnet33'; did you mean 'resnet32'?",
         "train --backbone resnet18 => did you mean 'torchvision/resnet18' or 'timm/resnet18'?",
         "train --backbone tim/resnet18 => did you mean 'timm'?",
@@ -111,7 +118,7 @@ def test_after_ctrl_c_a_command_that_keeps_nothing_says_so(tmp_path: Path) -> No
         assert running.stdout.readline()  # the machine: it measures from now on
         running.send_signal(signal.SIGINT)
         _, said = running.communicate(timeout=120)
-    assert said == "bisector bench: error: interrupted; the same command begins anew\n"
+    assert said == "bisector bench: interrupted; the same command begins anew\n"
 
 
 def test_an_interrupt_within_an_import_ends_in_130_too(tmp_path: Path) -> None:
@@ -129,4 +136,4 @@ def test_an_interrupt_within_an_import_ends_in_130_too(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 130
-    assert done.stderr == "bisector bench: error: interrupted; the same command begins anew\n"
+    assert done.stderr == "bisector bench: interrupted; the same command begins anew\n"

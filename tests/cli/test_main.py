@@ -202,7 +202,7 @@ def test_an_interrupted_comparison_says_so(tmp_path: Path) -> None:
         running.send_signal(signal.SIGINT)
         rest = running.stderr.read()
         assert running.wait(60) == 130
-    assert rest.endswith("bisector compare: error: interrupted; the same command goes on where it was\n")
+    assert rest.endswith("bisector compare: interrupted; the same command goes on where it was\n")
     assert "Traceback" not in rest
 
 

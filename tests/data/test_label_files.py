@@ -55,6 +55,11 @@ def fiftyone(root: Path) -> None:
     (root / "labels.json").write_text(json.dumps({"classes": NAMES, "labels": labels}))
 
 
+def fiftyone_boxed(root: Path) -> None:
+    labels = {n: {"label": k} for n, k in paint(root / "data")}
+    (root / "labels.json").write_text(json.dumps({"classes": NAMES, "labels": labels}))
+
+
 def fiftyone_words(root: Path) -> None:
     labels = {n: NAMES[k] for n, k in paint(root / "data")}
     (root / "labels.json").write_text(json.dumps({"classes": None, "labels": labels}))
@@ -79,7 +84,15 @@ def saved(root: Path) -> None:
 
 WRITE: dict[str, Callable[[Path], None]] = {
     function.__name__: function
-    for function in (metadata_csv, metadata_jsonl, labels_csv, fiftyone, fiftyone_words, saved)
+    for function in (
+        metadata_csv,
+        metadata_jsonl,
+        labels_csv,
+        fiftyone,
+        fiftyone_boxed,
+        fiftyone_words,
+        saved,
+    )
 }
 
 
@@ -245,10 +258,15 @@ def test_another_column_and_a_table_of_something_else(tmp_path: Path) -> None:
     listed = paint(tmp_path / "set")
     table(tmp_path / "set" / "labels.csv", ["file", "kind", "label"], [[n, NAMES[k], 0] for n, k in listed])
     assert read_source(str(tmp_path / "set"), Reading(label="kind")).class_names == tuple(NAMES)
+    (tmp_path / "one").mkdir()
+    fiftyone(tmp_path / "one")
+    for word in ("label", "labels"):
+        assert read_source(str(tmp_path / "one"), Reading(label=word)).class_names == tuple(NAMES)
     with pytest.raises(ArgumentError, match=r"label: got 'sort' in .*file, kind, label"):
         read_source(str(tmp_path / "set"), Reading(label="sort"))
     for name in NAMES:
         paint(tmp_path / "folders" / name, 4)
+    (tmp_path / "folders" / "labels.json").write_text(json.dumps({"file": "im 0.png", "labels": ["cat"]}))
     table(tmp_path / "folders" / "labels.csv", ["id", "meaning"], [["cat", "a pet"]])
     assert read_source(str(tmp_path / "folders"), Reading()).class_names == tuple(NAMES)
     assert np.array_equal(read_source(str(tmp_path / "folders"), Reading()).labels.bincount(), [4, 4, 4])

@@ -62,7 +62,13 @@ def test_heads_are_compared_and_kept(scenes: str, tmp_path: Path, capsys: pytest
     assert "The pictures are composed" in page
 
     results = [(out / "cells" / name / "result.json").stat().st_mtime_ns for name in kept]
-    assert main(typed) == 0  # all is there: nothing is trained
+    assert main([*typed, "--json"]) == 0  # all is there: nothing is trained
+    answered = capsys.readouterr()
+    assert [one["head"] for one in json.loads(answered.out)["results"]] == [
+        "linear-softmax",
+        "igam:preset=paper",
+    ]
+    assert answered.err.endswith(said)
     assert [(out / "cells" / name / "result.json").stat().st_mtime_ns for name in kept] == results
     lost = out / "cells" / kept[0] / "detections.json"
     found = lost.read_bytes()

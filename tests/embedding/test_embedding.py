@@ -281,7 +281,8 @@ def flat_onnx(path: Path, outputs: dict[str, int], *, last: str = "Identity", cl
         ({"feature_scores": 6, "scores": 3}, {}, 6, 3),  # said to be features before it is said to be scores
         ({"first": 4, "second": 3}, {"classes": 3}, 4, 3),  # as wide as the file names classes
         ({"second": 3, "first": 4}, {"classes": 4}, 3, 4),
-        ({"first": 4, "second": 3}, {}, 3, None),
+        ({"first": 4, "logit": 3}, {"classes": 5}, 4, 3),
+        ({"second": 3}, {}, 3, None),
     ],
 )
 def test_scores_are_never_taken_for_the_embedding(
@@ -316,6 +317,15 @@ def test_a_file_of_scores_alone_is_refused_unless_they_are_asked_for(
         OnnxModel(path).embed(torch.rand(2, 8))
     name = next(iter(outputs))
     assert OnnxModel(path, embedding_output=name).embed(torch.rand(2, 8))[0].shape == (2, 3)
+
+
+def test_outputs_that_nothing_tells_apart_are_asked_for(tmp_path: Path) -> None:
+    flat_onnx(tmp_path / "m.onnx", {"first": 4, "second": 3})
+    told = r"embedding_output: got none of several that may be meant, 'first' \(4 wide\), 'second' \(3 wide\)"
+    with pytest.raises(ArgumentError, match=told):
+        OnnxModel(tmp_path / "m.onnx").embed(torch.rand(2, 8))
+    found = OnnxModel(tmp_path / "m.onnx", embedding_output="second").embed(torch.rand(2, 8))
+    assert found[0].shape == (2, 3)
 
 
 def test_an_onnx_file_is_computed_on_the_device_that_is_asked_for(tmp_path: Path) -> None:

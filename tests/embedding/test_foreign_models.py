@@ -48,6 +48,9 @@ class Network(nn.Module):
             "dict": {"logits": scores, "image": x, "embedding": vectors},
             "pooled": (vectors[:, :, None, None], scores),
             "alike": (scores, scores * 2),
+            "two": {"a": vectors, "b": vectors * 2, "c": scores},
+            "doubled": {"embedding": vectors, "first": scores, "second": scores * 2},
+            "said": {"embedding": vectors, "probs": scores.softmax(1), "logits": scores, "wide": scores},
             "image": x,
         }
         return forms[self.form]
@@ -58,6 +61,17 @@ def script(path: Path, form: str) -> Network:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.save(torch.jit.trace(network, torch.rand(2, 3, 2, 2), strict=False), str(path))
+    return network
+
+
+def exported(path: Path, form: str) -> Network:
+    network, example = Network(form).eval(), torch.rand(2, 3, 2, 2)
+    given = network(example)
+    names = list(given) if isinstance(given, dict) else list(map(str, range(len(given))))
+    axes = {name: {0: "n"} for name in ["x", *names]}
+    torch.onnx.export(
+        network, (example,), path, dynamo=False, input_names=["x"], output_names=names, dynamic_axes=axes
+    )
     return network
 
 
@@ -96,9 +110,38 @@ def test_scores_alone_are_measured_as_predictions_are(
     assert "540 rows without embeddings, 10 classes" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("suffix", [".pt", ".onnx"])
+@pytest.mark.parametrize(
+    ("form", "told", "asked"),
+    [
+        ("two", r"embedding_output: got none .* 'a' .5 wide., 'b' .5", {"embedding_output": "b"}),
+        ("doubled", r"scores_output: got none .* 'first' .3 wide., 'second' .3", {"scores_output": "second"}),
+        ("said", None, {}),
+    ],
+)  # fmt: skip
+def test_of_several_outputs_that_may_be_meant_none_is_guessed(
+    tmp_path: Path, suffix: str, form: str, told: str | None, asked: dict[str, str]
+) -> None:
+    path, data = tmp_path / f"m{suffix}", dataset(3, 2, 2)
+    network = script(path, form) if suffix == ".pt" else exported(path, form)
+    if told is not None:
+        with pytest.raises(ArgumentError, match=told) as caught:
+            embedded(path, data)
+        assert f"--{next(iter(asked)).replace('_', '-')}" in str(caught.value)
+    found = embedded(path, data, **asked)
+    images = data.train.examples.batch(torch.arange(12))
+    with torch.no_grad():
+        vectors = network.backbone(images)
+    scores = network.fc(vectors).detach()
+    torch.testing.assert_close(found.embeddings, 2 * vectors if form == "two" else vectors)
+    assert found.scores is not None
+    torch.testing.assert_close(found.scores, 2 * scores if form == "doubled" else scores)
+
+
 def test_an_output_may_be_asked_for(tmp_path: Path) -> None:
     network, data = script(tmp_path / "m.pt", "alike"), dataset(3, 2, 2)
-    with pytest.raises(ArgumentError, match=r"all of whose outputs seem to be scores: '0' \(3\), '1' \(3\)"):
+    told = r"scores_output: got none .* meant, '0' \(3 wide\), '1' \(3 wide\); .* --scores-output"
+    with pytest.raises(ArgumentError, match=told):
         embedded(tmp_path / "m.pt", data)
     found = embedded(tmp_path / "m.pt", data, embedding_output="0", scores_output="1")
     assert found.scores is not None

@@ -1,4 +1,6 @@
+import inspect
 import math
+from typing import get_type_hints
 
 import pytest
 import torch
@@ -7,19 +9,24 @@ from bisector.engine.budget import MemoryBudget
 from bisector.errors import ArgumentError
 from bisector.heads import (
     C2AM,
+    HEAD_NAMES,
     HEADS,
     IGAM,
     LDAM,
     AMSoftmax,
     ArcFace,
     CombinedMargin,
+    CosineHead,
+    CosineOptions,
     EnhancedAMSoftmax,
     Head,
+    HeadOptions,
     LinearSoftmax,
     LogitAdjusted,
     NormalizedSoftmax,
     Seesaw,
 )
+from bisector.heads._names import NOT_AS_TEXT, option_names
 from bisector.information.meter import InformationMeter
 
 D, C = 4, 3
@@ -171,3 +178,12 @@ def test_a_message_about_a_million_classes_is_one_line() -> None:
     with pytest.raises(ArgumentError) as raised:
         AMSoftmax(1, 100_000, margin=counts * torch.nan)
     assert len(str(raised.value)) < 200
+
+
+@pytest.mark.parametrize("name", HEAD_NAMES)
+def test_options_read_from_the_source_are_those_of_the_constructor(name: str) -> None:
+    shared = CosineOptions if issubclass(HEADS[name], CosineHead) else HeadOptions
+    own = inspect.signature(HEADS[name].__init__).parameters.values()
+    expected = [one.name for one in own if one.kind is inspect.Parameter.KEYWORD_ONLY]
+    expected += list(get_type_hints(shared))
+    assert option_names(name) == [one for one in expected if one not in NOT_AS_TEXT]

@@ -367,7 +367,8 @@ def test_weights_are_those_of_the_checkpoint(trained: Path, images: torch.Tensor
     export(model, path, "safetensors", images[:1])
     with safetensors.safe_open(path, "pt") as file:
         stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        assert json.loads(file.metadata()["bisector"])["head"] == "logit-adjusted"
+        noted = json.loads(file.metadata()["bisector"])
+        assert (noted["head"], noted["backbone"]) == ("logit-adjusted", "small-conv")
     kept = torch.load(trained / "last.ckpt", weights_only=True)["state_dict"]
     for name, tensor in kept.items():
         assert torch.equal(stored[name], tensor)
@@ -382,6 +383,7 @@ def test_what_the_card_says_to_type_runs(trained: Path, format: str, tmp_path: P
     )
     card = (out.parent / "README.md").read_text()
     _, header, body = card.split("---\n", 2)
+    assert "- Backbone: small-conv\n" in body  # which was asked for as "auto"
     assert yaml.safe_load(header)["license"] == "apache-2.0"
     run = json.loads((trained / "result.json").read_text())
     for c, (count, right) in enumerate(

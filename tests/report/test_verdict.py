@@ -1,12 +1,15 @@
 """The sentence that a comparison ends in, and the command that it advises."""
 
 import math
+import shlex
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from bisector.cli.main import command_parser
+from bisector.cli.train import own_parser
 from bisector.report.verdict import verdict
 from bisector.statistics.paired import PairedDifference
 from bisector.training.results import Comparison, Decided, Run
@@ -72,6 +75,35 @@ def test_a_decision_is_trained_with_its_head():
         )
     )
     assert found.command == "bisector train --imbalance 20 --head linear-softmax --decide geometry"
+
+
+def test_every_option_of_the_parsers_is_kept_where_train_takes_it_too():
+    parsers = dict(command_parser()._subparsers._group_actions[0].choices)
+    parsers["train"] = own_parser()
+    flags = {}
+    for name in ("compare", "train"):
+        flags[name] = {flag: one for one in parsers[name]._actions for flag in one.option_strings}
+    of_heads = {
+        "--heads",
+        "--head",
+        "--decide",
+        "--out",
+        "--json",
+        "--seed",
+        "--seeds",
+        "--config",
+        "--help",
+        "-h",
+    }
+    for flag, option in flags["compare"].items():
+        if flag == "--config":
+            continue
+        words = [flag] if option.nargs == 0 else [flag, "7"]
+        command = shlex.join(["bisector", "compare", "--heads", "a,b", *words, "--epochs", "4"])
+        values = {"linear-softmax": [0.5, 0.5, 0.5], "igam": [0.6, 0.61, 0.6]}
+        wanted = words if flag in flags["train"] and flag not in of_heads else []
+        told = verdict(compared(values, command=command)).command
+        assert told == shlex.join(["bisector", "train", *wanted, "--epochs", "4", "--head", "igam"]), flag
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from bisector.functional.margins import Margin
 from bisector.functional.reference import LossSpec, dense_loss
 from bisector.heads import IGAM, Head, build_head
 from bisector.information.amount import information_amount
+from bisector.training.precision import bf16_slowdown
 
 HEADS = ("linear-softmax", "am-softmax", "arcface", "igam")
 """A plain one, margins on the cosine and on the angle, and one for each pair of classes."""
@@ -49,6 +50,7 @@ class Device:
     description: str
     memory_bytes: int | None
     bf16: bool  # whether it multiplies matrices of bfloat16
+    bf16_slowdown: float | None = None  # how many times as long as in float32 that takes, of the CPU
 
 
 def devices() -> list[Device]:
@@ -58,7 +60,7 @@ def devices() -> list[Device]:
     capability = torch.backends.cpu.get_cpu_capability()
     threads = torch.get_num_threads()
     told = f"{threads} thread{'s' * (threads != 1)}, {capability}"
-    found = [Device("cpu", told, total_bytes(), _multiplies_bf16("cpu"))]
+    found = [Device("cpu", told, total_bytes(), _multiplies_bf16("cpu"), bf16_slowdown())]
     for index in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(index)
         found.append(

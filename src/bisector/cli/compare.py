@@ -19,7 +19,7 @@ from bisector.cli.output import add_json, require_folder, say
 from bisector.cores import require_tasks
 from bisector.data.places import require_data_name
 from bisector.errors import require_integer
-from bisector.heads import HEAD_NAMES, require_head_name
+from bisector.heads import HEAD_NAMES, parsed_head
 from bisector.heads._names import require_baseline
 from bisector.networks.names import require_backbone
 from bisector.training.recipe import DECIDE, DECIDE_HELP, DECISIONS, Machine, Recipe, Task
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace, command: str) -> Any:
     machine = record_of(Machine, arguments)
     heads, planes = _names(arguments.heads), _names(arguments.planes)
     for spec in (*heads, *planes):
-        require_head_name(spec.partition(":")[0])
+        parsed_head(spec)
     require_integer("seeds", arguments.seeds, least=1)
     require_baseline(arguments.baseline, heads)
     require_backbone(recipe.backbone)
@@ -131,11 +131,12 @@ def _plan(arguments: argparse.Namespace, task: Task, recipe: Recipe, machine: Ma
     from bisector.report.training import size_of
     from bisector.training.compare import plan
     from bisector.training.data import settled
+    from bisector.training.precision import slow_precision
 
     heads, planes = _names(arguments.heads), _names(arguments.planes)
     how = {"seeds": arguments.seeds, "planes": planes, "recipe": recipe, "machine": machine}
     cells, dataset = plan(task, heads, **how, decide=arguments.decide)
-    for line in filter(None, [settled(task, recipe)[1], *dataset.notes]):
+    for line in filter(None, [settled(task, recipe)[1], *dataset.notes, slow_precision(machine)]):
         print(f"bisector compare: {line}", file=sys.stderr)
     for line in dataset.left_out:
         print(f"left out: {line}", file=sys.stderr)

@@ -46,6 +46,9 @@ def run(arguments: argparse.Namespace, command: str) -> None:
     parser = command_parser()
     with suppress(MissingExtraError):  # without jsonargparse nobody trains
         _commands(parser)["train"] = train.own_parser()
+        _commands(parser)["train"].description = (train.__doc__ or "").partition("\n")[
+            0
+        ]  # as the others have
     print(script(parser, arguments.shell))
 
 
@@ -61,7 +64,9 @@ def script(parser: argparse.ArgumentParser, shell: str) -> str:
         raise missing_extra("shtab", "completion") from None
     _complete(parser)
     preamble: Any = _FUNCTIONS  # a text for each shell
-    return str(shtab.complete(parser, shell, preamble=preamble))
+    text = str(shtab.complete(parser, shell, preamble=preamble))
+    # A file that zsh is told to source registers nothing else: it takes itself for one of $fpath.
+    return text.replace("[[ $zsh_eval_context[-1] == eval ]]", "[[ $zsh_eval_context[-1] == (eval|file) ]]")
 
 
 def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

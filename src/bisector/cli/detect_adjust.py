@@ -20,7 +20,7 @@ from bisector.cli.detect_options import (
     warn,
     warn_of_data,
 )
-from bisector.cli.output import require_folder, say
+from bisector.cli.output import add_json, require_file, say
 from bisector.errors import ArgumentError, require, require_choice, require_integer
 from bisector.files import place_of
 
@@ -109,11 +109,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help=f"file to write (default: adjusted.json; of a run {GEOMETRY}, or METHOD, beside its checkpoint)",
     )
+    add_json(parser)
     parser.set_defaults(batch_size=None)  # where it is not given
 
 
-def run(arguments: argparse.Namespace, command: str) -> None:
-    """Adjust, write, say what to type next."""
+def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
+    """Adjust, write, say what to type next; return what was found."""
     path, method = arguments.detector, arguments.method
     if method is not None:
         require_choice("--method", method, (_PRIOR, *_METHODS))
@@ -123,11 +124,10 @@ def run(arguments: argparse.Namespace, command: str) -> None:
             "a run of bisector detect train in its place",
         )
         require(method in {None, _PRIOR}, "--method", got, legal)
-        _adjust_results(arguments)
-    else:
-        legal = f"one of {', '.join(_METHODS)}; or bisector detect evaluate {path} --adjust prior"
-        require(method != _PRIOR, "--method", f"prior with {path}, which is no results.json", legal)
-        _fit(arguments)
+        return _adjust_results(arguments)
+    legal = f"one of {', '.join(_METHODS)}; or bisector detect evaluate {path} --adjust prior"
+    require(method != _PRIOR, "--method", f"prior with {path}, which is no results.json", legal)
+    return _fit(arguments)
 
 
 def _require_of(arguments: argparse.Namespace, what: str, names: tuple[str, ...]) -> None:
@@ -137,10 +137,10 @@ def _require_of(arguments: argparse.Namespace, what: str, names: tuple[str, ...]
         require(getattr(arguments, name) is None, flag, f"it with {arguments.detector}", f"it with {what}")
 
 
-def _adjust_results(arguments: argparse.Namespace) -> None:
+def _adjust_results(arguments: argparse.Namespace) -> dict[str, Any]:
     results, out = arguments.detector, arguments.out or Path("adjusted.json")
     _require_of(arguments, "a run", _OF_RUNS)
-    _require_file(out)
+    require_file(out)
     require(results.is_file(), "results", f"{results}, which is not there", "results in COCO's format")
     require(place_of(out) != place_of(results), "--out", f"{out}, which is read", "another file")
     task, seed = task_of(arguments), arguments.seed or 0
@@ -169,9 +169,10 @@ def _adjust_results(arguments: argparse.Namespace) -> None:
     say(f"{adjustment.method}: {adjustment.description}\n{written:,} detections: {out}")
     options = {**data_options(task), "seed": seed or None}
     say(f"Next: {command_line('bisector detect evaluate', str(out), options=options)}")
+    return {**_record(adjustment), "detections": written, "file": str(out)}
 
 
-def _fit(arguments: argparse.Namespace) -> None:
+def _fit(arguments: argparse.Namespace) -> dict[str, Any]:
     """Fit on the true boxes of a run, say what it gains on held-out ones, write it."""
     path, method = arguments.detector, arguments.method or "geometry"
     _require_of(arguments, "results.json", _OF_RESULTS)
@@ -192,9 +193,9 @@ def _fit(arguments: argparse.Namespace) -> None:
     suffix = _METHODS[method]
     beside = trained.path.parent / f"{method}{suffix}"
     out = arguments.out or beside
-    _require_file(out)
+    require_file(out)
     require(out.suffix == suffix, "--out", out, f"a name that ends with {suffix}")
-    warn("adjust", [trained.unfinished] * bool(trained.unfinished))
+    warn("adjust", [trained.unfinished])
     task = task_of(arguments, trained)
     seed = trained.seed if arguments.seed is None else arguments.seed
     splits = load_box_task(task, seed, pixel_range=trained.pixel_range)
@@ -219,7 +220,8 @@ def _fit(arguments: argparse.Namespace) -> None:
     if rows.scores.numel() > MOST_CELLS:  # to choose anew in every fold takes five times as long as the fit
         how |= {"moments": found.moments} if isinstance(found, GeometryAdjustment) else {}
         how |= {"penalty": found.settings["penalty"]} if method == "fitted" else {}
-    found = _told(found, rows, *try_boxes(network, rows, seed=seed, **how), trained, splits.validation.name)
+    tried = try_boxes(network, rows, seed=seed, **how)
+    found, numbers = _told(found, rows, *tried, trained, splits.validation.name)
     out.parent.mkdir(parents=True, exist_ok=True)
     found.save(out)
     say(f"Adjustment: {out}")
@@ -227,6 +229,11 @@ def _fit(arguments: argparse.Namespace) -> None:
     adjust = "geometry" if place_of(out) == place_of(trained.path.parent / GEOMETRY) else str(out)
     options = {**given, "seed": arguments.seed, "adjust": adjust}
     say(f"Next: {command_line('bisector detect evaluate', str(path), options=options)}")
+    return {**_record(found), **numbers, "adjustment": str(out)}
+
+
+def _record(found: "BaseAdjustment") -> dict[str, Any]:
+    return {"method": found.method, "description": found.description, "settings": found.settings}
 
 
 def _told(
@@ -236,8 +243,8 @@ def _told(
     trials: "Trials",
     trained: "TrainedDetector",
     part: str,
-) -> "BaseAdjustment":
-    """Print what a fit gains on true boxes that it has not seen; return it with that in its description."""
+) -> "tuple[BaseAdjustment, dict[str, Any]]":
+    """Print what a fit gains on true boxes that it has not seen; return it, with that told, and the numbers."""
     from dataclasses import replace
 
     from bisector.measurement.next_step import before_and_after, points
@@ -258,12 +265,8 @@ def _told(
     if trial.gain.value < 0:
         lowers = "this lowers" if trial.harms else "this may lower"
         warn("adjust", [f"{lowers} the balanced accuracy of true boxes: {points(trial.gain)}"])
-    return replace(found, description=told)  # type: ignore[type-var]
-
-
-def _require_file(out: Path) -> None:
-    require_folder(out.parent, "a file to write in a folder, which is made")
-    require(not out.is_dir(), "--out", f"{out}, a folder", "a file to write")
+    numbers = {"rows": len(labels), "before": before, "after": after, "changes": changes}
+    return replace(found, description=told), numbers  # type: ignore[type-var]
 
 
 def adjustment_of(

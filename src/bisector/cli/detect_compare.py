@@ -11,13 +11,13 @@ from functools import partial
 from typing import Any
 
 from bisector.cli.config import add_config
-from bisector.cli.detect_options import PAGE, add_data, add_out, run_of, say_page, warn_of_data
+from bisector.cli.detect_options import PAGE, add_data, add_out, run_of, say_page, warn, warn_of_data
 from bisector.cli.dry_run import dry_run
 from bisector.cli.options import add_options, record_of
 from bisector.cli.output import require_folder, say
 from bisector.cores import require_tasks
-from bisector.detection.recipe import BoxRecipe, BoxTask
-from bisector.heads import HEAD_NAMES, require_baseline
+from bisector.detection.recipe import BoxRecipe, BoxTask, full_spec
+from bisector.heads import HEAD_NAMES, parsed_head, require_baseline
 from bisector.training.recipe import Machine
 
 
@@ -51,6 +51,8 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     task, recipe = record_of(BoxTask, arguments), record_of(BoxRecipe, arguments)
     machine, out = record_of(Machine, arguments), arguments.out
     heads = [head.strip() for head in arguments.heads.split(",") if head.strip()]
+    for head in heads:
+        parsed_head(full_spec(head))
     if arguments.jobs is not None:
         require_tasks("jobs", arguments.jobs)
     require_baseline(arguments.baseline, heads)
@@ -64,10 +66,12 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     from bisector.detection.compare import plan
     from bisector.report.detection_text import format_compared, format_scores
     from bisector.report.words import duration
+    from bisector.training.precision import slow_precision
     from bisector.training.processes import Order, default_jobs, run_cells
 
     cells, splits = plan(task, heads, seeds=arguments.seeds, recipe=recipe, machine=machine)
     warn_of_data(splits, "compare")
+    warn("compare", [slow_precision(machine)])
     total = len(heads) * arguments.seeds * recipe.epochs
     with tqdm(total=total, unit="epoch", file=sys.stderr, dynamic_ncols=True, delay=1e-3) as bar:
 
@@ -104,9 +108,11 @@ def _plan(
     arguments: argparse.Namespace, task: BoxTask, heads: list[str], recipe: BoxRecipe, machine: Machine
 ) -> Any:
     from bisector.detection.compare import plan
+    from bisector.training.precision import slow_precision
 
     cells, splits = plan(task, heads, seeds=arguments.seeds, recipe=recipe, machine=machine)
     warn_of_data(splits, "compare")
+    warn("compare", [slow_precision(machine)])
     names = ("train", "validation", "test")
     parts = ", ".join(f"{len(part):,} {name}" for name, part in zip(names, splits.parts, strict=False))
     return cells, f"{splits.train.name}: {len(splits.train.class_names):,} classes; pictures: {parts}"

@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace, command: str) -> "BoxResult":
     require(truth is not None, "--part", f"{part}, which these data do not have", "train or validation")
     counts, image_counts = splits.train.counts, splits.train.image_counts
     if trained is not None:
-        warn("evaluate", [trained.unfinished] * bool(trained.unfinished))
+        warn("evaluate", [trained.unfinished])
         trained.require_classes(truth)
         trained.detect_like(truth)
         counts, image_counts = trained.train_counts, trained.train_image_counts

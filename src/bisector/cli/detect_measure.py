@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace, command: str) -> Any:
     seed = trained.seed if arguments.seed is None else arguments.seed
     splits = load_box_task(task, seed, pixel_range=trained.pixel_range)
     warn_of_data(splits, "measure")
-    warn("measure", [trained.unfinished] * bool(trained.unfinished))
+    warn("measure", [trained.unfinished])
     trained.require_classes(splits.train)
     parts = PARTS if arguments.part == "all" else (arguments.part,)
     out.mkdir(parents=True, exist_ok=True)

@@ -91,8 +91,8 @@ def device_of(name: str | None) -> "torch.device":
 
 
 def warn(action: str, lines: Sequence[str]) -> None:
-    """Print lines on stderr, each after the name of the command."""
-    for line in lines:
+    """Print lines on stderr, each after the name of the command; empty ones are none."""
+    for line in filter(None, lines):
         print(f"bisector detect {action}: {line}", file=sys.stderr)
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bisector.cli.config import add_config
-from bisector.cli.detect_options import DETECTIONS, add_data, add_out, finish, task_of, warn_of_data
+from bisector.cli.detect_options import DETECTIONS, add_data, add_out, finish, task_of, warn, warn_of_data
 from bisector.cli.options import add_options, logging_options, process_rank, record_of
 from bisector.cli.output import require_folder, say
 from bisector.data.plugins import plugin_of
-from bisector.detection.recipe import BoxRecipe
+from bisector.detection.recipe import BoxRecipe, full_spec
 from bisector.errors import require
 from bisector.files import read_or_none
-from bisector.heads import HEAD_NAMES, require_head_name
+from bisector.heads import HEAD_NAMES, parsed_head
 from bisector.training.recipe import Machine
 
 if TYPE_CHECKING:
@@ -55,9 +55,7 @@ def run(arguments: argparse.Namespace, command: str) -> "BoxResult | None":
     require_folder(out)
     task, recipe, machine = task_of(arguments), record_of(BoxRecipe, arguments), record_of(Machine, arguments)
 
-    name = arguments.head.strip().partition(":")[0]
-    if name != "linear":  # torchvision's own loss
-        require_head_name(name)
+    parsed_head(full_spec(arguments.head))
     there = plugin_of(task.data) is not None or os.path.exists(Path(task.data).expanduser())  # noqa: PTH110
     legal = "a folder of Pascal VOC, COCO or LVIS, file.json, or plugin.py:option=value"
     require(there, "data", f"{task.data}, where no file or folder is", legal)
@@ -68,12 +66,14 @@ def run(arguments: argparse.Namespace, command: str) -> "BoxResult | None":
     from bisector.detection.train import BoxResult, Detection
     from bisector.report.words import duration
     from bisector.training.checkpoints import LAST
+    from bisector.training.precision import slow_precision
     from bisector.training.results import RESULT, read_result
 
-    require_head(arguments.head)  # a wrong word is an error before anything is read
+    require_head(arguments.head)  # a wrong value is an error before anything is read
     splits = load_box_task(task, arguments.seed)
     if process_rank() == 0:
         warn_of_data(splits, "train")
+        warn("train", [slow_precision(machine)])
     experiment = Detection(
         splits=splits, task=task, head=arguments.head, recipe=recipe, seed=arguments.seed, machine=machine
     )

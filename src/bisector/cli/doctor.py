@@ -124,7 +124,13 @@ def _devices(devices: "Sequence[Device]") -> list[str]:
     lines = []
     for one in devices:
         memory = "" if one.memory_bytes is None else f", {one.memory_bytes / 2**30:.0f} GiB"
-        lines.append(f"  {one.name:<10} {one.description}{memory}, bf16 {'yes' if one.bf16 else 'no'}")
+        slow = one.bf16_slowdown or 0
+        bf16 = (
+            f"bf16 {slow:.2g} times as slow as float32"
+            if slow > 1.2
+            else f"bf16 {'yes' if one.bf16 else 'no'}"
+        )
+        lines.append(f"  {one.name:<10} {one.description}{memory}, {bf16}")
     return lines
 
 

@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
             near = difflib.get_close_matches(wrong[1], re.findall(r"[\w-]+", wrong[2]), n=1)
             message += f"; did you mean {near[0]!r}?" if near else ""
         message = with_nearest(message, [flag for action in self._actions for flag in action.option_strings])
-        _print_error(self.prog, message)
+        _print_line(f"{self.prog}: error: {message}")
         sys.exit(2)
 
 
@@ -51,10 +51,10 @@ def exit_code(program: str, run: Callable[[], object], *, interrupted: str = "in
     except BrokenPipeError:  # whoever read the table has gone, as `| head` does; the files are written
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ArgumentError, MissingExtraError, OSError) as error:
-        _print_error(program, str(error))
+        _print_line(f"{program}: error: {error}")
         return 2
     except KeyboardInterrupt as stop:
-        _print_error(program, f"interrupted; {stop}" if stop.args else interrupted)
+        _print_line(f"{program}: {f'interrupted; {stop}' if stop.args else interrupted}")
         # An interrupt within exec of a string, as in making a dataclass while PyTorch is imported, leaves a flag by
         # which `python -m` kills itself with SIGINT in the end, whatever was caught; the next exec takes it away.
         exec("")
@@ -62,5 +62,5 @@ def exit_code(program: str, run: Callable[[], object], *, interrupted: str = "in
     return code
 
 
-def _print_error(program: str, message: str) -> None:
-    print(f"{program}: error: {brief(' '.join(message.split()))}", file=sys.stderr)
+def _print_line(message: str) -> None:
+    print(brief(" ".join(message.split())), file=sys.stderr)

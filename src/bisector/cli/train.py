@@ -29,7 +29,7 @@ from bisector.errors import (
     require_choice,
 )
 from bisector.files import write_whole
-from bisector.heads import require_head_name
+from bisector.heads import parsed_head
 from bisector.networks.names import require_backbone
 from bisector.training.recipe import DECIDE, DECIDE_HELP, DECISIONS, Machine, Recipe, Task, options_of
 
@@ -72,7 +72,7 @@ def _train(parsed: Any, command: str) -> "Run | None":
     task, recipe, machine = record_of(Task, parsed), record_of(Recipe, parsed), record_of(Machine, parsed)
 
     require_choice("--decide", parsed.decide, DECISIONS)
-    require_head_name(parsed.head.strip().partition(":")[0])
+    parsed_head(parsed.head)
     require_backbone(recipe.backbone)
     require_data_name(task.data)
 
@@ -86,14 +86,16 @@ def _train(parsed: Any, command: str) -> "Run | None":
     from bisector.training.compare import comparison_of, recipe_of
     from bisector.training.data import load_task, settled
     from bisector.training.decision import reason_against, store_decision
+    from bisector.training.precision import slow_precision
     from bisector.training.results import RESULT, Run, read_result
 
-    build_head(parsed.head, 8, 4, torch.ones(4))  # a wrong option is told before anything is read
+    build_head(parsed.head, 8, 4, torch.ones(4))  # a wrong value is told before anything is read
     task, chosen = settled(task, recipe)
     dataset = load_task(task, parsed.seed, recipe.backbone)
     first = process_rank() == 0
     undecided = reason_against(dataset) if parsed.decide != "none" else ""
-    lines = [f"bisector train: {line}" for line in (chosen, *dataset.notes, undecided) if line]
+    told = (chosen, *dataset.notes, undecided, slow_precision(machine))
+    lines = [f"bisector train: {line}" for line in told if line]
     for line in [*lines, *(f"left out: {line}" for line in dataset.left_out)] if first else ():
         print(line, file=sys.stderr)
     experiment = Classification(

@@ -18,7 +18,7 @@ from bisector.data.places import files_below
 from bisector.data.source import SPLIT_WORDS, Source, part_of
 from bisector.data.tables.class_labels import named_labels
 from bisector.data.tables.classes import typed_texts
-from bisector.data.tables.columns import ALIASES, SPLITS, split_codes
+from bisector.data.tables.columns import ALIASES, SPLITS, lines_of, split_codes
 from bisector.errors import ArgumentError, reason_of, require
 from bisector.files import read_rows
 
@@ -131,12 +131,16 @@ def _first(
 
 def _read(path: Path, part: str | None, wanted: str | None) -> _LabelFile | list[str]:
     """What a file says, or the columns of a table of something else."""
+    rows: list[dict[Any, Any]] | None
+    classes: list[str] | None = None
     if path.name == _FIFTYONE:
-        return _fiftyone(path, part, wanted)
-    columns, rows = _cells(path) if path.suffix == ".csv" else _objects(path)
+        columns, rows, classes = _fiftyone(path)
+        wanted = None if wanted == "label" else wanted
+    else:
+        columns, rows = _cells(path) if path.suffix == ".csv" else _objects(path)
     file = _column(columns, _FILE_COLUMNS)
     label = _column(columns, _LABEL_COLUMNS) if wanted is None else wanted
-    if file is None or label not in columns:
+    if rows is None or file is None or label not in columns:
         return [str(name) for name in columns]
     said, left_out = _splits(path, columns, rows)
     listed = []
@@ -147,7 +151,7 @@ def _read(path: Path, part: str | None, wanted: str | None) -> _LabelFile | list
             continue
         _require_text(value, f"{path}, row {number}")
         listed.append(_Listed(name, value, said[number - 1] if said else part))
-    return _LabelFile(path, listed, label, None, left_out)
+    return _LabelFile(path, listed, label, classes, left_out)
 
 
 def _cells(path: Path) -> tuple[list[str], list[dict[Any, Any]]]:
@@ -165,16 +169,10 @@ def _cells(path: Path) -> tuple[list[str], list[dict[Any, Any]]]:
 def _objects(path: Path) -> tuple[list[str], list[dict[Any, Any]]]:
     """The keys and the rows of JSON Lines."""
     rows = []
-    # Not splitlines: JSON may hold other ends of lines, as U+2028, within a text.
-    for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        row = _json(line, f"{path}, line {number},")
-        shown = line[:40].decode(errors="replace").strip()
-        require(
-            isinstance(row, dict), "data", f"{path}, line {number}, with {shown!r}", "a JSON object a line"
-        )
-        rows.append(row)
+    for number, line in lines_of(path.read_bytes().removeprefix(b"\xef\xbb\xbf"), blank=None):
+        where, shown = f"{path}, line {number + 1},", line[:40].decode(errors="replace").strip()
+        rows.append(_json(line, where))
+        require(isinstance(rows[-1], dict), "data", f"{where} with {shown!r}", "a JSON object a line")
     return list(dict.fromkeys(name for row in rows for name in row)), rows
 
 
@@ -199,28 +197,25 @@ def _splits(path: Path, columns: Sequence[Any], rows: Sequence[_Row]) -> tuple[l
         raise ArgumentError(f"data: {path}, column {split!r}, {_printable(str(error))}") from None
 
 
-def _fiftyone(path: Path, part: str | None, wanted: str | None) -> _LabelFile | list[str]:
+def _fiftyone(path: Path) -> tuple[list[str], list[dict[Any, Any]] | None, list[str] | None]:
+    """The columns, the rows and the names of the classes of FiftyOne's JSON; other JSON has keys and no rows."""
     found = _json(path.read_bytes().removeprefix(b"\xef\xbb\xbf"), str(path))
     labels = found.get("labels") if isinstance(found, dict) else None
-    if not isinstance(labels, dict) or wanted not in {None, "label", "labels"}:
-        return list(found) if isinstance(found, dict) else []
+    if not isinstance(labels, dict):
+        return list(found) if isinstance(found, dict) else [], None, None
     classes = found.get("classes")
     legal = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
     require(classes is None or legal, "data", f"{path} with classes {str(classes)[:40]}", "a list of names")
     values = [value.get("label") if isinstance(value, dict) else value for value in labels.values()]
     strange = [value for value in values if isinstance(value, list | float | bool)]
-    require(
-        not strange, "data", f"{path} with the label {str(strange[:1])[:40]}", "one number or name an image"
-    )
-    for value in (*(classes or ()), *values):
-        _require_text(value, str(path))
+    told = f"{path} with the label {str(strange[:1])[:40]}"
+    require(not strange, "data", told, "one number or name an image")
+    for name in classes or ():
+        _require_text(name, str(path))
     beyond = [v for v in values if isinstance(v, int) and classes is not None and not -1 <= v < len(classes)]
     require(not beyond, "data", f"{path} with the label {beyond[:1]}", f"one of {len(classes or ())} classes")
-    pairs = list(zip(labels, values, strict=True))
-    strays = sum(not _is_path(name) for name, _ in pairs)
-    left_out = [f"{path.name}: {strays} labels without a file name"] if strays else []
-    listed = [_Listed(name, value, part) for name, value in pairs if _is_path(name)]
-    return _LabelFile(path, listed, "labels", classes, left_out)
+    rows = [{"file": name, "labels": value} for name, value in zip(labels, values, strict=True)]
+    return ["file", "labels"], rows, classes
 
 
 def _named(found: Sequence[_LabelFile], folder: Path) -> tuple[dict[str, int], list[list[str | None]]]:

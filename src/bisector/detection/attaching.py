@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bisector.detection.predictor import BoxPredictor, PlainPredictor
+from bisector.detection.recipe import full_spec
 from bisector.detection.roi_heads import METER_ON, MarginRoIHeads
 from bisector.errors import ArgumentError, missing_extra, require, require_choice, require_integer
 from bisector.heads import Head, build_head
@@ -135,12 +136,7 @@ def require_head(spec: str) -> None:
     Traceback (most recent call last):
     bisector.errors.ArgumentError: head: got 'igma'; did you mean 'igam'? expected one of ...
     """
-    build_head(_full(spec.strip()), 8, 4, torch.ones(4), background=0)
-
-
-def _full(spec: str) -> str:
-    name, colon, rest = spec.partition(":")
-    return ("linear-softmax" if name == "linear" else name) + colon + rest
+    build_head(full_spec(spec), 8, 4, torch.ones(4), background=0)
 
 
 def _stages(model: nn.Module) -> list[Any]:
@@ -252,7 +248,7 @@ def _head(
         require(fits, "class_counts", f"shape {tuple(counts.shape)}", f"({wanted - 1},)")
         if not objectness:  # the background is as frequent as the mean of the classes
             counts = torch.cat([counts.clamp_min(1).mean()[None], counts])
-    return build_head(_full(head), in_features, classes, counts, background=background, **options)
+    return build_head(full_spec(head), in_features, classes, counts, background=background, **options)
 
 
 def _start_from(head: Head, scores: Any, objectness: bool) -> None:

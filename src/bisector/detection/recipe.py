@@ -18,6 +18,16 @@ MODELS = (
 PARTS = ("train", "validation", "test")
 
 
+def full_spec(head: str) -> str:
+    """Return the spec of a head with the name that it has elsewhere.
+
+    >>> full_spec("linear:bias=false")
+    'linear-softmax:bias=false'
+    """
+    name, colon, rest = head.strip().partition(":")
+    return ("linear-softmax" if name == "linear" else name) + colon + rest
+
+
 def _option(default: Any, text: str) -> Any:
     return field(default=default, metadata={"help": text})
 

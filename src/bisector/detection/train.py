@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import distributed
 
 from bisector.data.boxes import BoxSplits, repeat_factors
@@ -20,6 +19,7 @@ from bisector.detection.recipe import PRECISIONS, BoxRecipe, BoxTask
 from bisector.errors import missing_extra, require, require_choice
 from bisector.information.distributed import several_processes
 from bisector.training.experiment import Ended, Experiment
+from bisector.training.precision import on_cpu
 from bisector.training.results import read_result
 
 try:
@@ -126,12 +126,10 @@ class Detection(Experiment[Detector, BoxResult]):
 
     def trainer_options(self) -> dict[str, Any]:
         """Return options of the Trainer for a detector."""
-        accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
-        on_cpu = self.machine.accelerator == "cpu" or (self.machine.accelerator == "auto" and not accelerated)
         return {
             "check_val_every_n_epoch": self.recipe.validate_every,
             # Torchvision pools regions in a slow way of its own where a GPU is asked for determinism.
-            "deterministic": "warn" if on_cpu else False,
+            "deterministic": "warn" if on_cpu(self.machine) else False,
         }
 
     def best(self, path: Path) -> tuple[Detector, int]:

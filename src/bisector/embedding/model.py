@@ -1,6 +1,5 @@
 """What makes embeddings: one base class for every kind of model, and the way from a name to one of them."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,7 +93,7 @@ def open_model(
     if onnx and path.exists():
         from bisector.embedding.onnx_file import OnnxModel
 
-        return OnnxModel(path, **of_a_file, device=device)  # type: ignore[arg-type]
+        return OnnxModel(path, **of_a_file, device=device)
     if not published and not path.exists():
         raise ArgumentError(f"model: got {model!r}, which is not there; expected {MODELS}")
     where = require_device(device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
@@ -105,7 +104,7 @@ def open_model(
     if script:
         from bisector.embedding.torchscript import TorchScriptModel
 
-        return TorchScriptModel(path, **of_a_file, device=where)  # type: ignore[arg-type]
+        return TorchScriptModel(path, **of_a_file, device=where)
     if (path / "config.json").is_file():
         from bisector.embedding.transformers_folder import TransformersModel
 
@@ -187,33 +186,3 @@ def fitted(
     if size is None or tuple(images.shape[2:]) == size:
         return images
     return interpolate(images, size=size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
-
-
-def require_normalization(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
-    """Raise `ArgumentError` unless means are finite, and standard deviations finite and above 0."""
-    for key, values in (("mean", mean), ("std", std)):
-        fit = values is None or all(math.isfinite(v) and (v > 0 or key == "mean") for v in values)
-        require(fit, key, values, "finite numbers" if key == "mean" else "numbers above 0")
-
-
-def normalized(
-    batch: Tensor,  # (B, channels, ...)
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-) -> Tensor:
-    """Examples less a mean and over a standard deviation, of each channel or of all.
-
-    Raises:
-        ArgumentError: if there are neither one nor as many numbers as channels.
-
-    >>> normalized(torch.ones(1, 2, 1), [0.5, 0.0], [0.5]).flatten()
-    tensor([1., 2.])
-    """
-    for key, values, turn in (("mean", mean, torch.sub), ("std", std, torch.div)):
-        if values is not None:
-            wanted = batch.shape[1]
-            fit = len(values) in {1, wanted}
-            require(fit, key, f"{len(values)} numbers", f"1 or {wanted}, a number a channel")
-            sides = (-1, *[1] * (batch.ndim - 2))
-            batch = turn(batch, torch.tensor(values, dtype=torch.float32).reshape(sides))
-    return batch

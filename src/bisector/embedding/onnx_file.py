@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from bisector.data.tables.columns import distinct_names
-from bisector.embedding.model import EmbeddingModel, fitted, normalized, require_normalization
-from bisector.embedding.outputs import chosen_outputs
+from bisector.embedding.file_model import FileModel
+from bisector.embedding.model import fitted
+from bisector.embedding.outputs import require_outputs
 from bisector.errors import ArgumentError, missing_extra, reason_of, require
 
 _CUDA, _CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -23,25 +24,18 @@ _EXPECTED = (
 _TYPES = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 
 
-class OnnxModel(EmbeddingModel):
+class OnnxModel(FileModel):
     """A network that onnxruntime computes.
 
-    The embedding is the output of that name, or the first of two dimensions whose name begins with
-    "embedding", "feature" or "pooled", or the last of two dimensions that is no scores. Scores, if there are
-    any, are the output of that name, or the first of two dimensions with a word that begins with "logit",
-    "score", "prob", "softmax", "predict" or "confidence", or that is as wide as the file names classes, or
-    else the data have; scores are an embedding only where they are asked for by name. The names of the
-    classes come from the file's metadata (`class_names` or `names`, JSON). Images are given from 0 to 1, less
-    `mean`, over `std`, at the size that the file asks for, channels first or last; a batch of a fixed size is
-    filled up.
+    Of the outputs of two dimensions `chosen_outputs` says which is the embedding and which the scores, if there are
+    any; scores are an embedding only where they are asked for by name. The names of the classes come from the
+    file's metadata (`class_names` or `names`, JSON). Images are given from 0 to 1, less `mean`, over `std`, at the
+    size that the file asks for, channels first or last; a batch of a fixed size is filled up.
 
     Args:
         path: of the file.
-        embedding_output: name of the output.
-        scores_output: name of the output.
-        mean: of each channel, or of all; 0 if None.
-        std: of each channel, or of all; 1 if None.
         device: that computes; a GPU if onnxruntime has one, else the CPU, if None.
+        **asked: options of `FileModel`.
 
     Raises:
         ArgumentError: if the file cannot be read or has no such output or none but scores, a number is not finite,
@@ -49,22 +43,12 @@ class OnnxModel(EmbeddingModel):
         MissingExtraError: without onnxruntime.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        embedding_output: str | None = None,
-        scores_output: str | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        device: torch.device | None = None,
-    ) -> None:
-        require_normalization(mean, std)
+    def __init__(self, path: Path, *, device: torch.device | None = None, **asked: Any) -> None:
+        super().__init__(path, **asked)
         try:
             import onnxruntime
         except ImportError:
             raise missing_extra("onnxruntime", "measure") from None
-        self.name = str(path)
         providers = _providers(device, onnxruntime.get_available_providers())
         try:
             self._session: Any = onnxruntime.InferenceSession(path, providers=providers)
@@ -90,36 +74,32 @@ class OnnxModel(EmbeddingModel):
         metadata = self._session.get_modelmeta().custom_metadata_map
         names = (_class_names(metadata.get(key, "")) for key in ("class_names", "names"))
         self.class_names = next(filter(None, names), None)
-        self._asked = (embedding_output, scores_output)
-        self._guessed = embedding_output is None
-        self._mean, self._std = mean, std
-        self._choose(len(self.class_names or ()))
+        outputs = self._session.get_outputs()
+        self._widths: dict[str, int] = {out.name: out.shape[1] for out in outputs if len(out.shape) == 2}
+        require(bool(self._widths), "model", f"{path} without an output of two dimensions", "one, (batch, D)")
+        require_outputs(self._widths, **self._asked)
+        self._outputs: list[str] = []
 
     def expect_classes(self, classes: int) -> None:
-        """Take an output of this width for scores, where the file names no classes and there are others."""
-        if self.class_names is None and len(self._flat()) > 1:
-            self._choose(classes)
-
-    def _flat(self) -> dict[str, int]:
-        """The widths of the outputs of two dimensions."""
-        return {
-            output.name: output.shape[1] for output in self._session.get_outputs() if len(output.shape) == 2
-        }
-
-    def _choose(self, classes: int) -> None:
-        self._outputs = _outputs(self._flat(), Path(self.name), *self._asked, classes)
-        taken = [f"output {self._outputs[0]!r} is taken for the embedding"]
-        taken += [f"{name!r} for the scores" for name in self._outputs[1:]]
-        self.notes = (f"{self.name}: {', '.join(taken)}",)
+        """Choose the outputs, one of this width as scores where the file names no classes."""
+        super().expect_classes(classes if len(self._widths) > 1 else 0)
+        embedding, scores = self._chosen(self._widths)
+        got = f"{self.name} with no output but scores ({', '.join(self._widths)})"
+        require(embedding is not None, "model", got, _EXPECTED)
+        self._outputs = [name for name in (embedding, scores) if name is not None]
+        told = f", {scores!r} for the scores" if scores is not None else ""
+        self.notes = (f"{self.name}: output {embedding!r} is taken for the embedding{told}",)
 
     def embed(self, batch: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the embeddings and, if there is such an output, the scores."""
+        if not self._outputs:
+            self.expect_classes(0)
         rows = self._prepared(batch)
         fixed = self._shape[0]
         step = fixed if isinstance(fixed, int) else len(rows)
         parts = [self._run(rows[start : start + step], step) for start in range(0, len(rows), step)]
         embeddings, *scores = (torch.cat(columns) for columns in zip(*parts, strict=True))
-        if self._guessed and len(embeddings):
+        if self._asked["embedding_output"] is None and len(embeddings):
             sums = embeddings.double().sum(dim=1)
             shares = bool((embeddings >= 0).all()) and bool(((sums - 1).abs() < 1e-3).all())
             got = f"{self.name}, whose output {self._outputs[0]!r} has shares that sum to 1: probabilities"
@@ -133,7 +113,7 @@ class OnnxModel(EmbeddingModel):
         if batch.ndim == 4:
             channels = shape[3 if self._channels_last else 1]
             batch = fitted(batch, self.input_size, channels if isinstance(channels, int) else None)
-        batch = normalized(batch, self._mean, self._std)
+        batch = self._normalized(batch)
         if self._channels_last:
             batch = batch.permute(0, 2, 3, 1)
         return np.ascontiguousarray(batch.numpy()).astype(self._type)
@@ -159,17 +139,6 @@ def _providers(device: torch.device | None, there: Sequence[str]) -> list[Any]:
     fit = device.type == "cuda" and _CUDA in there
     require(fit, "device", f"{device}, which this onnxruntime does not have", " or ".join(usable))
     return [(_CUDA, {"device_id": device.index or 0}), _CPU]
-
-
-def _outputs(
-    flat: dict[str, int], path: Path, wanted: str | None, scored: str | None, classes: int
-) -> list[str]:
-    """The names of the embedding and, if there is one, of the scores."""
-    require(bool(flat), "model", f"{path} without an output of two dimensions", "one, (batch, D)")
-    embedding, scores = chosen_outputs(flat, embedding=wanted, scores=scored, classes=classes)
-    only = ", ".join(flat)
-    require(embedding is not None, "model", f"{path} with no output but scores ({only})", _EXPECTED)
-    return [name for name in (embedding, scores) if name is not None]
 
 
 def _class_names(note: str) -> tuple[str, ...] | None:

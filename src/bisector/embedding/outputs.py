@@ -1,7 +1,7 @@
 """Which of a network's outputs is the embedding and which the scores: by their names and widths."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,56 +37,55 @@ def named_outputs(output: Any) -> dict[str, Tensor]:
     }
 
 
-def scores_among(widths: Mapping[str, int], classes: int) -> list[str]:
-    """The outputs that seem to be scores: by a word of their names, or as wide as there are classes.
+def require_outputs(widths: Collection[str], **asked: str | None) -> None:
+    """Raise `ArgumentError` where an output is asked for that is not there.
 
-    Args:
-        widths: of the outputs, by name.
-        classes: 0 where they are not known.
-
-    >>> scores_among({"embedding": 3, "class_logits": 4, "2": 3}, 3)
-    ['class_logits', '2']
+    >>> require_outputs({"logits": 10}, scores_output="probs")
+    Traceback (most recent call last):
+    bisector.errors.ArgumentError: scores_output: got 'probs'; expected one of logits
     """
-    return [
-        name
-        for name, width in widths.items()
-        if not means_embedding(name) and (_means_scores(name) or width == classes)
-    ]
-
-
-def means_embedding(name: str) -> bool:
-    """Whether an output is called as embeddings are."""
-    return name.lower().startswith(_EMBEDDINGS)
+    for option, name in asked.items():
+        require(name is None or name in widths, option, repr(name), f"one of {', '.join(widths)}")
 
 
 def chosen_outputs(
-    widths: Mapping[str, int], *, embedding: str | None, scores: str | None, classes: int
+    widths: Mapping[str, int],
+    *,
+    embedding_output: str | None = None,
+    scores_output: str | None = None,
+    classes: int = 0,
 ) -> tuple[str | None, str | None]:
     """The names of the embedding and of the scores; None for what is not there.
 
-    The embedding is the output that is asked for, or the first whose name says so, or the last that is no scores.
+    Each is the output that is asked for, or the one whose name says so; else the scores are the output as wide as
+    there are classes, and the embedding is the other one.
 
     Args:
         widths: of the outputs of two dimensions, by name.
-        embedding: the name that was asked for.
-        scores: the name that was asked for.
+        embedding_output: the name that was asked for.
+        scores_output: the name that was asked for.
         classes: how many there are; 0 where that is not known.
 
     Raises:
-        ArgumentError: there is no such output.
+        ArgumentError: there is no such output, or several may be meant.
 
-    >>> chosen_outputs({"0": 64, "1": 10}, embedding=None, scores=None, classes=10)
+    >>> chosen_outputs({"0": 64, "1": 10}, classes=10)
     ('0', '1')
+    >>> chosen_outputs({"0": 64, "1": 10, "2": 10}, classes=10)
+    Traceback (most recent call last):
+    bisector.errors.ArgumentError: scores_output: got none of several that may be meant, '1' (10 wide), '2' (10 \
+wide); expected the name of one, with --scores-output
     """
-    for key, name in (("embedding_output", embedding), ("scores_output", scores)):
-        require(name is None or name in widths, key, repr(name), f"one of {', '.join(widths)}")
-    found = scores_among(widths, classes)
-    if embedding is None:
-        others = [name for name in widths if name not in {*found, scores}]
-        named = [name for name in widths if means_embedding(name) and name != scores]
-        embedding = next(iter([*named, *others[-1:]]), None)
-    chosen = [name for name in found if name != embedding] if scores is None else [scores]
-    return embedding, next(iter(chosen), None)
+    require_outputs(widths, embedding_output=embedding_output, scores_output=scores_output)
+    likely = _likely_scores(widths, classes)
+    if embedding_output is None:
+        named = [name for name in widths if _means_embedding(name) and name != scores_output]
+        others = [name for name in widths if name not in {*likely, scores_output}]
+        embedding_output = _only(named or others, widths, "embedding_output")
+    if scores_output is None:
+        others = [name for name in likely if name != embedding_output]
+        scores_output = _only(_best(others, widths, classes), widths, "scores_output")
+    return embedding_output, scores_output
 
 
 def chosen_scores(widths: Mapping[str, int], classes: int, layers: Collection[tuple[int, int]]) -> str | None:
@@ -106,20 +105,42 @@ def chosen_scores(widths: Mapping[str, int], classes: int, layers: Collection[tu
     >>> chosen_scores({"0": 16, "1": 10}, classes=0, layers=[(64, 16), (16, 10), (16, 5)])
     '1'
     """
-    named = [name for name in widths if _means_scores(name) and not means_embedding(name)]
-    if named:
-        return named[0]
-    others = [name for name in widths if not means_embedding(name)] or list(widths)
-    fits = [name for name in others if widths[name] == classes] or others
+    others = [name for name in widths if not _means_embedding(name)]
+    fits = _best(_likely_scores(widths, classes) or others or list(widths), widths, classes)
     if len(fits) > 1:
-        fits = [name for name in fits if widths[name] in {made for _, made in layers}]
-        there = {widths[name] for name in fits}
-        features = {given for given, made in layers if given != made and {given, made} <= there}
-        fits = [name for name in fits if widths[name] not in features]
-        told = ", ".join(f"{name!r} ({width} wide)" for name, width in widths.items())
-        legal = "one that is the scores: layer= the nn.Linear that gives them, or a dictionary with 'logits'"
-        require(len(fits) == 1, "model", f"several outputs, {told}", legal)
-    return next(iter(fits), None)
+        made = {width for _, width in layers} & {widths[name] for name in fits}
+        features = {given for given, width in layers if given != width and {given, width} <= made}
+        fits = [name for name in fits if widths[name] in made - features] or fits
+    legal = "one that is the scores: layer= the nn.Linear that gives them, or a dictionary with 'logits'"
+    return _only(fits, widths, "model", legal)
+
+
+def _likely_scores(widths: Mapping[str, int], classes: int) -> list[str]:
+    """The outputs that are called scores or as wide as there are classes, but not called embeddings."""
+    likely = (name for name in widths if _means_scores(name) or widths[name] == classes)
+    return [name for name in likely if not _means_embedding(name)]
+
+
+def _best(names: list[str], widths: Mapping[str, int], classes: int) -> list[str]:
+    """Those called "logits" if there are any, else those called scores, and of these those as wide as the classes.
+
+    >>> _best(["2", "probs", "logits"], {"2": 3, "probs": 3, "logits": 3}, classes=3)
+    ['logits']
+    """
+    for fits in ("logits".__eq__, _means_scores, lambda name: widths[name] == classes):
+        names = [name for name in names if fits(name)] or names
+    return names
+
+
+def _only(names: Sequence[str], widths: Mapping[str, int], option: str, legal: str = "") -> str | None:
+    told = ", ".join(f"{name!r} ({widths[name]} wide)" for name in names)
+    legal = legal or f"the name of one, with --{option.replace('_', '-')}"
+    require(len(names) < 2, option, f"none of several that may be meant, {told}", legal)
+    return next(iter(names), None)
+
+
+def _means_embedding(name: str) -> bool:
+    return name.lower().startswith(_EMBEDDINGS)
 
 
 class Logits:

@@ -4,8 +4,8 @@ from bisector.heads._base import Head as Head
 from bisector.heads._base import HeadOptions as HeadOptions
 from bisector.heads._names import HEAD_NAMES as HEAD_NAMES
 from bisector.heads._names import OTHER_NAMES as OTHER_NAMES
+from bisector.heads._names import parsed_head as parsed_head
 from bisector.heads._names import require_baseline as require_baseline
-from bisector.heads._names import require_head_name as require_head_name
 from bisector.heads._registry import HEADS as HEADS
 from bisector.heads._sharding import shard_classes as shard_classes
 from bisector.heads._spec import build_head as build_head

@@ -9,6 +9,7 @@ from pathlib import Path
 from bisector.inference.export import data_name, known_result
 from bisector.inference.predictor import Predictor
 from bisector.metrics.summary import METRICS, MetricInfo
+from bisector.networks.names import chosen_backbone
 from bisector.training.results import Run
 
 _MARK = "library_name: bisector"
@@ -63,7 +64,7 @@ def model_card(
         f"A classifier of {takes} into {len(counts):,} classes, by the Python library bisector.",
         "",
         f"- Trained on: {_plain(data_name(model))}, {sum(counts):,} examples, {trained.epochs} epochs",
-        f"- Backbone: {_plain(trained.recipe.backbone)}",
+        f"- Backbone: {_plain(chosen_backbone(trained.recipe.backbone, model.shape))}",
         f"- Head: {_plain(trained.head)}",
         f"- Classes are chosen by {_plain(decision)}",
         "",

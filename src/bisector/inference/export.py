@@ -18,6 +18,7 @@ from bisector.errors import missing_extra, reason_of, require, require_choice, r
 from bisector.files import require_safetensors, write_whole
 from bisector.inference.formats import FORMATS, OLDEST_OPSET, OPSET, YOUNGEST_OPSET, require_suffix
 from bisector.inference.predictor import Predictor
+from bisector.networks.names import chosen_backbone
 from bisector.records import to_json
 from bisector.training.decision import decision_network
 from bisector.training.exported import Stored, write_exported
@@ -92,7 +93,7 @@ def description(model: Predictor) -> dict[str, Any]:
         else "vectors",
         "resize": "shorter side to the input's, antialiased, the middle cut out" if images else None,
         "pixel_range": list(trained.pixel_range) if trained.pixel_range else None,
-        "backbone": trained.recipe.backbone,
+        "backbone": chosen_backbone(trained.recipe.backbone, model.shape),
         "head": trained.head,
         "decision": None if decision is None else decision.method,
         "decision_description": None if decision is None else decision.description,

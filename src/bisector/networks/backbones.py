@@ -9,7 +9,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from bisector.errors import ArgumentError, parsed_options, reason_of, require, require_choice, require_integer
 from bisector.networks.cifar_resnet import CifarResNet
-from bisector.networks.names import require_backbone
+from bisector.networks.names import chosen_backbone, require_backbone
 from bisector.networks.zoo import Normalize, timm_network, torchvision_network
 
 Shape = tuple[int, ...]
@@ -112,9 +112,7 @@ def build_backbone(
 
 def _own(spec: str, shape: Shape) -> _Parts:
     require_backbone(spec)
-    name, *assignments = spec.split(":")
-    if name == "auto":
-        name = "small-conv" if len(shape) == 3 else "mlp"
+    name, *assignments = chosen_backbone(spec, shape).split(":")
     build = _OWN[name]
     options: dict[str, int] = {}
     for option, value in parsed_options("backbone", spec, assignments).items():

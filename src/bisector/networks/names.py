@@ -1,6 +1,7 @@
 """What the backbones are called: read without importing torch, so that a typo is told at once."""
 
 import re
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -36,6 +37,16 @@ def require_backbone(spec: str) -> None:
         require_choice(f"library of backbone {spec!r}", library, LIBRARIES)
     elif name != "auto":
         require_choice("backbone", name, BACKBONES, [] if name in OWN else libraries_with(name))
+
+
+def chosen_backbone(spec: str, shape: Sequence[int]) -> str:
+    """Return the spec with the name that "auto" stands for with examples of this shape.
+
+    >>> chosen_backbone("auto:width=64", (3, 32, 32)), chosen_backbone("auto", (768,))
+    ('small-conv:width=64', 'mlp')
+    """
+    name, colon, options = spec.strip().partition(":")
+    return ("small-conv" if len(shape) == 3 else "mlp") + colon + options if name == "auto" else spec
 
 
 def libraries_with(name: str) -> list[str]:

@@ -2,22 +2,20 @@
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bisector.metrics.summary import METRICS
 from bisector.report.summary import LEVEL, SummaryRow, leaders, metric_value, summary_rows
 from bisector.report.words import count, number
 from bisector.statistics.paired import PairedDifference
+from bisector.training.recipe import Machine, Recipe, Task, options_of
 from bisector.training.results import WITH, Comparison
 
 _MOST_SEEDS = 30  # that are advised; heads that need more are alike in practice
 _BALANCED = next(info for info in METRICS if info.key == "balanced_accuracy")
-# Of `bisector compare` alone, and how many words follow.
-_COMPARING: Mapping[str, int] = {
-    **dict.fromkeys(("--heads", "--planes", "--baseline", "--seeds", "--jobs", "--out", "--decide"), 1),
-    **dict.fromkeys(("--keep", "--dry-run"), 0),
-}
+# The flags that a comparison shares with a training.
+_SHARED = {name for kind in (Task, Recipe, Machine) for name, _, _ in options_of(kind)}
 
 
 @dataclass(frozen=True)
@@ -132,13 +130,11 @@ def _trained(comparison: Comparison, head: str, found: str) -> Verdict:
     words, kept = _words(comparison, "compare", "demo"), ["bisector", "train"]
     if not words or "--config" in words:  # which has options of a comparison in it
         return Verdict(found)
-    rest = iter(words[2:])
-    for word in rest:
-        if word in _COMPARING:
-            for _ in range(_COMPARING[word]):
-                next(rest, None)
-        else:
-            kept.append(word)
+    shared = False
+    for word in words[2:]:
+        if word.startswith("--"):
+            shared = word.removeprefix("--").removeprefix("no-").replace("-", "_") in _SHARED
+        kept += [word] * shared
     if comparison.imbalance > 1 and "--imbalance" not in kept:  # the demo's
         kept += ["--imbalance", f"{comparison.imbalance:g}"]
     spec, _, method = head.partition(WITH)

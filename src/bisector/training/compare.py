@@ -16,6 +16,7 @@ from bisector.data.fingerprint import fingerprint
 from bisector.errors import require
 from bisector.heads import build_head, require_baseline
 from bisector.networks.backbones import build_backbone
+from bisector.networks.names import chosen_backbone
 from bisector.posthoc import BaseAdjustment
 from bisector.training.cells import Cell, require_heads
 from bisector.training.class_weights import weights_of_classes
@@ -25,6 +26,7 @@ from bisector.training.decision import FILES, reason_against, require_decision, 
 from bisector.training.evaluate import embed
 from bisector.training.experiment import Experiment
 from bisector.training.module import Classifier
+from bisector.training.precision import slow_precision
 from bisector.training.processes import Order, Progress, default_jobs, run_cells
 from bisector.training.recipe import DECIDE, Machine, Recipe, Task
 from bisector.training.results import RESULT, Comparison, Plane, Run, read_result
@@ -182,7 +184,7 @@ def compare(
     require_baseline(baseline, heads)
     jobs = default_jobs(machine) if jobs is None else require_tasks("jobs", jobs)
     undecided = reason_against(first) if decide != "none" else ""
-    for line in filter(None, [settled(task, recipe)[1], *first.notes, undecided]):
+    for line in filter(None, [settled(task, recipe)[1], *first.notes, undecided, slow_precision(machine)]):
         tell(line)
     ordered = run_cells(cells, Order(folder, machine, keep), jobs, progress)
     if decoded is not None:
@@ -204,6 +206,7 @@ def recipe_of(dataset: Dataset, task: Task, recipe: Recipe, machine: Machine, de
     """Return how networks were trained, as a page shows it."""
     return {
         **asdict(recipe),
+        "backbone": chosen_backbone(recipe.backbone, dataset.shape),
         "augment": augmentation_of(dataset, recipe.augment),
         "split": task.split,
         "precision": machine.precision,

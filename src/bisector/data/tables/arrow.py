@@ -28,7 +28,7 @@ from bisector.data.tables.arrow_columns import (
     with_vectors,
     with_vectors_joined,
 )
-from bisector.data.tables.columns import ALIASES, Array, distinct_names, one_each, several_labels
+from bisector.data.tables.columns import ALIASES, Array, distinct_names, lines_of, one_each, several_labels
 from bisector.data.tables.delimited import (
     NUMBERS,
     WORDS,
@@ -38,7 +38,6 @@ from bisector.data.tables.delimited import (
     labels_of,
     left_open,
     parsed,
-    rows_of,
     what_is_wrong,
 )
 from bisector.data.tables.listing import Format, Listing, Location, one_line
@@ -429,6 +428,7 @@ class _LinesFile(ABC):
     name: str
     schema: pa.Schema
     groups: Groups
+    _blank: bytes | None = b"\r"  # what a line that is no row may hold
     _columns: Sequence[str] | None
     _types: dict[str, Any]
     _source: Any
@@ -441,7 +441,7 @@ class _LinesFile(ABC):
 
     def _rows(self, text: bytes) -> list[tuple[int, bytes]]:
         """The lines that are rows, each with its number from 0 on."""
-        return rows_of(text)
+        return lines_of(text, self._blank)
 
     @abstractmethod
     def _wrong(self, lines: Sequence[bytes], types: dict[str, Any]) -> tuple[int, str]:
@@ -574,13 +574,15 @@ class _TextFile(_LinesFile):
     def _kinds(self) -> tuple[dict[str, Any], int | None]:
         """What the columns are, by the first rows."""
         text = self._first_rows()
-        if not rows_of(text):
+        if not self._rows(text):
             return dict.fromkeys(self._names, NUMBERS), None
         return kinds_of(self._parsed(self._first, text, dict.fromkeys(self._names, pa.binary())))
 
 
 class _JsonFile(_LinesFile):
     """JSON Lines: an object a line. A key holds what most of the first rows have; one that is absent is empty."""
+
+    _blank = None
 
     def __init__(self, location: Location, name: str, columns: Sequence[str] | None) -> None:
         self.name, self._columns = name, columns
@@ -598,9 +600,6 @@ class _JsonFile(_LinesFile):
 
     def _parse(self, text: bytes, types: dict[str, Any]) -> Any:
         return json_lines.parsed(text, types)
-
-    def _rows(self, text: bytes) -> list[tuple[int, bytes]]:
-        return json_lines.rows_of(text)
 
     def _wrong(self, lines: Sequence[bytes], types: dict[str, Any]) -> tuple[int, str]:
         place = first_wrong(lines, lambda some: self._parse(some, types), None)

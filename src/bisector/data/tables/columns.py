@@ -33,6 +33,17 @@ EXACT = 2**53
 SPLITS = ("train", "validation", "test")
 
 
+def lines_of(text: bytes, blank: bytes | None = b"\r") -> list[tuple[int, bytes]]:
+    r"""The lines that hold more than these bytes, or more than blanks if None, each with its number from 0 on.
+
+    They end with \n alone: JSON may hold other ends of lines, as U+2028, within a text.
+
+    >>> lines_of(b"1,2\n\r\n3,4"), lines_of(b'  \n{"a": 2}', blank=None)
+    ([(0, b'1,2'), (2, b'3,4')], [(1, b'{"a": 2}')])
+    """
+    return [(number, line) for number, line in enumerate(text.split(b"\n")) if line.strip(blank)]
+
+
 def one_each(name: str, column: Array) -> Array:  # (N,)
     """A column that has one value a row: (N,), or (N, 1) with that axis taken away.
 

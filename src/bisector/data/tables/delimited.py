@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from bisector.data.tables.classes import typed_texts
-from bisector.data.tables.columns import ALIASES
+from bisector.data.tables.columns import ALIASES, lines_of
 from bisector.errors import missing_extra
 
 try:
@@ -24,15 +24,6 @@ _MISSING = ["", "NA", "N/A", "#N/A", "NaN", "nan", "-nan", "NULL", "null", "None
 
 class LineError(ValueError):
     """Lines that cannot be read as rows."""
-
-
-def rows_of(text: bytes) -> list[tuple[int, bytes]]:
-    r"""The lines that are no blank ones, each with its number from 0 on.
-
-    >>> rows_of(b"1,2\n\n3,4")
-    [(0, b'1,2'), (2, b'3,4')]
-    """
-    return [(number, line) for number, line in enumerate(text.split(b"\n")) if line.strip(b"\r")]
 
 
 def parsed(
@@ -67,8 +58,8 @@ def parsed(
             column_types=stored, include_columns=list(types), null_values=_MISSING
         ),
     )
-    if table.num_rows != len(rows_of(text)):
-        raise LineError(f"{table.num_rows} rows in {len(rows_of(text))} lines")
+    if table.num_rows != len(lines_of(text)):
+        raise LineError(f"{table.num_rows} rows in {len(lines_of(text))} lines")
     for place, (name, kind) in enumerate(types.items()):
         if kind == LISTS:
             table = table.set_column(place, name, _lists(table[name].combine_chunks(), width))

@@ -4,8 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from bisector.data.tables import delimited
-from bisector.data.tables.columns import ALIASES
+from bisector.data.tables.columns import ALIASES, lines_of
 from bisector.data.tables.delimited import LISTS, NUMBERS, WORDS, LineError
 from bisector.errors import missing_extra
 
@@ -23,15 +22,6 @@ _LEGAL = {
     WORDS: "text",
     pa.list_(WORDS): "a list of texts",
 }
-
-
-def rows_of(text: bytes) -> list[tuple[int, bytes]]:
-    r"""The lines that hold more than blanks, each with its number from 0 on.
-
-    >>> rows_of(b'{"a": 1}\n  \r\n{"a": 2}')
-    [(0, b'{"a": 1}'), (2, b'{"a": 2}')]
-    """
-    return [(number, line) for number, line in delimited.rows_of(text) if line.strip()]
 
 
 def objects_of(lines: Iterable[bytes]) -> list[dict[str, Any]]:
@@ -78,7 +68,7 @@ def parsed(text: bytes, types: Mapping[str, Any]) -> Any:
     >>> parsed(b'{"y": 1, "more": "x"}\n\n{"y": null}\n', {"y": NUMBERS})["y"].to_pylist()
     [1.0, None]
     """
-    rows = rows_of(text)
+    rows = lines_of(text, blank=None)
     table = arrow_json.read_json(
         pa.BufferReader(text),
         read_options=arrow_json.ReadOptions(use_threads=False, block_size=len(text) + 1),
