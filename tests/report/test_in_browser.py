@@ -23,7 +23,7 @@ from bisector.report.measurement import render_measurement
 from bisector.report.measurement_pictures import Album, Pictures, Thumbnail
 from bisector.report.verification import render_verification_page
 from bisector.report.words import shorten
-from in_browser import SECONDS, complaints, cut_on_paper, show
+from in_browser import SECONDS, complaints, cut_on_paper, draw_all, open_page, show
 from report_cases import HOSTILE, with_decisions
 
 # Sections and figures.
@@ -455,6 +455,33 @@ def test_the_keyboard_alone_sorts_searches_and_asks_for_columns(browser, many):
     values = [float(value) for value in cells(browser, f"[aria-label=Classes] td:nth-child({column})")]
     assert values == sorted(values, reverse=True)
     assert len(values) == 11
+    assert complaints(browser) == []
+
+
+def test_tables_answer_before_any_figure_is_drawn_and_figures_move_nothing(browser, many):
+    open_page(browser, many)
+    browser.find_element(By.CSS_SELECTOR, "[type=search]").send_keys("ORDINARY 10")
+    click(browser, column_of(browser, "Class")[1])
+    assert names_shown(browser) == [f"ordinary {k}" for k in (10, *range(100, 110))]
+    assert browser.execute_script("return typeof Plotly") == "undefined"
+    places = """
+        return [...document.querySelectorAll("section, .plot")].map(one => {
+          const box = one.getBoundingClientRect();
+          return [box.top + scrollY, box.height];
+        });"""
+    kept = browser.execute_script(places)
+    draw_all(browser)
+    assert browser.execute_script(places) == kept
+    assert complaints(browser) == []
+
+
+def test_a_page_that_is_printed_at_once_has_its_figures(browser, many):
+    open_page(browser, many)
+    assert browser.execute_script("return typeof Plotly") == "undefined"
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    plots = browser.find_elements(By.CSS_SELECTOR, ".plot")
+    assert plots
+    assert all(plot.find_elements(By.CSS_SELECTOR, "svg.main-svg") for plot in plots)
     assert complaints(browser) == []
 
 
