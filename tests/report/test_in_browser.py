@@ -161,6 +161,20 @@ def test_axes_show_names_and_hovering_shows_them_whole(page, hostile):
         WebDriverWait(page, SECONDS).until(lambda driver, told=told: driver.execute_script(read) == told)
 
 
+def test_differences_that_are_all_0_are_drawn_within_their_figure(browser, comparison, tmp_path):
+    one = replace(comparison.runs[0], seed=0)
+    runs = [replace(one, head=head, seed=seed) for head in ("linear-softmax", "igam") for seed in (0, 1, 2)]
+    page = render_page(replace(comparison, runs=runs, planes=[]))
+    write_whole(tmp_path / "page.html", page)
+    show(browser, tmp_path / "page.html")
+    ranges = (
+        "return [...document.querySelectorAll('[id^=difference-]')].map(one => one._fullLayout.xaxis.range)"
+    )
+    found = browser.execute_script(ranges)
+    assert found
+    assert all(low < 0 < high for low, high in found)
+
+
 @on("comparison")
 def test_a_click_sorts_the_better_end_first_and_another_turns_it_round(page):
     headers = page.find_elements(By.CSS_SELECTOR, "#summary thead th")
@@ -496,6 +510,11 @@ def test_any_two_classes_are_told_as_they_were_measured(browser, pages, measured
     told = [texts(browser, f".two tbody tr:nth-child({k}) td") for k in range(1, 8)]
     assert told[0] == [str(one.count), str(other.count)]
     assert [float(text) for text in told[1]] == pytest.approx([one.amount, other.amount], abs=0.05)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert all(
+        field.is_displayed() for field in fields
+    )  # else nobody could tell of which classes the paper is
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     assert told[4] == [
         str(measured.mistakes.get(a.name, {}).get(b.name, 0)) for a, b in ((one, other), (other, one))
     ]

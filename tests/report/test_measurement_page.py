@@ -146,6 +146,16 @@ def test_names_of_points_that_coincide_are_joined(numbered):
     assert [text for text in counts.data[0]["text"] if text] == ["a, b", "c", "d", "e"]
 
 
+def test_a_label_that_grows_into_another_takes_it_in(numbered):
+    bits = {"stork": 0.05, "kite": 0.065, "robin": 0.073, "hawk": 0.079, "finch": 0.148, "swan": 0.194}
+    classes = [ClassMeasure(name, 20, 10, amount, 0.0, 0.0) for name, amount in bits.items()]
+    classes += [ClassMeasure("heron", 90, 10, 0.21, 1.0, 0.0)]
+    scores = measure_scores(classes, dimensions=20, resamples=100)
+    amounts, _ = scatter_plots(replace(numbered, classes=classes, scores=scores))
+    told = [text for text in amounts.data[0]["text"] if text]
+    assert told == ["stork, kite, robin, hawk", "finch", "swan"]
+
+
 @pytest.mark.parametrize(
     ("rows", "apart", "told"),
     [

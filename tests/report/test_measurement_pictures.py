@@ -74,7 +74,7 @@ def test_suspected_labels_have_pictures_where_their_judge_is_reliable(birds, agr
     found = replace(found, label_errors=LabelErrors(suspects, 60, agreement, []))
     pictures = pictures_of(birds, found, picture_reader(birds))
     shown = [album for album in pictures.albums if album.title.startswith("Suspected labels")]
-    told = "None of suspected labels: their judge is unreliable, it agrees with 79.0 % of the labels."
+    told = "No pictures of suspected labels: their judge is unreliable, it agrees with 79.0 % of the labels."
     if agreement < 0.8:
         assert (shown, pictures.told) == ([], told)
         assert told in render_measurement(found, pictures)

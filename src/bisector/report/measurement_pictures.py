@@ -104,7 +104,7 @@ def pictures_of(table: "EmbeddingTable", found: Measurement, read: Reader) -> Pi
     errors = found.label_errors
     if albums and errors is not None and errors.suspects and not errors.trusted:
         lines.append(
-            "None of suspected labels: their judge is unreliable, it agrees with "
+            "No pictures of suspected labels: their judge is unreliable, it agrees with "
             f"{percent(errors.agreement)} % of the labels."
         )
     return Pictures(albums, " ".join(lines))
