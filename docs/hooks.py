@@ -31,7 +31,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Lead links that leave docs/ to the copies, and give lists the blank line that Markdown asks for."""
+    """Lead links that leave docs/ to the copies, part lists from text as Markdown asks, keep a ± b on one line."""
     depth = page.file.src_uri.count("/") + 1
 
     def inside(link: re.Match[str]) -> str:
@@ -40,5 +40,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
     lines = _OUTSIDE.sub(inside, markdown)
     parts = re.split(r"(^```.*?^```$)", lines, flags=re.MULTILINE | re.DOTALL)
-    parts[::2] = [_LIST_AFTER_TEXT.sub(r"\1\n\n", part) for part in parts[::2]]
+    parts[::2] = [
+        _LIST_AFTER_TEXT.sub(r"\1\n\n", part).replace(" ± ", "\u00a0±\u00a0") for part in parts[::2]
+    ]
     return "".join(parts)

@@ -33,8 +33,12 @@ def main() -> int:
             browser.get(PAGE.resolve().as_uri())
             for section, name in PICTURES.items():
                 found = browser.find_element(By.CSS_SELECTOR, f"section[aria-labelledby={section}]")
+                browser.execute_script("arguments[0].scrollIntoView()", found)
                 WebDriverWait(browser, 60).until(
-                    lambda _, found=found: found.find_elements(By.CSS_SELECTOR, ".main-svg")
+                    lambda _, found=found: all(
+                        plot.find_elements(By.CSS_SELECTOR, ".main-svg")
+                        for plot in found.find_elements(By.CSS_SELECTOR, ".plot")
+                    )
                 )
                 found.screenshot(str(Path("docs/images") / name))
         finally:

@@ -10,13 +10,26 @@ SECONDS = 60  # enough for a busy machine; a page that is ready does not wait
 
 def show(driver: webdriver.Chrome, path: Path, width: int = 1200, scheme: str = "light") -> None:
     """Open a page and wait until every figure is drawn."""
+    open_page(driver, path, width, scheme)
+    draw_all(driver)
+
+
+def open_page(driver: webdriver.Chrome, path: Path, width: int = 1200, scheme: str = "light") -> None:
+    """Open a page, at its top, where figures further down are not drawn yet."""
     screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     driver.get(path.as_uri())
-    drawn = "return [...document.querySelectorAll('.plot')].every(plot => plot.querySelector('svg.main-svg'))"
-    WebDriverWait(driver, SECONDS).until(lambda driver: driver.execute_script(drawn))
+
+
+def draw_all(driver: webdriver.Chrome) -> None:
+    """Go to one figure after another until every one is drawn."""
+    drawn = """
+        const next = [...document.querySelectorAll(".plot")].find(plot => !plot.querySelector("svg.main-svg"));
+        (next ?? document.body).scrollIntoView();
+        return next === undefined;"""
+    WebDriverWait(driver, SECONDS, poll_frequency=0.05).until(lambda driver: driver.execute_script(drawn))
 
 
 def complaints(driver: webdriver.Chrome) -> list[str]:

@@ -1,6 +1,7 @@
 """Imports point one way: a room of the package knows those below it alone."""
 
 import ast
+import re
 from pathlib import Path
 
 import bisector
@@ -47,8 +48,10 @@ def test_no_import_runs_upward() -> None:
     assert not wrong
 
 
-def test_every_room_is_on_the_page() -> None:
+def test_every_room_is_on_the_page_on_its_line() -> None:
     page = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    lines = page.partition("From the top:\n\n")[2].partition("\n\n")[0].split("\n- ")
+    told = [set(re.findall(r"\*\*(\w+)\*\*", line)) for line in lines]
+    assert told == [{room for room in rooms if room[0] != "_"} for rooms in reversed(LAYERS)]
     rooms = {path.name for path in ROOT.iterdir() if path.is_dir() and (path / "__init__.py").is_file()}
     assert rooms <= set(PLACE)
-    assert not [room for room in rooms if f"<b>{room}</b>" not in page]

@@ -248,6 +248,13 @@ def test_a_class_is_hard_because_of_its_neighbour_where_its_errors_say_so(
     assert near([replace(ANIMALS[0], **change), *ANIMALS[1:]]) == {"horse": because}
 
 
+@pytest.mark.parametrize("share", [0.045, 0.055])
+def test_a_neighbour_that_overlaps_is_near_though_half_of_the_classes_have_a_nearer_one(share: float) -> None:
+    apart = 4 * stats.norm.isf(share) ** 2  # where the best boundary takes this share of either for the other
+    nearer = [replace(one, squared_distance=1.0) for one in ANIMALS[1:]]
+    assert near([replace(ANIMALS[0], squared_distance=apart), *nearer]) == {"horse": share > 0.05}
+
+
 def test_a_class_that_attracts_all_others_explains_nothing_and_of_two_each_is_the_only_other() -> None:
     sink = [
         a_class("horse", 0.5, "deer", 8, 0),

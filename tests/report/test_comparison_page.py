@@ -231,7 +231,9 @@ def test_the_planes_are_described_as_they_are_drawn(comparison, page):
     assert "dashed lines" in page.text
     assert "more than 30 classes" not in page.text
     cosine = [plane for plane in comparison.planes if plane.bias is None]
-    text = text_of(replace(comparison, planes=cosine, recipe={"epochs": 40}))
+    recipe = {"epochs": 40, "patience": None, "pretrained": False, "keep": True}
+    text = text_of(replace(comparison, planes=cosine, recipe=recipe))
+    assert "patience none pretrained no keep yes" in " ".join(text.split())
     assert "embeddings of two dimensions. Points" in text
     assert "inner products divides" not in text
     text = text_of(many_classes(comparison, 31, planes=cosine))

@@ -23,7 +23,7 @@ from bisector.report.measurement import render_measurement
 from bisector.report.measurement_pictures import Album, Pictures, Thumbnail
 from bisector.report.verification import render_verification_page
 from bisector.report.words import shorten
-from in_browser import SECONDS, complaints, cut_on_paper, show
+from in_browser import SECONDS, complaints, cut_on_paper, draw_all, open_page, show
 from report_cases import HOSTILE, with_decisions
 
 # Sections and figures.
@@ -159,6 +159,20 @@ def test_axes_show_names_and_hovering_shows_them_whole(page, hostile):
         page.execute_script(point, position)
         told = f"{shorten(name, 60)}: {count}"
         WebDriverWait(page, SECONDS).until(lambda driver, told=told: driver.execute_script(read) == told)
+
+
+def test_differences_that_are_all_0_are_drawn_within_their_figure(browser, comparison, tmp_path):
+    one = replace(comparison.runs[0], seed=0)
+    runs = [replace(one, head=head, seed=seed) for head in ("linear-softmax", "igam") for seed in (0, 1, 2)]
+    page = render_page(replace(comparison, runs=runs, planes=[]))
+    write_whole(tmp_path / "page.html", page)
+    show(browser, tmp_path / "page.html")
+    ranges = (
+        "return [...document.querySelectorAll('[id^=difference-]')].map(one => one._fullLayout.xaxis.range)"
+    )
+    found = browser.execute_script(ranges)
+    assert found
+    assert all(low < 0 < high for low, high in found)
 
 
 @on("comparison")
@@ -458,6 +472,33 @@ def test_the_keyboard_alone_sorts_searches_and_asks_for_columns(browser, many):
     assert complaints(browser) == []
 
 
+def test_tables_answer_before_any_figure_is_drawn_and_figures_move_nothing(browser, many):
+    open_page(browser, many)
+    browser.find_element(By.CSS_SELECTOR, "[type=search]").send_keys("ORDINARY 10")
+    click(browser, column_of(browser, "Class")[1])
+    assert names_shown(browser) == [f"ordinary {k}" for k in (10, *range(100, 110))]
+    assert browser.execute_script("return typeof Plotly") == "undefined"
+    places = """
+        return [...document.querySelectorAll("section, .plot")].map(one => {
+          const box = one.getBoundingClientRect();
+          return [box.top + scrollY, box.height];
+        });"""
+    kept = browser.execute_script(places)
+    draw_all(browser)
+    assert browser.execute_script(places) == kept
+    assert complaints(browser) == []
+
+
+def test_a_page_that_is_printed_at_once_has_its_figures(browser, many):
+    open_page(browser, many)
+    assert browser.execute_script("return typeof Plotly") == "undefined"
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    plots = browser.find_elements(By.CSS_SELECTOR, ".plot")
+    assert plots
+    assert all(plot.find_elements(By.CSS_SELECTOR, "svg.main-svg") for plot in plots)
+    assert complaints(browser) == []
+
+
 def test_any_two_classes_are_told_as_they_were_measured(browser, pages, measured):
     show(browser, pages / "measurement.html")
     place = {one.name: c for c, one in enumerate(measured.classes)}
@@ -469,6 +510,11 @@ def test_any_two_classes_are_told_as_they_were_measured(browser, pages, measured
     told = [texts(browser, f".two tbody tr:nth-child({k}) td") for k in range(1, 8)]
     assert told[0] == [str(one.count), str(other.count)]
     assert [float(text) for text in told[1]] == pytest.approx([one.amount, other.amount], abs=0.05)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    assert all(
+        field.is_displayed() for field in fields
+    )  # else nobody could tell of which classes the paper is
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     assert told[4] == [
         str(measured.mistakes.get(a.name, {}).get(b.name, 0)) for a, b in ((one, other), (other, one))
     ]

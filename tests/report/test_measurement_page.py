@@ -22,6 +22,7 @@ from bisector.measurement.score_measures import accuracy_of, measure_scores
 from bisector.report.measurement import format_measurement, render_measurement
 from bisector.report.measurement_figures import scatter_plots
 from bisector.report.measurement_files import require_no_input, write_measurement
+from bisector.report.measurement_lead import lead_lines
 from bisector.statistics.relation import chance_limit
 from page_text import section
 from report_cases import HOSTILE
@@ -143,6 +144,51 @@ def test_names_of_points_that_coincide_are_joined(numbered):
     scores = measure_scores(classes, dimensions=20, resamples=100)
     _, counts = scatter_plots(replace(numbered, classes=classes, scores=scores))
     assert [text for text in counts.data[0]["text"] if text] == ["a, b", "c", "d", "e"]
+
+
+def test_a_label_that_grows_into_another_takes_it_in(numbered):
+    bits = {"stork": 0.05, "kite": 0.065, "robin": 0.073, "hawk": 0.079, "finch": 0.148, "swan": 0.194}
+    classes = [ClassMeasure(name, 20, 10, amount, 0.0, 0.0) for name, amount in bits.items()]
+    classes += [ClassMeasure("heron", 90, 10, 0.21, 1.0, 0.0)]
+    scores = measure_scores(classes, dimensions=20, resamples=100)
+    amounts, _ = scatter_plots(replace(numbered, classes=classes, scores=scores))
+    told = [text for text in amounts.data[0]["text"] if text]
+    assert told == ["stork, kite, robin, hawk", "finch", "swan"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "apart", "told"),
+    [
+        (8, 9.0, "raven has few rows (8) and crow near, where 11 of its 12 errors go"),
+        (8, 12.0, ""),  # half of the classes have a nearer one, and are better
+        (300, 9.0, "raven has crow near, where 11 of its 12 errors go"),
+    ],
+)
+def test_of_a_class_with_few_rows_and_a_near_neighbour_both_are_told(found, rows, apart, told):
+    names = ["crow", *(f"bird {k}" for k in range(10)), "raven"]
+    counts = [400, 320, 256, 205, 164, 131, 105, 84, 67, 54, 43, rows]
+    rights = [20, 20, 19, 19, 18, 18, 17, 17, 16, 16, 15, 8]
+    taken = [0, *[1] * 10, 11]
+    classes = [
+        ClassMeasure(
+            name, n, 20, 9.0, right / 20, 0.1, neighbour=to, squared_distance=far, taken_for_neighbour=k
+        )
+        for name, n, right, k, to, far in zip(
+            names,
+            counts,
+            rights,
+            taken,
+            ["bird 0", *["bird 1"] * 10, "crow"],
+            [1.0] * 11 + [apart],
+            strict=True,
+        )
+    ]
+    classes[0] = replace(classes[0], false_positives=12)
+    scores = measure_scores(classes, dimensions=16, tested_on="all rows", resamples=500)
+    _, why, _ = lead_lines(replace(found, classes=classes, scores=scores))
+    assert ("classes of fewer rows fare worse" in why) == (rows == 8)
+    assert " near" in why if told else " near" not in why
+    assert told in why
 
 
 def test_the_page_tells_what_cannot_be_trusted(numbered, found):

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 from bisector.data.registry import load
 from bisector.data.tables import EmbeddingTable
 from bisector.errors import ArgumentError
+from bisector.measurement.label_errors import LabelErrors, Suspect
 from bisector.measurement.measure import measure
 from bisector.report import measurement_pictures
 from bisector.report.measurement import render_measurement
@@ -63,6 +65,22 @@ def test_files_that_rows_are_named_after_are_shown_with_their_class(birds):
     page = render_measurement(found, pictures)
     shown = sum(len(album.thumbnails) for album in pictures.albums)
     assert len(re.findall(r'<img src="data:image/jpeg[^>]* width="96" height="96" alt="', page)) == shown > 10
+
+
+@pytest.mark.parametrize("agreement", [0.79, 0.81])
+def test_suspected_labels_have_pictures_where_their_judge_is_reliable(birds, agreement):
+    found = measure(birds)
+    suspects = [Suspect(k, birds.names[k], "", "crow", "owl", 0.1 * k, "embeddings") for k in range(3)]
+    found = replace(found, label_errors=LabelErrors(suspects, 60, agreement, []))
+    pictures = pictures_of(birds, found, picture_reader(birds))
+    shown = [album for album in pictures.albums if album.title.startswith("Suspected labels")]
+    told = "No pictures of suspected labels: their judge is unreliable, it agrees with 79.0 % of the labels."
+    if agreement < 0.8:
+        assert (shown, pictures.told) == ([], told)
+        assert told in render_measurement(found, pictures)
+    else:
+        assert [one.name for album in shown for one in album.thumbnails] == birds.names[:3]
+        assert "unreliable" not in pictures.told
 
 
 def test_together_they_keep_within_their_bytes_and_what_is_missing_is_said(birds, tmp_path, monkeypatch):

@@ -28,6 +28,10 @@ _LEAST_DRAWN = 2**26
 _FEWEST_ERRORS = 5
 """Errors of a class below which nothing is said of where they go."""
 
+_OVERLAPPING = 10.8
+"""Squared distance of two normal classes of one covariance at which the best boundary takes 5 % of the rows of
+either for the other: Phi(-d / 2) = 0.05."""
+
 _NAMED = 5
 _LONGEST = 40  # letters of a name
 
@@ -190,8 +194,9 @@ def hard_with_neighbour(classes: Sequence[ClassMeasure], most: int = 5) -> list[
     """The hardest classes, and of each whether it is hard because its neighbour is near.
 
     Hard is a class that is less accurate than the mean of all, and has a neighbour. That the neighbour is why is
-    said where all of this holds: it is no further away than those of half of the classes; the class has 5 errors or
-    more; more than half of them go to the neighbour, at least twice the share of those of the classes that have
+    said where all of this holds: it is no further away than those of half of the classes, or so near that the best
+    boundary would take 5 % of the rows of either for the other (a squared distance of 10.8); the class has 5 errors
+    or more; more than half of them go to the neighbour, at least twice the share of those of the classes that have
     another neighbour, and more than that share would bring by chance (binomial test, 5 %): what a model takes all
     classes for explains nothing by being near.
 
@@ -213,7 +218,8 @@ def hard_with_neighbour(classes: Sequence[ClassMeasure], most: int = 5) -> list[
     mean = sum(one.accuracy for one in ranked) / max(1, len(ranked))
     hard = [one for one in ranked if one.accuracy < mean and one.neighbour][:most]
     middle = median([d for one in classes if math.isfinite(d := one.squared_distance)] or [math.nan])
-    return [(one, one.squared_distance <= middle and _drawn_there(one, classes)) for one in hard]
+    near = max(middle, _OVERLAPPING)
+    return [(one, one.squared_distance <= near and _drawn_there(one, classes)) for one in hard]
 
 
 def _drawn_there(one: ClassMeasure, classes: Sequence[ClassMeasure]) -> bool:

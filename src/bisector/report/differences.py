@@ -155,7 +155,9 @@ def _intervals(found: Differences, info: MetricInfo, kind: str) -> Figure:
         + (", with its interval as a line." if intervals else "."),
         data=[points],
         layout={
-            "xaxis": axis(f"{_unit(info)}; {_BETTER[info.better]}", nticks=7, rangemode="tozero"),
+            "xaxis": axis(
+                f"{_unit(info)}; {_BETTER[info.better]}", nticks=7, autorangeoptions={"include": 0}
+            ),
             "yaxis": {**class_axis(labels), "tickvals": list(range(len(labels))), "range": span},
             "shapes": [zero],
             "margin": {**MARGIN, "r": 16},

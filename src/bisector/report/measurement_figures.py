@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from itertools import combinations
 
 from bisector.measurement.classes import ClassMeasure
 from bisector.measurement.measurement import Measurement
@@ -13,7 +14,7 @@ _MOST_POINTS = 200  # with names: of more, names would cover points, and each te
 _MOST_DRAWN = 1000  # points: of more, a browser takes seconds
 _LONGEST = 12  # letters of a label
 _JOINED = 3  # names in one label
-_LETTER, _LINE = 0.018, 0.06  # width and height of a letter, of the axes
+_LETTER, _LINE = 0.024, 0.06  # width and height of a letter, of the axes on a narrow screen
 _MOST_SCORES = 6  # with pictures
 
 Point = tuple[ClassMeasure, float, float]
@@ -136,17 +137,18 @@ def _labels(
     if not named:
         return {}
     wide, high = (max(axis) - min(axis) or 1.0 for axis in (across, up))
-    groups: list[list[int]] = []
-    for k in sorted(named, key=lambda k: across[k]):
-        for group in groups:
-            middle = group[len(group) // 2]
-            letters = len(_joined([names[k]])) + len(_joined([names[j] for j in group]))
-            apart = abs(across[k] - across[middle]) / wide
-            if apart < _LETTER * (letters + 1) / 2 and abs(up[k] - up[middle]) / high < _LINE:
-                group.append(k)
-                break
-        else:
-            groups.append([k])
+    groups = [[k] for k in sorted(named, key=lambda k: across[k])]
+
+    def touch(one: Sequence[int], other: Sequence[int]) -> bool:
+        k, j = one[len(one) // 2], other[len(other) // 2]
+        letters = sum(len(_joined([names[i] for i in group])) for group in (one, other))
+        apart = abs(across[k] - across[j]) / wide
+        return apart < _LETTER * (letters + 1) / 2 and abs(up[k] - up[j]) / high < _LINE
+
+    while pair := next((pair for pair in combinations(groups, 2) if touch(*pair)), None):
+        first, second = pair
+        groups.remove(second)
+        first[:] = sorted(first + second, key=lambda k: across[k])
     joined = ((group[len(group) // 2], _joined([names[k] for k in group])) for group in groups)
     return {middle: plot_text(text, 4 * _LONGEST) for middle, text in joined}
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from statistics import median
 
 from bisector.measurement.classes import ClassMeasure, hard_with_neighbour, hardest
 from bisector.measurement.measurement import Measurement
@@ -77,7 +78,9 @@ def _why(found: Measurement) -> str:
     reasons = []
     counts, amounts = own.of(COUNT), own.of(AMOUNT)
     enough = own.classes >= FEWEST_ROWS
+    fewer = 0.0  # rows below which a class has few, where that goes with low accuracy
     if counts is not None and enough and counts.relation.pearson.low > 0:
+        fewer = median(one.count for one in found.classes if one.count)
         reasons.append(f"classes of fewer rows fare worse (r = {_r(counts.relation.pearson)})")
     if amounts is not None and enough and amounts.relation.partial.high < 0:
         r = _r(amounts.relation.partial)
@@ -85,8 +88,8 @@ def _why(found: Measurement) -> str:
             f"wide classes, whose rows fill more volume, fare worse whatever their count (r = {r})"
         )
     reasons += [
-        f"{called(one.name)} has {called(one.neighbour)} near, where {one.taken_for_neighbour:,} of its "
-        f"{count(one.errors, 'error')} go"
+        f"{called(one.name)} has {f'few rows ({one.count:,}) and ' * (one.count < fewer)}{called(one.neighbour)} "
+        f"near, where {one.taken_for_neighbour:,} of its {count(one.errors, 'error')} go"
         for one in near
     ]
     errors = sum(one.errors for one in found.classes)

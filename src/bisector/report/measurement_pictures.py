@@ -16,7 +16,7 @@ from bisector.errors import ArgumentError, missing_extra
 from bisector.measurement.classes import hardest
 from bisector.measurement.measurement import Measurement
 from bisector.report.measurement_lead import called
-from bisector.report.words import count, shorten
+from bisector.report.words import count, percent, shorten
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -101,6 +101,12 @@ def pictures_of(table: "EmbeddingTable", found: Measurement, read: Reader) -> Pi
         lines.append(f"{count(missing, 'example')} without a picture that can be read.")
     if left:
         lines.append(f"{count(left, 'picture')} left out: all together may take {BYTES / 2**20:g} MiB.")
+    errors = found.label_errors
+    if albums and errors is not None and errors.suspects and not errors.trusted:
+        lines.append(
+            "No pictures of suspected labels: their judge is unreliable, it agrees with "
+            f"{percent(errors.agreement)} % of the labels."
+        )
     return Pictures(albums, " ".join(lines))
 
 
@@ -155,11 +161,10 @@ def _wanted(table: "EmbeddingTable", found: Measurement) -> Iterable[tuple[str, 
             captions = [f"is {shorten(names[int(labels[row])], 24)}" for row in rows]
             title = f"Confused: {called(pair.first)} and {called(pair.second)}"
             yield title, list(zip(rows, captions, strict=True))
-    if found.label_errors is not None:
+    if found.label_errors is not None and found.label_errors.trusted:
         suspects = found.label_errors.suspects[:_SUSPECTS]
         captions = [f"{shorten(s.label, 20)}, rather {shorten(s.suggested, 20)}" for s in suspects]
-        hint = "" if found.label_errors.trusted else ", by an unreliable judge"
-        yield f"Suspected labels{hint}", list(zip([s.row for s in suspects], captions, strict=True))
+        yield "Suspected labels", list(zip([s.row for s in suspects], captions, strict=True))
 
 
 def _wrong_rows(table: "EmbeddingTable", found: Measurement) -> list[int]:

@@ -54,7 +54,7 @@ def render(
     folder = files("bisector.report").joinpath("templates")
     own = [folder.joinpath(name) for name in ("page.js", template.replace(".html", ".js"))]
     texts = [script.read_text(encoding="utf-8") for script in own if script.is_file()]
-    scripts = [Markup(get_plotlyjs()), *map(Markup, texts)]
+    scripts = [*map(Markup, texts), Markup(get_plotlyjs())]
     sections = [section for section in sections if section.when]
     figures = [figure for section in sections for figure in section.content.get("figures", ())]
     return (

@@ -1,10 +1,17 @@
 "use strict";
 
-// Draws every figure in the colours of the page: "<--ink>" stands for the style property of that name.
+const plots = [...document.querySelectorAll(".plot")];
 const source = document.getElementById("figures").textContent;
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
-function draw(keys) {
+// Draws some figures in the colours of the page: "<--ink>" stands for the style property of that name.
+function draw(wanted) {
+  if (wanted.length === 0) return;
+  if (typeof Plotly === "undefined") {
+    const script = document.createElement("script");
+    script.textContent = document.getElementById("plotly").textContent;
+    document.head.append(script);
+  }
   const style = getComputedStyle(document.documentElement);
   const resolve = (key, value) =>
     /^<--[a-z]+>$/.test(value) ? style.getPropertyValue(value.slice(1, -1)).trim() : value;
@@ -12,7 +19,7 @@ function draw(keys) {
   // On a touch screen a finger on a figure scrolls the page.
   const dragmode = matchMedia("(pointer: fine)").matches ? "zoom" : false;
   for (const { key, data, layout } of figures) {
-    if (keys !== undefined && !keys.includes(key)) continue;
+    if (!wanted.some((plot) => plot.id === key)) continue;
     const themed = { dragmode, ...theme.layout, ...layout };
     for (const axis of ["xaxis", "yaxis"]) themed[axis] = { ...theme.axis, ...layout[axis] };
     Plotly.react(key, data, themed, { displayModeBar: false, responsive: true });
@@ -123,12 +130,22 @@ const tables = [...document.querySelectorAll("table:has(th[data-first])")].map((
 function print(printing) {
   document.documentElement.classList.toggle("printing", printing);
   for (const rows of tables) if (printing && rows.shown > rows.most) rows.choose();
-  draw();
-  for (const plot of document.querySelectorAll(".js-plotly-plot")) Plotly.Plots.resize(plot);
+  draw(plots);
+  for (const plot of plots) Plotly.Plots.resize(plot);
 }
 addEventListener("beforeprint", () => print(true));
 addEventListener("afterprint", () => print(false));
-dark.addEventListener("change", () => draw());
+dark.addEventListener("change", () => draw(plots.filter((plot) => plot.matches(".js-plotly-plot"))));
 
-// One figure after another, so that tables can be used meanwhile; their places are kept free.
-for (const plot of document.querySelectorAll(".plot")) setTimeout(() => draw([plot.id]));
+// A figure is drawn when a reader comes near it: to read and run plotly's script takes longer than all else together,
+// and tables can be used meanwhile. The places of figures are kept free.
+const near = new IntersectionObserver(
+  (entries) => {
+    for (const { target } of entries.filter((entry) => entry.isIntersecting)) {
+      near.unobserve(target);
+      setTimeout(() => draw([target]));
+    }
+  },
+  { rootMargin: "50%" },
+);
+addEventListener("DOMContentLoaded", () => plots.forEach((plot) => near.observe(plot)));
