@@ -347,6 +347,21 @@ def test_lines_of_json_end_where_json_says(tmp_path: Path) -> None:
     assert source.left_out == tuple(rows)
 
 
+def test_labels_that_cannot_be_read_are_named_where_they_would_have_told(tmp_path: Path) -> None:
+    names = [name for name, _ in paint(tmp_path)]
+    (tmp_path / "labels.csv").write_text("".join(f"{name}   1.0  mono\n" for name in names))  # no header
+    told = r"labels\.csv: not read: .*, got '.* 1\.0 +mono'; expected labels in"
+    with pytest.raises(ArgumentError, match=told):
+        read_source(str(tmp_path), Reading())
+    paint(tmp_path / "one", 3)
+    with pytest.raises(ArgumentError, match=told):
+        read_source(str(tmp_path), Reading())
+    paint(tmp_path / "two", 3)
+    source = read_source(str(tmp_path), Reading())
+    assert len(source.class_names) == 2
+    assert "labels.csv: not read: expected a column of files" in source.left_out[0]
+
+
 def test_a_table_of_something_else_hides_no_labels(tmp_path: Path) -> None:
     labels_csv(tmp_path)
     table(tmp_path / "metadata.csv", ["file_name", "caption"], [["pictures/im 0.png", "an owl"]])
@@ -354,7 +369,8 @@ def test_a_table_of_something_else_hides_no_labels(tmp_path: Path) -> None:
     source = read_source(str(tmp_path), Reading())
     assert source.class_names == tuple(NAMES)
     assert source.left_out == (
-        f"{tmp_path.name}/metadata.csv: not read: without a column of files and one of labels",
+        f"{tmp_path.name}/metadata.csv: not read: expected a column of files (file_name, ...) and one of labels "
+        "(label, ...), got 'file_name, caption'",
         f"{tmp_path.name}/labels.json: not read beside labels.csv",
     )
     assert read_source(str(tmp_path), Reading(label="Class")).class_names == tuple(NAMES)

@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +31,13 @@ def has_image_classes(folder: Path) -> bool:
     return any(is_image(path) for inner in _folders(folder) for path in files_below(inner))
 
 
-def image_folder_source(folder: Path, reading: Reading) -> Source:
+def has_several_classes(folder: Path) -> bool:
+    """Whether the images of a folder lie in folders of at least two classes."""
+    inner = (path for _, root in _part_folders(_unwrapped(folder)) for path in _folders(root))
+    return len({class_of(path) for path in inner if any(map(is_image, files_below(path)))}) > 1
+
+
+def image_folder_source(folder: Path, reading: Reading, unread: Sequence[str] = ()) -> Source:
     """Read a folder of images.
 
     Each folder inside is a class and bears its name; images in folders further down belong to it too. Accents are
@@ -40,6 +46,11 @@ def image_folder_source(folder: Path, reading: Reading) -> Source:
     the classes. A folder that holds nothing but one other folder stands for that one. Hidden files are skipped; all
     else that is not used is named in `left_out`: a damaged image, an image in no class, files of other kinds in a
     class (by kind, with how many), a class without a readable image.
+
+    Args:
+        folder: of the classes.
+        reading: how images are read.
+        unread: a line for each file in it that perhaps should have told the labels.
 
     Raises:
         ArgumentError: if no image can be read.
@@ -64,7 +75,7 @@ def image_folder_source(folder: Path, reading: Reading) -> Source:
         return told(os.path.relpath(path, folder.parent))
 
     places = dict.fromkeys([folder, top, *(root for _, root in roots)])
-    left_out = [line for place in places for line in _astray(place, shown)]
+    left_out = [*unread, *(line for place in places for line in _astray(place, shown))]
     if roots[0][0] is not None:
         strays = [path for path in _folders(top) if part_of(path.name) is None]
         left_out += [f"{shown(path)}: not a folder for training, validation or test" for path in strays]

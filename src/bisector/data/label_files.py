@@ -49,8 +49,8 @@ class _LabelFile(NamedTuple):
     left_out: list[str]
 
 
-def label_file_source(folder: Path, reading: Reading) -> Source | None:
-    """Read the images of a folder whose labels a file in it tells; None where there is no such file.
+def label_file_source(folder: Path, reading: Reading) -> tuple[Source | None, list[str]]:
+    """Read the images of a folder whose labels a file in it tells.
 
     - **metadata.csv** or **metadata.jsonl**, as `imagefolder` of Hugging Face has it: `file_name` and `label`, in
       the folder or in each of its folders for training, validation and test.
@@ -68,13 +68,16 @@ def label_file_source(folder: Path, reading: Reading) -> Source | None:
         folder: that is looked into.
         reading: how images are read; `label` names the column of labels.
 
+    Returns:
+        What was read, or None and a line for each file of labels that tells none.
+
     Raises:
         ArgumentError: if a file of labels cannot be read, or no image of it, or a word in the column `split` is
             none of training, validation and test.
     """
     found, left_out = _found(folder, reading.label)
     if not found:
-        return None
+        return None, left_out
     images: list[LabelledImage] = []
     order, named = _named(found, folder)
     for one, labels in zip(found, named, strict=True):
@@ -88,7 +91,7 @@ def label_file_source(folder: Path, reading: Reading) -> Source | None:
     )
     ranked = sorted(order, key=lambda name: (order[name], name))
     notes = [f"labels: those of {_shown(one.path, folder)}, column {one.label!r}" for one in found]
-    return image_source(images, ranked, reading, left_out=left_out, notes=notes)
+    return image_source(images, ranked, reading, left_out=left_out, notes=notes), []
 
 
 def _found(folder: Path, wanted: str | None) -> tuple[list[_LabelFile], list[str]]:
@@ -118,7 +121,11 @@ def _first(
         if isinstance(read, _LabelFile):
             after = [told(os.path.relpath(other, top)) for other in paths[place + 1 :]]
             return read, [*lines, *(f"{other}: not read beside {path.name}" for other in after)]
-        lines.append(f"{shown}: not read: without a column of files and one of labels")
+        got = _printable(", ".join(read))
+        lines.append(
+            f"{shown}: not read: expected a column of files ({_FILE_COLUMNS[0]}, ...) and one of labels "
+            f"({_LABEL_COLUMNS[0]}, ...), got {got[:60]!r}{'...' * (len(got) > 60)}"
+        )
         others.append((path, read))
     if others and wanted is not None and not any(wanted in columns for _, columns in others):
         path, columns = others[0]

@@ -12,7 +12,13 @@ from bisector.data.dataset import Dataset
 from bisector.data.examples import InMemory, Resized
 from bisector.data.idx import find_idx_images, idx_source
 from bisector.data.image_examples import MEMORY, Reading
-from bisector.data.image_folder import has_image_classes, image_folder_source, is_image, told
+from bisector.data.image_folder import (
+    has_image_classes,
+    has_several_classes,
+    image_folder_source,
+    is_image,
+    told,
+)
 from bisector.data.images import Encoded, PixelRange
 from bisector.data.label_files import label_file_source
 from bisector.data.parquet_images import image_column, image_schema, parquet_image_source, unlabelled_images
@@ -160,9 +166,13 @@ def _read_folder(path: Path, reading: Reading) -> Source | None:
         archives = sorted(path.glob("*.npz"))
         return _embeddings(str(archives[0] if archives else path), reading)
     idx, cifar = find_idx_images(path), find_cifar(path)
-    listed = None if idx or cifar else label_file_source(path, reading)
+    listed, unread = (None, []) if idx or cifar else label_file_source(path, reading)
     if listed is not None:
         return listed
+    if unread and not has_several_classes(path):  # it seems to have been meant
+        images = any(map(is_image, files_below(path)))
+        legal = "labels in a file beside the images, or a folder of each class"
+        require(not images, "data", f"{path}, {'; '.join(unread)}", legal)
     if not (idx or cifar or has_image_classes(path)):
         files = _parquet_files(path)
         return _parquet(files, path, reading) if files else _arrow(path, reading)
@@ -170,7 +180,7 @@ def _read_folder(path: Path, reading: Reading) -> Source | None:
     require(unlabelled, "label", f"{reading.label!r} with {path}", "none: it is no table")
     if idx:
         return idx_source(path)
-    return image_folder_source(path, reading) if cifar is None else cifar_source(cifar)
+    return image_folder_source(path, reading, unread) if cifar is None else cifar_source(cifar)
 
 
 def _is_table(folder: Path) -> bool:
