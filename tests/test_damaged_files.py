@@ -270,3 +270,16 @@ def test_a_command_makes_it_again_or_names_it(
         assert told.count("error: ") == 1
     if code == 0:
         assert written(folder) == before
+
+
+def test_a_checkpoint_of_the_other_kind_or_of_no_epochs_is_named(made: Path, tmp_path: Path) -> None:
+    file = tmp_path / "m.ckpt"
+    stored = torch.load(made / "train" / "last.ckpt", weights_only=True)
+    with pytest.raises(DamagedFileError, match=r"last.ckpt; expected .* \(it is a classifier's\)"):
+        load_detector(made / "train" / "last.ckpt")
+    torch.save({**stored, "bisector": {**stored["bisector"], "kind": "detector"}}, file)
+    with pytest.raises(DamagedFileError, match=r"m.ckpt; expected .* \(it is a detector's\)"):
+        load_trained(file)
+    torch.save({**stored, "callbacks": {}}, file)
+    with pytest.raises(DamagedFileError, match=r"m.ckpt; expected .*EpochLog"):
+        load_trained(file)

@@ -17,7 +17,7 @@ from bisector.detection.module import Detector
 from bisector.detection.recipe import BoxRecipe, BoxTask
 from bisector.errors import require
 from bisector.files import reading
-from bisector.training.checkpoints import BEST, LAST, epochs_done, read_checkpoint
+from bisector.training.checkpoints import BEST, LAST, epochs_done, read_selected
 
 WRITER = "bisector detect train"
 
@@ -119,15 +119,10 @@ def load_detector(path: Path) -> TrainedDetector:
     """
     last = path / LAST if path.is_dir() else path
     require(last.is_file(), "model", str(path), "a checkpoint, or the folder of a training that holds one")
-    place, stored = last, read_checkpoint("model", last, WRITER)
-    with reading(f"model: got {last}; expected a checkpoint that {WRITER} wrote"):
-        description, done = stored["bisector"], epochs_done(stored)
-        if description.get("kind") != "detector":
-            raise TypeError("it is a classifier's")
+    place, stored, newest = read_selected(path, "detector", WRITER)
+    with reading(f"model: got {place}; expected a checkpoint that {WRITER} wrote"):
+        description, done = newest["bisector"], epochs_done(newest)
         task, recipe = BoxTask(**description["task"]), BoxRecipe(**description["recipe"])
-        if path.is_dir() and recipe.select == "best" and (path / BEST).is_file():
-            place = path / BEST
-            stored = read_checkpoint("model", place, WRITER)
         model = build_model(description, fixed=stored["bisector"]["fixed"])
         model.load_state_dict(stored["state_dict"])
         epochs = epochs_done(stored)

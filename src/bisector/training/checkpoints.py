@@ -46,7 +46,35 @@ def read_checkpoint(name: str, path: Path, writer: str = "bisector") -> dict[str
         missing = [key for key in ("bisector", "state_dict", "callbacks", "epoch") if key not in stored]
         if missing or not isinstance(stored["bisector"], dict):
             raise TypeError(f"no {missing[0] if missing else 'description'}")
+        epochs_done(stored)  # raises where they are not counted
         return stored
+
+
+def read_selected(path: Path, kind: str, writer: str) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """Read a checkpoint, or of the folder of a training the one that the training selected.
+
+    Args:
+        path: of the file or the folder.
+        kind: "classifier" or "detector", which it must be of.
+        writer: for people.
+
+    Returns:
+        The path of the one that is meant, what it holds, and what the training's last one holds.
+
+    Raises:
+        DamagedFileError: one is damaged, or none of ours.
+        OSError: one cannot be read.
+    """
+    file = path / LAST if path.is_dir() else path
+    last = read_checkpoint("model", file, writer)
+    with reading(f"model: got {file}; expected a checkpoint that {writer} wrote"):
+        held = last["bisector"].get("kind", "classifier")
+        if held != kind:
+            raise TypeError(f"it is a {held}'s")
+        best = path / BEST
+        if path.is_dir() and last["bisector"]["recipe"].get("select") == "best" and best.is_file():
+            return best, read_checkpoint("model", best, writer), last
+        return file, last, last
 
 
 def epochs_done(stored: dict[str, Any]) -> int:

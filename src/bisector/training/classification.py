@@ -24,7 +24,7 @@ from bisector.training._lightning import (
     LightningModule,
     Trainer,
 )
-from bisector.training.checkpoints import BEST, LAST, epochs_done, read_checkpoint
+from bisector.training.checkpoints import LAST, epochs_done, read_selected
 from bisector.training.class_weights import weights_of_classes
 from bisector.training.data import DataModule
 from bisector.training.decision import FILES, load_decision, require_decision
@@ -221,7 +221,10 @@ def load_trained(path: Path | str) -> Trained:
     if file.suffix.lower() == ".safetensors":
         stored, wrote = read_exported(file), "the safetensors of bisector export"
     else:
-        stored, wrote = _stored(path, file), "a checkpoint that bisector wrote"
+        wrote = "a checkpoint that bisector wrote"
+        file, held, newest = read_selected(path, "classifier", "bisector")
+        decision = load_decision(path) if path.is_dir() else None
+        stored = Stored(newest["bisector"], held["state_dict"], epochs_done(held), decision)
     with reading(f"model: got {file}; expected {wrote}"):
         description = dict(stored.description)
         model = build_model(description, pretrained=False)
@@ -244,17 +247,3 @@ def load_trained(path: Path | str) -> Trained:
         decision=model.decision,
         result=result,
     )
-
-
-def _stored(path: Path, last: Path) -> Stored:
-    """Return what is stored in a checkpoint, or in the one that the training in a folder selected."""
-    stored = read_checkpoint("model", last)
-    with reading(f"model: got {last}; expected a checkpoint that bisector wrote"):
-        description = stored["bisector"]
-        if description.get("kind") == "detector":
-            raise TypeError("it is a detector's")
-        best = path.is_dir() and description["recipe"].get("select") == "best" and (path / BEST).is_file()
-        if best:
-            stored = read_checkpoint("model", path / BEST)
-        weights, epochs = stored["state_dict"], epochs_done(stored)
-    return Stored(description, weights, epochs, load_decision(path) if path.is_dir() else None)
