@@ -39,7 +39,7 @@ def test_the_doctor_says_how_slow_it_is() -> None:
     done = bisector("doctor", "--json", env=BARE)
     (cpu,) = [one for one in json.loads(done.stdout)["devices"] if one["name"] == "cpu"]
     assert cpu["bf16"]
-    assert cpu["bf16_slowdown"] > 2
+    assert cpu["bf16_slowdown"] > 1.2  # seven, of a quiet machine
     assert f"bf16 {cpu['bf16_slowdown']:.2g} times as slow as float32" in done.stderr
 
 

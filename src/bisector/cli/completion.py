@@ -45,10 +45,8 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
     parser = command_parser()
     with suppress(MissingExtraError):  # without jsonargparse nobody trains
-        _commands(parser)["train"] = train.own_parser()
-        _commands(parser)["train"].description = (train.__doc__ or "").partition("\n")[
-            0
-        ]  # as the others have
+        training = _commands(parser)["train"] = train.own_parser()
+        training.description, *_ = (train.__doc__ or "").splitlines()  # as the others have
     print(script(parser, arguments.shell))
 
 
