@@ -361,6 +361,12 @@ def test_a_program_decides_alike_for_any_number_of_rows(
         assert embeddings.shape == (rows, 32)
 
 
+def test_a_device_that_there_is_not_is_one_error(trained: Path) -> None:
+    for word in ("abacus", "meta"):
+        with pytest.raises(bs.ArgumentError, match=f"device: got {word}, on which PyTorch cannot compute"):
+            bs.load(trained, device=word)
+
+
 def test_weights_are_those_of_the_checkpoint(trained: Path, images: torch.Tensor, tmp_path: Path) -> None:
     safetensors = pytest.importorskip("safetensors")
     model, path = bs.load(trained, device="cpu"), tmp_path / "m.safetensors"

@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bisector.cli.adjust import OF_EMBEDDINGS, fits_something
-from bisector.cli.output import say
+from bisector.cli.output import say, tell
 from bisector.data.tables.class_values import read_class_values
 from bisector.data.tables.scores import AnyScores, ScoreTable, open_scores, require_same_classes
 from bisector.errors import ArgumentError, require
@@ -80,8 +79,7 @@ class Adjusting:
             if fits_something(self.arguments):
                 fitted_on = self._to_fit_on()
             adjustment, find = self._found(self._some_rows() if fitted_on is None else fitted_on)
-        if table.columns:  # once something is found: a mistake stays one line
-            print(f"bisector adjust: {table.columns}", file=sys.stderr)
+        tell("adjust", table.columns)  # once something is found: a mistake stays one line
         decided = self._decide(adjustment, find, fitted_on)
         trials = self._try(adjustment, find, fitted_on, decided.predictions)
         find = fitted_on = None  # they hold much, and all rows are to be read
@@ -100,11 +98,8 @@ class Adjusting:
         for one in trials.tried:  # before anything is written
             if one.gain.value < 0:
                 lowers = "this lowers" if one.harms else "this may lower"
-                print(
-                    f"bisector adjust: {lowers} the balanced accuracy: {tried_on} "
-                    f"{points(one.gain)}; better leave the scores as they are",
-                    file=sys.stderr,
-                )
+                found = f"{lowers} the balanced accuracy: {tried_on} {points(one.gain)}"
+                tell("adjust", f"{found}; better leave the scores as they are")
         out.mkdir(parents=True, exist_ok=True)
         across = f"; the rows that are reported: each {_ACROSS}" * bool(self.arguments.cross_validate)
         blocks = self._adjusted(adjustment, decided)

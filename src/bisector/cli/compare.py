@@ -15,7 +15,7 @@ from typing import Any
 from bisector.cli.config import add_config
 from bisector.cli.dry_run import dry_run
 from bisector.cli.options import add_options, record_of
-from bisector.cli.output import add_json, require_folder, say
+from bisector.cli.output import add_json, require_folder, say, tell
 from bisector.cores import require_tasks
 from bisector.data.places import require_data_name
 from bisector.errors import require_integer
@@ -136,8 +136,7 @@ def _plan(arguments: argparse.Namespace, task: Task, recipe: Recipe, machine: Ma
     heads, planes = _names(arguments.heads), _names(arguments.planes)
     how = {"seeds": arguments.seeds, "planes": planes, "recipe": recipe, "machine": machine}
     cells, dataset = plan(task, heads, **how, decide=arguments.decide)
-    for line in filter(None, [settled(task, recipe)[1], *dataset.notes, slow_precision(machine)]):
-        print(f"bisector compare: {line}", file=sys.stderr)
+    tell("compare", settled(task, recipe)[1], *dataset.notes, slow_precision(machine))
     for line in dataset.left_out:
         print(f"left out: {line}", file=sys.stderr)
     return cells, size_of(dataset)

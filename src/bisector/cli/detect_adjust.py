@@ -17,10 +17,9 @@ from bisector.cli.detect_options import (
     data_options,
     device_of,
     task_of,
-    warn,
     warn_of_data,
 )
-from bisector.cli.output import add_json, require_file, say
+from bisector.cli.output import add_json, require_file, say, tell
 from bisector.errors import ArgumentError, require, require_choice, require_integer
 from bisector.files import place_of
 
@@ -195,7 +194,7 @@ def _fit(arguments: argparse.Namespace) -> dict[str, Any]:
     out = arguments.out or beside
     require_file(out)
     require(out.suffix == suffix, "--out", out, f"a name that ends with {suffix}")
-    warn("adjust", [trained.unfinished])
+    tell("detect adjust", trained.unfinished)
     task = task_of(arguments, trained)
     seed = trained.seed if arguments.seed is None else arguments.seed
     splits = load_box_task(task, seed, pixel_range=trained.pixel_range)
@@ -264,7 +263,7 @@ def _told(
     say(f"{trials.on} of {part}, each adjusted by what was fitted on the other four fifths\n")
     if trial.gain.value < 0:
         lowers = "this lowers" if trial.harms else "this may lower"
-        warn("adjust", [f"{lowers} the balanced accuracy of true boxes: {points(trial.gain)}"])
+        tell("detect adjust", f"{lowers} the balanced accuracy of true boxes: {points(trial.gain)}")
     numbers = {"rows": len(labels), "before": before, "after": after, "changes": changes}
     return replace(found, description=told), numbers  # type: ignore[type-var]
 

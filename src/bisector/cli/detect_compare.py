@@ -11,10 +11,10 @@ from functools import partial
 from typing import Any
 
 from bisector.cli.config import add_config
-from bisector.cli.detect_options import PAGE, add_data, add_out, run_of, say_page, warn, warn_of_data
+from bisector.cli.detect_options import PAGE, add_data, add_out, run_of, say_page, warn_of_data
 from bisector.cli.dry_run import dry_run
 from bisector.cli.options import add_options, record_of
-from bisector.cli.output import require_folder, say
+from bisector.cli.output import require_folder, say, tell
 from bisector.cores import require_tasks
 from bisector.detection.recipe import BoxRecipe, BoxTask, full_spec
 from bisector.heads import HEAD_NAMES, parsed_head, require_baseline
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
 
     cells, splits = plan(task, heads, seeds=arguments.seeds, recipe=recipe, machine=machine)
     warn_of_data(splits, "compare")
-    warn("compare", [slow_precision(machine)])
+    tell("detect compare", slow_precision(machine))
     total = len(heads) * arguments.seeds * recipe.epochs
     with tqdm(total=total, unit="epoch", file=sys.stderr, dynamic_ncols=True, delay=1e-3) as bar:
 
@@ -112,7 +112,7 @@ def _plan(
 
     cells, splits = plan(task, heads, seeds=arguments.seeds, recipe=recipe, machine=machine)
     warn_of_data(splits, "compare")
-    warn("compare", [slow_precision(machine)])
+    tell("detect compare", slow_precision(machine))
     names = ("train", "validation", "test")
     parts = ", ".join(f"{len(part):,} {name}" for name, part in zip(names, splits.parts, strict=False))
     return cells, f"{splits.train.name}: {len(splits.train.class_names):,} classes; pictures: {parts}"

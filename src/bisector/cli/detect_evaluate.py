@@ -19,10 +19,9 @@ from bisector.cli.detect_options import (
     device_of,
     finish,
     task_of,
-    warn,
     warn_of_data,
 )
-from bisector.cli.output import require_folder
+from bisector.cli.output import require_folder, tell
 from bisector.detection.recipe import PARTS
 from bisector.errors import require, require_integer
 from bisector.files import place_of
@@ -87,7 +86,7 @@ def run(arguments: argparse.Namespace, command: str) -> "BoxResult":
     require(truth is not None, "--part", f"{part}, which these data do not have", "train or validation")
     counts, image_counts = splits.train.counts, splits.train.image_counts
     if trained is not None:
-        warn("evaluate", [trained.unfinished])
+        tell("detect evaluate", trained.unfinished)
         trained.require_classes(truth)
         trained.detect_like(truth)
         counts, image_counts = trained.train_counts, trained.train_image_counts

@@ -19,10 +19,9 @@ from bisector.cli.detect_options import (
     data_options,
     device_of,
     task_of,
-    warn,
     warn_of_data,
 )
-from bisector.cli.output import require_folder, say
+from bisector.cli.output import require_folder, say, tell
 from bisector.detection.recipe import PARTS, BoxTask
 from bisector.errors import require_integer
 from bisector.files import read_json, read_or_none, reading
@@ -90,7 +89,7 @@ def run(arguments: argparse.Namespace, command: str) -> Any:
     seed = trained.seed if arguments.seed is None else arguments.seed
     splits = load_box_task(task, seed, pixel_range=trained.pixel_range)
     warn_of_data(splits, "measure")
-    warn("measure", [trained.unfinished])
+    tell("detect measure", trained.unfinished)
     trained.require_classes(splits.train)
     parts = PARTS if arguments.part == "all" else (arguments.part,)
     out.mkdir(parents=True, exist_ok=True)
@@ -139,11 +138,11 @@ def _scores(trained: "TrainedDetector", splits: "BoxSplits") -> "list[ClassScore
     without = "measured without AP"
     place, settings = trained.path.parent / RESULT, trained.path.parent / SETTINGS
     if not place.is_file():
-        warn("measure", [f"no {place}: {without}"])
+        tell("detect measure", f"no {place}: {without}")
         return []
     if not read_or_none(settings, same, without):
         of = f"{trained.task.data}, seed {trained.seed}"
-        warn("measure", [f"{place} is of {of}, and these are other boxes: {without}"])
+        tell("detect measure", f"{place} is of {of}, and these are other boxes: {without}")
         return []
     result = read_or_none(place, partial(read_result, BoxResult), without)
     if result is None:

@@ -1,12 +1,12 @@
 """What the actions of ``bisector detect`` have in common."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bisector.cli import output
 from bisector.cli.options import add_options, record_of
 from bisector.cli.output import add_json, say
 from bisector.detection.recipe import BoxTask
@@ -78,29 +78,15 @@ def device_of(name: str | None) -> "torch.device":
     Raises:
         ArgumentError: it is none, or not there.
     """
-    import torch
-
     from bisector.embedding.model import require_device
 
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return require_device(torch.device(name))
-    except RuntimeError:
-        raise ArgumentError(f"--device: got {name!r}; expected cpu, cuda or cuda:1") from None
-
-
-def warn(action: str, lines: Sequence[str]) -> None:
-    """Print lines on stderr, each after the name of the command; empty ones are none."""
-    for line in filter(None, lines):
-        print(f"bisector detect {action}: {line}", file=sys.stderr)
+    return require_device(output.device_of(name))
 
 
 def warn_of_data(splits: "BoxSplits", action: str) -> None:
     """Say on stderr what of the data could not be used, was drawn, or is in two parts."""
-    warn(
-        action, [f"data: {line}" for line in dict.fromkeys(line for p in splits.parts for line in p.left_out)]
-    )
+    lines = dict.fromkeys(line for part in splits.parts for line in part.left_out)
+    output.tell(f"detect {action}", *(f"data: {line}" for line in lines))
 
 
 def finish(

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bisector.cli.config import add_config
-from bisector.cli.detect_options import DETECTIONS, add_data, add_out, finish, task_of, warn, warn_of_data
+from bisector.cli.detect_options import DETECTIONS, add_data, add_out, finish, task_of, warn_of_data
 from bisector.cli.options import add_options, logging_options, process_rank, record_of
-from bisector.cli.output import require_folder, say
+from bisector.cli.output import require_folder, say, tell
 from bisector.data.plugins import plugin_of
 from bisector.detection.recipe import BoxRecipe, full_spec
 from bisector.errors import require
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace, command: str) -> "BoxResult | None":
     splits = load_box_task(task, arguments.seed)
     if process_rank() == 0:
         warn_of_data(splits, "train")
-        warn("train", [slow_precision(machine)])
+        tell("detect train", slow_precision(machine))
     experiment = Detection(
         splits=splits, task=task, head=arguments.head, recipe=recipe, seed=arguments.seed, machine=machine
     )

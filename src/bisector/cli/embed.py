@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bisector.cli.output import add_json, device_of, require_file
+from bisector.cli.output import add_json, device_of, require_file, tell
 from bisector.data.places import require_data_name, resolvable
 from bisector.embedding.kinds import MODELS, PUBLISHED, TORCHSCRIPT
 from bisector.errors import ArgumentError, require, require_integer
@@ -161,8 +161,7 @@ def _load(model: "EmbeddingModel", arguments: argparse.Namespace) -> "tuple[Data
         for key in ("seed", "split"):
             if given.get(key, used[key]) != used[key]:
                 told = f"--{key} {given[key]} is not that of the training ({used[key]})"
-                line = f"bisector embed: {told}: what is test here may have been trained on"
-                print(line, file=sys.stderr)
+                tell("embed", f"{told}: what is test here may have been trained on")
     settings = {**used, **given}
     size = settings["image_size"]
     size = image_side(model, name) if size is None else size  # not recorded: the next model may have another

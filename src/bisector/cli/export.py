@@ -5,11 +5,10 @@ beside it.
 """
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-from bisector.cli.output import add_json, require_file, require_model
+from bisector.cli.output import add_json, require_file, require_model, tell
 from bisector.errors import require, require_integer
 from bisector.inference.formats import FORMATS, OLDEST_OPSET, OPSET, YOUNGEST_OPSET, format_of, require_suffix
 
@@ -67,8 +66,7 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     model = load(arguments.run, device="cpu")
     inputs = open_inputs(model, arguments.data, part="all")
     rows = next(inputs.batches(_ROWS, spread=True)).inputs
-    for line in model.model.notes:
-        _tell(line)
+    tell("export", *model.model.notes)
     out.parent.mkdir(parents=True, exist_ok=True)
     text = model_card(model, out, format, license=arguments.license)
     done = export(model, out, format, rows, opset=arguments.opset or OPSET)
@@ -76,7 +74,7 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     record |= {"other": done.other, "card": None}
     print(f"{out}: {_found(done.rows, done.difference, done.other)}")
     if arguments.card is None and card.exists() and not is_card(card):
-        _tell(f"no model card: {card} is there and is none of ours; --card FILE writes it elsewhere")
+        tell("export", f"no model card: {card} is there and is none of ours; --card FILE writes it elsewhere")
         return record
     card.parent.mkdir(parents=True, exist_ok=True)
     write_whole(card, text)
@@ -89,7 +87,3 @@ def _found(rows: int, difference: float, other: int) -> str:
         return "the weights, and what they are in the metadata"
     classes = "the same class in all" if not other else f"another class in {other}"
     return f"compared with PyTorch on {rows} examples: scores differ by {difference:.2g} at most, {classes}"
-
-
-def _tell(line: str) -> None:
-    print(f"bisector export: {line}", file=sys.stderr)

@@ -6,12 +6,11 @@ score_correlations.csv.
 
 import argparse
 import re
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bisector.cli.output import add_json, require_folder, say
+from bisector.cli.output import add_json, require_folder, say, tell
 from bisector.cores import require_tasks
 from bisector.errors import ArgumentError, require, require_integer
 
@@ -136,9 +135,10 @@ def run(arguments: argparse.Namespace, command: str) -> Any:
     if engine == "memory":
         return _finish(*_in_memory(arguments, stored, command), arguments)
     if arguments.images is not None:
-        _tell(
+        told = (
             f"--images {arguments.images}: not looked at; pictures are of tables in memory: --engine memory"
         )
+        tell("measure", told)
     partials = arguments.partials or arguments.out / "partials"
     require_folder(partials)
     options = _options(arguments)
@@ -217,13 +217,13 @@ def _engine(arguments: argparse.Namespace) -> "tuple[str, StoredEmbeddings | Non
     try:
         stored = _open(arguments)
     except ColumnOrderError as error:
-        _tell(f"{error}: --engine memory")
+        tell("measure", f"{error}: --engine memory")
         return "memory", None
     size = stored.bytes_in_memory
     engine = "memory" if size < IN_MEMORY or not stored.dim else "stream"
     why = "all rows at once" if engine == "memory" else "in bounded memory; --engine memory holds all rows"
     limit = f"{IN_MEMORY / 2**20:,.0f} is the limit"
-    _tell(f"{size / 2**20:,.0f} MiB of vectors and scores ({limit}): --engine {engine}, {why}")
+    tell("measure", f"{size / 2**20:,.0f} MiB of vectors and scores ({limit}): --engine {engine}, {why}")
     return engine, stored
 
 
@@ -261,7 +261,7 @@ def _in_memory(
 
     stored = stored or _open(arguments, at_once=True)
     table = whole_table(stored)
-    _tell(stored.reader.columns_line)
+    tell("measure", stored.reader.columns_line)
     read = picture_reader(table, arguments.images)  # a mistake is told before anything is measured
     found = measure(
         table,
@@ -348,7 +348,3 @@ def _finish(measurement: "Measurement", pictures: "Pictures | None", arguments: 
     )
     say(f"{format_measurement(measurement)}\n\nThe page: {page}")
     return read_json(record)
-
-
-def _tell(line: str) -> None:
-    print(f"bisector measure: {line}", file=sys.stderr)

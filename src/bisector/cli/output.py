@@ -63,6 +63,12 @@ def device_of(word: str | None) -> "torch.device | None":
         raise ArgumentError(f"--device: got {word!r}; expected cpu, cuda or cuda:1") from None
 
 
+def tell(command: str, *lines: str) -> None:
+    """Print lines on stderr, each after the name of the command; empty ones are none."""
+    for line in filter(None, lines):
+        print(f"bisector {command}: {line}", file=sys.stderr)
+
+
 def say(text: str) -> None:
     """Print; a terminal that knows no ± shall not cost the table."""
     if isinstance(sys.stdout, io.TextIOWrapper):

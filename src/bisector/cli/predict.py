@@ -10,7 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bisector.cli.output import add_json, device_of, require_file, require_model, say
+from bisector.cli.output import add_json, device_of, require_file, require_model, say, tell
 from bisector.errors import require_integer
 
 if TYPE_CHECKING:
@@ -78,8 +78,7 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     found = chain([next(asked)], asked)  # where nothing can be read, that is all there is to say
     decision = model.decision
     followed = [] if decision is None else [f"the decision of the training is followed: {decision.method}"]
-    for line in (*model.model.notes, *followed, *inputs.notes):
-        _tell(line)
+    tell("predict", *model.model.notes, *followed, *inputs.notes)
     columns = Columns(inputs.split, inputs.labelled, min(arguments.top_k, len(model.class_names)))
     notes = {
         "class_names": list(model.class_names),
@@ -142,10 +141,5 @@ def _table(rows: "list[Prediction]", inputs: "Inputs") -> str:
     return Table([*columns, Column("Prediction"), Column("", unit="%"), *following], cells).text()
 
 
-def _tell(line: str) -> None:
-    print(f"bisector predict: {line}", file=sys.stderr)
-
-
 def _tell_left_out(inputs: "Inputs") -> None:
-    for line in inputs.left_out:
-        _tell(f"left out: {line}")
+    tell("predict", *(f"left out: {line}" for line in inputs.left_out))

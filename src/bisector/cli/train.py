@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bisector.cli.options import logging_options, process_rank, record_of
-from bisector.cli.output import add_json, answered, require_folder, say, with_nearest
+from bisector.cli.output import add_json, answered, require_folder, say, tell, with_nearest
 from bisector.data.places import require_data_name
 from bisector.errors import (
     ArgumentError,
@@ -94,10 +94,10 @@ def _train(parsed: Any, command: str) -> "Run | None":
     dataset = load_task(task, parsed.seed, recipe.backbone)
     first = process_rank() == 0
     undecided = reason_against(dataset) if parsed.decide != "none" else ""
-    told = (chosen, *dataset.notes, undecided, slow_precision(machine))
-    lines = [f"bisector train: {line}" for line in told if line]
-    for line in [*lines, *(f"left out: {line}" for line in dataset.left_out)] if first else ():
-        print(line, file=sys.stderr)
+    if first:
+        tell("train", chosen, *dataset.notes, undecided, slow_precision(machine))
+        for line in dataset.left_out:
+            print(f"left out: {line}", file=sys.stderr)
     experiment = Classification(
         dataset=dataset,
         task=task,

@@ -96,7 +96,7 @@ def open_model(
         return OnnxModel(path, **of_a_file, device=device)
     if not published and not path.exists():
         raise ArgumentError(f"model: got {model!r}, which is not there; expected {MODELS}")
-    where = require_device(device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    where = require_device(device)
     if published:
         from bisector.embedding.published import PublishedModel
 
@@ -116,18 +116,19 @@ def open_model(
     raise ArgumentError(f"model: got {model!r}; expected {MODELS}")
 
 
-def require_device(device: torch.device) -> torch.device:
-    """Return the device if PyTorch can compute on it.
+def require_device(device: torch.device | str | None) -> torch.device:
+    """Return the device if PyTorch can compute on it; a GPU if there is one, else the CPU, if None.
 
     Raises:
         ArgumentError: if it cannot.
 
-    >>> require_device(torch.device("cpu"))
+    >>> require_device("cpu")
     device(type='cpu')
-    >>> require_device(torch.device("meta"))
+    >>> require_device("meta")
     Traceback (most recent call last):
     bisector.errors.ArgumentError: device: got meta, on which PyTorch cannot compute here; expected cpu...
     """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         usable = torch.ones(1, device=device).item() == 1
     except (RuntimeError, AssertionError, NotImplementedError):  # which of them depends on the device
@@ -138,7 +139,7 @@ def require_device(device: torch.device) -> torch.device:
         raise ArgumentError(
             f"device: got {device}, on which PyTorch cannot compute here; expected {' or '.join(there)}"
         )
-    return device
+    return torch.device(device)
 
 
 def same_data(data: str, other: str) -> bool:

@@ -47,8 +47,7 @@ def load(path: Path | str, *, device: torch.device | str | None = None) -> "Pred
     from bisector.embedding.model import require_device
     from bisector.embedding.trained import TrainedModel
 
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Predictor(TrainedModel(Path(path), require_device(torch.device(where))))
+    return Predictor(TrainedModel(Path(path), require_device(device)))
 
 
 class Predictor:
