@@ -376,3 +376,14 @@ def test_a_table_of_something_else_hides_no_labels(tmp_path: Path) -> None:
     assert read_source(str(tmp_path), Reading(label="Class")).class_names == tuple(NAMES)
     with pytest.raises(ArgumentError, match=r"label: got 'sort' in .*file_name, caption"):
         read_source(str(tmp_path), Reading(label="sort"))
+
+
+def test_a_picture_beside_parquet_and_a_file_of_names_hides_no_table(tmp_path: Path) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    paint(tmp_path, 1)  # as the repository of a data set shows one
+    encoded = (tmp_path / "im 0.png").read_bytes()
+    columns = {"image": [{"bytes": encoded, "path": None}] * 4, "label": [0, 1, 0, 1]}
+    (tmp_path / "data").mkdir()
+    parquet.write_table(pa.table(columns), tmp_path / "data" / "train.parquet")
+    (tmp_path / "labels.json").write_text(json.dumps({"0": "cat", "1": "dog"}))
+    assert read_source(str(tmp_path), Reading()).labels.tolist() == [0, 1, 0, 1]

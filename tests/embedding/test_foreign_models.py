@@ -51,6 +51,7 @@ class Network(nn.Module):
             "two": {"a": vectors, "b": vectors * 2, "c": scores},
             "doubled": {"embedding": vectors, "first": scores, "second": scores * 2},
             "said": {"embedding": vectors, "probs": scores.softmax(1), "logits": scores, "wide": scores},
+            "unsure": {"embedding": vectors, "confidence": scores.amax(1, keepdim=True), "kinds": scores},
             "image": x,
         }
         return forms[self.form]
@@ -117,6 +118,7 @@ def test_scores_alone_are_measured_as_predictions_are(
         ("two", r"embedding_output: got none .* 'a' .5 wide., 'b' .5", {"embedding_output": "b"}),
         ("doubled", r"scores_output: got none .* 'first' .3 wide., 'second' .3", {"scores_output": "second"}),
         ("said", None, {}),
+        ("unsure", None, {}),
     ],
 )  # fmt: skip
 def test_of_several_outputs_that_may_be_meant_none_is_guessed(

@@ -207,9 +207,10 @@ def test_lengths_are_measured_in_float32_or_better(half: torch.dtype) -> None:
     [
         (torch.zeros(3, D + 1), torch.zeros(3), r"embeddings: got shape \(3, 6\); expected \(rows, 5\)"),
         (torch.zeros(3, D), torch.zeros(2), r"labels: got shape \(2,\); expected \(3,\) classes"),
+        (torch.zeros(3, D), [0, 1, 2], "labels: got list; expected a tensor"),
     ],
 )
-def test_what_cannot_be_observed_is_told_and_not_counted(x: Tensor, y: Tensor, told: str) -> None:
+def test_what_cannot_be_observed_is_told_and_not_counted(x: Tensor, y: Any, told: str) -> None:
     head = made(warmup=3)
     with pytest.raises(ArgumentError, match=told):
         head.observe(x, y)

@@ -170,9 +170,10 @@ def _read_folder(path: Path, reading: Reading) -> Source | None:
     if listed is not None:
         return listed
     if unread and not has_several_classes(path):  # it seems to have been meant
-        images = any(map(is_image, files_below(path)))
+        files = list(files_below(path))
+        held = any(file.suffix.lower() in {".parquet", ".arrow"} for file in files)  # the data themselves
         legal = "labels in a file beside the images, or a folder of each class"
-        require(not images, "data", f"{path}, {'; '.join(unread)}", legal)
+        require(held or not any(map(is_image, files)), "data", f"{path}, {'; '.join(unread)}", legal)
     if not (idx or cifar or has_image_classes(path)):
         files = _parquet_files(path)
         return _parquet(files, path, reading) if files else _arrow(path, reading)

@@ -56,8 +56,8 @@ class MarginRoIHeads(RoIHeads):  # type: ignore[misc]
     def observe(self) -> None:
         """Feed the head's meter, or whatever it counts, with the last forward; once after each that is trained on.
 
-        Heads that observe nothing take no notice. A head that counts over several processes (Seesaw) makes a
-        collective call here: all processes call it in every step.
+        Heads that observe nothing take no notice. A head that counts over several processes (AdaFace, Seesaw) makes
+        a collective call here: all processes call it in every step.
         """
         measures = hasattr(self.head, "observe") and getattr(self.head, "information", self) is not None
         if self._observed is not None and measures:

@@ -124,10 +124,19 @@ def _likely_scores(widths: Mapping[str, int], classes: int) -> list[str]:
 def _best(names: list[str], widths: Mapping[str, int], classes: int) -> list[str]:
     """Those called "logits" if there are any, else those called scores, and of these those as wide as the classes.
 
+    One number a row, as a confidence is, comes after all that are wider.
+
     >>> _best(["2", "probs", "logits"], {"2": 3, "probs": 3, "logits": 3}, classes=3)
     ['logits']
+    >>> _best(["2", "confidence"], {"2": 3, "confidence": 1}, classes=3)
+    ['2']
     """
-    for fits in ("logits".__eq__, _means_scores, lambda name: widths[name] == classes):
+    for fits in (
+        lambda name: widths[name] != 1,
+        "logits".__eq__,
+        _means_scores,
+        lambda name: widths[name] == classes,
+    ):
         names = [name for name in names if fits(name)] or names
     return names
 

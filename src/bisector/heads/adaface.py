@@ -139,6 +139,7 @@ class AdaFace(TargetMarginHead):
 
         def count() -> Tensor:
             require_embeddings("embeddings", embeddings, self.in_features)
+            require(isinstance(labels, Tensor), "labels", type(labels).__name__, "a tensor")
             rows, shape = len(embeddings), f"shape {tuple(labels.shape)}"
             fits = labels.shape in {(rows,), (rows, self.num_classes)}
             require(
