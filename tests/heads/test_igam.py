@@ -84,6 +84,7 @@ def test_observing_labels_of_a_narrow_dtype_ignores_only_what_is_to_be_ignored()
     [
         (torch.zeros(119).long(), ["labels", "(119,)", "(120,)"]),
         (torch.full((120, C), 1 / C), ["labels", f"(120, {C})", "(120,)"]),
+        ([0] * 120, ["labels", "list", "a tensor"]),
         (torch.zeros(120), ["labels", "torch.float32", "integer"]),
         (torch.full((120,), C), ["labels", f"{C} at position 0", f"0 to {C - 1}"]),
     ],

@@ -193,6 +193,7 @@ class IGAM(CosineHead):
         counted and told of once (unless the meter is one of your own, or its options say
         `not_finite="refuse"`).
         """
+        require(isinstance(labels, Tensor), "labels", type(labels).__name__, "a tensor")
         fits = labels.shape == embeddings.shape[:1]
         require(fits, "labels", f"shape {tuple(labels.shape)}", f"({len(embeddings)},) classes")
         meter = self._meter()
