@@ -371,6 +371,16 @@ def test_counts_and_accuracies_run_from_the_commonest_class_to_the_rarest(build,
         assert not counts.note
 
 
+def test_names_that_begin_alike_are_told_apart_where_there_is_little_room(comparison):
+    names = [f"solar cell {kind}-{k}" for k in range(5) for kind in ("monocrystalline", "polycrystalline")]
+    alike = replace(comparison, class_names=names)
+    runs = [replace(run, class_count=[100 - k for k in range(10)]) for run in alike.runs]
+    for figure in (train_counts(replace(alike, runs=runs)), class_accuracy(replace(alike, runs=runs))):
+        ticks = figure.layout["xaxis"]["ticktext"]
+        assert len(set(ticks)) == 10
+        assert max(map(len, ticks)) <= 12
+
+
 def test_mean_counts_are_whole_and_what_is_not_known_leaves_gaps(comparison):
     run, other = comparison.runs[0], next(run for run in comparison.runs if run.seed == 1)
     mixed = replace(

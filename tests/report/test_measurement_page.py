@@ -131,6 +131,17 @@ def test_every_score_has_two_pictures_in_the_colour_of_the_count(found):
     assert isinstance(scatter_plots(equal)[0].data[0]["marker"]["color"], str)
 
 
+def test_names_beside_points_are_told_apart(found):
+    names = [f"functional-{k}-{kind}" for k in range(6) for kind in ("mono", "poly")]
+    alike = replace(
+        found, classes=[replace(one, name=n) for one, n in zip(found.classes, names, strict=True)]
+    )
+    for figure in scatter_plots(alike):
+        shown = [name for text in figure.data[0]["text"] if text for name in text.split(", ")]
+        assert shown
+        assert len(set(shown)) == len(shown), shown
+
+
 def test_the_axis_of_counts_has_ticks_of_its_own_where_counts_differ_much(found, numbered):
     axis = scatter_plots(numbered)[1].layout["xaxis"]
     assert (axis["type"], axis["tickvals"]) == ("log", [20, 50, 100, 200, 500])

@@ -9,6 +9,7 @@ from torch import Tensor
 from bisector.metrics.summary import METRICS
 from bisector.report.comparison_figures import (
     MOST_NAMES,
+    brief_names,
     by_count,
     class_name,
     counts_of,
@@ -130,11 +131,11 @@ def _history(comparison: Comparison, run: Run, key: str) -> Figure:
             "lines",
             list(range(1, refreshes + 1)),
             [amounts[c] for amounts in run.amount_history],
-            name=class_name(comparison, c, 10),
+            name=name,
             line={"color": class_color(c), "width": 2 if few else 0.5},
             hovertemplate="refresh %{x}: %{y:.1f} bits",
         )
-        for c in order
+        for c, name in zip(order, brief_names(comparison, order, 10), strict=True)
     ]
     return Figure(
         key,

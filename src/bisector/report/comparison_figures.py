@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 
 from bisector.report.parts import FAINT, INK, MARGIN, WARM, Figure, Json, class_color, heatmap
-from bisector.report.words import head_label, plot_text
+from bisector.report.words import head_label, plot_text, short_names
 from bisector.training.results import Comparison, Run
 
 MOST_NAMES = 30
@@ -45,9 +45,14 @@ def first_runs(comparison: Comparison) -> list[Run]:
     return [next(run for run in comparison.runs if run.head == head) for head in comparison.heads]
 
 
-def class_name(comparison: Comparison, label: int, limit: int = 60) -> str:
+def class_name(comparison: Comparison, label: int) -> str:
     """The name of a class, safe in any text of a figure."""
-    return plot_text(comparison.class_names[label], limit)
+    return plot_text(comparison.class_names[label])
+
+
+def brief_names(comparison: Comparison, labels: Sequence[int], limit: int) -> list[str]:
+    """Names of classes in at most `limit` letters that tell them apart, safe in any text of a figure."""
+    return [plot_text(name) for name in short_names([comparison.class_names[c] for c in labels], limit)]
 
 
 def class_axis(names: Sequence[str], title: str = "") -> dict[str, Json]:
@@ -89,7 +94,7 @@ def train_counts(comparison: Comparison) -> Figure:
         "hovertemplate": "%{hovertext}: %{y}<extra></extra>",
         "marker": {"color": FAINT, "opacity": 0.6} if ranked else {"color": [class_color(c) for c in order]},
     }
-    across = class_axis([class_name(comparison, c, 10) for c in order])
+    across = class_axis(brief_names(comparison, order, 10))
     return Figure(
         "train-counts",
         title="Training instances per class, the commonest first",
@@ -132,7 +137,7 @@ def class_accuracy(comparison: Comparison) -> Figure:
     few, title = len(names) <= MOST_NAMES, "Training instances"
     if not reshuffled(comparison):
         title, first = "Classes, the commonest first", by_count(counts_of(comparison.runs[0], comparison))
-        names = [class_name(comparison, c, 12) for c in first]
+        names = brief_names(comparison, first, 12)
         hover = [f"{class_name(comparison, c)}<br>{text}" for c, text in zip(first, hover, strict=True)]
     matrix = heatmap(
         list(percent.values()),
@@ -185,7 +190,7 @@ def _square(comparison: Comparison, run: Run, margins: Matrix, key: str, top: fl
     ]
     order = by_count(strength)
     order = order[:: math.ceil(len(order) / _MOST_ROWS)]
-    names = [class_name(comparison, c, 12) for c in order]
+    names = brief_names(comparison, order, 12)
     whole = {c: class_name(comparison, c) for c in order}
     label, extent = head_label(run.head), f"up to {_largest(margins):.2g} rad"
     # What relaxes has another hue than what presses: it means the opposite.

@@ -28,7 +28,7 @@ from bisector.report.parts import (
     log_ticks,
     scatter,
 )
-from bisector.report.words import head_label, plot_text
+from bisector.report.words import head_label, plot_text, short_names
 
 _NAMED = 10  # classes; of more, names would cover the points
 _COLORS = {"rare": WARM, "common": FAINT, "frequent": ACCENT, "": PALETTE[0]}
@@ -143,6 +143,8 @@ def _points_figure(
     key: str, head: str, points: Sequence[_Point], each: str, means: Means, up: Json
 ) -> Figure:
     traces = []
+    names = list(dict.fromkeys(point.name for point in points))
+    brief = dict(zip(names, short_names(names, 14), strict=True))
     for group, color in _COLORS.items():
         if own := [point for point in points if point.group == group]:
             trace = scatter(
@@ -150,7 +152,7 @@ def _points_figure(
                 [point.boxes for point in own],
                 [point.ap for point in own],
                 name=f"{group} classes".strip(),
-                text=[plot_text(point.name, 14) for point in own],
+                text=[plot_text(brief[point.name]) for point in own],
                 hovertext=[plot_text(point.name) for point in own],
                 customdata=[point.tested for point in own],
                 hovertemplate="%{hovertext}<br>%{x:,.0f} training, %{customdata:,} test boxes<br>AP %{y:.1f} %"

@@ -7,12 +7,12 @@ from itertools import combinations
 from bisector.measurement.classes import ClassMeasure
 from bisector.measurement.measurement import Measurement
 from bisector.report.parts import ACCENT, FAINT, WARM, Figure, Json, axis, log_ticks, scatter
-from bisector.report.words import plot_text, shorten
+from bisector.report.words import plot_text, short_names
 
 _NAMED = 6  # classes with names beside their points: the hardest, or those with the largest amounts
 _MOST_POINTS = 200  # with names: of more, names would cover points, and each tells its own when pointed at
 _MOST_DRAWN = 1000  # points: of more, a browser takes seconds
-_LONGEST = 12  # letters of a label
+_LONGEST, _SHARING = 12, 8  # letters of a name in a label, alone and beside others
 _JOINED = 3  # names in one label
 _LETTER, _LINE = 0.024, 0.06  # width and height of a letter, of the axes on a narrow screen
 _MOST_SCORES = 6  # with pictures
@@ -138,10 +138,15 @@ def _labels(
         return {}
     wide, high = (max(axis) - min(axis) or 1.0 for axis in (across, up))
     groups = [[k] for k in sorted(named, key=lambda k: across[k])]
+    whole = [names[k] for k in named]
+    alone, beside = (dict(zip(named, short_names(whole, most), strict=True)) for most in (_LONGEST, _SHARING))
+
+    def text(group: Sequence[int]) -> str:
+        return _joined([(alone if len(group) == 1 else beside)[k] for k in group])
 
     def touch(one: Sequence[int], other: Sequence[int]) -> bool:
         k, j = one[len(one) // 2], other[len(other) // 2]
-        letters = sum(len(_joined([names[i] for i in group])) for group in (one, other))
+        letters = len(text(one)) + len(text(other))
         apart = abs(across[k] - across[j]) / wide
         return apart < _LETTER * (letters + 1) / 2 and abs(up[k] - up[j]) / high < _LINE
 
@@ -149,8 +154,7 @@ def _labels(
         first, second = pair
         groups.remove(second)
         first[:] = sorted(first + second, key=lambda k: across[k])
-    joined = ((group[len(group) // 2], _joined([names[k] for k in group])) for group in groups)
-    return {middle: plot_text(text, 4 * _LONGEST) for middle, text in joined}
+    return {group[len(group) // 2]: plot_text(text(group)) for group in groups}
 
 
 def _joined(names: Sequence[str]) -> str:
@@ -161,5 +165,4 @@ def _joined(names: Sequence[str]) -> str:
     """
     shown = names if len(names) <= _JOINED + 1 else names[:_JOINED]
     more = f" +{len(names) - len(shown)}" if len(names) > len(shown) else ""
-    limit = _LONGEST if len(names) == 1 else _LONGEST - 4
-    return ", ".join(shorten(name, limit) for name in shown) + more
+    return ", ".join(shown) + more

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from bisector.report.comparison_figures import MOST_NAMES, class_name
+from bisector.report.comparison_figures import MOST_NAMES, brief_names, class_name
 from bisector.report.parts import FAINT, INK, LINE, Figure, Json, Trace, class_color, scatter
 from bisector.report.words import head_label
 from bisector.training.results import Comparison, Plane
@@ -126,7 +126,9 @@ def _clouds(comparison: Comparison, plane: Plane, unit: float) -> list[Trace]:
 def _weights(comparison: Comparison, plane: Plane) -> list[Trace]:
     """A ray along each class weight, and the name of the class outside; nothing where the rays hide the points."""
     traces: list[Trace] = []
-    for c, (x, y) in enumerate(plane.weights if len(plane.weights) <= MOST_NAMES else []):
+    weights = plane.weights if len(plane.weights) <= MOST_NAMES else []
+    names = brief_names(comparison, range(len(weights)), _NAME_LENGTH)
+    for c, (x, y) in enumerate(weights):
         length = math.hypot(x, y)
         if 0 < length < math.inf:
             across, up = x / length, y / length
@@ -137,7 +139,7 @@ def _weights(comparison: Comparison, plane: Plane) -> list[Trace]:
                 "lines+text",
                 [0, across, None, _NAMES * across],
                 [0, up, None, _NAMES * up],
-                text=["", "", "", class_name(comparison, c, _NAME_LENGTH)],
+                text=["", "", "", names[c]],
                 textposition=f"{vertical} {horizontal}",
                 textfont={"color": INK, "size": 12},
                 line={"color": class_color(c), "width": 2},

@@ -3,6 +3,7 @@
 import html
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -163,12 +164,14 @@ def short_names(names: Sequence[str], limit: int) -> list[str]:
     """Names of at most `limit` letters that are told apart: a beginning that all share goes first.
 
     Where no name is longer they stay as they are. A long name keeps the letters from which on it differs from all
-    others.
+    others, or where that makes two alike its beginning and its end.
 
     >>> short_names(["photos/of birds/owl", "photos/of birds/wren"], 12)
     ['…owl', '…wren']
     >>> short_names(["the wren of the north", "the wren of the south", "owl"], 12)
     ['…the north', '…the south', 'owl']
+    >>> short_names(["monocrystalline-1", "monocrystalline-2", "polycrystalline-1", "polycrystalline-2"], 9)
+    ['mono…ne-1', 'mono…ne-2', 'poly…ne-1', 'poly…ne-2']
     """
     if max(map(len, names), default=0) <= limit:
         return list(names)
@@ -181,7 +184,12 @@ def short_names(names: Sequence[str], limit: int) -> list[str]:
     for one, other in pairwise(order):
         shared = _alike(lines[one], lines[other])
         differs[one], differs[other] = max(differs[one], shared), max(differs[other], shared)
-    return [_window(line, limit, place) for line, place in zip(lines, differs, strict=True)]
+    found = [_window(line, limit, place) for line, place in zip(lines, differs, strict=True)]
+    often, half = Counter(found), (limit - 1) // 2
+    return [
+        f"{line[: limit - 1 - half]}…{line[-half:]}" if often[name] > 1 and len(line) > limit > 2 else name
+        for line, name in zip(lines, found, strict=True)
+    ]
 
 
 def _window(line: str, limit: int, place: int) -> str:
