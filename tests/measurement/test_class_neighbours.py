@@ -282,8 +282,8 @@ def test_page_and_text_say_of_a_hard_class_where_its_errors_go(most: int) -> Non
     assert [one.neighbour for one in found.classes[:2]] == ["<b>deer", "7"]
     told = {
         8: "class 7 is hard because <b>deer is near: 8 of its 10 errors go to it.",
-        1: "class 7: its nearest class is <b>deer, to which 1 of its 10 errors goes.",
-        0: "class 7: its nearest class is <b>deer, to which none of its 10 errors goes.",
+        1: "class 7: its nearest class is <b>deer, to which 1 of its 10 errors goes; 9 go to car.",
+        0: "class 7: its nearest class is <b>deer, to which none of its 10 errors goes; 10 go to car.",
     }[most]
     page = render_measurement(found)
     assert told in format_measurement(found).splitlines()

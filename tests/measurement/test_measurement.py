@@ -213,6 +213,17 @@ def test_then_classes_that_are_too_small() -> None:
     assert step.lead == "Until then, a prior may help:"
 
 
+def test_tested_rows_alone_do_not_say_how_many_were_trained_on() -> None:
+    table = blobs([200, 100, 40, 10, 8])
+    tested = with_rows_changed(table, splits=["test"] * len(table.labels))
+    labels = with_rows_changed(table, embeddings=table.embeddings[:, :0], splits=None)
+    for one in (tested, labels):
+        found = measure(one)
+        assert step_of(found, "small").holds is None
+        assert not step_of(found, "small").command
+    assert found.scores[0].small == []  # there are no amounts to be too small for
+
+
 def test_then_a_prior_where_rare_classes_lose() -> None:
     table = blobs(TAIL, errors=LOSING)
     found = measure(table, file="e.parquet")

@@ -7,9 +7,11 @@ import re
 from dataclasses import replace
 from html import unescape
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from scipy import stats
 
 from bisector.data.tables import EmbeddingTable
 from bisector.errors import ArgumentError
@@ -200,6 +202,21 @@ def test_of_a_class_with_few_rows_and_a_near_neighbour_both_are_told(found, rows
     assert ("classes of fewer rows fare worse" in why) == (rows == 8)
     assert " near" in why if told else " near" not in why
     assert told in why
+
+
+def test_of_few_classes_no_reason_is_denied(found):
+    counts, rights = [400, 300, 200, 100, 60, 40, 30, 20], [19, 18, 15, 12, 8, 5, 3, 2]
+    classes = [
+        ClassMeasure(f"bird {k}", n, 20, 9.0, right / 20, 0.1)
+        for k, (n, right) in enumerate(zip(counts, rights, strict=True))
+    ]
+    scores = measure_scores(classes, dimensions=16, tested_on="all rows", resamples=200)
+    _, why, _ = lead_lines(replace(found, classes=classes, scores=scores))
+    r = stats.pearsonr(np.log(counts), rights).statistic
+    assert "neither" not in why
+    assert why.endswith(
+        f"nothing is concluded on count and width, though accuracy goes with the count by r = {r:+.2f}."
+    )
 
 
 def test_the_page_tells_what_cannot_be_trusted(numbered, found):

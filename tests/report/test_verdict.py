@@ -131,7 +131,9 @@ def test_pairs_needed_has_no_answer_without_an_interval_or_a_difference():
 def test_one_training_names_its_weakest_class():
     one = compared({"igam": [0.8]}, "bisector train --data photos/ --head igam --out 'my runs/a'")
     run = replace(one.runs[0], class_accuracy=[1.0, 0.6, math.nan])
-    one = replace(one, runs=[run], class_names=["cat", "dog", "emu"], test_counts=[40, 10, 0])
+    one = replace(
+        one, runs=[run], class_names=["cat", "dog", "emu"], train_counts=[9, 9, 9], test_counts=[40, 10, 0]
+    )
     found = verdict(one)
     assert found.found == "IGAM has a balanced accuracy of 80.0 %; its weakest class is dog, 6 of 10 right."
     assert found.command == "bisector embed 'my runs/a'"

@@ -39,7 +39,7 @@ from bisector.posthoc import (
 from bisector.posthoc.adjustment import logits_of
 from bisector.posthoc.fit import cross_validated_logits
 from bisector.posthoc.trial import Trials, compare_predictions, try_adjustments
-from bisector.report.adjustment import format_adjustment, write_adjusted
+from bisector.report.adjustment import changed_classes, format_adjustment, write_adjusted
 from bisector.statistics.bootstrap import FEWEST_ROWS
 
 Word = TypeVar("Word", Literal["fit"], Literal["cross-validate"], Literal["auto"])
@@ -357,7 +357,8 @@ class Adjusting:
         before, after = (fairness(predicted, labels, classes, self.counts) for predicted in (old, new))
         changes = fairness_changes(old, new, labels, classes, self.counts, seed=self.seed)
         numbers = {"rows": len(rows), "before": before, "after": after, "changes": changes}
-        return numbers, f"{format_adjustment(before, after, changes)}\n\n{note}"
+        moved = changed_classes(table.class_names, old, new, labels)
+        return numbers, "\n\n".join(filter(None, [format_adjustment(before, after, changes), moved, note]))
 
 
 @dataclass(frozen=True)

@@ -185,9 +185,9 @@ def most_mistaken(confused: Mapping[int, int], class_names: Sequence[str]) -> di
 
 
 def hardest(classes: Sequence[ClassMeasure]) -> list[ClassMeasure]:
-    """The classes with an accuracy, the lowest first; of equal ones the one with the higher loss."""
+    """The classes with an accuracy, the lowest first; of equal ones that of fewest rows, then of highest loss."""
     known = [one for one in classes if math.isfinite(one.accuracy)]
-    return sorted(known, key=lambda one: (one.accuracy, -one.loss if math.isfinite(one.loss) else 0.0))
+    return sorted(known, key=lambda one: (one.accuracy, one.count, -one.loss if one.loss > 0 else 0.0))
 
 
 def hard_with_neighbour(classes: Sequence[ClassMeasure], most: int = 5) -> list[tuple[ClassMeasure, bool]]:

@@ -322,6 +322,7 @@ def measurement_of(
             *(table, file, classes, accuracy_of(related), found.label_errors, found.duplicates),
             *(command, found.trials),
             vectors=found.dimensions > 0,
+            counted=found.measured_on == "train rows" or (found.dimensions > 0 and not found.splits),
         ),
         left_out=list(found.left_out),
         notes=[

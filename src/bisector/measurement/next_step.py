@@ -77,6 +77,7 @@ def next_steps(
     trials: Trials | None = None,
     *,
     vectors: bool = True,
+    counted: bool = True,
 ) -> list[Step]:
     """All rules in their order: what spoils a measurement first, then what is cheapest to mend.
 
@@ -108,6 +109,7 @@ def next_steps(
         command: that measured them; it is recommended again where the table does not say how it was made.
         trials: of adjustments; None where the table has no scores.
         vectors: whether the table has embeddings.
+        counted: whether the rows counted may be those that a model is trained on, and not tested ones alone.
     """
     data, kept = table.data or file, _data_settings(table)
     heads = (
@@ -125,7 +127,7 @@ def next_steps(
         _leakage(duplicates, look),
         _labels(label_errors, again, look),
         _adjust(trials, command_line("bisector adjust", file, options=columns) + " --method", look),
-        _small(classes, f"{heads} logit-adjusted,normalized-softmax:tau=1"),
+        _small(classes if counted else (), f"{heads} logit-adjusted,normalized-softmax:tau=1"),
         _prior(accuracy, f"{heads} linear-softmax,logit-adjusted", note),
         _amount(accuracy, f"{heads} normalized-softmax,igam,igam:tau=1"),
     ]
@@ -267,12 +269,14 @@ def before_and_after(trials: Trials, trial: Trial, on: str) -> str:
 
 
 def _small(classes: Sequence[ClassMeasure], command: str) -> Step:
+    title = "Collect more examples of the smallest classes"
     there = [one for one in classes if one.count]
+    if not there:
+        return Step("small", None, title, "Of how many rows a model learned each class is not told.", "")
     small = [one for one in there if one.count < FEWEST]
     reason = f"{len(small)} of {len(there)} classes have fewer than {FEWEST} rows"
     holds = len(small) >= SMALL_SHARE * len(there)
     reason += ": more examples of these are worth more than any loss." if holds else "."
-    title = "Collect more examples of the smallest classes"
     return Step("small", holds, title, reason, command, "Until then, a prior may help:")
 
 

@@ -160,7 +160,11 @@ def _measure(
         bias=_variance(values, score.percent),
         bias_corrected=corrected,
         classes=sum(known),
-        small=[one.name for one, there in zip(classes, known, strict=True) if there and one.count < fewest],
+        small=[
+            one.name
+            for one, there in zip(classes, known, strict=True)
+            if told and there and one.count < fewest
+        ],
         fewest=fewest,
         brought=brought,
     )

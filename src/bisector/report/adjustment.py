@@ -2,11 +2,12 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -15,7 +16,10 @@ from bisector.files import whole_file
 from bisector.metrics.summary import FIRST_METRICS, MetricInfo
 from bisector.report.summary import metric_value
 from bisector.report.table import Table
+from bisector.report.words import percent, shorten
 from bisector.statistics.bootstrap import Estimate
+
+_CHANGED, _NAME = 4, 40  # classes in a line, letters of a name
 
 
 def format_adjustment(
@@ -46,7 +50,41 @@ def format_adjustment(
     key = "balanced_accuracy"
     if after.get(key, 0.0) < before.get(key, 0.0):
         lines.append("The balanced accuracy is lower than before: this does not help here.")
+    elif changes is not None and "accuracy" in changes and changes["accuracy"].high < 0:
+        lines.append("The plain accuracy is lower than before: that is the price here.")
     return "\n\n".join(lines)
+
+
+def changed_classes(
+    names: Sequence[str],  # (C,)
+    before: Tensor,  # (N,)
+    after: Tensor,  # (N,)
+    labels: Tensor,  # (N,)
+) -> str:
+    """Which classes gain and which lose most in accuracy, a line each; nothing where no class changes.
+
+    >>> labels = torch.tensor([0, 0, 0, 1, 1])
+    >>> print(changed_classes(["owl", "wren"], torch.zeros(5).long(), torch.tensor([0, 0, 1, 1, 0]), labels))
+    Gain most: wren 0.0 to 50.0 % of 2
+    Lose most: owl 100.0 to 66.7 % of 3
+    """
+    tested = torch.bincount(labels, minlength=len(names)).double()
+    old, new = (
+        torch.bincount(labels[predicted == labels], minlength=len(names)) / tested
+        for predicted in (before, after)
+    )
+    change = (new - old).nan_to_num(0.0)
+    lines = []
+    for title, sign in (("Gain most", 1), ("Lose most", -1)):
+        order = (sign * change).argsort(descending=True, stable=True)[:_CHANGED].tolist()
+        told = [
+            f"{shorten(names[c], _NAME)} {percent(float(old[c]))} to {percent(float(new[c]))} %"
+            f" of {int(tested[c]):,}"
+            for c in order
+            if sign * change[c] > 0
+        ]
+        lines += [f"{title}: {', '.join(told)}"] * bool(told)
+    return "\n".join(lines)
 
 
 def _signed(info: MetricInfo, value: float) -> str:

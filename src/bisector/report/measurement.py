@@ -86,7 +86,9 @@ def neighbour_lines(classes: Sequence[ClassMeasure]) -> list[str]:
         if near:
             lines.append(f"{name} is hard because {other} is near: {share} to it.")
         else:
-            lines.append(f"{name}: its nearest class is {other}, to which {share}.")
+            most = f"; {one.as_mistaken:,} go{'es' * (one.as_mistaken == 1)} to {called(one.mistaken_for)}"
+            more = most * (one.mistaken_for not in {"", one.neighbour})
+            lines.append(f"{name}: its nearest class is {other}, to which {share}{more}.")
     return lines
 
 

@@ -9,6 +9,7 @@ from bisector.measurement.measurement import Measurement
 from bisector.measurement.score_measures import AMOUNT, COUNT, accuracy_of
 from bisector.report.words import count, number, percent, shorten
 from bisector.statistics.bootstrap import FEWEST_ROWS, Estimate
+from bisector.statistics.relation import chance_limit
 
 _NAMED = 3  # classes
 _LONG_NAME = 40  # letters, in a sentence
@@ -26,7 +27,8 @@ def next_line(found: Measurement) -> str:
     if best is None:
         return f"{line}. What it brings is not known before it is tried."
     where = f"cross-validated on {found.trials.on}" if found.trials is not None else ""
-    gain = f"balanced accuracy {_gain(best.gain)}, {where}"
+    price = f" and accuracy {_gain(best.accuracy_gain)}" * (best.accuracy_gain.value < 0)
+    gain = f"balanced accuracy {_gain(best.gain)}{price}, {where}"
     if step.key == "adjust":
         return f"{line}. Expected of it: {gain}."
     return f"{line}. After that, boundaries moved by {best.name} are expected to bring: {gain}."
@@ -100,8 +102,13 @@ def _why(found: Measurement) -> str:
         )
     if reasons:
         return f"Why: {'; '.join(reasons)}."
-    few = "" if enough else f" From fewer than {FEWEST_ROWS} classes nothing is concluded on count and width."
-    return f"Why: neither count, nor width, nor a near class stands out beyond chance.{few}"
+    if enough:
+        return "Why: neither count, nor width, nor a near class stands out beyond chance."
+    told = f"from fewer than {FEWEST_ROWS} classes nothing is concluded on count and width"
+    related = math.nan if counts is None else counts.relation.pearson.value
+    if abs(related) > chance_limit(own.classes):
+        told += f", though accuracy goes with the count by r = {number(related, 2, '+')}"
+    return f"Why: no near class stands out; {told}."
 
 
 def _r(one: Estimate) -> str:

@@ -90,17 +90,19 @@ def leaders(rows: Sequence[SummaryRow], info: MetricInfo) -> list[SummaryRow]:
     return [row for row in ordered if row is ordered[0] or not row.minus(ordered[0], info.key).clear]
 
 
-def name_leaders(heads: Sequence[str]) -> str:
-    """Say which heads share the lead, by the labels of `leaders`.
+def name_leaders(heads: Sequence[str], seeds: int = 2) -> str:
+    """Say which heads share the lead, by the labels of `leaders`; of one seed, which nothing tests, the first.
 
-    >>> name_leaders(["IGAM"]), name_leaders(["IGAM", "ArcFace"])
-    ('IGAM', 'IGAM and ArcFace cannot be told apart')
+    >>> name_leaders(["IGAM"]), name_leaders(["IGAM", "ArcFace"]), name_leaders(["IGAM", "ArcFace"], seeds=1)
+    ('IGAM', 'IGAM and ArcFace cannot be told apart', 'IGAM; one seed, not tested')
     >>> name_leaders(["IGAM", "ArcFace", "C2AM", "LDAM"])
     'IGAM, ArcFace and 2 others cannot be told apart'
     """
     labels, more = heads[:2], len(heads) - 2
     if len(heads) < 2:
         return "".join(labels)
+    if seeds == 1:
+        return f"{heads[0]}; one seed, not tested"
     others = f"{', '.join(labels)} and {more} other{'s' * (more > 1)}" if more > 0 else " and ".join(labels)
     return f"{others} cannot be told apart"
 
@@ -177,7 +179,8 @@ def tiles(rows: Sequence[SummaryRow], titles: Mapping[MetricInfo, str]) -> list[
         best = leaders(rows, info)
         if best:
             shown, several = mean_cell(best[0], info), len(rows) > 1
-            note = name_leaders([row.label for row in best]) if several else None
+            seeds = max(row.runs for row in best)
+            note = name_leaders([row.label for row in best], seeds) if several else None
             term = title if several else info.label
             found.append(Tile(term, shown.text, shown.spread, info.unit, note))
     return found

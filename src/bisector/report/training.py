@@ -47,8 +47,10 @@ def format_run(run: Run, dataset: "Dataset", folder: Path) -> str:
 
 
 def _weakest(accuracies: Sequence[float], dataset: "Dataset") -> str:
-    known = [(a, c) for c, a in enumerate(accuracies) if math.isfinite(a)]
-    return ", ".join(f"{dataset.class_names[c]} {100 * a:.0f}%" for a, c in sorted(known)[:5])
+    known = [c for c, a in enumerate(accuracies) if math.isfinite(a)]
+    counts = dataset.train_counts.tolist()
+    order = sorted(known, key=lambda c: (accuracies[c], counts[c]))  # of equal ones the rarest
+    return ", ".join(f"{dataset.class_names[c]} {100 * accuracies[c]:.0f}%" for c in order[:5])
 
 
 def format_estimates(

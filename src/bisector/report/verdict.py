@@ -103,7 +103,9 @@ def _weakest(comparison: Comparison) -> str:
     known = [c for c, value in enumerate(accuracy) if math.isfinite(value) and comparison.test_counts[c]]
     if len(known) < 2:
         return ""
-    worst, rows = min(known, key=lambda c: accuracy[c]), comparison.test_counts
+    rows = comparison.test_counts
+    counts = comparison.runs[0].class_count or comparison.train_counts
+    worst = min(known, key=lambda c: (accuracy[c], counts[c]))  # of equal ones the rarest
     # No interval: of the worst of many classes it would hold the truth too rarely.
     share = f"{round(accuracy[worst] * rows[worst]):,} of {rows[worst]:,} right"
     return f"; its weakest class is {comparison.class_names[worst]}, {share}"

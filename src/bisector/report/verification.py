@@ -208,7 +208,7 @@ def _tiles(rows: Sequence[SummaryRow], infos: Sequence[MetricInfo]) -> list[Tile
     for info in [info for info in infos if info.better][:4]:
         if best := leaders(rows, info):
             order = {"lower": "Lowest ", "higher": "Highest "}[info.better] * (len(rows) > 1)
-            note = name_leaders([row.label for row in best])
+            note = name_leaders([row.label for row in best], max(row.runs for row in best))
             value = number(best[0].mean[info.key], 2)
             tiles.append(Tile(order + info.label.replace(" %", ""), value, unit="%", note=note))
     return tiles
