@@ -115,7 +115,7 @@ def test_commands_keep_the_settings() -> None:
     table = with_rows_changed(blobs([30] * 6), model="timm/test_resnet", settings=SETTINGS)
     found = measure(table, file="e.parquet")
     data = "--imbalance 50 --split open-set --image-size 48"
-    heads = "--heads linear-softmax,normalized-softmax,igam:tau=1"
+    heads = "--heads linear-softmax,logit-adjusted,normalized-softmax:tau=1"
     assert found.step.command == f"bisector compare --data images {data} {heads}"
     assert step_of(found, "chance").command == (
         "bisector train --data images --imbalance 50 --seed 3 --split open-set --image-size 48"

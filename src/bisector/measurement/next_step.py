@@ -137,7 +137,7 @@ def next_steps(
         return [*rules, Step("embed", True, "Store embeddings beside the predictions", told, "")]
     nothing = not any(rule.holds for rule in rules)
     reason = "Nothing stands out in these embeddings." if nothing else "When what stands out is done."
-    compare = f"{heads} linear-softmax,normalized-softmax,igam:tau=1"
+    compare = f"{heads} linear-softmax,logit-adjusted,normalized-softmax:tau=1"
     return [*rules, Step("compare", True, "Compare heads on this data", reason, compare, _EXPERIMENT)]
 
 
