@@ -91,7 +91,7 @@ def _train(parsed: Any, command: str) -> "Run | None":
 
     build_head(parsed.head, 8, 4, torch.ones(4))  # a wrong value is told before anything is read
     task, chosen = settled(task, recipe)
-    dataset = load_task(task, parsed.seed, recipe.backbone)
+    dataset = load_task(task, parsed.seed, recipe)
     first = process_rank() == 0
     undecided = reason_against(dataset) if parsed.decide != "none" else ""
     if first:
