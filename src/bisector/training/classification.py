@@ -77,7 +77,7 @@ class Classification(Experiment[Classifier, Run]):
 
     def is_finished(self, folder: Path, trainer: Mapping[str, Any]) -> bool:
         """Say whether the folder holds the result of this very training, with the decision that is asked for."""
-        return super().is_finished(folder, trainer) and is_decided(
+        return self.is_trained(folder, trainer) and is_decided(
             self.read(folder / RESULT), self.decide, folder
         )
 
