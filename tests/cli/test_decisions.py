@@ -288,6 +288,12 @@ def test_a_comparison_has_every_head_with_and_without_and_trains_what_was_kept_n
     found = Comparison.read(out / "comparison.json")
     assert {path: path.stat().st_mtime_ns for path in out.glob("cells/*/last.ckpt")} == weights
     assert len(list(out.glob("cells/*/decision.safetensors"))) == 4
+    assert list(plain.models) == heads
+    assert list(found.models.values()) == list(plain.models.values())
+    kept = {head: load_trained(path).decision for head, path in found.models.items()}
+    assert {head: one and one.method for head, one in kept.items()} == {
+        f"{head} + geometry": "geometry" for head in heads
+    }
     assert found.heads == [heads[0], f"{heads[0]} + geometry", heads[1], f"{heads[1]} + geometry"]
     assert found.decided_heads == {f"{head} + geometry": head for head in heads}
     alone = [run for run in found.runs if run.decided is None]

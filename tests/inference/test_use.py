@@ -106,6 +106,9 @@ def test_all_ways_to_ask_give_what_embed_stores(
 
     model = bs.load(trained, device="cpu")
     assert model.predict(images) == expected
+    assert repr(model) == (
+        "Predictor(head='logit-adjusted', backbone='small-conv', shape=(1, 8, 8), classes=10, decision='geometry')"
+    )
     found = model.probabilities(images)
     np.testing.assert_allclose(nn.functional.softmax(torch.from_numpy(scores), 1), found, atol=1e-3)
     # Without the decision they would be others.

@@ -197,9 +197,13 @@ def compare(
         [result for result in ordered if isinstance(result, Run)],
         command,
     )
-    return replace(
-        found, planes=[result for result in ordered if isinstance(result, Plane)], baseline=baseline
-    )
+    models = {
+        result.rows()[-1].head: str(folder / cell.key)  # the decision in the folder is followed
+        for cell, result in zip(cells, ordered, strict=True)
+        if keep and folder is not None and cell.seed == 0 and isinstance(result, Run)
+    }
+    planes_found = [result for result in ordered if isinstance(result, Plane)]
+    return replace(found, planes=planes_found, baseline=baseline, models=models)
 
 
 def recipe_of(dataset: Dataset, task: Task, recipe: Recipe, machine: Machine, decide: str) -> dict[str, Any]:
