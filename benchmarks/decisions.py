@@ -149,7 +149,7 @@ class Cell:
         precision = self.precision or case.precision
         data = Path(__file__).parents[1] / case.data if case.data.startswith(_HERE) else case.data
         task, recipe = Task(f"{data}", case.imbalance), Recipe(**case.recipe)
-        dataset = _load(task, self.seed, recipe.backbone, self.folder / ".decoded")
+        dataset = _load(task, self.seed, recipe, self.folder / ".decoded")
         experiment = Classification(
             dataset=dataset,
             task=task,
@@ -167,8 +167,8 @@ class Cell:
 
 
 @lru_cache(maxsize=1)  # the heads of a seed come one after another
-def _load(task: Task, seed: int, backbone: str, decoded: Path) -> Dataset:
-    return load_task(task, seed, backbone, decoded)
+def _load(task: Task, seed: int, recipe: Recipe, decoded: Path) -> Dataset:
+    return load_task(task, seed, recipe, decoded)
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -7,11 +7,15 @@ Traceback (most recent call last):
 bisector.errors.ArgumentError: margin: got 3; expected a number above 5
 """
 
+import contextlib
 import difflib
+import json
 import math
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
+from pathlib import Path
 from typing import TypeVar
 
 Choice = TypeVar("Choice", bound=str)
@@ -155,4 +159,26 @@ def reason_of(error: Exception, *, whole: bool = True) -> str:
 
 def missing_extra(package: str, extra: str) -> MissingExtraError:
     """The error for an optional package that is not installed."""
-    return MissingExtraError(f"{package} is not installed; it comes with: pip install 'bisector[{extra}]'")
+    return MissingExtraError(f"{package} is not installed; it comes with: {install_command(extra)}")
+
+
+def install_command(extra: str) -> str:
+    """Return what brings the packages of an extra: from the folder that bisector runs in or was installed from.
+
+    Where neither is there it is taken from an index, by its name.
+    """
+    from importlib.metadata import (  # tens of milliseconds, for a mistake alone
+        PackageNotFoundError,
+        distribution,
+    )
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    own, kept = Path(__file__).resolve().parents[2], ""
+    with contextlib.suppress(PackageNotFoundError):
+        kept = distribution("bisector").read_text("direct_url.json") or ""
+    editable = (own / "pyproject.toml").is_file()
+    source = own if editable else Path(url2pathname(urlsplit(json.loads(kept or "{}").get("url", "")).path))
+    there = (source / "pyproject.toml").is_file() and source.is_absolute()
+    asked = f"{source if there else 'bisector'}[{extra}]"
+    return f"pip install {'-e ' * editable}{shlex.quote(asked)}"

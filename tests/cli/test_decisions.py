@@ -149,7 +149,7 @@ def test_both_are_printed_and_a_second_time_nothing_is_made_again(
 
 
 def test_what_a_kill_after_training_leaves_is_decided_by_the_same_command(
-    decided: Path, tmp_path: Path
+    decided: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number, lost in enumerate((["result.json", "decision.safetensors"], ["result.json"])):
         out = tmp_path / str(number)
@@ -158,19 +158,22 @@ def test_what_a_kill_after_training_leaves_is_decided_by_the_same_command(
             (out / name).unlink()
         weights = (out / "last.ckpt").stat().st_mtime_ns
         assert main(["train", *SMALL, "--decide", "geometry", "--out", str(out)]) == 0
+        assert f"the training in {out} is finished and its weights stay" in capsys.readouterr().err
         assert result(out) == result(decided)
         assert content(out / "decision.safetensors") == content(decided / "decision.safetensors")
         assert (out / "last.ckpt").stat().st_mtime_ns == weights
 
 
 def test_a_decision_is_made_changed_and_taken_away_without_training_again(
-    decided: Path, tmp_path: Path
+    decided: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
     shutil.copytree(decided, out)
     weights = (out / "last.ckpt").stat().st_mtime_ns
     for method, left in (("fitted", ["decision.json"]), ("none", []), ("geometry", ["decision.safetensors"])):
         assert main(["train", *SMALL, "--decide", method, "--out", str(out)]) == 0
+        told, fitted = capsys.readouterr().err, f"the decision by {method} is fitted"
+        assert (f"the training in {out} is finished" in told, fitted in told) == (True, method != "none")
         assert [path.name for path in out.glob("decision*")] == left
         run = result(out)
         assert (run["decided"] or {"method": "none"})["method"] == method
@@ -180,6 +183,7 @@ def test_a_decision_is_made_changed_and_taken_away_without_training_again(
     # A longer training has other weights, and so another decision; while it lasts there is none.
     longer = ["train", *SMALL, "--epochs", "4", "--decide", "geometry", "--out", str(out)]
     assert main(longer) == 0
+    assert f"going on with the training in {out}, in epoch 4 of 4" in capsys.readouterr().err
     assert content(out / "decision.safetensors") != content(decided / "decision.safetensors")
     assert result(out)["epochs"] == 4
 
@@ -284,6 +288,12 @@ def test_a_comparison_has_every_head_with_and_without_and_trains_what_was_kept_n
     found = Comparison.read(out / "comparison.json")
     assert {path: path.stat().st_mtime_ns for path in out.glob("cells/*/last.ckpt")} == weights
     assert len(list(out.glob("cells/*/decision.safetensors"))) == 4
+    assert list(plain.models) == heads
+    assert list(found.models.values()) == list(plain.models.values())
+    kept = {head: load_trained(path).decision for head, path in found.models.items()}
+    assert {head: one and one.method for head, one in kept.items()} == {
+        f"{head} + geometry": "geometry" for head in heads
+    }
     assert found.heads == [heads[0], f"{heads[0]} + geometry", heads[1], f"{heads[1]} + geometry"]
     assert found.decided_heads == {f"{head} + geometry": head for head in heads}
     alone = [run for run in found.runs if run.decided is None]

@@ -2,16 +2,21 @@
 
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from torch import Tensor
 
+from bisector import errors
 from bisector.benchmarks import self_check
 from bisector.benchmarks.installed import Imports, extras_of, packages_of
 from bisector.engine import dispatch
+from bisector.errors import install_command
 from real_processes import ENVIRONMENT, bisector
 
 
@@ -78,6 +83,40 @@ def test_packages_are_missing_too_old_or_fine() -> None:
     assert "is too old: >=99 is needed" in (old.problem or "")
     assert fine.problem is None
     assert Imports(["no-such-package"]).problems() == {}
+
+
+def test_the_line_that_brings_an_extra_names_what_bisector_was_installed_from(tmp_path: Path) -> None:
+    command = shlex.split(install_command("timm"))  # of a checkout: the tests run in one
+    folder, _, extra = command.pop().partition("[")
+    project = tomllib.loads((Path(folder) / "pyproject.toml").read_text())["project"]
+    assert (command, project["name"]) == (["pip", "install", "-e"], "bisector")
+    assert extra.removesuffix("]") in project["optional-dependencies"]
+
+    installed, checkout = tmp_path / "a" / "site", tmp_path / "my checkout"
+    (installed / "bisector").mkdir(parents=True)
+    (installed / "bisector" / "__init__.py").touch()
+    shutil.copy(errors.__file__, installed / "bisector")
+    notes = installed / "bisector-1.dist-info"
+    notes.mkdir()
+    (notes / "METADATA").write_text("Metadata-Version: 2.1\nName: bisector\nVersion: 1\n")
+    code = [
+        sys.executable,
+        "-c",
+        "from bisector.errors import install_command; print(install_command('timm'))",
+    ]
+
+    def told() -> str:
+        environment = {**os.environ, "PYTHONPATH": str(installed)}
+        return subprocess.run(
+            code, env=environment, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    assert told() == "pip install 'bisector[timm]'"
+    (notes / "direct_url.json").write_text(json.dumps({"dir_info": {}, "url": checkout.as_uri()}))
+    assert told() == "pip install 'bisector[timm]'"  # for it is gone
+    checkout.mkdir()
+    (checkout / "pyproject.toml").touch()
+    assert told() == f"pip install '{checkout}[timm]'"
 
 
 def test_an_extra_that_asks_for_others_has_their_packages() -> None:

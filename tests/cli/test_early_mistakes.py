@@ -24,6 +24,14 @@ from real_processes import ENVIRONMENT, bisector
         "train --head igam:margin=1:margin=2 => got margin twice",
         "train --head linear-softmax:bias=maybe => bias of head",
         "train --head linear-softmax:custom_margin=1 => got 'custom_margin'; expected one of bias, tau",
+        "train --head arcface:margin=big => margin of head 'arcface:margin=big': got 'big'; expected a number\n",
+        "train --head arcface:scale=atuo => got 'atuo'; expected a number or 'auto'",
+        "train --head igam:together=maybe => got 'maybe'; expected one of true, false",
+        "compare --heads igam,arcface,igam => heads: got 'igam' twice; expected each head once",
+        "compare --heads igam --planes ldam,ldam => planes: got 'ldam' twice",
+        "detect compare --data empty --heads igam,igam => heads: got 'igam' twice",
+        "train --backbone resnet17 => did you mean 'resnet20'?",
+        "predict m.onnx digits => an ONNX file is run by onnxruntime, as its model card shows",
         "compare --heads am-softmax,arcface:margn=0.3 => did you mean 'margin'?",
         "detect train --data empty --head linear:bais=true => got 'bais'; did you mean 'bias'?",
         "detect compare --data empty --heads igam:presett=paper => did you mean 'preset'?",
@@ -67,6 +75,7 @@ from real_processes import ENVIRONMENT, bisector
 def test_what_is_known_at_once_is_told_without_pytorch(line: str, tmp_path: Path) -> None:
     words, _, told = line.partition(" => ")
     (tmp_path / "file").touch()
+    (tmp_path / "m.onnx").touch()
     (tmp_path / "empty").mkdir()
     (tmp_path / "t.csv").write_text("label,e0,e1\na,1,2\nb,2,3\n")
     for name in ("torch", "lightning"):  # which cannot be imported in the process

@@ -15,7 +15,7 @@ from bisector.data.fingerprint import fingerprint
 from bisector.data.places import DATA_SETS
 from bisector.data.registry import load
 from bisector.data.tables import EmbeddingTable, is_embeddings, write_embeddings
-from bisector.errors import ArgumentError
+from bisector.errors import ArgumentError, install_command
 
 
 def test_digits_open_set_has_strangers_for_test():
@@ -121,7 +121,7 @@ def test_a_missing_package_names_its_extra_and_no_other_is_brought(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     told, loaded = done.stdout.strip().splitlines()
-    assert told == f"{package} is not installed; it comes with: pip install 'bisector[{extra}]'"
+    assert told == f"{package} is not installed; it comes with: {install_command(extra)}"
     assert loaded == "[]"  # readers bring their packages only when they read
 
 

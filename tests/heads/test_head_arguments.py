@@ -26,7 +26,7 @@ from bisector.heads import (
     NormalizedSoftmax,
     Seesaw,
 )
-from bisector.heads._names import NOT_AS_TEXT, option_names
+from bisector.heads._names import NOT_AS_TEXT, head_options
 from bisector.information.meter import InformationMeter
 
 D, C = 4, 3
@@ -186,4 +186,4 @@ def test_options_read_from_the_source_are_those_of_the_constructor(name: str) ->
     own = inspect.signature(HEADS[name].__init__).parameters.values()
     expected = [one.name for one in own if one.kind is inspect.Parameter.KEYWORD_ONLY]
     expected += list(get_type_hints(shared))
-    assert option_names(name) == [one for one in expected if one not in NOT_AS_TEXT]
+    assert list(head_options(name)) == [one for one in expected if one not in NOT_AS_TEXT]

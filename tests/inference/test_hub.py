@@ -16,7 +16,7 @@ import torch
 
 import bisector as bs
 from bisector.cli.main import main
-from bisector.errors import MissingExtraError
+from bisector.errors import MissingExtraError, install_command
 from bisector.inference.export import export
 from real_processes import ENVIRONMENT
 
@@ -94,7 +94,7 @@ def test_a_run_is_loaded_without_the_hub(
     monkeypatch.delitem(sys.modules, "bisector.inference.hub", raising=False)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # which cannot be imported now
     model = bs.load(trained, device="cpu")
-    with pytest.raises(MissingExtraError, match=r"pip install 'bisector\[hf\]'"):
+    with pytest.raises(MissingExtraError, match=re.escape(install_command("hf"))):
         model.save_pretrained(tmp_path / "folder")
     assert not (tmp_path / "folder").exists()
 

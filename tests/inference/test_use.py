@@ -19,10 +19,11 @@ from torch import nn
 
 import bisector as bs
 from bisector.cli.main import main
+from bisector.data.image_examples import decode_each
 from bisector.data.registry import load
 from bisector.data.tables import read_embeddings
 from bisector.inference.card import model_card
-from bisector.inference.export import export
+from bisector.inference.export import export, preprocessing
 from bisector.inference.formats import FORMATS
 from real_processes import bisector
 
@@ -105,6 +106,9 @@ def test_all_ways_to_ask_give_what_embed_stores(
 
     model = bs.load(trained, device="cpu")
     assert model.predict(images) == expected
+    assert repr(model) == (
+        "Predictor(head='logit-adjusted', backbone='small-conv', shape=(1, 8, 8), classes=10, decision='geometry')"
+    )
     found = model.probabilities(images)
     np.testing.assert_allclose(nn.functional.softmax(torch.from_numpy(scores), 1), found, atol=1e-3)
     # Without the decision they would be others.
@@ -397,12 +401,38 @@ def test_what_the_card_says_to_type_runs(trained: Path, format: str, tmp_path: P
     ):
         assert f"| {c} | {count} | {100 * right:.1f}% |" in body
     code = body.split("```python\n")[1].split("```")[0]
-    before = "import numpy; images = numpy.zeros((2, 1, 8, 8), 'f4')\n"
+    draw = np.random.default_rng(0)  # of another size, aspect and kind than the 8 x 8 grays of training
+    sizes = {"a.png": (31, 20), "b.jpg": (90, 200), "c.png": (8, 8), "d.webp": (17, 64)}
+    for name, size in sizes.items():
+        wide = Image.fromarray(draw.integers(0, 256, (6, 5, 4 if name == "a.png" else 3), dtype=np.uint8))
+        wide.resize(size).save(out.parent / name)
+    code = code.replace('["image.jpg"]', repr(list(sizes)))
     done = subprocess.run(
-        [sys.executable, "-c", before + code], cwd=out.parent, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code], cwd=out.parent, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert eval(done.stdout)[0] in "0123456789"
+    expected = bs.load(trained, device="cpu").predict([out.parent / name for name in sizes])
+    assert eval(done.stdout) == expected
+
+
+def test_the_card_reads_photographs_as_the_model_does(colours: tuple[Path, Path], tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    run, _ = colours
+    assert main(["export", str(run), "--out", str(tmp_path / "m.onnx")]) == 0
+    card = (tmp_path / "README.md").read_text()
+    model = bs.load(run, device="cpu")
+    assert f"Preprocessing: {preprocessing(model)}." in card
+    assert "BILINEAR" in preprocessing(model)
+    path = tmp_path / "wide.jpg"  # so large that it is decoded at a part of its size
+    draw = np.random.default_rng(0).integers(0, 256, (300, 500, 3), dtype=np.uint8)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(draw).save(path, exif=turned)
+    code = card.split("```python\n")[1].split("```")[0].split("model = ")[0]
+    given: dict[str, Any] = {}
+    exec(code, given)
+    (pixels,) = decode_each([str(path)], ["wide.jpg"], model.shape)[0].numpy()
+    np.testing.assert_array_equal(given["read"](path), pixels)
 
 
 def test_a_readme_of_somebody_else_stays(

@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from bisector.errors import ArgumentError
+from bisector.errors import ArgumentError, install_command
 from bisector.integrations.sklearn import AdjustedClassifier, ClassGeometryClassifier, MarginClassifier
 
 
@@ -235,4 +235,4 @@ def test_nothing_is_imported_before_it_is_asked_for_and_what_is_missing_is_named
         "    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert "comes with: pip install 'bisector[sklearn]'" in done.stdout
+    assert f"comes with: {install_command('sklearn')}" in done.stdout

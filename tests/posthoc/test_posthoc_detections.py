@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit, softmax
 from torch import Tensor
 
-from bisector.errors import ArgumentError
+from bisector.errors import ArgumentError, install_command
 from bisector.information.geometry import ClassGeometry
 from bisector.posthoc import (
     Adjustment,
@@ -432,4 +432,4 @@ def test_torchvision_is_asked_for_only_where_it_is_needed() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
     )
     assert done.stdout.splitlines()[0] == "0.5", done.stderr
-    assert "pip install 'bisector[detection]'" in done.stdout
+    assert install_command("detection") in done.stdout

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from jinja2 import UndefinedError
 from scipy import stats
 
+from bisector.errors import install_command
 from bisector.metrics.summary import METRICS
 from bisector.report.amounts import amount_accuracy, amount_answer, amount_history, size_notes
 from bisector.report.comparison import render_page
@@ -116,7 +117,7 @@ def test_a_missing_plotly_names_the_extra():
         "except MissingExtraError as error: print(error)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "plotly is not installed; it comes with: pip install 'bisector[report]'"
+    assert done.stdout.strip() == f"plotly is not installed; it comes with: {install_command('report')}"
 
 
 # What the page says

@@ -77,6 +77,12 @@ def test_a_decision_is_trained_with_its_head():
     assert found.command == "bisector train --imbalance 20 --head linear-softmax --decide geometry"
 
 
+def test_a_model_that_was_kept_is_not_trained_again():
+    one = compared({"linear-softmax": [0.5, 0.5, 0.5], "igam": [0.6, 0.61, 0.6]})
+    found = verdict(replace(one, models={"linear-softmax": "x/cells/l", "igam": "my x/cells/igam-seed0"}))
+    assert found.command == "bisector embed 'my x/cells/igam-seed0'"
+
+
 def test_every_option_of_the_parsers_is_kept_where_train_takes_it_too():
     parsers = dict(command_parser()._subparsers._group_actions[0].choices)
     parsers["train"] = own_parser()

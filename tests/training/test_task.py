@@ -34,7 +34,7 @@ def test_published_weights_bring_their_own_size_width_and_a_rate_for_fine_tuning
     side = {"torchvision/resnet18": 224, "torchvision/inception_v3": 299, "timm/test_resnet": 160}[spec]
     assert (task.image_size, recipe.embedding_dim, recipe.learning_rate) == (side, None, 1e-4)
     assert input_size(spec) == (side, side)
-    assert load_task(task, 0, spec).shape == (3, side, side)
+    assert load_task(task, 0, recipe).shape == (3, side, side)
     assert f"images of {side} x {side}, its own" in told
     assert "the backbone's own width; learning rate 0.0001, for fine-tuning" in told
     assert "\n" not in told
@@ -76,7 +76,7 @@ def test_large_images_of_one_size_do_not_fill_the_memory(
     tmp_path: Path, sizes: tuple[tuple[int, int]], backbone: str, given: int | None, shape: object, told: str
 ) -> None:
     task = Task(str(pictures(tmp_path / "p", *sizes)), image_size=given)
-    data = load_task(task, 0, backbone)
+    data = load_task(task, 0, Recipe(backbone=backbone))
     assert data.shape[1:] == shape
     assert [note.partition("; ")[0] for note in data.notes] == [told] * bool(told)
     if len(sizes) == 1 and given is None:
@@ -105,3 +105,14 @@ def test_classes_that_are_not_tested_and_an_empty_validation_part_are_told(tmp_p
     assert second.startswith(
         "no example for validation, which chooses the best epoch; expected a class with 2"
     )
+
+
+def test_a_weight_for_no_class_is_told_before_images_are_read(tmp_path: Path) -> None:
+    for name in ("likely-mono", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").touch()  # which cannot be read: that would be the complaint
+    recipe = Recipe(class_weights={"likly-mono": 3.0})
+    with pytest.raises(
+        ArgumentError, match=r"got 'likly-mono', which no class .* did you mean 'likely-mono'"
+    ):
+        load_task(Task(str(tmp_path)), 0, recipe)

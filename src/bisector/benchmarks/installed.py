@@ -30,7 +30,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Extra:
-    """What `pip install 'bisector[NAME]'` brings."""
+    """What an extra brings, ``[NAME]`` after what pip installs."""
 
     name: str
     packages: list[str]

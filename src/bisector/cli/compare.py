@@ -20,7 +20,7 @@ from bisector.cores import require_tasks
 from bisector.data.places import require_data_name
 from bisector.errors import require_integer
 from bisector.heads import HEAD_NAMES, parsed_head
-from bisector.heads._names import require_baseline
+from bisector.heads._names import require_baseline, require_distinct
 from bisector.networks.names import require_backbone
 from bisector.training.recipe import DECIDE, DECIDE_HELP, DECISIONS, Machine, Recipe, Task
 
@@ -79,6 +79,8 @@ def run(arguments: argparse.Namespace, command: str) -> Any:
     heads, planes = _names(arguments.heads), _names(arguments.planes)
     for spec in (*heads, *planes):
         parsed_head(spec)
+    require_distinct(heads)
+    require_distinct(planes, "planes")
     require_integer("seeds", arguments.seeds, least=1)
     require_baseline(arguments.baseline, heads)
     require_backbone(recipe.backbone)

@@ -18,6 +18,7 @@ from bisector.cli.output import require_folder, say, tell
 from bisector.cores import require_tasks
 from bisector.detection.recipe import BoxRecipe, BoxTask, full_spec
 from bisector.heads import HEAD_NAMES, parsed_head, require_baseline
+from bisector.heads._names import require_distinct
 from bisector.training.recipe import Machine
 
 
@@ -53,6 +54,7 @@ def run(arguments: argparse.Namespace, command: str) -> dict[str, Any]:
     heads = [head.strip() for head in arguments.heads.split(",") if head.strip()]
     for head in heads:
         parsed_head(full_spec(head))
+    require_distinct(heads)
     if arguments.jobs is not None:
         require_tasks("jobs", arguments.jobs)
     require_baseline(arguments.baseline, heads)

@@ -6,7 +6,6 @@ result.json, detections.json (COCO's results format) and detections.html.
 
 import argparse
 import os
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,7 +64,7 @@ def run(arguments: argparse.Namespace, command: str) -> "BoxResult | None":
     from bisector.detection.evaluation import read_detections
     from bisector.detection.train import BoxResult, Detection
     from bisector.report.words import duration
-    from bisector.training.checkpoints import LAST
+    from bisector.training.checkpoints import begun_in
     from bisector.training.precision import slow_precision
     from bisector.training.results import RESULT, read_result
 
@@ -84,9 +83,10 @@ def run(arguments: argparse.Namespace, command: str) -> "BoxResult | None":
     if stored is not None:
         result, found = read_result(BoxResult, out / RESULT), stored
     else:
+        trained = experiment.is_trained(out, options)
         (out / RESULT).unlink(missing_ok=True)  # of a shorter training
-        if process_rank() == 0 and (out / LAST).is_file():
-            print(f"going on with the training in {out}", file=sys.stderr)
+        if process_rank() == 0:
+            tell("detect train", begun_in(out, recipe.epochs, "its detector is evaluated", trained=trained))
         _, result, found = experiment.run(out, options)
         if process_rank() != 0:
             return None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from bisector._version import __version__
 from bisector.cli.output import add_json, progress, say
+from bisector.errors import install_command
 
 if TYPE_CHECKING:
     from bisector.benchmarks.installed import Extra, Package
@@ -117,7 +118,7 @@ def _extra(name: str, packages: "Sequence[Package]", own: set[str]) -> "Extra":
     mine = [package for package in packages if package.name in own]
     missing = [package.name for package in mine if package.version is None]
     broken = [package.name for package in mine if package.version is not None and package.problem]
-    return Extra(name, [package.name for package in mine], missing, broken, f"pip install 'bisector[{name}]'")
+    return Extra(name, [package.name for package in mine], missing, broken, install_command(name))
 
 
 def _devices(devices: "Sequence[Device]") -> list[str]:

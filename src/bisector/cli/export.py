@@ -8,9 +8,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bisector.cli.output import add_json, require_file, require_model, tell
+from bisector.cli.output import add_json, require_file, tell
 from bisector.errors import require, require_integer
 from bisector.inference.formats import FORMATS, OLDEST_OPSET, OPSET, YOUNGEST_OPSET, format_of, require_suffix
+from bisector.training.results import require_model
 
 _ROWS = 256  # that are compared
 

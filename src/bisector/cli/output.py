@@ -42,13 +42,6 @@ def require_file(path: Path) -> None:
     require(not path.is_dir(), "--out", f"{path}, a folder", "a file to write")
 
 
-def require_model(path: Path) -> None:
-    """Raise `ArgumentError` where nothing is that could be a trained classifier, before PyTorch is imported."""
-    legal = "a checkpoint, or the folder of a training that holds one, or an exported .safetensors"
-    held = path.is_file() or any((path / name).is_file() for name in ("last.ckpt", "model.safetensors"))
-    require(held, "model", str(path), legal)
-
-
 def device_of(word: str | None) -> "torch.device | None":
     """Return the device that `--device` names; None if it is not given.
 

@@ -10,8 +10,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bisector.cli.output import add_json, device_of, require_file, require_model, say, tell
+from bisector.cli.output import add_json, device_of, require_file, say, tell
 from bisector.errors import require_integer
+from bisector.training.results import require_model
 
 if TYPE_CHECKING:
     from bisector.inference.inputs import Inputs

@@ -81,7 +81,7 @@ def _train(parsed: Any, command: str) -> "Run | None":
     from bisector.heads import build_head
     from bisector.records import write_record
     from bisector.report.training import format_run
-    from bisector.training.checkpoints import LAST
+    from bisector.training.checkpoints import begun_in
     from bisector.training.classification import Classification
     from bisector.training.compare import comparison_of, recipe_of
     from bisector.training.data import load_task, settled
@@ -91,7 +91,7 @@ def _train(parsed: Any, command: str) -> "Run | None":
 
     build_head(parsed.head, 8, 4, torch.ones(4))  # a wrong value is told before anything is read
     task, chosen = settled(task, recipe)
-    dataset = load_task(task, parsed.seed, recipe.backbone)
+    dataset = load_task(task, parsed.seed, recipe)
     first = process_rank() == 0
     undecided = reason_against(dataset) if parsed.decide != "none" else ""
     if first:
@@ -111,9 +111,13 @@ def _train(parsed: Any, command: str) -> "Run | None":
     if experiment.is_finished(out, options):
         done = read_result(Run, out / RESULT)
     else:
+        trained = experiment.is_trained(out, options)
         (out / RESULT).unlink(missing_ok=True)  # of a shorter training
-        if first and (out / LAST).is_file():
-            print(f"going on with the training in {out}", file=sys.stderr)
+        if first:
+            then = "they are evaluated" + f", the decision by {parsed.decide} is fitted" * (
+                parsed.decide != "none"
+            )
+            tell("train", begun_in(out, recipe.epochs, then, trained=trained))
         _, done, decision = experiment.run(out, options)
         if process_rank() != 0:  # Lightning has started the others meanwhile
             return None

@@ -61,6 +61,8 @@ class Reading(NamedTuple):
     label: str | None = None  # the column of labels in a table
     decoded: Path | None = None  # a folder where decoded images are kept, and found again
     seed: int = 0  # decides the parts of a data set that is divided by chance
+    # given the names of the classes before images are read, where they are known; raises for what they do not fit
+    check_classes: Callable[[Sequence[str]], None] | None = None
 
     def images(self, images: Sequence[Encoded], names: Sequence[str]) -> ReadImages:
         """Read these images so (`read_images`)."""

@@ -35,6 +35,8 @@ def image_source(
     Raises:
         ArgumentError: if no image can be read.
     """
+    if reading.check_classes is not None:
+        reading.check_classes(classes)
     read = reading.images([one.image for one in images], [one.name for one in images])
     kept = [images[index] for index in read.readable.tolist()]
     found = {one.label for one in kept}

@@ -1,6 +1,7 @@
 """Data sets by name or path."""
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
@@ -49,6 +50,7 @@ def load(
     pixel_range: PixelRange | None = None,
     label: str | None = None,
     decoded: Path | None = None,
+    check_classes: Callable[[Sequence[str]], None] | None = None,
 ) -> Dataset:
     """Load a data set by name or path, divide it, and thin its training part to a long tail.
 
@@ -73,6 +75,7 @@ def load(
             the data's own (`images.range_of`) if None.
         label: the column of labels in a table, Parquet of images too; the one with a usual name if None.
         decoded: a folder in which decoded images are kept, for whoever reads the same images again.
+        check_classes: given the names of the classes before images of files are read; raises if they do not fit.
 
     Raises:
         ArgumentError: for an unknown name, with the nearest known one, a path where nothing is recognised, an
@@ -87,7 +90,8 @@ def load(
     require_number("imbalance", imbalance, least=1)
     require(require_integer("seed", seed, least=0) < 2**32, "seed", seed, "an integer below 2^32")
     divide = SPLITS[require_choice("split", split, SPLITS)]
-    source = read_source(data, Reading(image_size, memory, largest, pixel_range, label, decoded, seed))
+    how = Reading(image_size, memory, largest, pixel_range, label, decoded, seed, check_classes)
+    source = read_source(data, how)
     return divide(fspath(data), source, imbalance=imbalance, seed=seed)
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -66,13 +67,19 @@ NOT_AS_TEXT = {
 }
 """Options that no text can give, or that the caller gives."""
 
-_SWITCHES = {"bias", "learnable_scale", "sparse"}
+_NUMBERS = {"int", "float", "Tensor", "Sequence[float]", "None"}  # of an annotation: no word is legal
 
 
 def require_baseline(baseline: str, heads: Sequence[str]) -> None:
     """Raise `ArgumentError` unless the head that others are compared with is one of them, or not named."""
     legal = f"one of the heads compared: {', '.join(heads)}"
     require(baseline in {"", *heads}, "baseline", repr(baseline), legal)
+
+
+def require_distinct(heads: Sequence[str], name: str = "heads") -> None:
+    """Raise `ArgumentError` where a head is named twice."""
+    for spec in heads:
+        require(heads.count(spec) == 1, name, f"{spec!r} twice", "each head once")
 
 
 def require_head_name(name: str) -> str:
@@ -96,19 +103,20 @@ def parsed_head(spec: str) -> tuple[str, dict[str, Any]]:
     ('arcface', {'margin': 0.3, 'sparse': True})
     """
     name, *assignments = spec.strip().split(":")
-    legal, called = option_names(require_head_name(name)), f"option of head {spec!r}"
+    legal, called = head_options(require_head_name(name)), f"option of head {spec!r}"
     options = parsed_options(called, spec, assignments)
     return name, {
-        require_choice(called, key, legal): _value(key, text, spec) for key, text in options.items()
+        key: _value(f"{key} of head {spec!r}", text, legal[require_choice(called, key, legal)])
+        for key, text in options.items()
     }
 
 
 @cache
-def option_names(name: str) -> list[str]:
-    """Return the options of a head that a text can give, read from the source of its constructor.
+def head_options(name: str) -> dict[str, str]:
+    """Return the options of a head that a text can give, with their types, read from the source of its constructor.
 
-    >>> option_names("linear-softmax")[:4]
-    ['bias', 'tau', 'sub_centers', 'label_smoothing']
+    >>> list(head_options("linear-softmax").items())[:3]
+    [('bias', 'bool'), ('tau', 'float'), ('sub_centers', 'int')]
     """
     functions = (node for node in _nodes(name.replace("-", "_")) if isinstance(node, ast.FunctionDef))
     own = next(one.args for one in functions if one.name == "__init__" and one.args.kwarg is not None)
@@ -117,19 +125,25 @@ def option_names(name: str) -> list[str]:
     )
     kinds = {node.name: node for node in _nodes("_base") if isinstance(node, ast.ClassDef)}
     fields = [*kinds["HeadOptions"].body, *(kinds[shared].body if shared != "HeadOptions" else ())]
-    names = [option.arg for option in own.kwonlyargs]
-    names += [ast.unparse(field.target) for field in fields if isinstance(field, ast.AnnAssign)]
-    return [option for option in names if option not in NOT_AS_TEXT]
+    typed = [(option.arg, option.annotation) for option in own.kwonlyargs]
+    typed += [
+        (ast.unparse(field.target), field.annotation) for field in fields if isinstance(field, ast.AnnAssign)
+    ]
+    return {name: ast.unparse(kind) for name, kind in typed if kind and name not in NOT_AS_TEXT}
 
 
 def _nodes(module: str) -> Iterator[ast.AST]:
     return ast.walk(ast.parse((Path(__file__).parent / f"{module}.py").read_text(encoding="utf-8")))
 
 
-def _value(option: str, text: str, spec: str) -> Any:
-    if option in _SWITCHES:
-        return require_choice(f"{option} of head {spec!r}", text.lower(), ("true", "false")) == "true"
-    for kind in (int, float):
+def _value(called: str, text: str, kind: str) -> Any:
+    """Return the value that a text means for an option of this type."""
+    if kind == "bool":
+        return require_choice(called, text.lower(), ("true", "false")) == "true"
+    for number in (int, float):
         with contextlib.suppress(ValueError):
-            return kind(text)
+            return number(text)
+    words = re.findall(r"'(\w+)'", kind)  # of a Literal; where the type has a name, the head knows them
+    known = set(re.sub(r"Literal\[.*?\]", "None", kind).split(" | ")) <= _NUMBERS
+    require(not known or text in words, called, repr(text), " or ".join(["a number", *map(repr, words)]))
     return text  # a word, such as "paper"

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from bisector.errors import require, require_choice
 from bisector.heads._base import Head
-from bisector.heads._names import NOT_AS_TEXT, option_names, parsed_head
+from bisector.heads._names import NOT_AS_TEXT, head_options, parsed_head
 from bisector.heads._registry import HEADS
 
 
@@ -34,6 +34,6 @@ def build_head(
     """
     name, options = parsed_head(spec)
     for option in given:
-        require_choice(f"option of head {spec!r}", option, [*option_names(name), *NOT_AS_TEXT])
+        require_choice(f"option of head {spec!r}", option, [*head_options(name), *NOT_AS_TEXT])
         require(option not in options, f"option of head {spec!r}", f"{option} twice", "each option once")
     return HEADS[name](in_features, num_classes, class_counts=class_counts, **given, **options)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from bisector.inference.export import data_name, known_result
+from bisector.inference.export import data_name, known_result, preprocessing
 from bisector.inference.predictor import Predictor
 from bisector.metrics.summary import METRICS, MetricInfo
 from bisector.networks.names import chosen_backbone
@@ -75,7 +75,7 @@ def model_card(
         "",
         "## How to use it",
         "",
-        f"Inputs are {takes}" + (", values from 0 to 1; they are normalised inside." if images else "."),
+        f"Preprocessing: {preprocessing(model)}.",
         "",
         "```python",
         *_usage(model, file.name, format, repository),
@@ -135,35 +135,84 @@ def _classes(names: Sequence[str], counts: Sequence[int], run: Run | None) -> li
 
 
 def _usage(model: Predictor, name: str, format: str, repository: str | None) -> list[str]:
-    file = json.dumps(name)
-    if format == "onnx":
-        given = "images" if len(model.shape) == 3 else "vectors"
+    file, images = json.dumps(name), len(model.shape) == 3
+    given = "images" if images else "vectors"
+    rows = ['paths = ["image.jpg"]'] if images else [f"vectors = np.zeros((2, {model.shape[0]}), np.float32)"]
+    if format == "safetensors":
+        loaded = f"from_pretrained({json.dumps(repository)})" if repository else f"load({file})"
         return [
-            "import json, onnxruntime",
-            f"model = onnxruntime.InferenceSession({file})",
-            'names = json.loads(model.get_modelmeta().custom_metadata_map["class_names"])',
-            f'scores, embeddings = model.run(None, {{"{given}": {given}}})  # {given}: float32, (N, '
-            f"{', '.join(map(str, model.shape))})",
-            "print([names[index] for index in scores.argmax(1)])",
+            *([] if images else ["import numpy as np"]),
+            "import bisector",
+            "",
+            f"model = bisector.{'Predictor.' * bool(repository)}{loaded}",
+            *rows,
+            f"print(model.predict({'paths' if images else given}))",
         ]
+    rows += ["images = np.stack([read(path) for path in paths])"] * images
+    run = [
+        f"model = onnxruntime.InferenceSession({file})",
+        'names = json.loads(model.get_modelmeta().custom_metadata_map["class_names"])',
+        *rows,
+        f'scores, embeddings = model.run(None, {{"{given}": {given}}})',
+    ]
     if format == "torch":
-        return [
-            "import json, torch",
+        run = [
             f'model = torch.export.load({file}, extra_files=(notes := {{"bisector.json": ""}})).module()',
-            f"scores, embeddings = model(torch.rand(2, {', '.join(map(str, model.shape))}))",
-            'print([json.loads(notes["bisector.json"])["class_names"][index] for index in scores.argmax(1)])',
-        ]
-    sizes = ", ".join(map(str, model.shape))
-    if repository:
-        return [
-            "import bisector, torch",
-            f"model = bisector.Predictor.from_pretrained({json.dumps(repository)})",
-            f"print(model.predict(torch.rand(2, {sizes})))",
+            'names = json.loads(notes["bisector.json"])["class_names"]',
+            *rows,
+            f"scores, embeddings = model(torch.from_numpy({given}))",
         ]
     return [
-        "import bisector, torch",
-        f"model = bisector.load({file})",
-        f"print(model.predict(torch.rand(2, {sizes})))  # or paths of image files",
+        "import json",
+        "",
+        "import numpy as np",
+        f"import {'torch' if format == 'torch' else 'onnxruntime'}",
+        *(_reading(model) if images else [""]),
+        *run,
+        "print([names[index] for index in scores.argmax(1)])",
+    ]
+
+
+def _reading(model: Predictor) -> list[str]:
+    """Return the lines that do what `preprocessing` says, with Pillow and numpy alone."""
+    (channels, height, width), scale = model.shape, model.trained.pixel_range
+    lines = ["image = Image.open(path)"]
+    if height == width:
+        lines.append(f"image.draft(None, ({2 * width}, {2 * height}))  # large JPEGs are decoded smaller")
+    lines.append("image = ImageOps.exif_transpose(image)")
+    if scale is not None:
+        low, high = scale
+        lines += [
+            'if image.mode[0] in "IF":  # more than 8 bits',
+            f"    pixels = np.floor((np.asarray(image, float) - {low!r}) * 255 / {high - low!r})",
+            "    image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))",
+        ]
+    lines += [
+        'if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:',
+        '    image = image.convert("RGBA")',
+        '    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)',
+        f'image = image.convert("{"L" if channels == 1 else "RGB"}")',
+    ]
+    if height == width:
+        lines += [
+            f"size = [max({width}, round(side * {width} / min(image.size))) for side in image.size]",
+            "image = image.resize(size, Image.Resampling.BILINEAR)",
+            f"left, top = (size[0] - {width}) // 2, (size[1] - {width}) // 2",
+            f"image = image.crop((left, top, left + {width}, top + {width}))",
+        ]
+    lines += [
+        f"pixels = np.asarray(image, np.float32).reshape({height}, {width}, {channels})",
+        "return pixels.transpose(2, 0, 1) / 255",
+    ]
+    kinds = "" if scale is not None else "  # of 8 bits a channel"
+    return [
+        "from PIL import Image, ImageOps",
+        "",
+        "",
+        f"def read(path):{kinds}",
+        *(f"    {line}" for line in lines),
+        "",
+        "",
     ]
 
 

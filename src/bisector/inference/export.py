@@ -84,14 +84,10 @@ def export(
 def description(model: Predictor) -> dict[str, Any]:
     """Return what an exported file says of itself, as plain values: no path of this machine is among them."""
     trained, decision = model.trained, model.decision
-    images = len(model.shape) == 3
     return {
         "class_names": list(model.class_names),
         "input_shape": list(model.shape),
-        "input": "images, channels first, values from 0 to 1; they are normalised inside"
-        if images
-        else "vectors",
-        "resize": "shorter side to the input's, antialiased, the middle cut out" if images else None,
+        "preprocessing": preprocessing(model),
         "pixel_range": list(trained.pixel_range) if trained.pixel_range else None,
         "backbone": chosen_backbone(trained.recipe.backbone, model.shape),
         "head": trained.head,
@@ -103,6 +99,24 @@ def description(model: Predictor) -> dict[str, Any]:
         "train_counts": trained.train_counts.tolist(),
         "version": __version__,
     }
+
+
+def preprocessing(model: Predictor) -> str:
+    """Return in one line how an image becomes an input, as `bisector.data.images` does it: file and card say it."""
+    if len(model.shape) != 3:
+        return f"none: vectors (N, {model.shape[0]}), float32, as the model was trained on"
+    channels, height, width = model.shape
+    size = f"images of {width} x {height} pixels alone"
+    if height == width:
+        size = f"""Pillow's reduced JPEG decoding by draft(None, ({2 * width}, {2 * height})), \
+shorter side resized to {width} with the proportion kept (Pillow's BILINEAR, which is antialiased), the middle \
+{width} x {height} cut out, none of it where an image has that size"""
+    deep = "its own range"
+    if model.trained.pixel_range is not None:
+        deep = "{:g} to {:g}, those of training".format(*model.trained.pixel_range)
+    return f"""{"L (gray)" if channels == 1 else "RGB"} of 8 bits (values of more bits: {deep}, become 0 to 255), \
+upright by EXIF, what is transparent on white; {size}; divided by 255; float32 (N, {channels}, {height}, {width}), \
+values from 0 to 1; normalised inside"""
 
 
 def data_name(model: Predictor) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 from bisector.data.image_examples import decode_each
 from bisector.data.images import Encoded
 from bisector.errors import require
+from bisector.networks.names import chosen_backbone
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -78,6 +79,16 @@ class Predictor:
         self.class_names: tuple[str, ...] = model.trained.class_names
         self.shape: tuple[int, ...] = model.trained.shape
         self.decision: BaseAdjustment | None = model.trained.followed
+
+    def __repr__(self) -> str:
+        told: dict[str, Any] = {
+            "head": self.trained.head,
+            "backbone": chosen_backbone(self.trained.recipe.backbone, self.shape),
+            "shape": self.shape,
+            "classes": len(self.class_names),
+            "decision": None if self.decision is None else self.decision.method,
+        }
+        return f"Predictor({', '.join(f'{name}={value!r}' for name, value in told.items())})"
 
     def predict(self, images: Images) -> list[str]:
         """Return the name of the class of each of N images.

@@ -9,7 +9,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from bisector.errors import ArgumentError, parsed_options, reason_of, require, require_choice, require_integer
 from bisector.networks.cifar_resnet import CifarResNet
-from bisector.networks.names import chosen_backbone, require_backbone
+from bisector.networks.names import DEPTHS, chosen_backbone, require_backbone
 from bisector.networks.zoo import Normalize, timm_network, torchvision_network
 
 Shape = tuple[int, ...]
@@ -188,7 +188,7 @@ def _identity(shape: Shape) -> _Parts:
 
 _OWN: Mapping[str, Callable[..., _Parts]] = {
     "small-conv": _small_conv,
-    **{f"resnet{depth}": _cifar_resnet(depth) for depth in (20, 32, 44, 56, 110)},
+    **{f"resnet{depth}": _cifar_resnet(depth) for depth in DEPTHS},
     "mlp": _mlp,
     "identity": _identity,
 }

@@ -7,9 +7,12 @@ from pathlib import Path
 
 from bisector.errors import require_choice
 
+DEPTHS = (20, 32, 44, 56, 110)
+"""Those of the residual networks for CIFAR."""
+
 OWN = (
     "small-conv",
-    *(f"resnet{depth}" for depth in (20, 32, 44, 56, 110)),
+    *(f"resnet{depth}" for depth in DEPTHS),
     "mlp",
     "identity",
 )
@@ -36,7 +39,14 @@ def require_backbone(spec: str) -> None:
     if slash:
         require_choice(f"library of backbone {spec!r}", library, LIBRARIES)
     elif name != "auto":
-        require_choice("backbone", name, BACKBONES, [] if name in OWN else libraries_with(name))
+        require_choice("backbone", name, BACKBONES, [] if name in OWN else _meant(name))
+
+
+def _meant(name: str) -> list[str]:
+    """Return what a wrong name may stand for: networks of libraries, else the residual one of nearest depth."""
+    depth = re.fullmatch(r"resnet-?(\d{1,4})", name.lower())
+    near = [] if depth is None else [min(DEPTHS, key=lambda legal: abs(legal - int(depth[1])))]
+    return libraries_with(name) or [f"resnet{legal}" for legal in near]
 
 
 def chosen_backbone(spec: str, shape: Sequence[int]) -> str:

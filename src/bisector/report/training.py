@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 def format_run(run: Run, dataset: "Dataset", folder: Path) -> str:
     """Return the metrics of a training, its weakest classes, and where its files are."""
     part = "validation" if dataset.open_set else "test"
-    lines = [f"{run.head} on {dataset.name}, seed {run.seed}: {duration(run.seconds)}", size_of(dataset), ""]
+    lines = [
+        f"{run.head} on {dataset.name}, seed {run.seed}: trained in {duration(run.seconds)}",
+        size_of(dataset),
+        "",
+    ]
     if dataset.open_set:
         lines += ["Classes that were trained on, in the validation part:", ""]
     decided = run.decided if run.decided is not None and run.decided.file else None

@@ -128,7 +128,10 @@ def _more_seeds(comparison: Comparison, found: str, seeds: int) -> Verdict:
 
 
 def _trained(comparison: Comparison, head: str, found: str) -> Verdict:
-    """Advise to train a head for use, by the options of the comparison."""
+    """Advise to use the model of a head if it was kept, else to train one by the options of the comparison."""
+    if head in comparison.models:
+        embed = shlex.join(["bisector", "embed", comparison.models[head]])
+        return Verdict(found, "Its model of seed 0 is kept; to see why classes are hard", embed)
     words, kept = _words(comparison, "compare", "demo"), ["bisector", "train"]
     if not words or "--config" in words:  # which has options of a comparison in it
         return Verdict(found)

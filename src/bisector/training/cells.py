@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Generic
 from bisector._version import __version__
 from bisector.errors import require, require_integer
 from bisector.files import read_or_none
+from bisector.heads._names import require_distinct
 from bisector.records import write_record
 from bisector.training.checkpoints import BEST, LAST, remove_damaged
 from bisector.training.experiment import Experiment, Model, Result
@@ -111,6 +112,5 @@ def require_heads(heads: Sequence[str], seeds: int, machine: Machine, name: str 
     """Raise `ArgumentError` for what no comparison can do."""
     alone = "1: a comparison runs its trainings side by side instead"
     require(machine.devices == 1, "devices", machine.devices, alone)
-    for spec in heads:
-        require(heads.count(spec) == 1, name, f"{spec!r} twice", "each head once")
+    require_distinct(heads, name)
     require_integer("seeds", seeds, least=1)

@@ -96,6 +96,26 @@ def resumable(folder: Path | None) -> tuple[Path | None, dict[str, Any]]:
     return path, description
 
 
+def begun_in(folder: Path, epochs: int, then: str, *, trained: bool = False) -> str:
+    """Say how far the training in a folder is, and what is done now; empty where none was begun.
+
+    Args:
+        folder: of the training.
+        epochs: that it shall have.
+        then: what is left to do when it has them.
+        trained: whether it is known to have ended, perhaps early.
+    """
+    if not (folder / LAST).is_file():
+        return ""
+    where = ""
+    with suppress(DamagedFileError):  # told when it is gone on from
+        done = epochs_done(read_checkpoint("out", folder / LAST))
+        if trained or done >= epochs:
+            return f"the training in {folder} is finished and its weights stay; {then}"
+        where = f", in epoch {done + 1} of {epochs}"
+    return f"going on with the training in {folder}{where}"
+
+
 def remove_damaged(folder: Path | None) -> None:
     """Remove the folder of a training that can be made again where what it goes on from is damaged, and say so."""
     if folder is None or not folder.is_dir():

@@ -40,6 +40,18 @@ def parsed(asked: str | Mapping[Any, Any]) -> str | dict[str, float]:
     return {str(name): require_number(f"class_weights of {name!s}", w, least=0) for name, w in asked.items()}
 
 
+def require_weighted_classes(asked: str | Mapping[str, float], class_names: Sequence[str]) -> None:
+    """Raise `ArgumentError` where weights are asked for by a name that no class has."""
+    for name in () if isinstance(asked, str) else asked:
+        if name not in class_names:
+            near = difflib.get_close_matches(name, class_names, n=3)
+            hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+            shown = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
+            raise ArgumentError(
+                f"class_weights: got {name!r}, which no class is called; {hint}the classes are {shown}"
+            )
+
+
 def weights_of_classes(
     asked: str | Mapping[str, float],
     class_names: Sequence[str],
@@ -62,17 +74,10 @@ def weights_of_classes(
         word, _, beta = asked.partition(":")
         how: Any = word
         return class_weights(counts, how, **({"beta": float(beta)} if beta else {}))
-    places = {name: place for place, name in enumerate(class_names)}
+    require_weighted_classes(asked, class_names)
     weights = torch.ones(len(class_names), dtype=torch.float64)
     for name, weight in asked.items():
-        if name not in places:
-            near = difflib.get_close_matches(name, class_names, n=3)
-            hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-            shown = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
-            raise ArgumentError(
-                f"class_weights: got {name!r}, which no class is called; {hint}the classes are {shown}"
-            )
-        weights[places[name]] = weight
+        weights[class_names.index(name)] = weight
     require(
         bool((weights > 0).any()), "class_weights", "0 for every class", "a number above 0 for one or more"
     )

@@ -11,7 +11,6 @@ from torch import Tensor
 from bisector.data.dataset import Dataset
 from bisector.data.fingerprint import fingerprint
 from bisector.data.images import PixelRange
-from bisector.errors import require
 from bisector.files import reading
 from bisector.heads import build_head
 from bisector.networks.backbones import build_backbone
@@ -33,7 +32,7 @@ from bisector.training.experiment import Ended, Experiment
 from bisector.training.exported import WEIGHTS, Stored, read_exported
 from bisector.training.module import Classifier
 from bisector.training.recipe import DECIDE, Recipe, Task
-from bisector.training.results import RESULT, Run, read_result
+from bisector.training.results import RESULT, Run, read_result, require_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +77,7 @@ class Classification(Experiment[Classifier, Run]):
 
     def is_finished(self, folder: Path, trainer: Mapping[str, Any]) -> bool:
         """Say whether the folder holds the result of this very training, with the decision that is asked for."""
-        return super().is_finished(folder, trainer) and is_decided(
+        return self.is_trained(folder, trainer) and is_decided(
             self.read(folder / RESULT), self.decide, folder
         )
 
@@ -216,8 +215,7 @@ def load_trained(path: Path | str) -> Trained:
     path = Path(path)
     alone = path.is_dir() and not (path / LAST).is_file() and (path / WEIGHTS).is_file()
     file = path / WEIGHTS if alone else path / LAST if path.is_dir() else path
-    legal = "a checkpoint, or the folder of a training that holds one, or an exported .safetensors"
-    require(file.is_file(), "model", str(path), legal)
+    require_model(path)
     if file.suffix.lower() == ".safetensors":
         stored, wrote = read_exported(file), "the safetensors of bisector export"
     else:

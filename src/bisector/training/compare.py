@@ -55,7 +55,7 @@ class ClassifierCell(Cell[Classifier, Any]):
         """Return the training, its data loaded."""
         planar: dict[str, Any] = {"embedding_dim": 2, "epochs": self.epochs} if self.plane else {}
         return Classification(
-            dataset=_load(self.task, self.seed, self.recipe.backbone, self.fingerprint, cells),
+            dataset=_load(self.task, self.seed, self.recipe, self.fingerprint, cells),
             task=self.task,
             head=self.head,
             recipe=replace(self.recipe, **planar),
@@ -112,7 +112,7 @@ def plan(
     require_heads(heads, seeds, machine)
     require_heads(planes, seeds, machine, "planes")
     task, _ = settled(task, recipe)
-    first = load_task(task, 0, recipe.backbone, decoded)
+    first = load_task(task, 0, recipe, decoded)
     augmentation_of(first, recipe.augment)  # refuses a word that names none
     dim = build_backbone(recipe.backbone, first.shape, recipe.embedding_dim).embedding_dim
     weight = weights_of_classes(recipe.class_weights, first.class_names, first.train_counts)
@@ -197,9 +197,13 @@ def compare(
         [result for result in ordered if isinstance(result, Run)],
         command,
     )
-    return replace(
-        found, planes=[result for result in ordered if isinstance(result, Plane)], baseline=baseline
-    )
+    models = {
+        result.rows()[-1].head: str(folder / cell.key)  # the decision in the folder is followed
+        for cell, result in zip(cells, ordered, strict=True)
+        if keep and folder is not None and cell.seed == 0 and isinstance(result, Run)
+    }
+    planes_found = [result for result in ordered if isinstance(result, Plane)]
+    return replace(found, planes=planes_found, baseline=baseline, models=models)
 
 
 def recipe_of(dataset: Dataset, task: Task, recipe: Recipe, machine: Machine, decide: str) -> dict[str, Any]:
@@ -236,8 +240,8 @@ def comparison_of(
 
 
 @lru_cache(maxsize=1)  # cells come seed by seed, and all heads of a seed have the same data
-def _load(task: Task, seed: int, backbone: str, fingerprint: str, cells: Path | None) -> Dataset:
-    return load_task(task, seed, backbone, _decoded_in(cells))
+def _load(task: Task, seed: int, recipe: Recipe, fingerprint: str, cells: Path | None) -> Dataset:
+    return load_task(task, seed, recipe, _decoded_in(cells))
 
 
 def _decoded_in(cells: Path | None) -> Path | None:

@@ -1,6 +1,7 @@
 """DataModule: the batches of a data set, for the Trainer."""
 
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from bisector.errors import require, require_choice
 from bisector.networks.names import LIBRARIES, require_backbone
 from bisector.networks.zoo import input_size
 from bisector.training._lightning import LightningDataModule
+from bisector.training.class_weights import require_weighted_classes
 from bisector.training.loader import TrainingBatches, plain_batches
 from bisector.training.recipe import FINE_TUNING_RATE, Recipe, Task
 
@@ -56,17 +58,22 @@ def settled(task: Task, recipe: Recipe) -> tuple[Task, str]:
     )
 
 
-def load_task(task: Task, seed: int, backbone: str = "auto", decoded: Path | None = None) -> Dataset:
-    """Load what a task names, for a backbone; decoded images are kept in a folder, if one is given.
+def load_task(task: Task, seed: int, recipe: Recipe | None = None, decoded: Path | None = None) -> Dataset:
+    """Load what a task names, for a recipe; decoded images are kept in a folder, if one is given.
 
     Images of one size keep it up to `LARGEST_SIZE`, or up to the size that a network of a library was made for.
     Classes without an example to test on, and an empty validation part, are among the notes.
 
     Raises:
         ArgumentError: the data are not found or can't be used, or nothing is for the part that accuracies are of.
+            A wrong name among the class weights is told before images are read.
     """
+    recipe = recipe or Recipe()
+    backbone, check = recipe.backbone, partial(require_weighted_classes, recipe.class_weights)
     largest = max(LARGEST_SIZE, *input_size(backbone)) if _of_library(backbone) else LARGEST_SIZE
-    data = load(**{**asdict(task), "seed": seed, "largest": largest, "decoded": decoded})
+    data = load(
+        **{**asdict(task), "seed": seed, "largest": largest, "decoded": decoded, "check_classes": check}
+    )
     return replace(data, notes=(*data.notes, *_require_held_out(data)))
 
 

@@ -106,6 +106,10 @@ class Experiment(ABC, Generic[Model, Result]):
         return {}
 
     def is_finished(self, folder: Path, trainer: Mapping[str, Any]) -> bool:
+        """Say whether the folder holds all that this training shall leave; errors as of `is_trained`."""
+        return self.is_trained(folder, trainer)
+
+    def is_trained(self, folder: Path, trainer: Mapping[str, Any]) -> bool:
         """Say whether the folder holds the result of this very training.
 
         Raises:

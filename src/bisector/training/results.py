@@ -4,11 +4,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bisector.errors import require
 from bisector.records import read_record, write_record
 
 Result = TypeVar("Result")
 
 RESULT = "result.json"  # of one training, in its folder
+_RUN_BY = {
+    ".onnx": "an ONNX file is run by onnxruntime, as its model card shows, and by bisector embed",
+    ".pt2": "a .pt2 is run by torch.export.load, as its model card shows",
+}
 WITH = " + "  # between a head and the method of its decision
 
 
@@ -101,6 +106,7 @@ class Comparison:
     planes: list[Plane] = field(default_factory=list)
     baseline: str = ""  # the head that differences are taken from; the first if empty
     left_out: list[str] = field(default_factory=list)  # what of the data could not be used, and why
+    models: dict[str, str] = field(default_factory=dict)  # the folder of each head's model of seed 0, if kept
 
     @property
     def heads(self) -> list[str]:
@@ -132,6 +138,14 @@ class Comparison:
         return read_record(
             cls, path, f"results: got {path}; expected the comparison.json of bisector compare"
         )
+
+
+def require_model(path: Path) -> None:
+    """Raise `ArgumentError` where nothing is that could be a trained classifier; known without PyTorch."""
+    legal = "a checkpoint, or the folder of a training that holds one, or an exported .safetensors"
+    held = path.is_file() or any((path / name).is_file() for name in ("last.ckpt", "model.safetensors"))
+    other = _RUN_BY.get(path.suffix.lower()) if path.is_file() else None
+    require(held and not other, "model", str(path), f"{legal}; {other}" if other else legal)
 
 
 def read_result(kind: type[Result], path: Path) -> Result:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from bisector.data.boxes import load_boxes
-from bisector.errors import ArgumentError
+from bisector.errors import ArgumentError, install_command
 
 
 def refused(told, data, **options):
@@ -273,7 +273,7 @@ def test_boxes_are_read_without_the_extra(coco, voc):
     ran = subprocess.run(words, capture_output=True, text=True, check=True, env=environment, timeout=300)
     assert ran.stdout.splitlines() == [
         "3 1",
-        "faster-coco-eval is not installed; it comes with: pip install 'bisector[detection]'",
+        f"faster-coco-eval is not installed; it comes with: {install_command('detection')}",
     ]
 
 
