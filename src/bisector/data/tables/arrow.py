@@ -25,6 +25,7 @@ from bisector.data.tables.arrow_columns import (
     require_same_columns,
     stored_names,
     to_array,
+    unused,
     with_vectors,
     with_vectors_joined,
 )
@@ -159,10 +160,11 @@ def open_arrow(
     parts, first = list[Part](), 0
     columns: dict[str, str] = {}
     schema: Any = None
+    groups: Groups = {}
     counts: dict[str, list[int]] = {}
     for name in files:
         with _opened(location, name, listing.format) as file:
-            schema = schema or file.schema
+            schema, groups = schema or file.schema, groups or file.groups
             columns = columns or find_columns(schema, embedding, label, name, vectors_needed=vectors_needed)
             _require_apart(columns, file.groups)
             require_same_columns(schema, file.schema, list(columns.values()), file=name, like=files[0])
@@ -192,6 +194,7 @@ def open_arrow(
         class_names=distinct_names(names) if names else None,
         notes=notes,
         file_splits={} if "splits" in columns else listing.splits(),
+        unused=unused(schema, groups, columns),
         location=location,
         format=listing.format,
     )

@@ -51,7 +51,18 @@ def vector_column(schema: "pa.Schema", wanted: str | None = None, *, file: Path 
 
 def _vectors(schema: "pa.Schema") -> list[str]:
     """The columns of vectors that are no scores."""
-    return [field.name for field in schema if _is_vector(field.type) and field.name not in ALIASES["scores"]]
+    no_vectors = {*ALIASES["scores"], *_ranked(schema.names)}
+    return [field.name for field in schema if _is_vector(field.type) and field.name not in no_vectors]
+
+
+def _ranked(names: Sequence[str]) -> set[str]:
+    """The columns of the most probable classes, in the order of a row, as `bisector predict` writes them.
+
+    >>> sorted(_ranked(["label", "probability", "top_1", "probability_1"]))
+    ['probability_1', 'top_1', 'top_classes', 'top_probabilities']
+    """
+    by_rank = [name for name in names if re.fullmatch(r"(?:top|probability)_[0-9]+", name)]
+    return {"top_classes", "top_probabilities", *(by_rank if "top_1" in names else ())}
 
 
 def find_columns(
@@ -84,6 +95,12 @@ def find_columns(
         "labels": _named(schema, label, "labels", "label", file),
         **{key: name for key, name in others.items() if name is not None},
     }
+
+
+def unused(schema: "pa.Schema", groups: "Groups", columns: Mapping[str, str]) -> tuple[str, ...]:
+    """The columns that `find_columns` took for nothing; of numbered ones the vector that they are."""
+    taken = {*columns.values(), *(name for group in groups.values() for name in group)}
+    return tuple(name for name in schema.names if name not in taken)
 
 
 def require_same_columns(
@@ -268,9 +285,10 @@ def with_vectors(schema: "pa.Schema") -> "tuple[pa.Schema, Groups]":
     found: dict[str, dict[int, str]] = {}
     names = schema.names
     held = [field.name for field in schema if _is_vector(field.type, nested=True)]
-    vectors, scores = set(held) - set(ALIASES["scores"]), set(names) & set(ALIASES["scores"])
+    ranked = _ranked(names)
+    vectors, scores = set(held) - {*ALIASES["scores"], *ranked}, set(names) & set(ALIASES["scores"])
     for name, field in zip(names, schema, strict=True):
-        number = re.search(r"(?:0|[1-9][0-9]*)$", name)
+        number = None if name in ranked else re.search(r"(?:0|[1-9][0-9]*)$", name)
         if number and pa.types.is_floating(field.type):
             found.setdefault(name[: number.start()], {})[int(number[0])] = name
     groups: dict[str, tuple[str, ...]] = {}
