@@ -165,7 +165,9 @@ def open_arrow(
     for name in files:
         with _opened(location, name, listing.format) as file:
             schema, groups = schema or file.schema, groups or file.groups
-            columns = columns or find_columns(schema, embedding, label, name, vectors_needed=vectors_needed)
+            columns = columns or find_columns(
+                schema, groups, embedding, label, name, vectors_needed=vectors_needed
+            )
             _require_apart(columns, file.groups)
             require_same_columns(schema, file.schema, list(columns.values()), file=name, like=files[0])
             counts[name] = file.counts(columns["labels"])

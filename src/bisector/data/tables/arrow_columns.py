@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ def _ranked(names: Sequence[str]) -> set[str]:
 
 def find_columns(
     schema: "pa.Schema",
+    groups: "Groups",
     embedding: str | None,
     label: str | None,
     file: Path | str,
@@ -77,6 +78,7 @@ def find_columns(
 
     Args:
         schema: of the file.
+        groups: the numbered columns that are one vector.
         embedding: the column of vectors; the only one, or the one with a usual name, if None.
         label: the column of labels; the one with a usual name if None.
         file: for the message.
@@ -89,10 +91,11 @@ def find_columns(
         key: _first(schema, ALIASES[key]) for key in ("predictions", "losses", "scores", "names", "splits")
     }
     said = others["scores"] or others["predictions"]
+    taken = {*filter(None, others.values()), *(name for group in groups.values() for name in group)}
     bare = not vectors_needed and embedding is None and said and not _vectors(schema)
     return {
         **({} if bare else {"embeddings": vector_column(schema, embedding, file=file)}),
-        "labels": _named(schema, label, "labels", "label", file),
+        "labels": _label_column(schema, label, taken, file),
         **{key: name for key, name in others.items() if name is not None},
     }
 
@@ -185,20 +188,28 @@ def absent(rows: int, width: int | None) -> Array:
     return np.full(rows, None, dtype=object) if width is None else np.full((rows, width), np.nan, np.float32)
 
 
-def _named(schema: Any, wanted: str | None, key: str, what: str, file: Path | str) -> str:
-    """The column of this name, or that has an alias of `key`."""
+def _label_column(schema: Any, wanted: str | None, others: Iterable[str], file: Path | str) -> str:
+    """The column of labels: of this name, or that has a usual one; `others` are taken for something else."""
+    vectors = {field.name for field in schema if _is_vector(field.type, nested=True)}
+    no_labels = {*others, *vectors, *_ranked(schema.names)}
+    free = [name for name in schema.names if name not in no_labels and not _SCORES.match(name)]
     if wanted is not None:
-        require(wanted in schema.names, f"{what} column", f"{wanted!r} in {file}", _one_of(schema.names))
+        require(
+            wanted in schema.names, "label column", f"{wanted!r} in {file}", _one_of(free or schema.names)
+        )
         return wanted
-    name = _first(schema, ALIASES[key])
+    name = _first(schema, ALIASES["labels"])
     if name is None:
         several = [one for one in schema.names if _ONE_OF_LABELS.fullmatch(one)]
-        if key == "labels" and len(several) > 1:
+        if len(several) > 1:
             raise several_labels(f"file: got {file} with {', '.join(several[:3])}, a column a class")
-        usual = ", ".join(ALIASES[key][:3])
-        raise ArgumentError(
-            f"file: got {file} with no column {usual}; name it with --{what}: {_one_of(schema.names)}"
+        usual = f"{', '.join(ALIASES['labels'][:-1])} or {ALIASES['labels'][-1]}"
+        legal = (
+            f"; name it with --label: {_one_of(free)}"
+            if free
+            else "; expected one: the true class of each row"
         )
+        raise ArgumentError(f"file: got {file} with no column {usual}{legal}")
     return name
 
 
