@@ -159,6 +159,7 @@ def open_arrays(
         notes={},
         file_splits={},
         unused=tuple(name for name in found if name not in known),
+        class_columns={},
         members=members,
         at_once=at_once,
     )

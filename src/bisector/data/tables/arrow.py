@@ -19,6 +19,7 @@ from bisector.data.tables import json_lines
 from bisector.data.tables.arrow_columns import (
     Groups,
     absent,
+    class_columns,
     find_columns,
     hugging_face_names,
     notes_of,
@@ -170,11 +171,14 @@ def open_arrow(
             )
             _require_apart(columns, file.groups)
             require_same_columns(schema, file.schema, list(columns.values()), file=name, like=files[0])
+            scores = columns.get("scores", "")
+            same = list(class_columns(file.groups, scores)) == list(class_columns(groups, scores))
+            require(same, "file", f"{name} with scores of other classes", f"the columns of {files[0]}")
             counts[name] = file.counts(columns["labels"])
         parts.extend(parts_of(name, counts[name], first))
         first += sum(counts[name])
     widths: dict[str, int] = {
-        key: _width(location, counts, listing.format, columns[key])
+        key: len(groups.get(columns[key], ())) or _width(location, counts, listing.format, columns[key])
         for key in ("embeddings", "scores")
         if key in columns
     }
@@ -197,6 +201,7 @@ def open_arrow(
         notes=notes,
         file_splits={} if "splits" in columns else listing.splits(),
         unused=unused(schema, groups, columns),
+        class_columns=class_columns(groups, columns.get("scores", "")),
         location=location,
         format=listing.format,
     )

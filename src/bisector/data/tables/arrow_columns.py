@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bisector.data.tables.columns import ALIASES, EXACT, Array, as_rows, several_labels
+from bisector.data.tables.columns import ALIASES, EXACT, Array, as_rows, distinct_names, several_labels
 from bisector.errors import ArgumentError, missing_extra, require
 
 try:
@@ -268,7 +268,7 @@ _ONE_OF_LABELS = re.compile(r"(?:label|labels|target|targets|class|y|y_true)[_.]
 _NUMBERED_SCORES = {
     "scores": re.compile(r"(?:y_)?scores?[_. ]?"),
     "logits": re.compile(r"logits?[_. ]?"),
-    "probabilities": re.compile(r"(?:predict_|y_)?prob(?:s|a|ability|abilities)?[_. ]?"),
+    "probabilities": re.compile(r"(?:predict_|y_)?prob(?:abilities|ability|a|s)?[_. ]?"),
 }
 _SCORES = re.compile("score|logit|prob|pred|conf|softmax|loss|top", re.IGNORECASE)
 
@@ -282,6 +282,7 @@ def with_vectors(schema: "pa.Schema") -> "tuple[pa.Schema, Groups]":
     A group has one prefix and the numbers from 0 or 1 on, without a gap: `0`, `1`, … or `dim_0`, `dim_1`, …; they
     are floating-point numbers, since whole ones may be anything. There is no group of vectors beside a column of
     vectors, and none of scores (`logit_0`, `prob_0`, …) beside a column of scores, by whose name it is called.
+    Scores may have names of classes in place of numbers (`prob_cat`, `prob_dog`); they keep their order.
 
     Raises:
         UnicodeDecodeError: a name is no text: pyarrow decodes them when they are first asked for.
@@ -294,6 +295,7 @@ def with_vectors(schema: "pa.Schema") -> "tuple[pa.Schema, Groups]":
     {'probabilities': ('prob_0', 'prob_1')}
     """
     found: dict[str, dict[int, str]] = {}
+    of_classes: dict[str, list[str]] = {}
     names = schema.names
     held = [field.name for field in schema if _is_vector(field.type, nested=True)]
     ranked = _ranked(names)
@@ -302,21 +304,51 @@ def with_vectors(schema: "pa.Schema") -> "tuple[pa.Schema, Groups]":
         number = None if name in ranked else re.search(r"(?:0|[1-9][0-9]*)$", name)
         if number and pa.types.is_floating(field.type):
             found.setdefault(name[: number.start()], {})[int(number[0])] = name
+        if pa.types.is_floating(field.type) and name not in ranked and (prefix := _class_prefix(name)):
+            of_classes.setdefault(prefix, []).append(name)
     groups: dict[str, tuple[str, ...]] = {}
     for prefix, columns in found.items():
         first = min(columns)
         ordered = tuple(columns[number] for number in sorted(columns))
         if len(columns) == 1 or first not in {0, 1} or max(columns) != first + len(columns) - 1:
             continue
-        kind = next((kind for kind, names in _NUMBERED_SCORES.items() if names.fullmatch(prefix.lower())), "")
-        if kind:
+        if kind := _kind_of(prefix):
             if not scores:
                 groups.setdefault(kind, ordered)
         elif not vectors and not _SCORES.match(prefix):
             groups[f"{ordered[0]} to {ordered[-1]}"] = ordered
+    for prefix, named in of_classes.items():
+        if len(named) > 1 and not scores:
+            groups.setdefault(_kind_of(prefix), tuple(named))
     for name, ordered in groups.items():
         schema = schema.append(pa.field(name, pa.list_(pa.float32(), len(ordered))))
     return schema, groups
+
+
+def _kind_of(prefix: str) -> str:
+    """What scores whose columns begin so are, as `ALIASES` calls them; empty where they are none."""
+    lower = prefix.lower()
+    return next((kind for kind, names in _NUMBERED_SCORES.items() if names.fullmatch(lower)), "")
+
+
+def _class_prefix(column: str) -> str:
+    """What stands before the name of a class in a column of its scores, as `prob_`; empty where nothing does."""
+    found = (names.match(column.lower()) for names in _NUMBERED_SCORES.values())
+    ends = (one.end() for one in found if one and one[0][-1] in "_. ")
+    return column[:end] if (end := next(ends, 0)) < len(column) else ""
+
+
+def class_columns(groups: "Groups", scores: str) -> dict[str, str]:
+    """The columns of scores that are called after classes, by the names of these; none where they are numbered.
+
+    >>> class_columns({"probabilities": ("prob_cat", "prob_dog")}, "probabilities")
+    {'cat': 'prob_cat', 'dog': 'prob_dog'}
+    """
+    columns = groups.get(scores, ())
+    words = [column[len(_class_prefix(column)) :] for column in columns]
+    numbered = any(words == [str(first + place) for place in range(len(words))] for first in (0, 1))
+    named = all(map(_class_prefix, columns)) and not numbered
+    return dict(zip(distinct_names(words), columns, strict=True)) if named else {}
 
 
 def stored_names(names: Sequence[str] | None, groups: Groups) -> list[str] | None:

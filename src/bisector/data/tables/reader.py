@@ -67,6 +67,7 @@ class TableReader(ABC):
         notes: as `bisector embed` writes them.
         file_splits: the split of each file, where their names say it.
         unused: the columns that are taken for nothing.
+        class_columns: the columns of scores that are called after classes, as prob_cat, by class and in order.
     """
 
     columns: Mapping[str, str]
@@ -77,6 +78,7 @@ class TableReader(ABC):
     notes: Mapping[str, Any]
     file_splits: Mapping[str, str]
     unused: tuple[str, ...]
+    class_columns: Mapping[str, str]
 
     @abstractmethod
     def pieces(self, parts: Iterable[Part], keys: Sequence[str]) -> Iterator[Piece]:
@@ -99,7 +101,9 @@ class TableReader(ABC):
     @property
     def columns_line(self) -> str:
         """Say which column is taken for what, and which for nothing: whoever means another must see it."""
-        taken = ", ".join(f"{name!r} as {key}" for key, name in self.columns.items())
+        ends = [list(self.class_columns.values())[place] for place in (0, -1) if self.class_columns]
+        called = {**self.columns, **({"scores": " to ".join(ends)} if ends else {})}
+        taken = ", ".join(f"{name!r} as {key}" for key, name in called.items())
         more = f" and {len(self.unused) - _TOLD} more" * (len(self.unused) > _TOLD)
         unused = f"; not used: {', '.join(map(repr, self.unused[:_TOLD]))}{more}" * bool(self.unused)
         return f"columns: {taken}{unused}"
