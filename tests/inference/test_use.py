@@ -173,8 +173,7 @@ def test_measure_takes_labels_and_predictions_alone_from_what_predict_wrote(
         assert float(measured[name]["accuracy"]) == pytest.approx(np.mean(hits), abs=1e-6)
         assert not measured[name].get("amount")
     said = refused(["adjust", str(asked), "--out", str(tmp_path / "adjusted")])
-    assert "expected those of all classes" in said
-    assert "`bisector embed RUN` writes them" in said
+    assert "a column a class (prob_cat), of all classes: `bisector embed RUN` writes them" in said
 
 
 def test_a_folder_without_labels_with_a_text_and_a_broken_image(
