@@ -80,3 +80,29 @@ def test_the_tables_hold_what_was_found(
     found = Measurement.read(Path("found/measure.json"))
     assert found.left_out == ["1 row: its vector is missing or not finite"]
     assert found.command == "bisector measure t.npz --out found"
+
+
+def test_columns_of_probabilities_with_names_of_classes_are_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], refused: Callable[[list[str]], str]
+) -> None:
+    rng = np.random.default_rng(5)
+    names = np.array(["wren", "cat", "owl"])
+    true, shares = rng.integers(3, size=60), rng.dirichlet(np.ones(3), size=60).round(6)
+    rows = [[names[label], names[row.argmax()], *row, "x"] for label, row in zip(true, shares, strict=True)]
+    file, out = tmp_path / "p.csv", tmp_path / "measured"
+    with file.open("w", newline="") as text:
+        csv.writer(text).writerows([["y_true", "y_pred", *(f"prob_{name}" for name in names), "more"], *rows])
+    assert main(["measure", str(file), "--out", str(out)]) == 0
+    told = capsys.readouterr().err
+    assert "'y_pred' as predictions, 'prob_wren to prob_owl' as scores; not used: 'more'" in told
+    measured = read(out / "classes.csv")
+    assert [row["class"] for row in measured] == names.tolist()
+    for number, row in enumerate(measured):
+        own = shares[true == number]
+        assert float(row["loss"]) == pytest.approx(-np.log(own[:, number] / own.sum(axis=1)).mean(), abs=1e-5)
+        assert float(row["accuracy"]) == pytest.approx((own.argmax(axis=1) == number).mean(), abs=1e-5)
+    file.write_text(file.read_text().replace("prob_owl", "prob_lynx"))
+    assert "no column of 'owl'" in refused(["measure", str(file), "--out", str(out)])
+    file.write_text(file.read_text().replace("y_true", "truth"))
+    said = refused(["measure", str(file), "--out", str(out)])
+    assert "y_true or true_label; name it with --label: one of truth, more" in said

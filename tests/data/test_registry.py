@@ -64,8 +64,10 @@ def test_an_unknown_folder_is_described(tmp_path):
         ArgumentError, match=r"holds 1 folder without an image and 1 file \(.\w+\) and 1 file"
     ):
         load(str(tmp_path))
-    with pytest.raises(ArgumentError, match="that is a file of an unknown kind"):
-        load(str(tmp_path / "notes.txt"))
+    for name in ("notes.txt", "table.csv"):
+        with pytest.raises(ArgumentError, match=r"an unknown kind; known are \.parquet, .*folders") as told:
+            load(str(tmp_path / name))
+        assert "\n" not in str(told.value)
 
 
 def test_embeddings_keep_the_split_they_were_stored_with(tmp_path):

@@ -1,13 +1,15 @@
+import json
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from scipy.special import softmax
 
-from bisector.data.tables import EmbeddingTable, write_embeddings
+from bisector.data.tables import EmbeddingTable, open_embeddings, write_embeddings
 from bisector.data.tables.scores import StoredScores, open_scores, read_scores
 from bisector.errors import ArgumentError
 
@@ -214,3 +216,109 @@ def test_scores_of_training_rows_are_not_read_until_all_are(tmp_path: Path, monk
     assert len(stored.take(stored.rows_of("test"))) == 165
     with pytest.raises(ArgumentError, match="row group 1"):
         list(stored.blocks())
+
+
+KINDS_OF = ("prob_", "probability_", "proba.", "y_prob_", "logit_", "score_", "Prob ")
+
+
+def write_frame(frame: pandas.DataFrame, path: Path) -> Path:
+    if path.suffix == ".parquet":
+        frame.to_parquet(path, index=False)
+    elif path.suffix == ".feather":
+        frame.to_feather(path)
+    elif path.suffix == ".jsonl":
+        frame.to_json(path, orient="records", lines=True, double_precision=15)
+    else:
+        frame.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
+    return path
+
+
+def by_class(
+    labels: list[object], names: list[str], prefix: str = "prob_", **more: object
+) -> pandas.DataFrame:
+    values = LOGITS if prefix == "logit_" else SHARES
+    columns = {f"{prefix}{name}": values[:, place] for place, name in enumerate(names)}
+    return pandas.DataFrame({"y_true": labels, **more, **columns})
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet", "feather", "jsonl"])
+@pytest.mark.parametrize("prefix", KINDS_OF)
+def test_columns_of_scores_may_have_names_of_classes(tmp_path: Path, suffix: str, prefix: str) -> None:
+    labels = ["great owl", "wren", "cat_1"] * 2
+    frame = by_class(labels, ["wren", "cat_1", "great owl"], prefix)
+    found = read_scores(write_frame(frame, tmp_path / f"t.{suffix}"))
+    assert found.class_names == ("wren", "cat_1", "great owl")
+    assert found.labels is not None
+    assert [found.class_names[number] for number in found.labels.tolist()] == labels
+    expected = LOGITS if prefix == "logit_" else np.log(SHARES)
+    np.testing.assert_allclose(found.scores.numpy(), expected, rtol=1e-5)
+    assert f"'{prefix}wren to {prefix}great owl' as scores" in found.columns
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_numbers_may_be_names_of_classes_in_columns(tmp_path: Path, suffix: str) -> None:
+    frame = by_class([40, 7, 12, 7, 40, None], ["12", "40", "7"])
+    found = read_scores(write_frame(frame, tmp_path / f"t.{suffix}"))
+    assert (found.class_names, len(found)) == (("12", "40", "7"), 5)
+    assert found.labels is not None
+    assert found.labels.tolist() == [1, 2, 0, 2, 1]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_a_class_without_a_column_of_scores_is_named(tmp_path: Path, suffix: str) -> None:
+    frame = by_class(["cat", "dog", "owl"] * 2, ["cat", "dog", "wren"], x0=0.5, x1=0.25)
+    path = write_frame(frame, tmp_path / f"t.{suffix}")
+    with pytest.raises(ArgumentError) as raised:
+        open_embeddings(path)
+    assert (
+        str(raised.value)
+        == "scores: got no column of 'owl'; expected one of every class, as 'prob_cat' of 'cat'"
+    )
+    frame["y_pred"] = ["cat", "dog", "lynx"] * 2  # a prediction is of a class too
+    frame["y_true"] = ["cat", "dog", "wren"] * 2
+    with pytest.raises(ArgumentError, match="no column of 'lynx'"):
+        open_embeddings(write_frame(frame, path))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_scores_of_something_else_are_not_used_and_named(tmp_path: Path, suffix: str) -> None:
+    frame = by_class(
+        ["cat", "dog", "owl"] * 2, ["blur", "noise", "light"], "score_", x0=0.5, x1=0.25, more="a"
+    )
+    path = write_frame(frame, tmp_path / f"t.{suffix}")
+    stored = open_embeddings(path)
+    assert (stored.class_names, stored.num_scores, stored.dim) == (("cat", "dog", "owl"), None, 2)
+    assert stored.reader.columns_line.endswith(
+        "; not used: 'more', 'score_blur', 'score_noise', 'score_light'"
+    )
+    assert next(stored.chunks()).scores is None
+    with pytest.raises(
+        ArgumentError, match="'score_blur', and no class that is called so; expected those of the"
+    ):
+        open_scores(write_frame(frame.drop(columns=["x0", "x1"]), path))
+
+
+def test_files_of_a_folder_have_the_same_classes_in_the_same_order(tmp_path: Path) -> None:
+    labels = ["cat", "dog", "owl"] * 2
+    write_frame(by_class(labels, ["cat", "dog", "owl"]), tmp_path / "a.parquet")
+    write_frame(by_class(labels, ["cat", "owl", "dog"]), tmp_path / "b.parquet")
+    with pytest.raises(
+        ArgumentError, match=r"b\.parquet with scores of other classes; expected the columns of"
+    ):
+        open_scores(tmp_path)
+    write_frame(by_class(labels, ["cat", "dog", "owl"]), tmp_path / "b.parquet")
+    assert len(open_scores(tmp_path)) == 12
+
+
+@pytest.mark.parametrize("names", [["cat", "dog", "owl"], ["owl", "dog", "cat"]], ids="-".join)
+def test_numbers_of_classes_whose_names_are_known_have_the_order_of_the_columns(
+    tmp_path: Path, names: list[str]
+) -> None:
+    table = pa.Table.from_pandas(by_class([0, 1, 2] * 2, names), preserve_index=False)
+    noted = {"info": {"features": {"y_true": {"names": ["cat", "dog", "owl"], "_type": "ClassLabel"}}}}
+    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(noted)}), tmp_path / "t.parquet")
+    if names[0] == "cat":
+        assert read_scores(tmp_path / "t.parquet").class_names == ("cat", "dog", "owl")
+    else:
+        with pytest.raises(ArgumentError, match="columns of owl, dog, cat; expected the order cat, dog, owl"):
+            read_scores(tmp_path / "t.parquet")

@@ -273,7 +273,15 @@ DAMAGED = [
     ("label,x0\rlabel,x1\r1,2\r", "line 1, which is no line of text"),
     ("0.25,1.5,0.75\n1.5,3.5,2.5\n", "line 1, with 0.25, 1.5 among its headings"),
     ("label;x0;x1\n1;2;3\n", "between headings; expected commas in .csv"),
-    ("kind,x0,x1\n1,2,3\n", "with no column label, labels, y"),
+    (
+        "kind,x0,x1\n1,2,3\n",
+        "with no column label, labels, y, target, targets, class, fine_label, y_true or true_label; name it with "
+        "--label: one of kind",
+    ),
+    (
+        "name,prediction,probability,x0,x1\na,b,1,2,3\n",
+        "true_label; expected one: the true class of each row",
+    ),
     ("label,x0,x1\n1,2,3\n\n0,2\n1,2,3\n", "line 4, with 2 cells; expected 3"),
     ("label,x0,x1\n1,2,3\n0,2,3,4\n1,2,3\n", "line 3, with 4 cells; expected 3"),
     ("label,x0,x1\n1,2,3\n0,2,O.5\n1,2,3\n", "line 3, with 'O.5' in the column 'x1'; expected a number"),

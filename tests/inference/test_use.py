@@ -147,6 +147,39 @@ def test_every_format_holds_the_same(trained: Path, tmp_path: Path) -> None:
     assert notes["class_names"] == list("0123456789")
 
 
+@pytest.mark.parametrize("top_k", ["1", "5", "10"])
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
+def test_measure_takes_labels_and_predictions_alone_from_what_predict_wrote(
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    refused: Callable[[list[str]], str],
+    suffix: str,
+    top_k: str,
+) -> None:
+    """Probabilities that are sorted in every row are neither embeddings nor scores, of all classes neither."""
+    asked, out = tmp_path / f"p.{suffix}", tmp_path / "measured"
+    assert main(["predict", str(trained), "--part", "test", "--top-k", top_k, "--out", str(asked), *CPU]) == 0
+    capsys.readouterr()
+    assert main(["measure", str(asked), "--out", str(out)]) == 0
+    first = "'top_1'" if suffix == "csv" else "'top_classes'"
+    columns = "'label' as labels, 'prediction' as predictions, 'name' as names, 'split' as splits"
+    told = capsys.readouterr().err
+    assert f"columns: {columns}; not used: 'probability'{', ' + first if top_k != '1' else chr(10)}" in told
+    rows = rows_of(asked)
+    right = {
+        name: [row["prediction"] == name for row in rows if row["label"] == name] for name in "0123456789"
+    }
+    with (out / "classes.csv").open() as file:
+        measured = {row["class"]: row for row in csv.DictReader(file)}
+    assert set(measured) == set(right)
+    for name, hits in right.items():
+        assert float(measured[name]["accuracy"]) == pytest.approx(np.mean(hits), abs=1e-6)
+        assert not measured[name].get("amount")
+    said = refused(["adjust", str(asked), "--out", str(tmp_path / "adjusted")])
+    assert "a column a class (prob_cat), of all classes: `bisector embed RUN` writes them" in said
+
+
 def test_a_folder_without_labels_with_a_text_and_a_broken_image(
     colours: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

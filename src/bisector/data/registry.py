@@ -215,10 +215,16 @@ def _arrow(path: Path, reading: Reading) -> Source | None:
     return parquet_image_source(files, path, reading, parts)
 
 
+_KNOWN = (
+    ".parquet, .npz, a pair vectors.npy,labels.npy, a .py that makes data, and folders: of a subfolder of images a "
+    "class, of images with a labels.csv, of Parquet, Arrow, idx or CIFAR files"
+)
+
+
 def _what_is_there(path: Path) -> str:
     """Say in a few words what lies at a path where nothing was recognised."""
     if path.is_file():
-        return "that is a file of an unknown kind"
+        return f"that is a file of an unknown kind; known are {_KNOWN}"
     if not path.is_dir():
         return "nothing is at that path"
     folders = sum(found.is_dir() and not found.name.startswith(".") for found in path.iterdir())

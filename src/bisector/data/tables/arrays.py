@@ -29,6 +29,9 @@ from bisector.data.tables.tensor_files import (
 from bisector.errors import ArgumentError, require
 from bisector.files import reading
 
+NOTES = ("adjusted", "head")
+"""What `bisector adjust` writes into an .npz beside the columns."""
+
 _KEYS = ("embeddings", "labels", "predictions", "losses", "scores", "names", "splits")
 
 
@@ -116,7 +119,7 @@ def open_arrays(
         ArgumentError: a file is not there or cannot be read, or an array that is needed is not in it.
         ColumnOrderError: an array lies column by column.
     """
-    class_names = None
+    class_names, found = None, list[str]()
     if len(files) == 1:
         found, class_names = _found(files[0])
         members = _members(files[0], found, embedding, label, vectors_needed=vectors_needed)
@@ -145,6 +148,7 @@ def open_arrays(
         widths["scores"] = row_shape(name, shapes["scores"])[1]
         require(kind.kind in "biuf", name, f"values of type {kind}", "numbers")
     full, rest = divmod(rows_there, ROWS)
+    known = {*ALIASES["class_names"], *NOTES, *(member for _, member in members.values())}
     stats = [(file, Path(file).stat()) for file in sorted({file for file, _ in members.values()})]
     return ArrayTable(
         columns={key: member for key, (_, member) in members.items()},
@@ -154,6 +158,8 @@ def open_arrays(
         class_names=class_names,
         notes={},
         file_splits={},
+        unused=tuple(name for name in found if name not in known),
+        class_columns={},
         members=members,
         at_once=at_once,
     )

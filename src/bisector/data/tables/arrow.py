@@ -19,12 +19,14 @@ from bisector.data.tables import json_lines
 from bisector.data.tables.arrow_columns import (
     Groups,
     absent,
+    class_columns,
     find_columns,
     hugging_face_names,
     notes_of,
     require_same_columns,
     stored_names,
     to_array,
+    unused,
     with_vectors,
     with_vectors_joined,
 )
@@ -159,18 +161,24 @@ def open_arrow(
     parts, first = list[Part](), 0
     columns: dict[str, str] = {}
     schema: Any = None
+    groups: Groups = {}
     counts: dict[str, list[int]] = {}
     for name in files:
         with _opened(location, name, listing.format) as file:
-            schema = schema or file.schema
-            columns = columns or find_columns(schema, embedding, label, name, vectors_needed=vectors_needed)
+            schema, groups = schema or file.schema, groups or file.groups
+            columns = columns or find_columns(
+                schema, groups, embedding, label, name, vectors_needed=vectors_needed
+            )
             _require_apart(columns, file.groups)
             require_same_columns(schema, file.schema, list(columns.values()), file=name, like=files[0])
+            scores = columns.get("scores", "")
+            same = list(class_columns(file.groups, scores)) == list(class_columns(groups, scores))
+            require(same, "file", f"{name} with scores of other classes", f"the columns of {files[0]}")
             counts[name] = file.counts(columns["labels"])
         parts.extend(parts_of(name, counts[name], first))
         first += sum(counts[name])
     widths: dict[str, int] = {
-        key: _width(location, counts, listing.format, columns[key])
+        key: len(groups.get(columns[key], ())) or _width(location, counts, listing.format, columns[key])
         for key in ("embeddings", "scores")
         if key in columns
     }
@@ -192,6 +200,8 @@ def open_arrow(
         class_names=distinct_names(names) if names else None,
         notes=notes,
         file_splits={} if "splits" in columns else listing.splits(),
+        unused=unused(schema, groups, columns),
+        class_columns=class_columns(groups, columns.get("scores", "")),
         location=location,
         format=listing.format,
     )

@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bisector.data.tables.columns import ALIASES, EXACT, Array, as_rows, several_labels
+from bisector.data.tables.columns import ALIASES, EXACT, Array, as_rows, distinct_names, several_labels
 from bisector.errors import ArgumentError, missing_extra, require
 
 try:
@@ -51,11 +51,23 @@ def vector_column(schema: "pa.Schema", wanted: str | None = None, *, file: Path 
 
 def _vectors(schema: "pa.Schema") -> list[str]:
     """The columns of vectors that are no scores."""
-    return [field.name for field in schema if _is_vector(field.type) and field.name not in ALIASES["scores"]]
+    no_vectors = {*ALIASES["scores"], *_ranked(schema.names)}
+    return [field.name for field in schema if _is_vector(field.type) and field.name not in no_vectors]
+
+
+def _ranked(names: Sequence[str]) -> set[str]:
+    """The columns of the most probable classes, in the order of a row, as `bisector predict` writes them.
+
+    >>> sorted(_ranked(["label", "probability", "top_1", "probability_1"]))
+    ['probability_1', 'top_1', 'top_classes', 'top_probabilities']
+    """
+    by_rank = [name for name in names if re.fullmatch(r"(?:top|probability)_[0-9]+", name)]
+    return {"top_classes", "top_probabilities", *(by_rank if "top_1" in names else ())}
 
 
 def find_columns(
     schema: "pa.Schema",
+    groups: "Groups",
     embedding: str | None,
     label: str | None,
     file: Path | str,
@@ -66,6 +78,7 @@ def find_columns(
 
     Args:
         schema: of the file.
+        groups: the numbered columns that are one vector.
         embedding: the column of vectors; the only one, or the one with a usual name, if None.
         label: the column of labels; the one with a usual name if None.
         file: for the message.
@@ -78,12 +91,19 @@ def find_columns(
         key: _first(schema, ALIASES[key]) for key in ("predictions", "losses", "scores", "names", "splits")
     }
     said = others["scores"] or others["predictions"]
+    taken = {*filter(None, others.values()), *(name for group in groups.values() for name in group)}
     bare = not vectors_needed and embedding is None and said and not _vectors(schema)
     return {
         **({} if bare else {"embeddings": vector_column(schema, embedding, file=file)}),
-        "labels": _named(schema, label, "labels", "label", file),
+        "labels": _label_column(schema, label, taken, file),
         **{key: name for key, name in others.items() if name is not None},
     }
+
+
+def unused(schema: "pa.Schema", groups: "Groups", columns: Mapping[str, str]) -> tuple[str, ...]:
+    """The columns that `find_columns` took for nothing; of numbered ones the vector that they are."""
+    taken = {*columns.values(), *(name for group in groups.values() for name in group)}
+    return tuple(name for name in schema.names if name not in taken)
 
 
 def require_same_columns(
@@ -168,20 +188,28 @@ def absent(rows: int, width: int | None) -> Array:
     return np.full(rows, None, dtype=object) if width is None else np.full((rows, width), np.nan, np.float32)
 
 
-def _named(schema: Any, wanted: str | None, key: str, what: str, file: Path | str) -> str:
-    """The column of this name, or that has an alias of `key`."""
+def _label_column(schema: Any, wanted: str | None, others: Iterable[str], file: Path | str) -> str:
+    """The column of labels: of this name, or that has a usual one; `others` are taken for something else."""
+    vectors = {field.name for field in schema if _is_vector(field.type, nested=True)}
+    no_labels = {*others, *vectors, *_ranked(schema.names)}
+    free = [name for name in schema.names if name not in no_labels and not _SCORES.match(name)]
     if wanted is not None:
-        require(wanted in schema.names, f"{what} column", f"{wanted!r} in {file}", _one_of(schema.names))
+        require(
+            wanted in schema.names, "label column", f"{wanted!r} in {file}", _one_of(free or schema.names)
+        )
         return wanted
-    name = _first(schema, ALIASES[key])
+    name = _first(schema, ALIASES["labels"])
     if name is None:
         several = [one for one in schema.names if _ONE_OF_LABELS.fullmatch(one)]
-        if key == "labels" and len(several) > 1:
+        if len(several) > 1:
             raise several_labels(f"file: got {file} with {', '.join(several[:3])}, a column a class")
-        usual = ", ".join(ALIASES[key][:3])
-        raise ArgumentError(
-            f"file: got {file} with no column {usual}; name it with --{what}: {_one_of(schema.names)}"
+        usual = f"{', '.join(ALIASES['labels'][:-1])} or {ALIASES['labels'][-1]}"
+        legal = (
+            f"; name it with --label: {_one_of(free)}"
+            if free
+            else "; expected one: the true class of each row"
         )
+        raise ArgumentError(f"file: got {file} with no column {usual}{legal}")
     return name
 
 
@@ -240,7 +268,7 @@ _ONE_OF_LABELS = re.compile(r"(?:label|labels|target|targets|class|y|y_true)[_.]
 _NUMBERED_SCORES = {
     "scores": re.compile(r"(?:y_)?scores?[_. ]?"),
     "logits": re.compile(r"logits?[_. ]?"),
-    "probabilities": re.compile(r"(?:predict_|y_)?prob(?:s|a|ability|abilities)?[_. ]?"),
+    "probabilities": re.compile(r"(?:predict_|y_)?prob(?:abilities|ability|a|s)?[_. ]?"),
 }
 _SCORES = re.compile("score|logit|prob|pred|conf|softmax|loss|top", re.IGNORECASE)
 
@@ -254,6 +282,7 @@ def with_vectors(schema: "pa.Schema") -> "tuple[pa.Schema, Groups]":
     A group has one prefix and the numbers from 0 or 1 on, without a gap: `0`, `1`, … or `dim_0`, `dim_1`, …; they
     are floating-point numbers, since whole ones may be anything. There is no group of vectors beside a column of
     vectors, and none of scores (`logit_0`, `prob_0`, …) beside a column of scores, by whose name it is called.
+    Scores may have names of classes in place of numbers (`prob_cat`, `prob_dog`); they keep their order.
 
     Raises:
         UnicodeDecodeError: a name is no text: pyarrow decodes them when they are first asked for.
@@ -266,28 +295,60 @@ def with_vectors(schema: "pa.Schema") -> "tuple[pa.Schema, Groups]":
     {'probabilities': ('prob_0', 'prob_1')}
     """
     found: dict[str, dict[int, str]] = {}
+    of_classes: dict[str, list[str]] = {}
     names = schema.names
     held = [field.name for field in schema if _is_vector(field.type, nested=True)]
-    vectors, scores = set(held) - set(ALIASES["scores"]), set(names) & set(ALIASES["scores"])
+    ranked = _ranked(names)
+    vectors, scores = set(held) - {*ALIASES["scores"], *ranked}, set(names) & set(ALIASES["scores"])
     for name, field in zip(names, schema, strict=True):
-        number = re.search(r"(?:0|[1-9][0-9]*)$", name)
+        number = None if name in ranked else re.search(r"(?:0|[1-9][0-9]*)$", name)
         if number and pa.types.is_floating(field.type):
             found.setdefault(name[: number.start()], {})[int(number[0])] = name
+        if pa.types.is_floating(field.type) and name not in ranked and (prefix := _class_prefix(name)):
+            of_classes.setdefault(prefix, []).append(name)
     groups: dict[str, tuple[str, ...]] = {}
     for prefix, columns in found.items():
         first = min(columns)
         ordered = tuple(columns[number] for number in sorted(columns))
         if len(columns) == 1 or first not in {0, 1} or max(columns) != first + len(columns) - 1:
             continue
-        kind = next((kind for kind, names in _NUMBERED_SCORES.items() if names.fullmatch(prefix.lower())), "")
-        if kind:
+        if kind := _kind_of(prefix):
             if not scores:
                 groups.setdefault(kind, ordered)
         elif not vectors and not _SCORES.match(prefix):
             groups[f"{ordered[0]} to {ordered[-1]}"] = ordered
+    for prefix, named in of_classes.items():
+        if len(named) > 1 and not scores:
+            groups.setdefault(_kind_of(prefix), tuple(named))
     for name, ordered in groups.items():
         schema = schema.append(pa.field(name, pa.list_(pa.float32(), len(ordered))))
     return schema, groups
+
+
+def _kind_of(prefix: str) -> str:
+    """What scores whose columns begin so are, as `ALIASES` calls them; empty where they are none."""
+    lower = prefix.lower()
+    return next((kind for kind, names in _NUMBERED_SCORES.items() if names.fullmatch(lower)), "")
+
+
+def _class_prefix(column: str) -> str:
+    """What stands before the name of a class in a column of its scores, as `prob_`; empty where nothing does."""
+    found = (names.match(column.lower()) for names in _NUMBERED_SCORES.values())
+    ends = (one.end() for one in found if one and one[0][-1] in "_. ")
+    return column[:end] if (end := next(ends, 0)) < len(column) else ""
+
+
+def class_columns(groups: "Groups", scores: str) -> dict[str, str]:
+    """The columns of scores that are called after classes, by the names of these; none where they are numbered.
+
+    >>> class_columns({"probabilities": ("prob_cat", "prob_dog")}, "probabilities")
+    {'cat': 'prob_cat', 'dog': 'prob_dog'}
+    """
+    columns = groups.get(scores, ())
+    words = [column[len(_class_prefix(column)) :] for column in columns]
+    numbered = any(words == [str(first + place) for place in range(len(words))] for first in (0, 1))
+    named = all(map(_class_prefix, columns)) and not numbered
+    return dict(zip(distinct_names(words), columns, strict=True)) if named else {}
 
 
 def stored_names(names: Sequence[str] | None, groups: Groups) -> list[str] | None:

@@ -141,20 +141,32 @@ class LabelValues:
             predictions = one_each("predictions", predictions)
             self.seen.update(_different(predictions[known & ~_missing(predictions)]))
 
-    def classes(self, class_names: tuple[str, ...] | None, num_scores: int | None) -> Classes:
+    @property
+    def words(self) -> list[str]:
+        """The labels as names of classes, sorted."""
+        return sorted(set(_words(self._values)))
+
+    @property
+    def _values(self) -> Array:
+        values = np.empty(len(self.seen), dtype=object)
+        values[:] = list(self.seen)
+        return values
+
+    def classes(
+        self, class_names: tuple[str, ...] | None, num_scores: int | None, *, by_name: bool = False
+    ) -> Classes:
         """The classes, of which some may be known already: by name, or by the number of scores in a row.
 
         Integers are classes by number where the names of the classes are known or there are scores, a column a
         class; else the values that occur, in ascending order, are the classes. Words are classes by name: of the
-        names that are known, else of those that occur, sorted.
+        names that are known, else of those that occur, sorted. So are numbers `by_name`.
 
         Raises:
             ArgumentError: a label or a prediction is not a class.
         """
-        values = np.empty(len(self.seen), dtype=object)
-        values[:] = list(self.seen)
-        if any(isinstance(value, (str, bytes)) for value in self.seen):
-            names = tuple(sorted(set(_words(values)))) if class_names is None else class_names
+        values = self._values
+        if by_name or any(isinstance(value, (str, bytes)) for value in self.seen):
+            names = tuple(self.words) if class_names is None else class_names
             classes = Classes(names, by_name=True)
         elif class_names is None and num_scores is None:
             found = _classes_from_0(np.sort(_whole(values)))

@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -360,8 +360,10 @@ def _surveyed(reader: TableReader, kind: Kind | None) -> StoredEmbeddings:
         rows += len(labels)
         for code in np.unique(codes).tolist():
             of_split.setdefault(code, Counter()).update(_tallied(labels[codes == code]))
+    reader = _matched(reader, seen) if reader.class_columns else reader
     num_scores = reader.widths.get("scores")
-    classes = seen.classes(reader.class_names, num_scores)
+    by_name = not {*seen.words} - {*reader.class_columns} if reader.class_columns else False
+    classes = seen.classes(reader.class_names, num_scores, by_name=by_name)
     if num_scores is not None:
         fits = num_scores == len(classes.names)
         expected = f"({rows}, {len(classes.names)}), a column a class"
@@ -382,6 +384,33 @@ def _surveyed(reader: TableReader, kind: Kind | None) -> StoredEmbeddings:
         kind=found,
         kind_reason=told,
     )
+
+
+def _matched(reader: TableReader, seen: LabelValues) -> TableReader:
+    """A table whose columns of scores are called after classes, which are then those; not used if no label is one.
+
+    Raises:
+        ArgumentError: a class has no column.
+    """
+    columns = reader.class_columns
+    names = tuple(columns)
+    classes = reader.class_names or tuple(seen.words)
+    missing = [name for name in classes if name not in columns]
+    if len(missing) < len(classes) or not classes:
+        told = f"no column of {', '.join(map(repr, missing[:3]))}{' ...' * (len(missing) > 3)}"
+        require(not missing, "scores", told, f"one of every class, as {columns[names[0]]!r} of {names[0]!r}")
+        same = classes == names or {*seen.words} <= {
+            *names
+        }  # else labels are numbers of classes in their order
+        require(same, "scores", f"columns of {', '.join(names[:10])}", f"the order {', '.join(classes[:10])}")
+        return replace(reader, class_names=names)
+    others = {key: name for key, name in reader.columns.items() if key != "scores"}
+    told = f"columns such as {columns[names[0]]!r}, and no class that is called so"
+    fits = bool({"embeddings", "predictions"} & {*others})
+    require(fits, "scores", told, f"those of the classes, {', '.join(classes[:10])}")
+    widths = {key: width for key, width in reader.widths.items() if key != "scores"}
+    unused = (*reader.unused, *columns.values())
+    return replace(reader, columns=others, widths=widths, unused=unused, class_columns={})
 
 
 def _tallied(column: Array) -> dict[Any, int]:

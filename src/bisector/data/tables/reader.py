@@ -10,6 +10,7 @@ from bisector.data.tables.columns import Array
 ROWS = 65536
 """Rows of a part at most, where it is not one large row group or record batch."""
 
+_TOLD = 5  # columns that are not used
 _BYTES = 2**24  # of vectors in a piece: allocations of this size the C library takes back and hands out again
 
 
@@ -65,6 +66,8 @@ class TableReader(ABC):
         class_names: where they are stored.
         notes: as `bisector embed` writes them.
         file_splits: the split of each file, where their names say it.
+        unused: the columns that are taken for nothing.
+        class_columns: the columns of scores that are called after classes, as prob_cat, by class and in order.
     """
 
     columns: Mapping[str, str]
@@ -74,6 +77,8 @@ class TableReader(ABC):
     class_names: tuple[str, ...] | None
     notes: Mapping[str, Any]
     file_splits: Mapping[str, str]
+    unused: tuple[str, ...]
+    class_columns: Mapping[str, str]
 
     @abstractmethod
     def pieces(self, parts: Iterable[Part], keys: Sequence[str]) -> Iterator[Piece]:
@@ -95,8 +100,13 @@ class TableReader(ABC):
 
     @property
     def columns_line(self) -> str:
-        """Say which column is taken for what: whoever has another one in mind must see it."""
-        return "columns: " + ", ".join(f"{name!r} as {key}" for key, name in self.columns.items())
+        """Say which column is taken for what, and which for nothing: whoever means another must see it."""
+        ends = [list(self.class_columns.values())[place] for place in (0, -1) if self.class_columns]
+        called = {**self.columns, **({"scores": " to ".join(ends)} if ends else {})}
+        taken = ", ".join(f"{name!r} as {key}" for key, name in called.items())
+        more = f" and {len(self.unused) - _TOLD} more" * (len(self.unused) > _TOLD)
+        unused = f"; not used: {', '.join(map(repr, self.unused[:_TOLD]))}{more}" * bool(self.unused)
+        return f"columns: {taken}{unused}"
 
     def piece_rows(self, keys: Iterable[str]) -> int:
         """Rows of a piece with these columns at most: 65,536, or what 16 MiB of vectors hold."""

@@ -449,7 +449,8 @@ def _open_table(
     )
     if stored.num_scores is None:
         raise ArgumentError(
-            f"scores: got {path} without them; expected a column 'scores', one number a class"
+            f"scores: got {path} without them; expected a column 'scores' or a column a class (prob_cat), of all "
+            "classes: `bisector embed RUN` writes them"
         )
     return stored
 
