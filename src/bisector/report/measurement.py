@@ -582,7 +582,9 @@ def _classes_text(found: Measurement) -> str:
     table = _table(
         [title, "rows", "amount, bits", *errors, "accuracy, %", "95 % interval", "loss", *geometry], rows
     )
-    return "\n".join([table, *map(plain, neighbour_lines(found.classes))])
+    none = any(one.squared_distance < 0 for one in (ranked or largest)[:_MOST_LINES])
+    told = ["What few rows add to a distance by chance is taken off: below 0, nothing else is left."] * none
+    return "\n".join([table, *told, *map(plain, neighbour_lines(found.classes))])
 
 
 def _score_text(found: Measurement, score: ScoreMeasure) -> str:
