@@ -290,7 +290,7 @@ def test_a_comparison_has_every_head_with_and_without_and_trains_what_was_kept_n
     assert len(list(out.glob("cells/*/decision.safetensors"))) == 4
     assert list(plain.models) == heads
     assert list(found.models.values()) == list(plain.models.values())
-    kept = {head: load_trained(path).decision for head, path in found.models.items()}
+    kept = {head: load_trained(out / path).decision for head, path in found.models.items()}
     assert {head: one and one.method for head, one in kept.items()} == {
         f"{head} + geometry": "geometry" for head in heads
     }

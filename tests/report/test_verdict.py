@@ -78,9 +78,11 @@ def test_a_decision_is_trained_with_its_head():
 
 
 def test_a_model_that_was_kept_is_not_trained_again():
-    one = compared({"linear-softmax": [0.5, 0.5, 0.5], "igam": [0.6, 0.61, 0.6]})
-    found = verdict(replace(one, models={"linear-softmax": "x/cells/l", "igam": "my x/cells/igam-seed0"}))
-    assert found.command == "bisector embed 'my x/cells/igam-seed0'"
+    values = {"linear-softmax": [0.5, 0.5, 0.5], "igam": [0.6, 0.61, 0.6]}
+    for out, folder in (("", "runs/compare/cells/i"), ("--out 'my x'", "'my x/cells/i'")):
+        one = compared(values, f"bisector compare --data photos/ --heads a,b {out} --keep")
+        found = verdict(replace(one, models={"linear-softmax": "cells/l", "igam": "cells/i"}))
+        assert found.command == f"bisector embed {folder}"
 
 
 def test_every_option_of_the_parsers_is_kept_where_train_takes_it_too():

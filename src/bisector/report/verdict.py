@@ -4,6 +4,7 @@ import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from bisector.metrics.summary import METRICS
 from bisector.report.summary import LEVEL, SummaryRow, leaders, metric_value, summary_rows
@@ -91,8 +92,7 @@ def _alone(comparison: Comparison) -> Verdict:
     words = _words(comparison, "train")
     if not words:
         return _trained(comparison, row.head, found)
-    out = words[words.index("--out") + 1] if "--out" in words[:-1] else "runs/train"
-    return Verdict(found, "To see why classes are hard", shlex.join(["bisector", "embed", out]))
+    return Verdict(found, "To see why classes are hard", shlex.join(["bisector", "embed", _out(words)]))
 
 
 def _weakest(comparison: Comparison) -> str:
@@ -129,10 +129,11 @@ def _more_seeds(comparison: Comparison, found: str, seeds: int) -> Verdict:
 
 def _trained(comparison: Comparison, head: str, found: str) -> Verdict:
     """Advise to use the model of a head if it was kept, else to train one by the options of the comparison."""
-    if head in comparison.models:
-        embed = shlex.join(["bisector", "embed", comparison.models[head]])
-        return Verdict(found, "Its model of seed 0 is kept; to see why classes are hard", embed)
     words, kept = _words(comparison, "compare", "demo"), ["bisector", "train"]
+    if words and head in comparison.models:
+        model = f"{PurePath(_out(words), comparison.models[head])}"
+        embed = shlex.join(["bisector", "embed", model])
+        return Verdict(found, "Its model of seed 0 is kept; to see why classes are hard", embed)
     if not words or "--config" in words:  # which has options of a comparison in it
         return Verdict(found)
     shared = False
@@ -145,6 +146,11 @@ def _trained(comparison: Comparison, head: str, found: str) -> Verdict:
     spec, _, method = head.partition(WITH)
     kept += ["--head", spec, *(["--decide", method] if method else [])]
     return Verdict(found, "To have it as a model", shlex.join(kept))
+
+
+def _out(words: Sequence[str]) -> str:
+    """The folder that a command writes to."""
+    return words[words.index("--out") + 1] if "--out" in words[:-1] else f"runs/{words[1]}"
 
 
 def _words(comparison: Comparison, *commands: str) -> list[str]:

@@ -198,7 +198,7 @@ def compare(
         command,
     )
     models = {
-        result.rows()[-1].head: str(folder / cell.key)  # the decision in the folder is followed
+        result.rows()[-1].head: f"{folder.name}/{cell.key}"  # the decision in the folder is followed
         for cell, result in zip(cells, ordered, strict=True)
         if keep and folder is not None and cell.seed == 0 and isinstance(result, Run)
     }

@@ -106,7 +106,9 @@ class Comparison:
     planes: list[Plane] = field(default_factory=list)
     baseline: str = ""  # the head that differences are taken from; the first if empty
     left_out: list[str] = field(default_factory=list)  # what of the data could not be used, and why
-    models: dict[str, str] = field(default_factory=dict)  # the folder of each head's model of seed 0, if kept
+    models: dict[str, str] = field(
+        default_factory=dict
+    )  # each head's folder of seed 0 in that of the comparison, if kept
 
     @property
     def heads(self) -> list[str]:
