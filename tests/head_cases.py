@@ -329,6 +329,22 @@ def batch(B: int, D: int, C: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
     return torch.randn(B, D, generator=generator), torch.randint(C, (B,), generator=generator)
 
 
+def learns(head: Head) -> bool:
+    """Whether the head learns to tell classes, of which the last lies on the other side of the rest."""
+    x, y = batch(60, head.in_features, head.num_classes)
+    away = (y == head.num_classes - 1)[:, None] * 2.0
+    x = x / 4 + torch.eye(head.num_classes, head.in_features)[y] * 2 - away
+    optimizer = torch.optim.Adam(head.parameters(), lr=0.05)
+    observe = getattr(head, "observe", None)
+    for _ in range(100):
+        optimizer.zero_grad()
+        head(x, y).backward()
+        optimizer.step()
+        if observe is not None:
+            observe(x, y)
+    return float((head.predict(x) == y).float().mean()) > 0.95
+
+
 def with_classes_permuted(head: Head, order: Tensor) -> Head:
     """A copy of the head whose class i is the old class order[i]."""
     twin = copy.deepcopy(head)

@@ -13,7 +13,7 @@ from torch import Tensor
 import bisector as bs
 from bisector.errors import ArgumentError
 from bisector.heads import build_head
-from head_cases import batch
+from head_cases import batch, learns
 from real_processes import in_processes
 
 D, C, S, M, H = 5, 6, 16.0, 0.4, 0.333
@@ -227,15 +227,7 @@ def test_a_margin_by_length_asks_for_the_lengths() -> None:
 def test_it_learns_and_is_called_by_its_name() -> None:
     head = build_head("adaface:margin=0.2:h=0.5:momentum=0.1:scale=16", D, C)
     assert repr(head) == "AdaFace(in_features=5, num_classes=6, scale=16, margin=0.2, h=0.5, momentum=0.1)"
-    x, y = batch(60, D, C)
-    x = x / 4 + torch.eye(C, D)[y] * 2 - (y == C - 1)[:, None] * 2.0
-    optimizer = torch.optim.Adam(head.parameters(), lr=0.05)
-    for _ in range(100):
-        optimizer.zero_grad()
-        head(x, y).backward()
-        optimizer.step()
-        head.observe(x, y)
-    assert float((head.predict(x) == y).float().mean()) > 0.95
+    assert learns(head)
 
 
 def in_each_process(rank: int, world: int) -> dict[str, Any]:

@@ -122,13 +122,15 @@ def _extra(name: str, packages: "Sequence[Package]", own: set[str]) -> "Extra":
 
 
 def _devices(devices: "Sequence[Device]") -> list[str]:
+    from bisector.training.precision import SLOW
+
     lines = []
     for one in devices:
         memory = "" if one.memory_bytes is None else f", {one.memory_bytes / 2**30:.0f} GiB"
         slow = one.bf16_slowdown or 0
         bf16 = (
             f"bf16 {slow:.2g} times as slow as float32"
-            if slow > 1.2
+            if slow > SLOW
             else f"bf16 {'yes' if one.bf16 else 'no'}"
         )
         lines.append(f"  {one.name:<10} {one.description}{memory}, {bf16}")

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from bisector.data.tables.scores import AnyScores, ScoreTable, StoredScores
 from bisector.files import whole_file
+from bisector.metrics.groups import class_accuracy
 from bisector.metrics.summary import FIRST_METRICS, MetricInfo
 from bisector.report.summary import metric_value
 from bisector.report.table import Table
@@ -68,11 +69,8 @@ def changed_classes(
     Gain most: wren 0.0 to 50.0 % of 2
     Lose most: owl 100.0 to 66.7 % of 3
     """
-    tested = torch.bincount(labels, minlength=len(names)).double()
-    old, new = (
-        torch.bincount(labels[predicted == labels], minlength=len(names)) / tested
-        for predicted in (before, after)
-    )
+    tested = torch.bincount(labels, minlength=len(names))
+    old, new = (class_accuracy(predicted, labels, len(names)) for predicted in (before, after))
     change = (new - old).nan_to_num(0.0)
     lines = []
     for title, sign in (("Gain most", 1), ("Lose most", -1)):

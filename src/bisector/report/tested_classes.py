@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from bisector.measurement.classes import ClassMeasure, hardest, most_mistaken
 from bisector.measurement.confusion import FEW_CLASSES, mistakes_of_counts
+from bisector.report.comparison_figures import counts_of
 from bisector.report.parts import ACCENT, PAPER, Figure, Json, heatmap
 from bisector.report.table import Cell, Column, Table, Values
 from bisector.report.words import percent, plot_text, short_names, whole
@@ -32,7 +33,7 @@ def classes_of_training(comparison: Comparison) -> tuple[list[ClassMeasure], dic
         if rows and i != j
     }
     most = most_mistaken(confused, names)
-    counts = run.class_count or comparison.train_counts
+    counts = counts_of(run, comparison)
     classes = []
     for c, (name, tested, accuracy) in enumerate(
         zip(names, comparison.test_counts, run.class_accuracy, strict=True)
@@ -52,6 +53,16 @@ def hardest_first(classes: Classes, others: Classes = ()) -> list[int]:
     place = {id(one): c for c, one in enumerate(classes)}
     named = (place[id(one)] for one in [*hardest(classes), *others])
     return list(dict.fromkeys([*named, *range(len(classes))]))
+
+
+def weakest(accuracies: Sequence[float], counts: Sequence[int]) -> list[int]:
+    """The places of the classes with an accuracy, the lowest first; of equal ones the rarest.
+
+    >>> weakest([0.5, 0.0, math.nan, 0.0], [9, 40, 9, 36])
+    [3, 1, 0]
+    """
+    known = [c for c, accuracy in enumerate(accuracies) if math.isfinite(accuracy)]
+    return sorted(known, key=lambda c: (accuracies[c], counts[c]))
 
 
 def tested_columns(classes: Classes, on: str) -> list[Values]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bisector.metrics.summary import FIRST_METRICS
+from bisector.report.tested_classes import weakest
 from bisector.report.verification import format_verification, verifications
 from bisector.report.words import duration
 from bisector.training.results import Run
@@ -51,9 +52,7 @@ def format_run(run: Run, dataset: "Dataset", folder: Path) -> str:
 
 
 def _weakest(accuracies: Sequence[float], dataset: "Dataset") -> str:
-    known = [c for c, a in enumerate(accuracies) if math.isfinite(a)]
-    counts = dataset.train_counts.tolist()
-    order = sorted(known, key=lambda c: (accuracies[c], counts[c]))  # of equal ones the rarest
+    order = weakest(accuracies, dataset.train_counts.tolist())
     return ", ".join(f"{dataset.class_names[c]} {100 * accuracies[c]:.0f}%" for c in order[:5])
 
 

@@ -1,13 +1,14 @@
 """What a comparison came to in a plain sentence, and what to type next."""
 
-import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from bisector.metrics.summary import METRICS
+from bisector.report.comparison_figures import counts_of
 from bisector.report.summary import LEVEL, SummaryRow, leaders, metric_value, summary_rows
+from bisector.report.tested_classes import weakest
 from bisector.report.words import count, number
 from bisector.statistics.paired import PairedDifference
 from bisector.training.recipe import Machine, Recipe, Task, options_of
@@ -99,13 +100,12 @@ def _weakest(comparison: Comparison) -> str:
     """The class that a single training is worst at."""
     if len(comparison.runs) - len(comparison.decided_heads) != 1:
         return ""
-    accuracy = comparison.runs[0].class_accuracy
-    known = [c for c, value in enumerate(accuracy) if math.isfinite(value) and comparison.test_counts[c]]
+    run, rows = comparison.runs[0], comparison.test_counts
+    accuracy = run.class_accuracy
+    known = [c for c in weakest(accuracy, counts_of(run, comparison)) if rows[c]]
     if len(known) < 2:
         return ""
-    rows = comparison.test_counts
-    counts = comparison.runs[0].class_count or comparison.train_counts
-    worst = min(known, key=lambda c: (accuracy[c], counts[c]))  # of equal ones the rarest
+    worst = known[0]
     # No interval: of the worst of many classes it would hold the truth too rarely.
     share = f"{round(accuracy[worst] * rows[worst]):,} of {rows[worst]:,} right"
     return f"; its weakest class is {comparison.class_names[worst]}, {share}"

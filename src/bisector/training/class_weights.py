@@ -42,8 +42,9 @@ def parsed(asked: str | Mapping[Any, Any]) -> str | dict[str, float]:
 
 def require_weighted_classes(asked: str | Mapping[str, float], class_names: Sequence[str]) -> None:
     """Raise `ArgumentError` where weights are asked for by a name that no class has."""
+    known = set(class_names)
     for name in () if isinstance(asked, str) else asked:
-        if name not in class_names:
+        if name not in known:
             near = difflib.get_close_matches(name, class_names, n=3)
             hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
             shown = ", ".join(class_names[:10]) + (", ..." if len(class_names) > 10 else "")
@@ -75,9 +76,10 @@ def weights_of_classes(
         how: Any = word
         return class_weights(counts, how, **({"beta": float(beta)} if beta else {}))
     require_weighted_classes(asked, class_names)
+    places = {name: place for place, name in enumerate(class_names)}
     weights = torch.ones(len(class_names), dtype=torch.float64)
     for name, weight in asked.items():
-        weights[class_names.index(name)] = weight
+        weights[places[name]] = weight
     require(
         bool((weights > 0).any()), "class_weights", "0 for every class", "a number above 0 for one or more"
     )

@@ -6,6 +6,9 @@ import torch
 
 from bisector.training.recipe import Machine
 
+SLOW = 1.2
+"""Times as long as in float32, from which bfloat16 is said to be slow: below it is noise."""
+
 _SIDE, _REPEATS = 256, 3
 
 
@@ -30,7 +33,7 @@ def slow_precision(machine: Machine) -> str:
         return ""
     times = bf16_slowdown()
     told = f"this processor has no fast bfloat16: products of matrices take {times:.2g} times as long as in float32"
-    return f"precision {machine.precision}: {told}; 32-true is faster" if times > 1.2 else ""
+    return f"precision {machine.precision}: {told}; 32-true is faster" if times > SLOW else ""
 
 
 def _seconds(dtype: torch.dtype) -> float:
